@@ -52,7 +52,10 @@ MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
 STATES: Final = tuple(MinerState)
 REASONS: Final = tuple(Reason)
 POWER_SOURCES: Final = tuple(PowerSource)
-_KINDS: Final = {BatchKind.TELEMETRY: pb.BATCH_KIND_TELEMETRY, BatchKind.CONTROL: pb.BATCH_KIND_CONTROL}
+_KINDS: Final = {
+    BatchKind.TELEMETRY: pb.BATCH_KIND_TELEMETRY,
+    BatchKind.CONTROL: pb.BATCH_KIND_CONTROL,
+}
 _KIND_OF: Final = {number: kind for kind, number in _KINDS.items()}
 _STATE_NUMBER: Final = {state: number for number, state in enumerate(STATES)}
 _REASON_NUMBER: Final = {reason: number for number, reason in enumerate(REASONS)}
@@ -219,7 +222,11 @@ def encode_down(frame: DownFrame) -> pb.Down:
     match frame:
         case Welcome(cursor):
             return pb.Down(
-                welcome=pb.Welcome(site_id=cursor.site_id, epoch=cursor.epoch, through_seq=cursor.through_seq)
+                welcome=pb.Welcome(
+                    site_id=cursor.site_id,
+                    epoch=cursor.epoch,
+                    through_seq=cursor.through_seq,
+                )
             )
         case Receipt():
             receipt = pb.Receipt(
@@ -232,7 +239,10 @@ def encode_down(frame: DownFrame) -> pb.Down:
             return pb.Down(receipt=receipt)
         case Envelope():
             envelope = pb.Envelope(
-                domain=frame.domain.value, key_id=frame.key_id, payload=frame.payload, signature=frame.signature
+                domain=frame.domain.value,
+                key_id=frame.key_id,
+                payload=frame.payload,
+                signature=frame.signature,
             )
             return pb.Down(envelope=envelope)
 
@@ -250,7 +260,11 @@ def decode_down(message: pb.Down) -> DownFrame:
         case "receipt":
             receipt = message.receipt
             return Receipt(
-                receipt.site_id, receipt.epoch, receipt.first_seq, receipt.last_seq, receipt.through_seq
+                receipt.site_id,
+                receipt.epoch,
+                receipt.first_seq,
+                receipt.last_seq,
+                receipt.through_seq,
             )
         case "envelope":
             sealed = message.envelope
@@ -281,7 +295,9 @@ def _inflate(payload: bytes) -> pb.BatchBody:
     try:
         raw = inflater.decompress(payload, MAX_PAYLOAD_BYTES)
         if inflater.unconsumed_tail or not inflater.eof:
-            raise MalformedFrame(f"batch body: truncated, or longer than {MAX_PAYLOAD_BYTES} bytes")
+            raise MalformedFrame(
+                f"batch body: truncated, or longer than {MAX_PAYLOAD_BYTES} bytes"
+            )
         return pb.BatchBody.FromString(raw)
     except (zlib.error, DecodeError) as error:
         raise MalformedFrame(f"batch body: {error}") from None
@@ -328,7 +344,19 @@ def _columns(message: pb.ReadingColumns) -> ReadingColumns:
     expected = len(columns)
     for name in ReadingColumns.__slots__:
         if len(getattr(columns, name)) != expected:
-            raise MalformedFrame(f"batch body: column {name} does not have {expected} entries")
+            raise MalformedFrame(
+                f"batch body: column {name} does not have {expected} entries"
+            )
+    for name, known in (
+        ("state", STATES),
+        ("reason", REASONS),
+        ("power_source", POWER_SOURCES),
+    ):
+        highest = max(getattr(columns, name), default=0)
+        if highest >= len(known):
+            raise MalformedFrame(
+                f"batch body: column {name} holds the unknown code {highest}"
+            )
     return columns
 
 
@@ -344,7 +372,9 @@ def _readings(columns: ReadingColumns) -> Iterable[Reading]:
             power_source=POWER_SOURCES[columns.power_source[row]],
             board_temp_c=_known(columns.board_temp_c[row], Celsius),
             chip_temp_c=_known(columns.chip_temp_c[row], Celsius),
-            fan_rpm=None if columns.fan_rpm[row] < 0 else RevolutionsPerMinute(columns.fan_rpm[row]),
+            fan_rpm=None
+            if columns.fan_rpm[row] < 0
+            else RevolutionsPerMinute(columns.fan_rpm[row]),
             accepted=_known_integer(columns.accepted[row]),
             rejected=_known_integer(columns.rejected[row]),
             uptime_s=_known_integer(columns.uptime_s[row]),
@@ -413,7 +443,11 @@ def _notice_message(notice: Notice) -> pb.Notice:
 
 def _notice(message: pb.Notice) -> Notice:
     return Notice(
-        message.notice_id, _moment(message.at_us), NoticeCode(message.code), message.subject, message.detail
+        message.notice_id,
+        _moment(message.at_us),
+        NoticeCode(message.code),
+        message.subject,
+        message.detail,
     )
 
 

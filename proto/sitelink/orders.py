@@ -68,7 +68,9 @@ def read_plan(payload: bytes) -> SitePlan:
         issued_at=fields.time("issued_at"),
         valid=fields.interval("valid_from", "valid_until"),
         fallback=fields.one_of("fallback", Fallback),
-        curtailments=tuple(_curtailment(item) for item in fields.objects("curtailments")),
+        curtailments=tuple(
+            _curtailment(item) for item in fields.objects("curtailments")
+        ),
     )
     fields.nothing_left()
     return plan
@@ -119,7 +121,11 @@ def read_command(payload: bytes) -> Command:
 def write_time(signed: SignedTime) -> bytes:
     """Return the canonical bytes of ``signed``."""
     return canonical(
-        {"cloud_time": _time_text(signed.cloud_time), "nonce": signed.nonce, "site_id": signed.site_id}
+        {
+            "cloud_time": _time_text(signed.cloud_time),
+            "nonce": signed.nonce,
+            "site_id": signed.site_id,
+        }
     )
 
 
@@ -130,7 +136,9 @@ def read_time(payload: bytes) -> SignedTime:
         MalformedOrder: a field is unknown, missing, or of the wrong form.
     """
     fields = _Fields(payload, "signed time")
-    signed = SignedTime(fields.text("site_id"), fields.text("nonce"), fields.time("cloud_time"))
+    signed = SignedTime(
+        fields.text("site_id"), fields.text("nonce"), fields.time("cloud_time")
+    )
     fields.nothing_left()
     return signed
 
@@ -146,7 +154,9 @@ def _curtailment_document(item: Curtailment) -> dict[str, Any]:
         "ramp_up_step_s": float(item.ramp_up.step_s),
         "ramp_up_step_w": float(item.ramp_up.step_w),
         "start": _time_text(item.interval.start),
-        "target_power_w": None if item.target_power_w is None else float(item.target_power_w),
+        "target_power_w": None
+        if item.target_power_w is None
+        else float(item.target_power_w),
     }
 
 
@@ -157,8 +167,12 @@ def _curtailment(fields: "_Fields") -> Curtailment:
         cause=fields.one_of("cause", CurtailmentCause),
         interval=fields.interval("start", "end"),
         miner_ids=fields.texts("miner_ids"),
-        ramp_down=Ramp(Watts(fields.number("ramp_down_step_w")), fields.number("ramp_down_step_s")),
-        ramp_up=Ramp(Watts(fields.number("ramp_up_step_w")), fields.number("ramp_up_step_s")),
+        ramp_down=Ramp(
+            Watts(fields.number("ramp_down_step_w")), fields.number("ramp_down_step_s")
+        ),
+        ramp_up=Ramp(
+            Watts(fields.number("ramp_up_step_w")), fields.number("ramp_up_step_s")
+        ),
         target_power_w=None if target is None else Watts(target),
     )
     fields.nothing_left()
@@ -183,20 +197,30 @@ class _Fields:
             except ValueError as error:
                 raise MalformedOrder(f"{what}: not JSON: {error}") from None
         if not isinstance(document, Mapping):
-            raise MalformedOrder(f"{what}: expected an object, got {type(document).__name__}")
+            raise MalformedOrder(
+                f"{what}: expected an object, got {type(document).__name__}"
+            )
         self._left: dict[str, Any] = dict(document)
 
     def text(self, name: str) -> str:
         return str(self._take(name, lambda value: isinstance(value, str), "text"))
 
     def whole(self, name: str) -> int:
-        return int(self._take(name, lambda v: isinstance(v, int) and not isinstance(v, bool), "a whole number"))
+        return int(
+            self._take(
+                name,
+                lambda v: isinstance(v, int) and not isinstance(v, bool),
+                "a whole number",
+            )
+        )
 
     def number(self, name: str) -> float:
         return float(self._take(name, _is_number, "a number"))
 
     def number_or_none(self, name: str) -> float | None:
-        value = self._take(name, lambda v: v is None or _is_number(v), "a number or null")
+        value = self._take(
+            name, lambda v: v is None or _is_number(v), "a number or null"
+        )
         return None if value is None else float(value)
 
     def time(self, name: str) -> datetime:
@@ -204,9 +228,13 @@ class _Fields:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
-            raise MalformedOrder(f"{self._what}: {name}: not a time: {text!r}") from None
+            raise MalformedOrder(
+                f"{self._what}: {name}: not a time: {text!r}"
+            ) from None
         if moment.tzinfo is None:
-            raise MalformedOrder(f"{self._what}: {name}: the time has no zone: {text!r}")
+            raise MalformedOrder(
+                f"{self._what}: {name}: the time has no zone: {text!r}"
+            )
         return moment.astimezone(UTC)
 
     def interval(self, start: str, end: str) -> Interval:
@@ -217,12 +245,19 @@ class _Fields:
             raise MalformedOrder(f"{self._what}: {start}, {end}: {error}") from None
 
     def texts(self, name: str) -> tuple[str, ...]:
-        values = self._take(name, lambda v: isinstance(v, list) and all(isinstance(i, str) for i in v), "a text list")
+        values = self._take(
+            name,
+            lambda v: isinstance(v, list) and all(isinstance(i, str) for i in v),
+            "a text list",
+        )
         return tuple(values)
 
     def objects(self, name: str) -> tuple["_Fields", ...]:
         values = self._take(name, lambda v: isinstance(v, list), "a list")
-        return tuple(_Fields(value, f"{self._what}: {name}[{place}]") for place, value in enumerate(values))
+        return tuple(
+            _Fields(value, f"{self._what}: {name}[{place}]")
+            for place, value in enumerate(values)
+        )
 
     def one_of(self, name: str, kind: type[_Choice]) -> _Choice:
         text = self.text(name)
@@ -230,18 +265,24 @@ class _Fields:
             return kind(text)
         except ValueError:
             known = ", ".join(choice.value for choice in kind)
-            raise MalformedOrder(f"{self._what}: {name}: {text!r} is not one of {known}") from None
+            raise MalformedOrder(
+                f"{self._what}: {name}: {text!r} is not one of {known}"
+            ) from None
 
     def nothing_left(self) -> None:
         if self._left:
-            raise MalformedOrder(f"{self._what}: unknown field {sorted(self._left)[0]!r}")
+            raise MalformedOrder(
+                f"{self._what}: unknown field {min(self._left)!r}"
+            )
 
     def _take(self, name: str, fits: Callable[[Any], bool], form: str) -> Any:
         if name not in self._left:
             raise MalformedOrder(f"{self._what}: field {name!r} is missing")
         value = self._left.pop(name)
         if not fits(value):
-            raise MalformedOrder(f"{self._what}: {name}: expected {form}, got {value!r}")
+            raise MalformedOrder(
+                f"{self._what}: {name}: expected {form}, got {value!r}"
+            )
         return value
 
 

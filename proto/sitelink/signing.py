@@ -15,7 +15,10 @@ from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 
 from sitelink.types import Domain, Envelope
 
@@ -39,7 +42,13 @@ def canonical(document: Mapping[str, Any]) -> bytes:
         ValueError: a float is not finite.
         TypeError: a value has no JSON form.
     """
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        document,
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+    )
     return text.encode("utf-8")
 
 
@@ -76,19 +85,25 @@ class PrivateKey:
     def to_pem(self) -> bytes:
         """Return the key as unencrypted PKCS#8 PEM."""
         return self._key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
 
     def sign(self, domain: Domain, payload: bytes) -> Envelope:
         """Return ``payload`` sealed for ``domain``."""
-        return Envelope(domain, self.key_id, payload, self._key.sign(_tagged(domain, payload)))
+        return Envelope(
+            domain, self.key_id, payload, self._key.sign(_tagged(domain, payload))
+        )
 
 
 class KeyRing:
     """The public keys an agent trusts (the current one and the next), by key id."""
 
     def __init__(self, public_keys: tuple[bytes, ...]) -> None:
-        self._keys = {key_id(raw): Ed25519PublicKey.from_public_bytes(raw) for raw in public_keys}
+        self._keys = {
+            key_id(raw): Ed25519PublicKey.from_public_bytes(raw) for raw in public_keys
+        }
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -105,11 +120,15 @@ class KeyRing:
             raise BadSignature(f"signed for {envelope.domain}, not for {domain}")
         key = self._keys.get(envelope.key_id)
         if key is None:
-            raise BadSignature(f"key {envelope.key_id} is not trusted here; enrol again to learn new keys")
+            raise BadSignature(
+                f"key {envelope.key_id} is not trusted here; enrol again to learn new keys"
+            )
         try:
             key.verify(envelope.signature, _tagged(domain, envelope.payload))
         except InvalidSignature:
-            raise BadSignature(f"the signature of key {envelope.key_id} does not fit the bytes") from None
+            raise BadSignature(
+                f"the signature of key {envelope.key_id} does not fit the bytes"
+            ) from None
         return envelope.payload
 
 
