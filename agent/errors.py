@@ -1,0 +1,60 @@
+"""What can go wrong at a site, sorted by what to do about it.
+
+    AgentError
+      Transient   try again later        Unreachable, TimedOut, SessionBusy
+      Permanent   do not try the same again   Garbled, AccessDenied, TooLarge, UnsupportedDevice
+      Refused     a rule said no; ``code`` is stable
+      BadInput    a person wrote something wrong; the message names file, field, cause and what to do
+"""
+
+
+class AgentError(Exception):
+    """The root of every error the agent raises on purpose."""
+
+
+class Transient(AgentError):
+    """It may work if tried again."""
+
+
+class Unreachable(Transient):
+    """No connection could be made, or it was reset."""
+
+
+class TimedOut(Transient):
+    """The other side did not answer within its deadline."""
+
+
+class SessionBusy(Transient):
+    """The device has a session open with somebody else."""
+
+
+class Permanent(AgentError):
+    """Trying the same again will not help."""
+
+
+class Garbled(Permanent):
+    """The answer cannot be read."""
+
+
+class AccessDenied(Permanent):
+    """The device does not accept our right to ask."""
+
+
+class TooLarge(Permanent):
+    """The answer is longer than its cap."""
+
+
+class UnsupportedDevice(Permanent):
+    """The device, or what is asked of it, is not supported."""
+
+
+class Refused(AgentError):
+    """A rule said no. ``code`` is stable, the message is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BadInput(AgentError):
+    """A file, option or argument is wrong; the message is one line naming where, what and what to do."""
