@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Rewrites requirements/*.txt from *.in: every version exact, every file by hash, no index address in any of them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+UV_VERSION=0.13.9
+tool=.cache/lock
+[ -x "$tool/bin/uv" ] || { .venv/bin/python -m venv "$tool"; "$tool/bin/pip" install --quiet "uv==$UV_VERSION"; }
+cd requirements
+for name in agent demo test; do
+  "../$tool/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+    --no-emit-index-url --no-annotate --no-header --output-file "$name.txt" "$name.in"
+done
