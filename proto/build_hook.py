@@ -52,19 +52,7 @@ def generate() -> dict[Path, bytes]:
                 "protoc refused a .proto file; mend the line it named above"
             )
         made = (path for path in Path(folder).rglob("*") if path.is_file())
-        return {
-            path.relative_to(folder): path.read_bytes()
-            for path in made
-            if _has_content(path)
-        }
-
-
-def _has_content(path: Path) -> bool:
-    """A .proto without services still yields a _grpc file that holds nothing: leave it out."""
-    return (
-        not path.name.endswith("_pb2_grpc.py")
-        or "class " in path.read_text("utf-8").split("_registered_method")[-1]
-    )
+        return {path.relative_to(folder): path.read_bytes() for path in made}
 
 
 def stale(made: dict[Path, bytes]) -> list[Path]:
