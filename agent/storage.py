@@ -1,0 +1,246 @@
+"""The one door to the agent's database file: a connection recipe and a single writer.
+
+Invariants:
+
+* Every change is durable before its caller hears of it (WAL, ``synchronous=FULL``).
+* One piece of work is one transaction: it is stored whole or not at all.
+* A COMMIT that failed for anything but a full disk is an unknown outcome: nobody may guess. ``StorageLost`` ends the
+  process; the next one opens the file and reads what is there. It is no ``Exception``, so no task supervisor or
+  careless handler can swallow it.
+
+      caller --run(work)--> queue --> one thread: BEGIN IMMEDIATE, work(connection), COMMIT --> result --> caller
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from agent.errors import BadInput, Transient
+
+Result = TypeVar("Result")
+
+_BUSY_S: Final = 5.0
+_BROKEN_FILE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class StorageLost(BaseException):
+    """What the database holds is not known, or the file is broken: end the process, a supervisor starts it again."""
+
+
+class StorageFull(Transient):
+    """The disk has no room; nothing of this transaction was stored."""
+
+
+class Writer(Protocol):
+    """Runs work against the database, one piece at a time, each in its own transaction."""
+
+    async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Return ``work(connection)`` once its transaction is durable.
+
+        An exception of ``work`` rolls its transaction back and is raised here. A caller that is cancelled does not
+        know whether its work was stored.
+
+        Raises:
+            Transient: the database is busy or the disk is full; nothing was stored.
+            StorageLost: the outcome is unknown or the file is broken.
+        """
+        ...
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Return a connection to the file at ``path``: WAL, FULL, explicit transactions, usable from one thread.
+
+    Raises:
+        BadInput: the file cannot be opened at all.
+        sqlite3.DatabaseError: the file is not a sound database.
+    """
+    try:
+        connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
+            raise BadInput(f"{path}: cannot be opened: {error}; check that its folder exists and is writable") from None
+        raise
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    return connection
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Return a connection that cannot write, for looking at a file that a daemon may be using.
+
+    Raises:
+        BadInput: there is no such file.
+    """
+    if not path.exists():
+        raise BadInput(f"{path}: no such file; the agent has not run with these settings yet")
+    connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None)
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def quarantine_if_broken(path: Path, suffix: str) -> Path | None:
+    """Check the file at ``path``; move it aside when it is not a sound database.
+
+    Returns:
+        The new name of the broken file (its ``-wal`` and ``-shm`` go with it), None when all is well.
+    """
+    if not path.exists() or _sound(path):
+        return None
+    moved = path.with_name(f"{path.name}.broken-{suffix}")
+    for ending in ("-wal", "-shm", ""):
+        part = path.with_name(path.name + ending)
+        if part.exists():
+            part.rename(moved.with_name(moved.name + ending))
+    return moved
+
+
+class ThreadWriter:
+    """The real writer: one connection, owned by one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = connect(path)
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lost: StorageLost | None = None
+        self._thread = threading.Thread(target=self._serve, name="agent-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """See ``Writer.run``."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._queue.put(_Job(work, future, loop))
+        result: Result = await future
+        return result
+
+    def close(self) -> None:
+        """Finish the work handed in so far, then close the file."""
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _serve(self) -> None:
+        while (job := self._queue.get()) is not None:
+            if self._lost is None:
+                try:
+                    result = in_transaction(self._connection, job.work)
+                except StorageLost as error:
+                    self._lost = error
+                except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+                    job.fail(error)
+                else:
+                    job.finish(result)
+            if self._lost is not None:
+                job.fail(self._lost)
+
+
+class _Job:
+    """One piece of work and who waits for it."""
+
+    __slots__ = ("_future", "_loop", "work")
+
+    def __init__(
+        self, work: Callable[[sqlite3.Connection], Any], future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.work = work
+        self._future = future
+        self._loop = loop
+
+    def finish(self, result: Any) -> None:
+        self._tell(self._future.set_result, result)
+
+    def fail(self, error: BaseException) -> None:
+        self._tell(self._future.set_exception, error)
+
+    def _tell(self, tell: Callable[[Any], None], outcome: Any) -> None:
+        def unless_cancelled() -> None:
+            if not self._future.done():
+                tell(outcome)
+
+        try:
+            self._loop.call_soon_threadsafe(unless_cancelled)
+        except RuntimeError:
+            return  # the loop has closed: nobody waits any more
+
+
+def in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Result]) -> Result:
+    """Return ``work(connection)`` after committing its transaction.
+
+    Raises:
+        Transient: the database is busy or the disk is full; nothing was stored.
+        StorageLost: the outcome is unknown or the file is broken.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        raise _translated(error) from error
+    try:
+        result = work(connection)
+    except BaseException as error:
+        _roll_back(connection)
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _PROGRAMMING):
+            raise _translated(error) from error
+        raise
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        # Without room the commit record cannot have been written whole, and SQLite keeps the transaction open.
+        if _code(error) == sqlite3.SQLITE_FULL and connection.in_transaction:
+            _roll_back(connection)
+            raise StorageFull(f"agent.db: {error}; free some disk space") from error
+        raise StorageLost(f"agent.db: COMMIT failed ({error}); whether it was stored is unknown, restarting") from error
+    return result
+
+
+_PROGRAMMING: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+
+
+def _translated(error: sqlite3.Error) -> BaseException:
+    code = _code(error)
+    if code in _BROKEN_FILE or code == sqlite3.SQLITE_IOERR:
+        return StorageLost(f"agent.db: {error}; restarting to check the file")
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFull(f"agent.db: {error}; free some disk space")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Transient(f"agent.db: {error}; another process holds it")
+    return error
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if not connection.in_transaction:
+        return
+    try:
+        connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise StorageLost(f"agent.db: ROLLBACK failed ({error}); restarting to check the file") from error
+
+
+def _code(error: sqlite3.Error) -> int:
+    code = getattr(error, "sqlite_errorcode", None)
+    return int(code) & 0xFF if code is not None else -1
+
+
+def _sound(path: Path) -> bool:
+    try:
+        connection = connect(path)
+    except sqlite3.DatabaseError as error:
+        if _code(error) in _BROKEN_FILE:
+            return False
+        raise
+    try:
+        answer: tuple[str] = connection.execute("PRAGMA quick_check(1)").fetchone()
+        return answer[0] == "ok"
+    except sqlite3.DatabaseError as error:
+        if _code(error) in _BROKEN_FILE:
+            return False
+        raise
+    finally:
+        connection.close()
+
+
+def _quoted(path: Path) -> str:
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
