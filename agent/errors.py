@@ -1,11 +1,13 @@
 """What can go wrong at a site, sorted by what to do about it.
 
-    AgentError
-      Transient   try again later        Unreachable, TimedOut, SessionBusy
-      Permanent   do not try the same again   Garbled, AccessDenied, TooLarge, UnsupportedDevice
-      Refused     a rule said no; ``code`` is stable
-      BadInput    a person wrote something wrong; the message names file, field, cause and what to do
+AgentError
+  Transient   try again later        Unreachable, TimedOut, SessionBusy
+  Permanent   do not try the same again   Garbled, AccessDenied, TooLarge, UnsupportedDevice
+  Refused     a rule said no; ``code`` is stable
+  BadInput    a person wrote something wrong; the message names file, field, cause and what to do
 """
+
+from sitelink.types import Reason
 
 
 class AgentError(Exception):
@@ -56,5 +58,27 @@ class Refused(AgentError):
         self.code = code
 
 
+class WrongDevice(Refused):
+    """Another miner answers at this address than the inventory says."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("wrong_device", message)
+
+
 class BadInput(AgentError):
     """A file, option or argument is wrong; the message is one line naming where, what and what to do."""
+
+
+_REASONS: tuple[tuple[type[AgentError], Reason], ...] = (
+    (TimedOut, Reason.TIMEOUT),
+    (SessionBusy, Reason.SESSION_BUSY),
+    (Transient, Reason.UNREACHABLE),
+    (AccessDenied, Reason.ACCESS_DENIED),
+    (WrongDevice, Reason.WRONG_DEVICE),
+    (Permanent, Reason.GARBLED),
+)
+
+
+def reason_of(error: AgentError) -> Reason:
+    """Return the reason that an UNKNOWN reading carries after ``error``."""
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), Reason.NOT_REPORTED)

@@ -1,0 +1,84 @@
+"""What one poll of a miner told, in our units. Pure.
+
+Invariants: unknown is ``None`` or an empty tuple, never zero; a state without evidence is UNKNOWN with a reason.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from sitelink.types import MinerState, PowerSource, Reading, Reason
+from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts
+
+
+class PoolShares(NamedTuple):
+    """Shares of one pool since the miner started; None where the firmware does not count them."""
+
+    accepted: int | None
+    rejected: int | None
+    stale: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One miner as its replies describe it.
+
+    ``boards`` counts hash boards present. ``board_temps_c`` are sensors on boards or in the air stream through them,
+    ``chip_temps_c`` are sensors in or at chips, both in the device's own order. ``fans_rpm`` holds every fan that
+    reports a speed; ``fans_percent`` holds duty figures where the firmware gives those. ``device_time`` is the
+    device's own clock (``When``), which may be years off. ``repaired`` names the rules that made a malformed reply
+    readable; ``errors`` are the firmware's own error codes or lines. ``expected_ths`` is nameplate or target.
+    """
+
+    dialect: str
+    state: MinerState = MinerState.UNKNOWN
+    reason: Reason = Reason.NOT_REPORTED
+    model: str | None = None
+    firmware: str | None = None
+    mac: str | None = None
+    serial: str | None = None
+    hostname: str | None = None
+    hashrate_ths: TeraHashPerSecond | None = None
+    expected_ths: TeraHashPerSecond | None = None
+    power_w: Watts | None = None
+    power_source: PowerSource = PowerSource.NONE
+    power_limit_w: Watts | None = None
+    board_temps_c: tuple[Celsius, ...] = ()
+    chip_temps_c: tuple[Celsius, ...] = ()
+    env_temp_c: Celsius | None = None
+    fans_rpm: tuple[RevolutionsPerMinute, ...] = ()
+    fans_percent: tuple[float, ...] = ()
+    boards: int | None = None
+    pools: tuple[PoolShares, ...] = ()
+    uptime_s: int | None = None
+    errors: tuple[str, ...] = ()
+    device_time: datetime | None = None
+    repaired: tuple[str, ...] = ()
+
+    def reading(self, miner_id: str, read_at: datetime) -> Reading:
+        """Return this observation as the reading of ``miner_id``: hottest sensors, fastest fan, shares summed."""
+        return Reading(
+            miner_id=miner_id,
+            read_at=read_at,
+            state=self.state,
+            reason=self.reason,
+            hashrate_ths=self.hashrate_ths,
+            power_w=self.power_w,
+            power_source=self.power_source,
+            board_temp_c=max(self.board_temps_c, default=None),
+            chip_temp_c=max(self.chip_temps_c, default=None),
+            fan_rpm=max(self.fans_rpm, default=None),
+            accepted=_total([pool.accepted for pool in self.pools]),
+            rejected=_total([pool.rejected for pool in self.pools]),
+            uptime_s=self.uptime_s,
+        )
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """Return what the device calls itself, lower-case: MAC first, then serial."""
+        return tuple(name.lower() for name in (self.mac, self.serial) if name)
+
+
+def _total(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None

@@ -1,0 +1,74 @@
+"""The STATUS part of a reply, in each of the forms firmwares give it. Pure.
+
+    cgminer   {"STATUS":[{"STATUS":"S","When":..,"Code":11,"Msg":"Summary"}], ..}
+    btminer   {"STATUS":"S","When":..,"Code":131,"Msg":{..}}
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agent.errors import AccessDenied
+
+_ACCEPTED: Final = frozenset("SIW")
+_ACCESS_DENIED: Final = 45
+_INVALID_COMMAND: Final = 14
+_ALLOW_US: Final = "allow this gateway in the miner's api-allow list"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a device judged a request: letter S, I, W, E or F ("" when it says nothing), code, message, its clock."""
+
+    letter: str
+    code: int | None
+    message: str
+    when: int | None
+
+    @classmethod
+    def of(cls, document: object) -> "Status":
+        """Return the status of a decoded reply; everything is empty when it has none."""
+        holder = document if isinstance(document, Mapping) else {}
+        status = holder.get("STATUS")
+        if isinstance(status, list):
+            first = status[0] if status else None
+            holder = first if isinstance(first, Mapping) else {}
+        elif isinstance(status, Mapping):
+            holder = status
+        letter, message = holder.get("STATUS"), holder.get("Msg")
+        return cls(
+            letter=letter if isinstance(letter, str) else "",
+            code=_whole(holder.get("Code")),
+            message=message if isinstance(message, str) else "",
+            when=_whole(holder.get("When")),
+        )
+
+    @property
+    def accepted(self) -> bool:
+        """Return whether the device took the request; on Avalon I is success as well as S."""
+        return self.letter in _ACCEPTED
+
+    @property
+    def unknown_command(self) -> bool:
+        """Return whether the firmware does not know the command."""
+        return self.code == _INVALID_COMMAND
+
+    @property
+    def text(self) -> str:
+        """Return code and message for people."""
+        return f"code {self.code} {self.message!r}" if self.code is not None else repr(self.message or "no status")
+
+    def raise_if_denied(self, where: object, fix: str = _ALLOW_US) -> None:
+        """Raise AccessDenied, with what to do about it, when the device refuses this client."""
+        if self.code == _ACCESS_DENIED:
+            raise AccessDenied(f"{where}: access denied ({self.text}); {fix}")
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
+        return int(value)
+    return None
