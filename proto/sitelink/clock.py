@@ -34,9 +34,7 @@ class SystemClock:
     """The machine's clocks (Linux: CLOCK_BOOTTIME and the kernel's boot id)."""
 
     def __init__(self) -> None:
-        self._boot_id = (
-            Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        )
+        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
     def now(self) -> datetime:
         """Return the wall clock as aware UTC."""

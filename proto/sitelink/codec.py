@@ -295,9 +295,7 @@ def _inflate(payload: bytes) -> pb.BatchBody:
     try:
         raw = inflater.decompress(payload, MAX_PAYLOAD_BYTES)
         if inflater.unconsumed_tail or not inflater.eof:
-            raise MalformedFrame(
-                f"batch body: truncated, or longer than {MAX_PAYLOAD_BYTES} bytes"
-            )
+            raise MalformedFrame(f"batch body: truncated, or longer than {MAX_PAYLOAD_BYTES} bytes")
         return pb.BatchBody.FromString(raw)
     except (zlib.error, DecodeError) as error:
         raise MalformedFrame(f"batch body: {error}") from None
@@ -344,9 +342,7 @@ def _columns(message: pb.ReadingColumns) -> ReadingColumns:
     expected = len(columns)
     for name in ReadingColumns.__slots__:
         if len(getattr(columns, name)) != expected:
-            raise MalformedFrame(
-                f"batch body: column {name} does not have {expected} entries"
-            )
+            raise MalformedFrame(f"batch body: column {name} does not have {expected} entries")
     for name, known in (
         ("state", STATES),
         ("reason", REASONS),
@@ -354,9 +350,7 @@ def _columns(message: pb.ReadingColumns) -> ReadingColumns:
     ):
         highest = max(getattr(columns, name), default=0)
         if highest >= len(known):
-            raise MalformedFrame(
-                f"batch body: column {name} holds the unknown code {highest}"
-            )
+            raise MalformedFrame(f"batch body: column {name} holds the unknown code {highest}")
     return columns
 
 
@@ -372,9 +366,7 @@ def _readings(columns: ReadingColumns) -> Iterable[Reading]:
             power_source=POWER_SOURCES[columns.power_source[row]],
             board_temp_c=_known(columns.board_temp_c[row], Celsius),
             chip_temp_c=_known(columns.chip_temp_c[row], Celsius),
-            fan_rpm=None
-            if columns.fan_rpm[row] < 0
-            else RevolutionsPerMinute(columns.fan_rpm[row]),
+            fan_rpm=None if columns.fan_rpm[row] < 0 else RevolutionsPerMinute(columns.fan_rpm[row]),
             accepted=_known_integer(columns.accepted[row]),
             rejected=_known_integer(columns.rejected[row]),
             uptime_s=_known_integer(columns.uptime_s[row]),

@@ -24,7 +24,6 @@ from sitelink.types import (
 )
 from sitelink.units import Watts
 
-
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -68,9 +67,7 @@ def read_plan(payload: bytes) -> SitePlan:
         issued_at=fields.time("issued_at"),
         valid=fields.interval("valid_from", "valid_until"),
         fallback=fields.one_of("fallback", Fallback),
-        curtailments=tuple(
-            _curtailment(item) for item in fields.objects("curtailments")
-        ),
+        curtailments=tuple(_curtailment(item) for item in fields.objects("curtailments")),
     )
     fields.nothing_left()
     return plan
@@ -136,9 +133,7 @@ def read_time(payload: bytes) -> SignedTime:
         MalformedOrder: a field is unknown, missing, or of the wrong form.
     """
     fields = _Fields(payload, "signed time")
-    signed = SignedTime(
-        fields.text("site_id"), fields.text("nonce"), fields.time("cloud_time")
-    )
+    signed = SignedTime(fields.text("site_id"), fields.text("nonce"), fields.time("cloud_time"))
     fields.nothing_left()
     return signed
 
@@ -154,9 +149,7 @@ def _curtailment_document(item: Curtailment) -> dict[str, Any]:
         "ramp_up_step_s": float(item.ramp_up.step_s),
         "ramp_up_step_w": float(item.ramp_up.step_w),
         "start": _time_text(item.interval.start),
-        "target_power_w": None
-        if item.target_power_w is None
-        else float(item.target_power_w),
+        "target_power_w": None if item.target_power_w is None else float(item.target_power_w),
     }
 
 
@@ -167,12 +160,8 @@ def _curtailment(fields: "_Fields") -> Curtailment:
         cause=fields.one_of("cause", CurtailmentCause),
         interval=fields.interval("start", "end"),
         miner_ids=fields.texts("miner_ids"),
-        ramp_down=Ramp(
-            Watts(fields.number("ramp_down_step_w")), fields.number("ramp_down_step_s")
-        ),
-        ramp_up=Ramp(
-            Watts(fields.number("ramp_up_step_w")), fields.number("ramp_up_step_s")
-        ),
+        ramp_down=Ramp(Watts(fields.number("ramp_down_step_w")), fields.number("ramp_down_step_s")),
+        ramp_up=Ramp(Watts(fields.number("ramp_up_step_w")), fields.number("ramp_up_step_s")),
         target_power_w=None if target is None else Watts(target),
     )
     fields.nothing_left()
@@ -197,9 +186,7 @@ class _Fields:
             except ValueError as error:
                 raise MalformedOrder(f"{what}: not JSON: {error}") from None
         if not isinstance(document, Mapping):
-            raise MalformedOrder(
-                f"{what}: expected an object, got {type(document).__name__}"
-            )
+            raise MalformedOrder(f"{what}: expected an object, got {type(document).__name__}")
         self._left: dict[str, Any] = dict(document)
 
     def text(self, name: str) -> str:
@@ -218,9 +205,7 @@ class _Fields:
         return float(self._take(name, _is_number, "a number"))
 
     def number_or_none(self, name: str) -> float | None:
-        value = self._take(
-            name, lambda v: v is None or _is_number(v), "a number or null"
-        )
+        value = self._take(name, lambda v: v is None or _is_number(v), "a number or null")
         return None if value is None else float(value)
 
     def time(self, name: str) -> datetime:
@@ -228,13 +213,9 @@ class _Fields:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
-            raise MalformedOrder(
-                f"{self._what}: {name}: not a time: {text!r}"
-            ) from None
+            raise MalformedOrder(f"{self._what}: {name}: not a time: {text!r}") from None
         if moment.tzinfo is None:
-            raise MalformedOrder(
-                f"{self._what}: {name}: the time has no zone: {text!r}"
-            )
+            raise MalformedOrder(f"{self._what}: {name}: the time has no zone: {text!r}")
         return moment.astimezone(UTC)
 
     def interval(self, start: str, end: str) -> Interval:
@@ -254,10 +235,7 @@ class _Fields:
 
     def objects(self, name: str) -> tuple["_Fields", ...]:
         values = self._take(name, lambda v: isinstance(v, list), "a list")
-        return tuple(
-            _Fields(value, f"{self._what}: {name}[{place}]")
-            for place, value in enumerate(values)
-        )
+        return tuple(_Fields(value, f"{self._what}: {name}[{place}]") for place, value in enumerate(values))
 
     def one_of(self, name: str, kind: type[_Choice]) -> _Choice:
         text = self.text(name)
@@ -265,24 +243,18 @@ class _Fields:
             return kind(text)
         except ValueError:
             known = ", ".join(choice.value for choice in kind)
-            raise MalformedOrder(
-                f"{self._what}: {name}: {text!r} is not one of {known}"
-            ) from None
+            raise MalformedOrder(f"{self._what}: {name}: {text!r} is not one of {known}") from None
 
     def nothing_left(self) -> None:
         if self._left:
-            raise MalformedOrder(
-                f"{self._what}: unknown field {min(self._left)!r}"
-            )
+            raise MalformedOrder(f"{self._what}: unknown field {min(self._left)!r}")
 
     def _take(self, name: str, fits: Callable[[Any], bool], form: str) -> Any:
         if name not in self._left:
             raise MalformedOrder(f"{self._what}: field {name!r} is missing")
         value = self._left.pop(name)
         if not fits(value):
-            raise MalformedOrder(
-                f"{self._what}: {name}: expected {form}, got {value!r}"
-            )
+            raise MalformedOrder(f"{self._what}: {name}: expected {form}, got {value!r}")
         return value
 
 

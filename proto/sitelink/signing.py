@@ -2,7 +2,7 @@
 
 Invariant: the bytes that were signed are the bytes that are parsed; nothing is re-serialised to verify.
 
-    payload --canonical JSON--> bytes --"domain\\0" prefix--> Ed25519 --> Envelope(domain, key_id, payload, signature)
+    payload --canonical JSON--> bytes --domain and NUL in front--> Ed25519 --> Envelope(domain, key_id, payload, signature)
 
 Source: RFC 8032 (Ed25519); canonical form: sorted keys, no white space, UTF-8, as RFC 8785 for the types used here
 (strings, integers, booleans, null, arrays, objects; floats only as shortest repr).
@@ -79,7 +79,7 @@ class PrivateKey:
         """
         key = serialization.load_pem_private_key(pem, password=None)
         if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError("the PEM does not hold an Ed25519 private key")
+            raise ValueError("the PEM does not hold an Ed25519 private key")  # noqa: TRY004 - the content is wrong, not a type
         return cls(key)
 
     def to_pem(self) -> bytes:
@@ -92,18 +92,14 @@ class PrivateKey:
 
     def sign(self, domain: Domain, payload: bytes) -> Envelope:
         """Return ``payload`` sealed for ``domain``."""
-        return Envelope(
-            domain, self.key_id, payload, self._key.sign(_tagged(domain, payload))
-        )
+        return Envelope(domain, self.key_id, payload, self._key.sign(_tagged(domain, payload)))
 
 
 class KeyRing:
     """The public keys an agent trusts (the current one and the next), by key id."""
 
     def __init__(self, public_keys: tuple[bytes, ...]) -> None:
-        self._keys = {
-            key_id(raw): Ed25519PublicKey.from_public_bytes(raw) for raw in public_keys
-        }
+        self._keys = {key_id(raw): Ed25519PublicKey.from_public_bytes(raw) for raw in public_keys}
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -120,15 +116,11 @@ class KeyRing:
             raise BadSignature(f"signed for {envelope.domain}, not for {domain}")
         key = self._keys.get(envelope.key_id)
         if key is None:
-            raise BadSignature(
-                f"key {envelope.key_id} is not trusted here; enrol again to learn new keys"
-            )
+            raise BadSignature(f"key {envelope.key_id} is not trusted here; enrol again to learn new keys")
         try:
             key.verify(envelope.signature, _tagged(domain, envelope.payload))
         except InvalidSignature:
-            raise BadSignature(
-                f"the signature of key {envelope.key_id} does not fit the bytes"
-            ) from None
+            raise BadSignature(f"the signature of key {envelope.key_id} does not fit the bytes") from None
         return envelope.payload
 
 

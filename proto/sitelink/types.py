@@ -67,9 +67,7 @@ class Interval:
         if self.start.tzinfo is None or self.end.tzinfo is None:
             raise ValueError("an interval needs aware times")
         if self.end <= self.start:
-            raise ValueError(
-                f"an interval must end after it starts: {self.start} .. {self.end}"
-            )
+            raise ValueError(f"an interval must end after it starts: {self.start} .. {self.end}")
 
     @property
     def duration(self) -> timedelta:
@@ -214,9 +212,7 @@ class BatchBody:
     notices: tuple[Notice, ...] = ()
 
     def __len__(self) -> int:
-        return (
-            len(self.readings) + len(self.meters) + len(self.acks) + len(self.notices)
-        )
+        return len(self.readings) + len(self.meters) + len(self.acks) + len(self.notices)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,24 +61,18 @@ def terahash(value: float, unit: str) -> TeraHashPerSecond:
     """
     scale = _HASHES_IN_TERA.get(unit.strip().upper().removesuffix("/S"))
     if scale is None:
-        raise ValueError(
-            f"unknown hash rate unit {unit!r}; expected one of {', '.join(_HASHES_IN_TERA)}"
-        )
+        raise ValueError(f"unknown hash rate unit {unit!r}; expected one of {', '.join(_HASHES_IN_TERA)}")
     return TeraHashPerSecond(value * scale)
 
 
-def efficiency_j_per_th(
-    power_w: Watts, hashrate_ths: TeraHashPerSecond
-) -> JoulesPerTeraHash | None:
+def efficiency_j_per_th(power_w: Watts, hashrate_ths: TeraHashPerSecond) -> JoulesPerTeraHash | None:
     """Return W per TH/s, which is J/TH; None when the hash rate is not positive."""
     if hashrate_ths <= 0:
         return None
     return JoulesPerTeraHash(power_w / hashrate_ths)
 
 
-def breakeven_usd_per_mwh(
-    hashprice: UsdPerPetahashDay, efficiency: JoulesPerTeraHash
-) -> UsdPerMegawattHour:
+def breakeven_usd_per_mwh(hashprice: UsdPerPetahashDay, efficiency: JoulesPerTeraHash) -> UsdPerMegawattHour:
     """Return the electricity price at which a miner of this efficiency earns nothing.
 
     One PH/s draws ``1000 * efficiency`` W, so a day of it uses ``0.024 * efficiency`` MWh.
@@ -88,8 +82,6 @@ def breakeven_usd_per_mwh(
     return UsdPerMegawattHour(hashprice / (efficiency * 0.024))
 
 
-def hash_revenue_usd_per_h(
-    hashprice: UsdPerPetahashDay, hashrate_ths: TeraHashPerSecond
-) -> float:
+def hash_revenue_usd_per_h(hashprice: UsdPerPetahashDay, hashrate_ths: TeraHashPerSecond) -> float:
     """Return the gross mining revenue in USD of one hour at ``hashrate_ths``."""
     return hashprice * hashrate_ths / 1e3 / 24

@@ -96,9 +96,7 @@ PLAN = SitePlan(
         Curtailment(
             curtailment_id="cur-1",
             cause=CurtailmentCause.PRICE,
-            interval=Interval(
-                NOON + timedelta(minutes=10), NOON + timedelta(minutes=40)
-            ),
+            interval=Interval(NOON + timedelta(minutes=10), NOON + timedelta(minutes=40)),
             miner_ids=("c2:11:22:33:44:55", "c2:11:22:33:44:57"),
             ramp_down=Ramp(Watts(50_000.0), 1.0),
             ramp_up=Ramp(Watts(25_000.0), 1.5),

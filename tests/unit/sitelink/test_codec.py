@@ -47,9 +47,7 @@ counts = st.none() | st.integers(0, 2**40)
 readings = st.builds(
     Reading,
     miner_id=st.text(max_size=20),
-    read_at=st.integers(0, 10**9).map(
-        lambda ms: samples.NOON + timedelta(milliseconds=ms)
-    ),
+    read_at=st.integers(0, 10**9).map(lambda ms: samples.NOON + timedelta(milliseconds=ms)),
     state=st.sampled_from(MinerState),
     reason=st.sampled_from(Reason),
     hashrate_ths=floats.map(lambda v: None if v is None else TeraHashPerSecond(v)),
@@ -83,10 +81,7 @@ def test_a_whole_body_survives_as_values_and_as_columns() -> None:
 
 @pytest.mark.parametrize("frame", [samples.HELLO, samples.HEARTBEAT, BATCH])
 def test_up_frames_survive(frame: UpFrame) -> None:
-    assert (
-        codec.decode_up(pb.Up.FromString(codec.encode_up(frame).SerializeToString()))
-        == frame
-    )
+    assert codec.decode_up(pb.Up.FromString(codec.encode_up(frame).SerializeToString())) == frame
 
 
 @pytest.mark.parametrize(
@@ -98,12 +93,7 @@ def test_up_frames_survive(frame: UpFrame) -> None:
     ],
 )
 def test_down_frames_survive(frame: DownFrame) -> None:
-    assert (
-        codec.decode_down(
-            pb.Down.FromString(codec.encode_down(frame).SerializeToString())
-        )
-        == frame
-    )
+    assert codec.decode_down(pb.Down.FromString(codec.encode_down(frame).SerializeToString())) == frame
 
 
 def _bent_body(bend: Callable[[pb.BatchBody], None]) -> bytes:
@@ -179,9 +169,7 @@ def test_frames_of_another_version_are_refused() -> None:
 
 GOLDEN_HELLO = "0a290a077065636f732d3112076167656e742d311a05302e312e3022026531282a30043a026b313a026b32"
 GOLDEN_HEARTBEAT = "12180a076e6f6e63652d3110041a0468656c642003288020302a"
-GOLDEN_BATCH = (
-    "1a250a077065636f732d3112026531182a200628023080a09e99c7a098033a077061796c6f6164"
-)
+GOLDEN_BATCH = "1a250a077065636f732d3112026531182a200628023080a09e99c7a098033a077061796c6f6164"
 GOLDEN_WELCOME = "0a0f0a077065636f732d31120265311829"
 GOLDEN_RECEIPT = "12130a077065636f732d3112026531182a202f282f"
 GOLDEN_ENVELOPE = "1a1b0a0f62616c6c6173742f706c616e2f763112026b311a0170220173"
@@ -207,21 +195,13 @@ def test_golden_wire_bytes() -> None:
     assert _golden(codec.encode_up(samples.HELLO)) == GOLDEN_HELLO
     assert _golden(codec.encode_up(samples.HEARTBEAT)) == GOLDEN_HEARTBEAT
     assert _golden(codec.encode_up(BATCH)) == GOLDEN_BATCH
-    assert (
-        _golden(codec.encode_down(Welcome(Cursor("pecos-1", "e1", 41))))
-        == GOLDEN_WELCOME
-    )
-    assert (
-        _golden(codec.encode_down(Receipt("pecos-1", "e1", 42, 47, 47)))
-        == GOLDEN_RECEIPT
-    )
+    assert _golden(codec.encode_down(Welcome(Cursor("pecos-1", "e1", 41)))) == GOLDEN_WELCOME
+    assert _golden(codec.encode_down(Receipt("pecos-1", "e1", 42, 47, 47))) == GOLDEN_RECEIPT
     assert _golden(codec.encode_down(envelope)) == GOLDEN_ENVELOPE
     assert zlib.decompress(codec.pack(samples.BODY)).hex() == GOLDEN_BODY
 
 
 def test_times_are_utc_after_the_wire() -> None:
-    (reading,) = codec.unpack(
-        codec.pack(BatchBody(readings=(samples.FULL_READING,)))
-    ).readings
+    (reading,) = codec.unpack(codec.pack(BatchBody(readings=(samples.FULL_READING,)))).readings
     assert reading.read_at == datetime(2026, 11, 24, 12, 0, 0, 250_000, tzinfo=UTC)
     assert reading.read_at.tzinfo is UTC

@@ -16,9 +16,7 @@ from tests.unit.sitelink import samples
 def test_orders_survive_the_trip() -> None:
     assert orders.read_plan(orders.write_plan(samples.PLAN)) == samples.PLAN
     assert orders.read_command(orders.write_command(samples.COMMAND)) == samples.COMMAND
-    assert (
-        orders.read_time(orders.write_time(samples.SIGNED_TIME)) == samples.SIGNED_TIME
-    )
+    assert orders.read_time(orders.write_time(samples.SIGNED_TIME)) == samples.SIGNED_TIME
 
 
 def test_golden_command_bytes() -> None:
@@ -55,9 +53,7 @@ def _plan_document() -> dict[str, Any]:
         (("curtailments",), {}, "curtailments: expected a list"),
     ],
 )
-def test_a_bad_field_is_named(
-    path: tuple[str | int, ...], value: object, message: str
-) -> None:
+def test_a_bad_field_is_named(path: tuple[str | int, ...], value: object, message: str) -> None:
     document: Any = _plan_document()
     place = document
     for step in path[:-1]:
@@ -93,6 +89,6 @@ def test_microseconds_are_kept(offset_us: int) -> None:
 
 
 def test_a_naive_time_cannot_be_written() -> None:
-    naive = type(samples.SIGNED_TIME)("s", "n", datetime(2026, 1, 1))  # noqa: DTZ001 - naive on purpose
+    naive = type(samples.SIGNED_TIME)("s", "n", datetime(2026, 1, 1))
     with pytest.raises(ValueError, match="aware"):
         orders.write_time(naive)

@@ -41,28 +41,20 @@ def test_megawatts_and_back(power_mw: float) -> None:
 
 
 def test_energy_of_constant_power() -> None:
-    assert units.energy_mwh(Watts(850_000.0), timedelta(minutes=30)) == pytest.approx(
-        0.425
-    )
+    assert units.energy_mwh(Watts(850_000.0), timedelta(minutes=30)) == pytest.approx(0.425)
     assert units.watts_from_kilowatts(3.5) == 3500.0
 
 
 def test_efficiency_is_unknown_without_hash_rate() -> None:
-    assert units.efficiency_j_per_th(
-        Watts(3500.0), TeraHashPerSecond(200.0)
-    ) == pytest.approx(17.5)
+    assert units.efficiency_j_per_th(Watts(3500.0), TeraHashPerSecond(200.0)) == pytest.approx(17.5)
     assert units.efficiency_j_per_th(Watts(3500.0), TeraHashPerSecond(0.0)) is None
 
 
 def test_break_even_matches_the_worked_cases() -> None:
     # 50 USD/PH/day at 15 and 30 J/TH: 0.138889 and 0.069444 USD/kWh.
     price = UsdPerPetahashDay(50.0)
-    assert units.breakeven_usd_per_mwh(price, JoulesPerTeraHash(15.0)) == pytest.approx(
-        138.8889, abs=1e-4
-    )
-    assert units.breakeven_usd_per_mwh(price, JoulesPerTeraHash(30.0)) == pytest.approx(
-        69.4444, abs=1e-4
-    )
+    assert units.breakeven_usd_per_mwh(price, JoulesPerTeraHash(15.0)) == pytest.approx(138.8889, abs=1e-4)
+    assert units.breakeven_usd_per_mwh(price, JoulesPerTeraHash(30.0)) == pytest.approx(69.4444, abs=1e-4)
 
 
 @given(st.floats(min_value=1, max_value=500), st.floats(min_value=5, max_value=100))
