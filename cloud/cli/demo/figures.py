@@ -1,0 +1,78 @@
+"""The demo's verdict: what truly happened against what Ballast says happened. Pure.
+
+simulator's truth  --+
+cloud's records    --+--> Figures --> one JSON line, and whether every step held
+agents' counters   --+
+"""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Miner:
+    """One simulated miner as it truly is; ``liar`` names how it lies, None when it is honest."""
+
+    miner_id: str
+    site_id: str
+    dead: bool
+    liar: str | None
+    hashing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The figures of one demo run; units in the names, counts otherwise."""
+
+    miners: int
+    samples_stored: int
+    samples_lost: int
+    samples_duplicated: int
+    curtailed_miners: int
+    verified: int
+    liars: int
+    liars_named: int
+    liars_counted_as_shed: int
+    signal_to_confirmed_s: float | None
+    restored_during_cut: int
+    left_off: int
+    backlog_drained_s: float | None
+    verified_mwh: float
+    invoice_total_cents: int
+    gap: float | None
+    live_to_restore: int
+    honest_unverified: int
+    kills: int
+
+    def failures(self) -> tuple[str, ...]:
+        """Return what did not hold, one plain line each; empty when the whole story held."""
+        unrestored = self.live_to_restore - self.restored_during_cut
+        wrong = (
+            (self.samples_stored <= 0, "no sample was stored"),
+            (self.samples_lost > 0, f"{self.samples_lost} samples were lost"),
+            (self.samples_duplicated > 0, f"{self.samples_duplicated} samples were stored twice"),
+            (self.curtailed_miners <= 0, "no miner was curtailed"),
+            (self.honest_unverified > 0, f"{self.honest_unverified} honest live miners were not verified as stopped"),
+            (self.liars_named < self.liars, f"{self.liars - self.liars_named} of {self.liars} liars were not named"),
+            (self.liars_counted_as_shed > 0, f"{self.liars_counted_as_shed} liars were counted as shed"),
+            (unrestored > 0, f"{unrestored} of {self.live_to_restore} live miners were not restored during the cut"),
+            (self.left_off > 0, f"{self.left_off} miners were left off"),
+            (self.backlog_drained_s is None, "the backlog was not delivered"),
+            (self.verified_mwh <= 0, "no curtailed energy was verified"),
+            (self.invoice_total_cents <= 0, "no invoice was issued"),
+        )
+        return tuple(line for failed, line in wrong if failed)
+
+
+def json_line(figures: Figures, seed: int, machine: Mapping[str, Any]) -> str:
+    """Return the run as the one JSON line that benchmarks print."""
+    named = {name: getattr(figures, name) for name in Figures.__slots__}
+    return json.dumps({"bench": "demo", "figures": named, "peers": {}, "machine": dict(machine), "seed": seed})
+
+
+def machine(cores: int) -> dict[str, Any]:
+    """Return what the run ran on."""
+    return {"cores": cores, "machine": platform.machine(), "python": platform.python_version()}

@@ -1,0 +1,1 @@
+"""Adapters the whole cloud stands on: database, embedded PostgreSQL, outbox, leases, bus, processes."""

@@ -1,0 +1,1 @@
+"""Tables, one module per owner. Importing this package's modules registers them on ``base.METADATA``."""

@@ -1,0 +1,148 @@
+"""One frozen ``Settings`` a process: a TOML file (``--config``) under environment variables ``BALLAST_*``.
+
+Invariants: nothing else reads the environment; an unknown or ill-typed key stops the start with one line that names
+it; secrets are not printed.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from cloud.core.errors import BadInput
+
+_PREFIX: Final = "BALLAST_"
+
+
+def default_data_dir() -> Path:
+    """Return ``/var/lib/ballast`` for root, else the folder ``ballast`` among the user's own data."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/ballast")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "ballast"
+
+
+class Settings(BaseSettings):
+    """How this process runs. Addresses are ``host:port``; durations are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    database_url: SecretStr | None = None
+    """The application's own non-owner login; None means the embedded PostgreSQL."""
+    migration_url: SecretStr | None = None
+    """The schema owner's login, needed only to migrate a database that is not embedded."""
+    http_listen: str = "127.0.0.1:8080"
+    link_listen: str = "127.0.0.1:7443"
+    enrol_listen: str = "127.0.0.1:7444"
+    public_names: tuple[str, ...] = ()
+    """Names and addresses, beside localhost and ballast-cloud, that agents reach this server under."""
+    operator_email: str = "operator@ballast.local"
+    tenant_name: str = "default"
+    ingest_threads: int = Field(default=4, ge=1, le=64)
+    sweep_interval_s: float = Field(default=60, gt=0)
+    curtailment_interval_s: float = Field(default=60, gt=0)
+    market_interval_s: float = Field(default=900, gt=0)
+    market_url: str | None = None
+    market: str = "ERCOT_HB_WEST"
+    hashprice_usd_per_ph_day: float = Field(default=50, gt=0)
+    lead_s: float = Field(default=60, ge=0)
+    """The earliest start of a curtailment after now."""
+    min_block_s: float = Field(default=900, gt=0)
+    """The shortest curtailment worth its stop and start."""
+    horizon_s: float = Field(default=36 * 3600, gt=0)
+    ramp_step_w: float = Field(default=0, ge=0)
+    ramp_step_s: float = Field(default=1, gt=0)
+    plan_validity_s: float = Field(default=24 * 3600, gt=0)
+    max_stop_share: float = Field(default=1, gt=0, le=1)
+    """The signer refuses an order that stops more than this share of a site's miners."""
+
+    @field_validator("http_listen", "link_listen", "enrol_listen")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        host, separator, port = value.rpartition(":")
+        if not separator or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+            raise ValueError(f"{value!r} is not host:port, for example 127.0.0.1:8080")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file (which arrives as init arguments)."""
+        return env_settings, init_settings
+
+    @property
+    def key_dir(self) -> Path:
+        """Return the folder of the link's keys and certificates."""
+        return self.data_dir / "keys"
+
+    @property
+    def signer_dir(self) -> Path:
+        """Return the folder that only the signer process opens."""
+        return self.data_dir / "signer"
+
+    def redacted(self) -> str:
+        """Return one printable line without secrets."""
+        return " ".join(f"{name}={value}" for name, value in self.model_dump(mode="json").items())
+
+
+def load_settings(config: Path | None = None) -> Settings:
+    """Return the settings of ``config`` (TOML) under the environment.
+
+    A relative ``data_dir`` in the file is relative to the file.
+
+    Raises:
+        BadInput: the file cannot be read, or a key is unknown or of the wrong type.
+    """
+    document: dict[str, Any] = {}
+    if config is not None:
+        document = _read_toml(config)
+        if isinstance(document.get("data_dir"), str):
+            document["data_dir"] = str(config.absolute().parent / Path(document["data_dir"]).expanduser())
+    _refuse_unknown_environment()
+    try:
+        return Settings(**document)
+    except ValidationError as error:
+        raise BadInput(_first_problem(error, config)) from None
+
+
+def _read_toml(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{config}: {error.strerror}; give --config a readable TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{config}: not TOML: {error}; mend that line") from None
+
+
+def _refuse_unknown_environment() -> None:
+    known = {(_PREFIX + name).upper() for name in Settings.model_fields} | {_PREFIX + "SHARED"}
+    for name in os.environ:
+        if name.upper().startswith(_PREFIX) and name.upper() not in known:
+            raise BadInput(f"environment variable {name}: no such setting; unset it or mend its name")
+
+
+def _first_problem(error: ValidationError, config: Path | None) -> str:
+    problem = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in problem["loc"]) or "settings"
+    known = field.split(".")[0] in Settings.model_fields
+    from_environment = (_PREFIX + field).upper() in {name.upper() for name in os.environ}
+    where = f"environment variable {(_PREFIX + field).upper()}" if from_environment else f"{config or 'settings'}: {field}"
+    if not known:
+        return f"{where}: no such setting; remove it or mend its name"
+    cause = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {cause}"
