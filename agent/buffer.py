@@ -151,16 +151,17 @@ class Buffer:
         """
         return await self._writer.run(lambda connection: self._take(connection, limit_bytes, exclude, control_only))
 
-    async def settle(self, receipt: Receipt) -> None:
-        """Mark as stored the receipt's own range and everything up to its cursor.
+    async def settle(self, *receipts: Receipt) -> None:
+        """Mark as stored each receipt's own range and everything up to its cursor, all in one transaction.
 
         A receipt may come twice, late or out of order; one for an epoch unknown here changes nothing.
 
         Raises:
-            Refused: the receipt is for another site, or covers numbers that were never sealed.
+            Refused: a receipt is for another site, or covers numbers that were never sealed; the others count.
         """
-        self._check_site(receipt.site_id)
-        await self._writer.run(lambda connection: self._settle(connection, receipt))
+        refusals = await self._writer.run(lambda connection: self._settle_all(connection, receipts))
+        if refusals:
+            raise refusals[0]
 
     async def settle_through(self, cursor: Cursor) -> None:
         """Bring the buffer in line with how far the cloud says it has stored this epoch.
@@ -277,13 +278,24 @@ class Buffer:
         if site_id != self._site_id:
             raise Refused("other_site", f"the cloud's word is for site {site_id}, not for {self._site_id}; ignored")
 
+    def _settle_all(self, connection: sqlite3.Connection, receipts: tuple[Receipt, ...]) -> list[Refused]:
+        refusals = []
+        for receipt in receipts:
+            try:
+                self._check_site(receipt.site_id)
+                self._settle(connection, receipt)
+            except Refused as refusal:
+                refusals.append(refusal)
+        _forget_settled(connection, _microseconds(self._clock.now() - _KEEP_SETTLED))
+        return refusals
+
     def _settle(self, connection: sqlite3.Connection, receipt: Receipt) -> None:
         found = _epoch(connection, receipt.epoch)
         if found is None:
             return
         number, next_seq = found
-        if max(receipt.last_seq, receipt.through_seq) >= next_seq:
-            said = max(receipt.last_seq, receipt.through_seq)
+        said = max(receipt.last_seq, receipt.through_seq)
+        if said >= next_seq:
             raise Refused("receipt_beyond_sealed", f"a receipt covers item {said}, but only {next_seq} were sealed")
         self._mark(connection, number, receipt.through_seq)
         connection.execute(
@@ -291,7 +303,6 @@ class Buffer:
             " AND last_seq <= ? AND settled_at_us IS NULL",
             (_microseconds(self._clock.now()), number, receipt.first_seq, receipt.last_seq, receipt.last_seq),
         )
-        _forget_settled(connection, _microseconds(self._clock.now() - _KEEP_SETTLED))
 
     def _mark(self, connection: sqlite3.Connection, number: int, through_seq: int) -> None:
         connection.execute(

@@ -1,0 +1,370 @@
+"""Carries the buffer to the cloud and the cloud's orders to the site.
+
+Invariants:
+
+* Only a receipt settles a batch; a batch in flight when the link fails, or unanswered for long, is simply sent again.
+* Control data go before telemetry, live telemetry before backlog; what is in flight is bounded.
+* The link is UP only while a receipt or a believed signed time is at most three heartbeats old. An open socket proves
+  nothing: a half-open link is down, and is closed.
+* A failure of the link is logged once, and so is its recovery; both are told to the cloud as notices.
+
+      buffer --take--> window --send--> cloud
+         ^                |               |
+         +---- settle <---+--- receipts --+--- PLAN, COMMAND --> OrderInbox
+                                          +--- TIME ----------> TimeSink
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agent.backoff import Backoff
+from agent.buffer import BatchKey, Buffer
+from agent.errors import AgentError, Garbled, Permanent, Refused, TimedOut, Transient
+from agent.uplink import Uplink
+from sitelink.clock import Clock
+from sitelink.orders import MalformedOrder, read_time
+from sitelink.types import (
+    Batch,
+    BatchBody,
+    BatchKind,
+    ClockTrust,
+    Domain,
+    Envelope,
+    Heartbeat,
+    Hello,
+    Notice,
+    NoticeCode,
+    Receipt,
+    Welcome,
+)
+
+_LOG: Final = logging.getLogger(__name__)
+_SLICE_BYTES: Final = 128 * 1024
+_WINDOW_BATCHES: Final = 32
+_WINDOW_BYTES: Final = 2 * 1024 * 1024
+_CONTROL_BATCHES: Final = 64
+_RESEND_S: Final = 30.0
+_HEARTBEATS: Final = 3
+_DENIED_WAIT_S: Final = 15.0
+
+
+class OrderInbox(Protocol):
+    """Takes signed orders; it verifies, journals and answers by itself."""
+
+    async def accept(self, envelope: Envelope) -> None:
+        """Take a PLAN or COMMAND envelope. The same one may come many times."""
+        ...
+
+
+class TimeSink(Protocol):
+    """Learns the time from the cloud."""
+
+    async def learn(self, envelope: Envelope, sent_mono: float, received_mono: float) -> bool:
+        """Take a TIME envelope that answers the heartbeat sent at ``sent_mono`` (``Clock.monotonic`` seconds).
+
+        Returns:
+            Whether the signature, site and form were right, so that the cloud has truly spoken.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFacts:
+    """What a heartbeat tells about the site."""
+
+    plan_revision: int
+    clock_trust: ClockTrust
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What ``Hello`` tells about this agent."""
+
+    site_id: str
+    agent_id: str
+    agent_version: str
+    key_ids: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _InFlight:
+    last_seq: int
+    size: int
+    kind: BatchKind
+    sent_mono: float
+
+
+class Forwarder:
+    """Keeps one conversation with the cloud going."""
+
+    def __init__(
+        self,
+        uplink: Uplink,
+        buffer: Buffer,
+        clock: Clock,
+        ids: Callable[[], str],
+        backoff: Backoff,
+        introduction: Introduction,
+        facts: Callable[[], SiteFacts],
+        inbox: OrderInbox,
+        time_sink: TimeSink,
+        heartbeat_s: float,
+    ) -> None:
+        self._uplink = uplink
+        self._buffer = buffer
+        self._clock = clock
+        self._ids = ids
+        self._backoff = backoff
+        self._introduction = introduction
+        self._facts = facts
+        self._inbox = inbox
+        self._time_sink = time_sink
+        self._heartbeat_s = heartbeat_s
+        self._heard_mono: float | None = None
+        self._session_mono = 0.0
+        self._wake = asyncio.Event()
+        self._receipts: asyncio.Queue[Receipt] = asyncio.Queue()
+        self._in_flight: dict[BatchKey, _InFlight] = {}
+        self._nonces: dict[str, float] = {}
+        self._landed_mono = 0.0
+        self._landed_sent_mono = 0.0
+        self._failing = False
+        self._garbled = False
+
+    @property
+    def link_up(self) -> bool:
+        """Return whether the cloud was truly heard within three heartbeats."""
+        return self._heard_mono is not None and self._silence_s(self._heard_mono) <= _HEARTBEATS * self._heartbeat_s
+
+    @property
+    def link_age_s(self) -> float | None:
+        """Return the seconds since the cloud was last truly heard; None when it never was in this life."""
+        return None if self._heard_mono is None else self._silence_s(self._heard_mono)
+
+    def wake(self) -> None:
+        """Say that something was sealed; must be called on the event loop's thread."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Talk to the cloud until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_link())
+            tasks.create_task(self._converse())
+
+    async def _converse(self) -> None:
+        while True:
+            try:
+                await self._session()
+            except AgentError as error:
+                # A link that fails while we are being cancelled must not hide the cancellation.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise asyncio.CancelledError from error
+                await asyncio.sleep(self._after_failure(error))
+
+    def _after_failure(self, error: AgentError) -> float:
+        if not self._failing:
+            self._failing = True
+            _LOG.warning("link: %s; trying again until it works", error)
+        wait_s = self._backoff.failed()
+        # Being refused does not heal in seconds; asking often would only fill the cloud's log.
+        return wait_s + _DENIED_WAIT_S if isinstance(error, Permanent) else wait_s
+
+    async def _session(self) -> None:
+        self._in_flight.clear()
+        self._nonces.clear()
+        self._receipts = asyncio.Queue()
+        try:
+            await self._uplink.connect()
+            self._session_mono = self._landed_mono = self._landed_sent_mono = self._clock.monotonic()
+            await self._greet()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._beat())
+                tasks.create_task(self._pump())
+                tasks.create_task(self._listen())
+                tasks.create_task(self._settle())
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            await self._uplink.close()
+
+    async def _greet(self) -> None:
+        """Say Hello and wait for Welcome; orders that come first are taken too."""
+        status = await self._buffer.status()
+        me = self._introduction
+        revision = self._facts().plan_revision
+        hello = Hello(me.site_id, me.agent_id, me.agent_version, status.epoch, status.next_seq, revision, me.key_ids)
+        await self._uplink.send(hello)
+        try:
+            async with asyncio.timeout(_HEARTBEATS * self._heartbeat_s):
+                while not isinstance(frame := await self._uplink.receive(), Welcome):
+                    await self._take(frame)
+        except TimeoutError:
+            raise TimedOut("the cloud did not answer Hello") from None
+        await self._buffer.settle_through(frame.cursor)
+
+    async def _beat(self) -> None:
+        while True:
+            facts = self._facts()
+            status = await self._buffer.status()
+            nonce = self._ids()
+            self._nonces[nonce] = self._clock.monotonic()
+            while len(self._nonces) > 2 * _HEARTBEATS:
+                del self._nonces[next(iter(self._nonces))]
+            beat = Heartbeat(
+                nonce,
+                facts.plan_revision,
+                facts.clock_trust,
+                status.backlog_batches,
+                status.backlog_bytes,
+                status.next_seq,
+            )
+            await self._uplink.send(beat)
+            await asyncio.sleep(self._heartbeat_s)
+            heard_mono = max(self._session_mono, self._heard_mono or self._session_mono)
+            if self._silence_s(heard_mono) > _HEARTBEATS * self._heartbeat_s:
+                raise Transient(f"nothing heard for {self._silence_s(heard_mono):.0f} s although the stream is open")
+
+    async def _pump(self) -> None:
+        while True:
+            self._wake.clear()
+            self._expire_in_flight()
+            await self._fill()
+            try:
+                async with asyncio.timeout(_RESEND_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _fill(self) -> None:
+        while True:
+            telemetry = [item for item in self._in_flight.values() if item.kind is BatchKind.TELEMETRY]
+            full = len(telemetry) >= _WINDOW_BATCHES or sum(item.size for item in telemetry) >= _WINDOW_BYTES
+            if full and len(self._in_flight) - len(telemetry) >= _CONTROL_BATCHES:
+                return
+            batches = await self._buffer.take(_SLICE_BYTES, self._in_flight.keys(), control_only=full)
+            if not batches:
+                return
+            for batch in batches[:_WINDOW_BATCHES]:
+                await self._send(batch)
+
+    async def _send(self, batch: Batch) -> None:
+        # Entered before it is handed over: its receipt may come before send returns.
+        key = BatchKey(batch.epoch, batch.first_seq)
+        self._in_flight[key] = _InFlight(batch.last_seq, len(batch.payload), batch.kind, self._clock.monotonic())
+        await self._uplink.send(batch)
+
+    def _expire_in_flight(self) -> None:
+        """Let go of what was lost: old, and passed by a later batch or by a long silence. A slow link is neither."""
+        silent = self._silence_s(self._landed_mono) >= _RESEND_S
+        for key, item in list(self._in_flight.items()):
+            passed = item.sent_mono < self._landed_sent_mono
+            if (silent or passed) and self._silence_s(item.sent_mono) >= _RESEND_S:
+                del self._in_flight[key]
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                frame = await self._uplink.receive()
+            except Garbled as error:
+                if not self._garbled:
+                    self._garbled = True
+                    _LOG.warning("link: a frame could not be read and was passed over: %s", error)
+                continue
+            await self._take(frame)
+
+    async def _take(self, frame: Welcome | Receipt | Envelope) -> None:
+        match frame:
+            case Receipt():
+                self._hear()
+                self._receipts.put_nowait(frame)
+            case Envelope(domain=Domain.TIME):
+                await self._learn(frame)
+            case Envelope():
+                await self._inbox.accept(frame)
+            case Welcome():
+                return  # doubled or late: the cursor has been followed already
+
+    async def _learn(self, envelope: Envelope) -> None:
+        received_mono = self._clock.monotonic()
+        try:
+            nonce = read_time(envelope.payload).nonce
+        except MalformedOrder as error:
+            _LOG.warning("link: %s; ignored", error)
+            return
+        sent_mono = self._nonces.pop(nonce, None)
+        if sent_mono is None:
+            return  # a repeated or very late answer tells nothing about now
+        if await self._time_sink.learn(envelope, sent_mono, received_mono):
+            self._hear()
+
+    async def _settle(self) -> None:
+        while True:
+            receipts = [await self._receipts.get()]
+            while not self._receipts.empty():
+                receipts.append(self._receipts.get_nowait())
+            try:
+                await self._buffer.settle(*receipts)
+            except Refused as refusal:
+                _LOG.warning("link: %s", refusal)
+            for receipt in receipts:
+                self._land(receipt)
+            self._wake.set()
+
+    def _land(self, receipt: Receipt) -> None:
+        self._landed_mono = self._clock.monotonic()
+        for key, item in list(self._in_flight.items()):
+            own = key.first_seq >= receipt.first_seq and item.last_seq <= receipt.last_seq
+            if key.epoch == receipt.epoch and (own or item.last_seq <= receipt.through_seq):
+                self._landed_sent_mono = max(self._landed_sent_mono, item.sent_mono)
+                del self._in_flight[key]
+
+    def _hear(self) -> None:
+        self._heard_mono = self._clock.monotonic()
+        self._backoff.succeeded()
+        if self._failing:
+            self._failing = self._garbled = False
+            _LOG.info("link: the cloud is heard again")
+
+    async def _watch_link(self) -> None:
+        """Tell the link's changes, once each."""
+        was_up = False
+        was_ever_up = False
+        while True:
+            up = self.link_up
+            if up and not was_up and was_ever_up:
+                await self._tell(NoticeCode.LINK_RESTORED, "the cloud is heard again")
+            if up and not was_ever_up:
+                _LOG.info("link: up")
+            if was_up and not up:
+                _LOG.warning("link: down, nothing heard for %.0f s; the site goes on alone", self.link_age_s)
+                self._failing = True
+                await self._tell(NoticeCode.LINK_LOST, "nothing was heard from the cloud for three heartbeats")
+            was_up, was_ever_up = up, was_ever_up or up
+            await asyncio.sleep(self._heartbeat_s / 2)
+
+    async def _tell(self, code: NoticeCode, detail: str) -> None:
+        notice = Notice(self._ids(), self._clock.now(), code, self._introduction.site_id, detail)
+        try:
+            await self._buffer.append(BatchBody(notices=(notice,)))
+        except Transient as error:
+            _LOG.warning("link: the notice %s could not be kept: %s", code, error)
+
+    def _silence_s(self, since_mono: float) -> float:
+        return self._clock.monotonic() - since_mono
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return what ended a session: what is no AgentError first, since that must reach the supervisor."""
+    flat: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop()
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(error.exceptions)
+        else:
+            flat.append(error)
+    return next((error for error in flat if not isinstance(error, AgentError)), flat[0])
