@@ -1,0 +1,168 @@
+"""Trades a one-use join token for a certificate and the keys whose orders this site obeys.
+
+Invariants: the private key is made here and never leaves; nothing is sent, least of all the token, before the cloud
+has shown a CA whose SHA-256 stands in the token; nothing on disk changes unless everything held.
+
+    token = ballast1.<secret>.<sha256 hex of the CA certificate, DER>
+
+    read the server's chain --> CA hash fits? --> TLS with that CA as root: token + CSR --> certificate, keys --> disk
+"""
+
+import hashlib
+import re
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from agent.errors import AgentError, BadInput, Permanent, Refused, Transient, Unreachable
+from agent.identity import Identity, store_identity
+from agent.settings import Endpoint, Settings
+from agent.uplink import Tls
+from sitelink.v1 import link_pb2 as pb
+
+ENROL_METHOD: Final = "/ballast.sitelink.v1.Enrolment/Enrol"
+_TOKEN: Final = re.compile(r"ballast1\.([A-Za-z0-9_-]{8,256})\.([0-9a-f]{64})")
+_DEADLINE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """A join token, taken apart; ``text`` is what the cloud gave out."""
+
+    text: str
+    ca_sha256: str
+
+    def __repr__(self) -> str:
+        return "JoinToken(***)"
+
+
+def read_token(text: str) -> JoinToken:
+    """Return the token in ``text``.
+
+    Raises:
+        BadInput: it does not have the form of a token.
+    """
+    match = _TOKEN.fullmatch(text.strip())
+    if match is None:
+        raise BadInput("--token: not a join token; copy the whole line that `ballast site token SITE` printed")
+    return JoinToken(match[0], match[2])
+
+
+def enrol(settings: Settings, token: JoinToken) -> Identity:
+    """Enrol this site's agent and store its identity. Blocks for some seconds.
+
+    Raises:
+        Transient: the cloud cannot be reached.
+        Permanent: the cloud shows another CA than the token names, or answers nonsense.
+        Refused: the cloud does not take the token, or it is for another site.
+    """
+    endpoint = settings.link.enrol_endpoint
+    ca_pem = _trusted_ca(endpoint, settings.link.server_name, token.ca_sha256)
+    key = ec.generate_private_key(ec.SECP256R1())
+    reply = _ask(endpoint, settings.link.server_name, ca_pem, _request(token, key, settings.site.site_id))
+    identity = _checked(reply, key, ca_pem, settings.site.site_id)
+    try:
+        store_identity(settings.identity_dir, identity)
+    except OSError as error:
+        raise BadInput(
+            f"{settings.identity_dir}: cannot be written: {error}; nothing changed, use a new token"
+        ) from None
+    return identity
+
+
+def _trusted_ca(endpoint: Endpoint, server_name: str, sha256: str) -> bytes:
+    """Return, as PEM, the certificate in the server's chain that the token names."""
+    for certificate in _presented_chain(endpoint, server_name):
+        if hashlib.sha256(certificate).hexdigest() == sha256:
+            return ssl.DER_cert_to_PEM_cert(certificate).encode("ascii")
+    raise Permanent(
+        f"{endpoint}: the server there is not the one this token was made by; "
+        "check [link] enrol_endpoint, or who answers in its place"
+    )
+
+
+def _presented_chain(endpoint: Endpoint, server_name: str) -> list[bytes]:
+    """Return the server's certificates, DER, unverified: they are only searched for a known hash."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((endpoint.host, endpoint.port), timeout=_DEADLINE_S) as plain,
+            context.wrap_socket(plain, server_hostname=server_name) as secure,
+        ):
+            return _chain_of(secure)
+    except OSError as error:
+        cause = error.strerror or str(error) or "no answer"
+        raise Unreachable(
+            f"{endpoint}: cannot be reached: {cause}; check [link] enrol_endpoint and the cloud"
+        ) from None
+
+
+def _chain_of(secure: ssl.SSLSocket) -> list[bytes]:
+    # Public from Python 3.13 on; before, the same call stands on the inner object and gives certificate objects.
+    chain: Any = getattr(secure, "get_unverified_chain", None)
+    if chain is not None:
+        return list(chain())
+    inner: Any = secure._sslobj  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+    return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in inner.get_unverified_chain()]
+
+
+def _request(token: JoinToken, key: ec.EllipticCurvePrivateKey, site_id: str) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site_id)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    csr_pem = csr.public_bytes(serialization.Encoding.PEM)
+    return pb.EnrolRequest(join_token=token.text, csr_pem=csr_pem).SerializeToString()
+
+
+def _ask(endpoint: Endpoint, server_name: str, ca_pem: bytes, request: bytes) -> pb.EnrolReply:
+    credentials = grpc.ssl_channel_credentials(root_certificates=ca_pem)
+    options = (("grpc.ssl_target_name_override", server_name), ("grpc.enable_retries", 0))
+    with grpc.secure_channel(str(endpoint), credentials, options=options) as channel:
+        call: Any = channel.unary_unary(ENROL_METHOD, response_deserializer=pb.EnrolReply.FromString)
+        try:
+            reply: pb.EnrolReply = call(request, timeout=_DEADLINE_S)
+        except grpc.RpcError as error:
+            raise _translated(endpoint, error) from None
+    return reply
+
+
+def _translated(endpoint: Endpoint, error: grpc.RpcError) -> AgentError:
+    code, details = error.code(), error.details()
+    said = (details or code.name).splitlines()[0]
+    if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+        return Transient(f"{endpoint}: {said}; nothing changed, try again")
+    return Refused("token_refused", f"{endpoint}: the cloud refused to enrol: {said}; make a new token and try again")
+
+
+def _checked(reply: pb.EnrolReply, key: ec.EllipticCurvePrivateKey, ca_pem: bytes, site_id: str) -> Identity:
+    """Return the identity in ``reply`` when it truly is for our key, from the pinned CA, for this site."""
+    if reply.site_id != site_id:
+        raise Refused("other_site", f"the token is for site {reply.site_id!r}, the settings say {site_id!r}; no change")
+    try:
+        certificate = x509.load_pem_x509_certificate(reply.certificate_pem)
+        authority = x509.load_pem_x509_certificate(ca_pem)
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise Permanent(f"the cloud's certificate for this agent is broken: {error}; nothing changed") from None
+    except InvalidSignature:
+        raise Permanent("the cloud's certificate is not from the token's CA; nothing changed") from None
+    if certificate.public_key() != key.public_key():
+        raise Permanent("the cloud's certificate is not for the key made here; nothing changed")
+    order_keys, time_keys = tuple(reply.order_keys), tuple(reply.time_keys)
+    if not order_keys or not time_keys or any(len(raw) != 32 for raw in order_keys + time_keys):
+        raise Permanent("the cloud named no usable order or time keys; nothing changed")
+    key_pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    tls = Tls(ca_pem, reply.certificate_pem, key_pem)
+    return Identity(reply.tenant_id, reply.site_id, reply.agent_id, order_keys, time_keys, tls)

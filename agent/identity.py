@@ -1,0 +1,120 @@
+"""Who this agent is and whom it believes: what enrolment left in ``state_dir/identity``.
+
+Invariants: the private key is readable by its owner alone; the folder is replaced whole, never half: a
+replacement that was cut off leaves the old one.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agent.errors import BadInput
+from agent.uplink import Tls
+
+_REMEDY: Final = "enrol with: ballast-agent enrol --config agent.toml --token TOKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The agent's names, the raw Ed25519 public keys it trusts, and its TLS material."""
+
+    tenant_id: str
+    site_id: str
+    agent_id: str
+    order_keys: tuple[bytes, ...]
+    time_keys: tuple[bytes, ...]
+    tls: Tls
+
+
+def load_identity(folder: Path, site_id: str) -> Identity:
+    """Return the identity in ``folder``, which must be for ``site_id``.
+
+    Raises:
+        BadInput: the agent is not enrolled, a file is broken, or it was enrolled for another site.
+    """
+    trust_file = folder / "trust.json"
+    old = _old(folder)
+    if not folder.exists() and old.exists():
+        old.rename(folder)  # a replacement was cut off between its two renames
+    try:
+        trust = json.loads(_read(trust_file))
+        identity = Identity(
+            tenant_id=_text(trust, "tenant_id"),
+            site_id=_text(trust, "site_id"),
+            agent_id=_text(trust, "agent_id"),
+            order_keys=_keys(trust, "order_keys"),
+            time_keys=_keys(trust, "time_keys"),
+            tls=Tls(_read(folder / "ca.crt"), _read(folder / "agent.crt"), _read(folder / "agent.key")),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{trust_file}: broken ({error}); {_REMEDY}") from None
+    if identity.site_id != site_id:
+        raise BadInput(f"{trust_file}: enrolled for site {identity.site_id}, the settings say {site_id}; {_REMEDY}")
+    return identity
+
+
+def store_identity(folder: Path, identity: Identity) -> None:
+    """Write ``identity`` to ``folder``, replacing what was there in one step.
+
+    Raises:
+        OSError: the disk takes nothing; what was there stays.
+    """
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700, parents=True)
+    trust = {
+        "tenant_id": identity.tenant_id,
+        "site_id": identity.site_id,
+        "agent_id": identity.agent_id,
+        "order_keys": [key.hex() for key in identity.order_keys],
+        "time_keys": [key.hex() for key in identity.time_keys],
+    }
+    _write(fresh / "trust.json", json.dumps(trust, indent=1).encode() + b"\n")
+    _write(fresh / "ca.crt", identity.tls.ca_pem)
+    _write(fresh / "agent.crt", identity.tls.certificate_pem)
+    _write(fresh / "agent.key", identity.tls.key_pem)
+    old = _old(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".old")
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file: this agent is not enrolled; {_REMEDY}") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}; run as the user that enrolled") from None
+
+
+def _text(trust: Mapping[str, Any], name: str) -> str:
+    value = trust[name]
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} is not a text")
+    return value
+
+
+def _keys(trust: Mapping[str, Any], name: str) -> tuple[bytes, ...]:
+    keys = tuple(bytes.fromhex(text) for text in trust[name])
+    if not keys or any(len(key) != 32 for key in keys):
+        raise ValueError(f"{name} does not hold 32-byte keys")
+    return keys
