@@ -39,34 +39,21 @@ def generate() -> dict[Path, bytes]:
     """
     from grpc_tools import protoc
 
-    sources = sorted(
-        str(path.relative_to(PROTO_ROOT)) for path in PROTO_ROOT.rglob("*.proto")
-    )
+    sources = sorted(str(path.relative_to(PROTO_ROOT)) for path in PROTO_ROOT.rglob("*.proto"))
     with tempfile.TemporaryDirectory() as folder:
-        outputs = [
-            f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")
-        ]
+        outputs = [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")]
         includes = [f"-I{PROTO_ROOT}", f"-I{files('grpc_tools') / '_proto'}"]
         if protoc.main(["protoc", *includes, *outputs, *sources]) != 0:
-            raise RuntimeError(
-                "protoc refused a .proto file; mend the line it named above"
-            )
+            raise RuntimeError("protoc refused a .proto file; mend the line it named above")
         made = (path for path in Path(folder).rglob("*") if path.is_file())
         return {path.relative_to(folder): path.read_bytes() for path in made}
 
 
 def stale(made: dict[Path, bytes]) -> list[Path]:
     """Return what differs between `made` and the tree, orphans included, relative to proto/."""
-    found = {
-        path.relative_to(PROTO_ROOT)
-        for pattern in GENERATED
-        for path in PROTO_ROOT.rglob(pattern)
-    }
+    found = {path.relative_to(PROTO_ROOT) for pattern in GENERATED for path in PROTO_ROOT.rglob(pattern)}
     changed = {
-        path
-        for path in made
-        if not (PROTO_ROOT / path).is_file()
-        or (PROTO_ROOT / path).read_bytes() != made[path]
+        path for path in made if not (PROTO_ROOT / path).is_file() or (PROTO_ROOT / path).read_bytes() != made[path]
     }
     return sorted(changed | (found - made.keys()))
 

@@ -1,0 +1,46 @@
+"""What every test may use: the repository's root, captures of real devices, Hypothesis profiles."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+IN_CI = os.environ.get("CI", "") not in {"", "0", "false"}
+
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("developer", deadline=None)
+settings.load_profile("ci" if IN_CI else "developer")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The repository's root."""
+    return REPOSITORY
+
+
+def shared_folder(name: str) -> Path:
+    """A folder of test data beside the repository (BALLAST_SHARED overrides where).
+
+    Absent data skips the test for a developer, who may not have it, and fails it in CI.
+    """
+    folder = Path(os.environ.get("BALLAST_SHARED", REPOSITORY.parent / "shared")) / name
+    if not folder.is_dir():
+        message = f"{name} absent: no {folder}; set BALLAST_SHARED to the folder that holds {name}/"
+        if IN_CI:
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def captures() -> Path:
+    """The folder with real devices' replies and their MANIFEST.csv."""
+    return shared_folder("captures")
+
+
+@pytest.fixture(scope="session")
+def markets() -> Path:
+    """The folder with real market data and its MANIFEST.csv."""
+    return shared_folder("markets")
