@@ -4,47 +4,68 @@ It shares no arithmetic with the programme: it reads off ranges only, keeps cloc
 loads miner by miner. A schedule with a violation is never sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cloud.planner.formulate import IMPORT_PENALTY_USD_PER_MWH, RAMP_PENALTY_USD_PER_MW, SHED_PENALTY_USD_PER_MWH
 from cloud.planner.model import Group, Problem, Schedule, Score, Usd
-from sitelink.units import Megawatts, hash_revenue_usd_per_h, megawatts
+from sitelink.units import Megawatts, Watts, megawatts
 
 _TOLERANCE_W = 1.0
 
 
 def check(problem: Problem, schedule: Schedule) -> Score:
     """Return the score of ``schedule``; its ``violations`` name miner, time and rule."""
-    load_w = [float(slot.constant_w) for slot in problem.slots]
-    hash_ths = [0.0] * len(problem.slots)
-    unit_w = [0.0] * len(problem.slots)
-    violations: list[str] = []
     if set(schedule.off) != {group.name for group in problem.groups}:
         return Score(Usd(0.0), 0.0, Megawatts(0.0), ("the schedule's groups are not the problem's",))
+    hash_ths = [0.0] * len(problem.slots)
+    running_w = [0.0] * len(problem.slots)
+    violations: list[str] = []
     for group in problem.groups:
-        for place, ranges in enumerate(schedule.off[group.name]):
-            violations += _replay(problem, group, place, ranges)
-            unit = group.units[place]
-            power, rate = sum(miner.power_w for miner in unit), sum(miner.hashrate_ths for miner in unit)
-            for slot in _running_slots(ranges, len(problem.slots)):
-                unit_w[slot] += power
-                hash_ths[slot] += rate
-    load_w = [base + extra for base, extra in zip(load_w, unit_w, strict=True)]
-    value = sum(_slot_value(problem, slot, unit_w[slot], hash_ths[slot]) for slot in range(len(problem.slots)))
+        if len(schedule.off[group.name]) != len(group.units):
+            return Score(Usd(0.0), 0.0, Megawatts(0.0), (f"group {group.name}: not every unit has its times",))
+        for history in _histories(group, schedule.off[group.name]):
+            violations += _replay(problem, group, history.names, history.ranges)
+            for slot in _running_slots(history.ranges, len(problem.slots)):
+                running_w[slot] += history.power_w
+                hash_ths[slot] += history.hashrate_ths
+    load_w = [slot.constant_w + extra for slot, extra in zip(problem.slots, running_w, strict=True)]
+    value = sum(_slot_value(problem, slot, running_w[slot], hash_ths[slot]) for slot in range(len(problem.slots)))
     slack_mwh, slack_mw, penalty = _slack(problem, load_w)
     return Score(Usd(value - penalty), slack_mwh, Megawatts(slack_mw), tuple(violations))
 
 
-def loads_w(problem: Problem, schedule: Schedule) -> tuple[float, ...]:
-    """Return the site's planned load of each slot, in W."""
+def loads_w(problem: Problem, schedule: Schedule) -> tuple[Watts, ...]:
+    """Return the site's planned load of each slot (n_intervals)."""
     loads = [float(slot.constant_w) for slot in problem.slots]
     for group in problem.groups:
-        for unit, ranges in zip(group.units, schedule.off[group.name], strict=True):
-            power = sum(miner.power_w for miner in unit)
-            for slot in _running_slots(ranges, len(problem.slots)):
-                loads[slot] += power
-    return tuple(loads)
+        for history in _histories(group, schedule.off[group.name]):
+            for slot in _running_slots(history.ranges, len(problem.slots)):
+                loads[slot] += history.power_w
+    return tuple(Watts(load) for load in loads)
+
+
+@dataclass(slots=True)
+class _History:
+    """The miners of one group that are off at exactly the same times: replayed once, counted one by one."""
+
+    ranges: tuple[tuple[int, int], ...]
+    names: str
+    power_w: float = 0.0
+    hashrate_ths: float = 0.0
+
+
+def _histories(group: Group, off: Sequence[tuple[tuple[int, int], ...]]) -> Iterable[_History]:
+    found: dict[tuple[tuple[int, int], ...], _History] = {}
+    for unit, ranges in zip(group.units, off, strict=True):
+        history = found.get(ranges)
+        if history is None:
+            history = found[ranges] = _History(ranges, f"{unit[0].miner_id} and those like it")
+        for miner in unit:
+            history.power_w += miner.power_w
+            history.hashrate_ths += miner.hashrate_ths
+    return found.values()
 
 
 def _running_slots(ranges: Sequence[tuple[int, int]], n_slots: int) -> list[int]:
@@ -63,9 +84,9 @@ def _slot_value(problem: Problem, place: int, running_w: float, running_ths: flo
     return revenue - (slot.price_usd_per_mwh or 0.0) * running_w / 1e6 * slot.hours
 
 
-def _replay(problem: Problem, group: Group, place: int, ranges: Sequence[tuple[int, int]]) -> list[str]:
+def _replay(problem: Problem, group: Group, name: str, ranges: Sequence[tuple[int, int]]) -> list[str]:
     """Return what one unit breaks: order of ranges, minimum times, longest off, locked times."""
-    name, rules = group.units[place][0].miner_id, problem.rules
+    rules = problem.rules
     started: datetime | None = None  # when the unit last began to run, if that is known to bind
     found: list[str] = []
     past = -1
@@ -84,7 +105,9 @@ def _replay(problem: Problem, group: Group, place: int, ranges: Sequence[tuple[i
         release = problem.slots[end - 1].interval.end
         if not continued:
             found += _stop_faults(name, group, stop, started, rules.min_up)
-        found += _start_faults(problem, group, name, since, release, at_end=end == len(problem.slots), continued=continued)
+        found += _start_faults(
+            problem, group, name, since, release, at_end=end == len(problem.slots), continued=continued
+        )
         started = release
     return found
 
@@ -107,7 +130,11 @@ def _start_faults(
     # a stop that reaches the horizon is released later than it, when its minimum asks for that
     if not continued and not at_end and release - since < rules.min_down:
         found.append(f"{name}: off only {release - since} from {since}, the minimum is {rules.min_down}")
-    if rules.max_off is not None and release - since > rules.max_off and not _forced(problem, group, release, continued=continued):
+    if (
+        rules.max_off is not None
+        and release - since > rules.max_off
+        and not _forced(problem, group, release, continued=continued)
+    ):
         found.append(f"{name}: off {release - since} from {since}, the longest is {rules.max_off}")
     return found
 
@@ -131,17 +158,7 @@ def _slack(problem: Problem, load_w: Sequence[float]) -> tuple[float, float, flo
                 slack_mwh, penalty = slack_mwh + over, penalty + over * price
         ramp = problem.rules.ramp_w
         if ramp is not None and before is not None and abs(load - before) > ramp + _TOLERANCE_W:
-            over = float(megawatts(type(ramp)(abs(load - before) - ramp)))
+            over = float(megawatts(Watts(abs(load - before) - ramp)))
             slack_mw, penalty = slack_mw + over, penalty + over * RAMP_PENALTY_USD_PER_MW
         before = load
     return slack_mwh, slack_mw, penalty
-
-
-def revenue_usd(problem: Problem, schedule: Schedule) -> Usd:
-    """Return the gross hash revenue of a schedule."""
-    total = 0.0
-    for group in problem.groups:
-        for unit, ranges in zip(group.units, schedule.off[group.name], strict=True):
-            rate = hash_revenue_usd_per_h(problem.rules.hashprice, type(unit[0].hashrate_ths)(sum(m.hashrate_ths for m in unit)))
-            total += rate * sum(problem.slots[slot].hours for slot in _running_slots(ranges, len(problem.slots)))
-    return Usd(total)

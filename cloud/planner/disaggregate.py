@@ -1,18 +1,27 @@
 """From a group's counts to each unit's off time. Pure.
 
-The order is explained to operators as: *the least efficient miner stops first; whoever has been off longest starts first.*
-Both are one queue, so minimum times that hold for the counts hold for every unit, and starts are within one of each other.
+The order is explained to operators as: *the least efficient miner stops first; whoever has been off longest starts
+first.* Both are one queue, so minimum times that hold for the counts hold for every unit, and starts are within one of
+each other.
 
     stops   A B C . . .      starts . . . A B C        (A is the least efficient)
 """
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from cloud.planner.model import Group, Problem, Schedule
 from cloud.planner.round import Counts
 
 OffRanges = tuple[tuple[int, int], ...]
+
+
+class Step(NamedTuple):
+    """How many units stop and start in one slot."""
+
+    stops: int
+    starts: int
 
 
 def disaggregate(problem: Problem, counts: Sequence[Counts]) -> Schedule:
@@ -28,19 +37,21 @@ def _rotate(group: Group, counts: Counts, n_slots: int) -> tuple[OffRanges, ...]
     running: deque[int] = deque(() if group.off_since else units)
     stopped: deque[tuple[int, int]] = deque((unit, 0) for unit in units) if group.off_since else deque()
     ranges: list[list[tuple[int, int]]] = [[] for _ in units]
-    stops = starts = 0
+    done = Step(0, 0)
     for slot in range(n_slots):
-        for _ in range(counts.starts[slot] - starts):
-            if not stopped:  # a stop and a start of the same slot cancel
-                break
+        step = Step(counts.stops[slot] - done.stops, counts.starts[slot] - done.starts)
+        done = Step(counts.stops[slot], counts.starts[slot])
+        swapped = max(0, step.starts - len(stopped))  # a stop and a start of the same unit and slot cancel
+        for _ in range(step.starts - swapped):
             unit, since = stopped.popleft()
-            if slot > since:
-                ranges[unit].append((since, slot))
+            ranges[unit].append((since, slot))
             running.append(unit)
-        for _ in range(counts.stops[slot] - stops):
+        for _ in range(step.stops - swapped):
             unit = running.popleft()
-            stopped.append((unit, slot))
-        starts, stops = counts.starts[slot], counts.stops[slot]
+            if ranges[unit] and ranges[unit][-1][1] == slot:  # started in this very slot: it was never on
+                stopped.append((unit, ranges[unit].pop()[0]))
+            else:
+                stopped.append((unit, slot))
     for unit, since in stopped:
         ranges[unit].append((since, n_slots))
     return tuple(tuple(item) for item in ranges)

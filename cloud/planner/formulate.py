@@ -1,16 +1,16 @@
 """The class-aggregated linear programme, as plain numbers. Pure: knows neither PuLP nor a database.
 
-For each group of ``N`` units and slot ``t`` there are two cumulative counts, stops ``D[t]`` and starts ``U[t]``; running
-units are ``N - D + U`` (or ``U - D`` for a group that is off when the horizon begins). Every timer is then a difference
-constraint with a whole right-hand side, which threshold rounding preserves exactly:
+For each group of ``N`` units and slot ``t`` there are two cumulative counts, stops ``D[t]`` and starts ``U[t]``; the
+running units are ``N - D + U`` (or ``U - D`` for a group that is off when the horizon begins). Every timer is then a
+difference constraint with a whole right-hand side, which threshold rounding preserves exactly:
 
     D, U nondecreasing
     minimum up     D[t] <= N + U[last slot begun a minimum up time before t]
     minimum down   U[t] <= D[last slot begun a minimum down time before t]
     longest off    U[last slot begun within the longest off time after t] >= D[t]
 
-Coupling rows hold the site's load ``P[t] = constant + sum power * running`` under cap, import limit and ramp. Each has a
-priced slack, so that the programme is always feasible and says what it could not keep.
+Coupling rows hold the site's load ``P[t] = constant + sum power * running`` under cap, import limit and ramp. Each has
+a priced slack, so that the programme is always feasible and says what it could not keep.
 
 Loads are in MW and money in USD, so that coefficients stay within a few powers of ten.
 Source: the cumulative form of unit commitment (Rajan and Takriti 2005, "Minimum up/down polytopes").
@@ -100,11 +100,12 @@ def _columns(problem: Problem, group: Group, values: list[float], place: int) ->
     for slot, value in enumerate(values):
         # the cumulative count enters every later slot; a tie-break is paid once, on the last count
         tie = PER_STOP_USD + place * PER_PLACE_USD if slot == last else 0.0
+        most = float(units * (slot + 1))  # a unit moves at most once a slot; without this bound branching never ends
         no_stop = group.earliest_stop is not None and starts[slot] < group.earliest_stop
-        columns.append(Variable(-value - tie, 0.0, 0.0 if no_stop else None, whole))
+        columns.append(Variable(-value - tie, 0.0, 0.0 if no_stop else most, whole))
         no_start = group.earliest_start is not None and starts[slot] < group.earliest_start
         must_start = _must_start(problem, group, starts, slot)
-        columns.append(Variable(value, float(units) if must_start else 0.0, 0.0 if no_start else None, whole))
+        columns.append(Variable(value, float(units) if must_start else 0.0, 0.0 if no_start else most, whole))
     return columns
 
 
@@ -161,7 +162,11 @@ def _longest_off(problem: Problem, place: int, starts: list[datetime], longest: 
 
 def _couples(problem: Problem) -> bool:
     rules = problem.rules
-    return rules.import_limit_w is not None or rules.ramp_w is not None or any(slot.cap_w is not None for slot in problem.slots)
+    return (
+        rules.import_limit_w is not None
+        or rules.ramp_w is not None
+        or any(slot.cap_w is not None for slot in problem.slots)
+    )
 
 
 def _coupling(problem: Problem, variables: list[Variable], tighten_w: float) -> list[Row]:

@@ -2,21 +2,20 @@
 
 Invariants:
 
-* Slots are half-open, consecutive and without gaps; an unknown price is ``None``, and for an unknown price nothing is stopped.
+* Slots are half-open, consecutive and without gaps; an unknown price is ``None`` and stops nothing.
 * A group's units are interchangeable and stand in stop order; one unit is one miner, or one *block*: the miners of a
   curtailment that has begun, which are released together or not at all.
 * Load outside the groups (miners nobody may or can stop) is ``constant_w`` of each slot and is never planned away.
 
-      signals  prices  fleet
-          \\      |      /
-          slots   |   groups      Problem --(break-even | solver | greedy)--> Schedule --> curtailments
+      signals, prices -> slots  --+
+      fleet           -> groups --+-- Problem --(break-even | solver | greedy)--> Schedule --> curtailments
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 from sitelink.types import Curtailment, Interval, Ramp
 from sitelink.units import (
@@ -31,6 +30,8 @@ from sitelink.units import (
 )
 
 Usd = NewType("Usd", float)
+
+_NOTHING_W: Final = Watts(0.0)
 
 
 class SignalKind(StrEnum):
@@ -108,7 +109,7 @@ class Slot:
     interval: Interval
     price_usd_per_mwh: UsdPerMegawattHour | None
     cap_w: Watts | None = None
-    constant_w: Watts = Watts(0.0)
+    constant_w: Watts = _NOTHING_W
 
     @property
     def hours(self) -> float:

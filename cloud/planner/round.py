@@ -1,8 +1,8 @@
 """From the programme's fractional counts to whole ones, by thresholds. Pure.
 
 Invariant: with one threshold ``theta`` in [0, 1) for a group, ``floor(x + theta)`` is monotone and commutes with whole
-numbers, so every difference constraint that held for ``x`` (timers, bounds, monotony) holds for the result. Only coupling
-rows move, by less than one unit a group; the caller scores candidates and keeps the best.
+numbers, so every difference constraint that held for ``x`` (timers, bounds, monotony) holds for the result. Only
+coupling rows move, by less than one unit a group; the caller scores candidates and keeps the best.
 """
 
 import math

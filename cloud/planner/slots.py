@@ -10,6 +10,7 @@ lower cap holds; a stretch that no price covers has price ``None``.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from cloud.planner.model import Price, Signal, Slot
 from sitelink.types import Interval
@@ -21,7 +22,7 @@ def build_slots(
     longest: timedelta,
     prices: Sequence[Price],
     signals: Iterable[Signal],
-    constant_w: Watts = Watts(0.0),
+    constant_w: Watts,
 ) -> tuple[Slot, ...]:
     """Return the slots from ``start`` to the last price or window, at most ``longest``; none when nothing is known."""
     caps = [(signal.interval, signal.cap_w) for signal in signals if signal.cap_w is not None]
@@ -29,7 +30,7 @@ def build_slots(
     ordered = sorted(prices, key=lambda price: price.interval.start)
     slots: list[Slot] = []
     place = 0
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         while place < len(ordered) and ordered[place].interval.end <= first:
             place += 1
         known = place < len(ordered) and ordered[place].interval.contains(first)
@@ -51,8 +52,3 @@ def _edges(start: datetime, limit: datetime, intervals: Iterable[Interval]) -> l
         if interval.end > start:
             points.update(min(max(edge, start), limit) for edge in (interval.start, interval.end))
     return sorted(points)
-
-
-def planned_load_w(slot: Slot, running_w: float) -> Watts:
-    """Return the site's load in a slot when groups run ``running_w``."""
-    return Watts(slot.constant_w + running_w)

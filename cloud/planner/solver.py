@@ -1,23 +1,23 @@
 """The one module that runs PuLP: HiGHS when it is installed, else the CBC that comes with PuLP.
 
 Invariants: one thread and a fixed seed, so equal programmes give equal answers; a solver stopped by its limit is a
-failure here unless it holds an incumbent *and* a bound of its own, because PuLP 3.3 reports "Optimal" for both; the bound
-is read from the solver, never assumed.
+failure here unless it holds an incumbent *and* a bound of its own, because PuLP 3.3 reports "Optimal" for both; the
+bound is read from the solver, never assumed.
 """
 
-import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pulp
+from pulp.apis import coin_api
 
 from cloud.core.errors import Transient
 from cloud.planner.formulate import Programme
 
 _ITERATIONS: Final = 2_000_000
-_CBC_BOUND: Final = re.compile(r"^(?:Lower|Upper) bound:\s*(\S+)", re.MULTILINE)
 
 
 class SolverFailed(Transient):
@@ -42,7 +42,11 @@ def solve(programme: Programme, limit_s: float, *, solver: str = "auto") -> Solu
     """
     model, columns = build(programme)
     name = _available(solver)
-    bound = _run_highs(model, limit_s) if name == "HiGHS" else _run_cbc(model, limit_s)
+    bound: float | None = None  # None: the optimum is its own bound
+    if name == "HiGHS":
+        bound = _run_highs(model, limit_s)
+    else:
+        _run_cbc(model, limit_s)
     values = tuple(column.varValue if column.varValue is not None else (column.lowBound or 0.0) for column in columns)
     objective = sum(value * variable.cost for value, variable in zip(values, programme.variables, strict=True))
     exact = programme.constant + objective
@@ -53,7 +57,7 @@ def build(programme: Programme) -> tuple[Any, list[Any]]:
     """Return the PuLP problem and its columns in the programme's order."""
     model = pulp.LpProblem("plan", pulp.LpMaximize)
     columns = [
-        pulp.LpVariable(f"v{place:07d}", item.lower, item.upper, pulp.LpInteger if item.whole else pulp.LpContinuous)
+        model.add_variable(f"v{place:07d}", item.lower, item.upper, pulp.LpInteger if item.whole else pulp.LpContinuous)
         for place, item in enumerate(programme.variables)
     ]
     model += pulp.LpAffineExpression(
@@ -72,14 +76,18 @@ def build(programme: Programme) -> tuple[Any, list[Any]]:
 
 
 def _available(wanted: str) -> str:
-    installed = pulp.listSolvers(onlyAvailable=True)
-    for name in ("HiGHS", "PULP_CBC_CMD") if wanted == "auto" else (wanted,):
-        if name in installed:
-            return str(name)
+    installed = {"HiGHS": find_spec("highspy") is not None, "CBC": Path(_cbc_path()).is_file()}
+    for name in ("HiGHS", "CBC") if wanted == "auto" else (wanted,):
+        if installed.get(name):
+            return name
     raise SolverFailed("no solver is installed; install highspy, or PuLP with its CBC")
 
 
-def _run_highs(model: Any, limit_s: float) -> float | None:
+def _cbc_path() -> str:
+    return str(getattr(coin_api, "pulp_cbc_path", ""))
+
+
+def _run_highs(model: Any, limit_s: float) -> float:
     """Solve in process and return the bound on the objective without its constant."""
     import highspy  # noqa: PLC0415 - 8 MB that only a planning process needs, and CBC stands in when it is missing
 
@@ -106,15 +114,15 @@ def _run_highs(model: Any, limit_s: float) -> float | None:
     raise SolverFailed(f"HiGHS stopped with {model.solverModel.modelStatusToString(status)} after {limit_s:g} s")
 
 
-def _run_cbc(model: Any, limit_s: float) -> float | None:
-    """Solve in a child process and return the bound from its log; None says the optimum itself is the bound."""
+def _run_cbc(model: Any, limit_s: float) -> None:
+    """Solve in a child process. CBC closes its gap when it ends by itself; stopped by the clock it counts as failed."""
     with TemporaryDirectory(prefix="ballast-cbc-") as folder:
         log = Path(folder) / "cbc.log"
-        model.solve(pulp.PULP_CBC_CMD(msg=False, threads=1, timeLimit=limit_s, logPath=str(log), options=["randomSeed 7"]))
-        text = log.read_text(encoding="utf-8", errors="replace")
-    if "Stopped on time" not in text and model.sol_status == pulp.LpSolutionOptimal:
-        return None
-    found = _CBC_BOUND.search(text)
-    if found is None or model.sol_status not in {pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible}:
-        raise SolverFailed(f"CBC stopped without an answer and a bound after {limit_s:g} s")
-    return abs(float(found.group(1))) * (1.0 if float(found.group(1)) >= 0 else -1.0)
+        model.solve(
+            pulp.COIN_CMD(
+                path=_cbc_path(), msg=False, threads=1, timeLimit=limit_s, logPath=str(log), options=["randomSeed 7"]
+            )
+        )
+        stopped = "Stopped on" in log.read_text(encoding="utf-8", errors="replace")
+    if stopped or model.sol_status != pulp.LpSolutionOptimal:
+        raise SolverFailed(f"CBC stopped without a proven answer after {limit_s:g} s")
