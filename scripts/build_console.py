@@ -31,7 +31,7 @@ class ConsoleHook(BuildHookInterface):
 
     PLUGIN_NAME = "custom"
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - the interface of hatchling
         """An editable install serves what `make setup` builds, so only a real wheel builds here."""
         if version != "editable":
             build()
@@ -103,7 +103,9 @@ def _node_folder() -> Path:
 def _node(*arguments: str) -> None:
     node = str(_node_folder() / "bin/node")
     environment = {**os.environ, "PATH": f"{_node_folder() / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
-    done = subprocess.run([node, *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [node, *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise RuntimeError(f"{Path(arguments[0]).name} failed: {(done.stderr or done.stdout).strip()}")
 

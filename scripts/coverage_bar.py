@@ -28,7 +28,9 @@ def shortfalls(report: dict[str, dict[str, dict[str, dict[str, int]]]], modules:
         statements = percent(summary["covered_lines"], summary["num_statements"])
         branches = percent(summary["covered_branches"], summary["num_branches"])
         if min(statements, branches) < BAR_PERCENT:
-            lines.append(f"{module}: {statements:.1f} % of lines, {branches:.1f} % of branches; the bar is {BAR_PERCENT:.0f} %")
+            lines.append(
+                f"{module}: {statements:.1f} % of lines, {branches:.1f} % of branches; the bar is {BAR_PERCENT:.0f} %"
+            )
     return lines
 
 

