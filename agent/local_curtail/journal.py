@@ -1,0 +1,187 @@
+"""The durable inbox of signed orders. Nothing is acted on before it is stored here.
+
+    Envelope --> signature (KeyRing) --> form --> admission (site, agent, number, expiry, release, miners)
+       --> one transaction: order + PLAN_ACCEPTED notice          --> the policy sees it
+       --> or: refusal counted + PLAN_REFUSED notice; the plan in force stays
+
+Invariants: an accepted order and its notice commit together; the same order twice is taken once and silently; a
+refused one is answered once, however often it comes to one process. Acceptance is decided inside the transaction, so
+two orders arriving together are judged one after the other.
+"""
+
+import hashlib
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from agent.errors import Refused
+from agent.local_curtail import inbox
+from agent.local_curtail.admission import Arrival, admit_command, admit_plan
+from agent.local_curtail.ports import Outbox
+from agent.local_curtail.rules import SiteMiner, SiteRules
+from agent.local_curtail.site_time import SiteTime
+from agent.storage import Writer
+from sitelink.orders import MalformedOrder, read_command, read_plan
+from sitelink.signing import BadSignature, KeyRing
+from sitelink.types import BatchBody, ClockTrust, Command, Domain, Envelope, Notice, NoticeCode, SitePlan
+
+_LOG: Final = logging.getLogger(__name__)
+_REMEMBERED: Final = 256
+
+
+class Journal:
+    """The orders this site has accepted. ``accept`` is the forwarder's OrderInbox."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        outbox: Outbox,
+        site_time: SiteTime,
+        ids: Callable[[], str],
+        rules: SiteRules,
+        miners: Mapping[str, SiteMiner],
+        keys: KeyRing,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._writer = writer
+        self._outbox = outbox
+        self._site_time = site_time
+        self._ids = ids
+        self._rules = rules
+        self._miners = miners
+        self._keys = keys
+        self._on_change = on_change
+        self._plan: SitePlan | None = None
+        self._commands: tuple[Command, ...] = ()
+        self._answered: deque[bytes] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def plan(self) -> SitePlan | None:
+        """Return the plan in force."""
+        return self._plan
+
+    @property
+    def plan_revision(self) -> int:
+        """Return the revision of the plan in force, 0 without one."""
+        return 0 if self._plan is None else self._plan.revision
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """Return the commands kept, oldest first; some may not be valid yet, or no longer."""
+        return self._commands
+
+    async def load(self) -> None:
+        """Take up what an earlier process accepted."""
+        held, commands = await self._writer.run(lambda db: (inbox.held_plan(db), inbox.commands(db)))
+        self._plan = None if held is None else read_plan(held.payload)
+        self._commands = tuple(read_command(payload) for payload in commands)
+
+    async def accept(self, envelope: Envelope) -> None:
+        """Take a PLAN or COMMAND envelope, durably, or refuse it with a notice. The same one may come many times.
+
+        Raises:
+            Transient: the journal cannot be written now; nothing was taken.
+        """
+        try:
+            payload = self._keys.open(envelope, Domain(envelope.domain))
+            if envelope.domain is Domain.PLAN:
+                await self._accept_plan(envelope, payload)
+            elif envelope.domain is Domain.COMMAND:
+                await self._accept_command(envelope, payload)
+        except BadSignature as error:
+            await self._refuse(envelope, "", Refused("bad_signature", str(error)))
+        except MalformedOrder as error:
+            await self._refuse(envelope, "", Refused("malformed", str(error)))
+
+    async def refusals(self) -> dict[str, int]:
+        """Return how often each refusal code was given."""
+        return await self._writer.run(inbox.refusals)
+
+    async def drop_expired_commands(self) -> None:
+        """Forget commands whose time has passed."""
+        now, trust = self._site_time.now()
+        expired = [command for command in self._commands if command.expires_at <= now]
+        if not expired or trust is ClockTrust.UNTRUSTED:
+            return
+
+        def work(connection: sqlite3.Connection) -> None:
+            for command in expired:
+                inbox.drop_command(connection, command.command_id)
+
+        await self._writer.run(work)
+        self._commands = tuple(command for command in self._commands if command not in expired)
+
+    async def _accept_plan(self, envelope: Envelope, payload: bytes) -> None:
+        plan = read_plan(payload)
+        try:
+            await self._take_plan(plan, payload)
+        except Refused as refusal:
+            await self._refuse(envelope, plan.plan_id, refusal)
+
+    async def _accept_command(self, envelope: Envelope, payload: bytes) -> None:
+        command = read_command(payload)
+        try:
+            await self._take_command(command, payload)
+        except Refused as refusal:
+            await self._refuse(envelope, command.command_id, refusal)
+
+    async def _take_plan(self, plan: SitePlan, payload: bytes) -> None:
+        now, trust = self._site_time.now()
+
+        def work(connection: sqlite3.Connection) -> bool:
+            held = inbox.held_plan(connection)
+            known = None if held is None else held.key
+            if admit_plan(plan, payload, known, self._rules, self._miners, now, trust) is Arrival.DUPLICATE:
+                return False
+            inbox.hold_plan(connection, inbox.HeldPlan(plan.signing_epoch, plan.sequence, payload), now)
+            detail = f"revision {plan.revision}: {len(plan.curtailments)} curtailments, valid until {plan.valid.end}"
+            self._notify(connection, NoticeCode.PLAN_ACCEPTED, plan.plan_id, detail)
+            return True
+
+        if await self._writer.run(work):
+            self._plan = plan
+            self._on_change()
+
+    async def _take_command(self, command: Command, payload: bytes) -> None:
+        now, trust = self._site_time.now()
+
+        def work(connection: sqlite3.Connection) -> bool:
+            number = (command.signing_epoch, command.sequence)
+            known = inbox.command_payload(connection, *number, command.command_id)
+            if known == payload:
+                return False
+            if known is not None:
+                raise Refused("sequence_reused", f"command {number} has been taken with other content")
+            newest = max((item.signing_epoch for item in self._commands), default=0)
+            newest = max(newest, 0 if self._plan is None else self._plan.signing_epoch)
+            admit_command(command, self._rules, self._miners, newest, now, trust)
+            inbox.hold_command(connection, *number, command.command_id, payload, now)
+            detail = f"{command.verb.value} of {len(command.miner_ids)} miners: {command.reason}"
+            self._notify(connection, NoticeCode.COMMAND_ACCEPTED, command.command_id, detail)
+            return True
+
+        if await self._writer.run(work):
+            self._commands = (*self._commands, command)
+            self._on_change()
+
+    async def _refuse(self, envelope: Envelope, subject: str, refusal: Refused) -> None:
+        digest = hashlib.sha256(envelope.signature + envelope.payload).digest()
+        repeated = digest in self._answered
+        code = NoticeCode.COMMAND_REFUSED if envelope.domain is Domain.COMMAND else NoticeCode.PLAN_REFUSED
+        if not repeated:
+            _LOG.warning("%s: %s: %s", code.value, refusal.code, refusal)
+
+        def work(connection: sqlite3.Connection) -> None:
+            inbox.count_refusal(connection, refusal.code)
+            if not repeated:
+                self._notify(connection, code, subject, f"{refusal.code}: {refusal}")
+
+        await self._writer.run(work)
+        self._answered.append(digest)
+
+    def _notify(self, connection: sqlite3.Connection, code: NoticeCode, subject: str, detail: str) -> None:
+        now, _ = self._site_time.now()
+        notice = Notice(self._ids(), now, code, subject, detail)
+        self._outbox.append_in(connection, BatchBody(notices=(notice,)))

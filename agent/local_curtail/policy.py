@@ -1,0 +1,203 @@
+"""What each miner of a site should be doing now. Pure and total.
+
+    never_touch  >  failsafe override  >  commands  >  plan windows, or the fallback without them  >  run
+
+Invariants:
+
+* Each miner of the fleet gets exactly one ``Desired``, except a never_touch miner, which gets none, unless an earlier
+  order of ours stopped it: then it is started.
+* Nothing but an order in force stops a miner, so the end of every order is a START.
+* A START keeps the id of the order it ends, so that its acknowledgement answers that order.
+* A miner off longer than ``max_off_s`` is started and stays started for as long as the same order lasts. A local
+  failsafe override is exempt: somebody may be standing in front of that rack, and it expires by itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from sitelink.types import ClockTrust, Command, Curtailment, Fallback, SitePlan, Verb
+from sitelink.units import Watts
+
+RUN: Final = "run"
+RELEASED: Final = "released"
+NEVER_TOUCH: Final = "never_touch"
+OVERRIDE: Final = "override"
+COMMAND: Final = "command"
+MAX_OFF: Final = "max_off"
+HOLD_PLAN_EXPIRED: Final = "fallback_hold_plan_expired"
+HOLD_CLOCK_UNTRUSTED: Final = "fallback_hold_clock_untrusted"
+STOP_PLAN_EXPIRED: Final = "fallback_stop_plan_expired"
+STOP_CLOCK_UNTRUSTED: Final = "fallback_stop_clock_untrusted"
+RUN_PLAN_EXPIRED: Final = "fallback_run_plan_expired"
+RUN_CLOCK_UNTRUSTED: Final = "fallback_run_clock_untrusted"
+GRACE: Final = "grace_before_fallback"
+FALLBACK_ORDER: Final = "fallback"
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A technician's word at the site, until it expires. ``miner_ids`` None means every miner."""
+
+    override_id: str
+    verb: Verb
+    miner_ids: frozenset[str] | None
+    place: int = 0
+
+    def covers(self, miner_id: str) -> bool:
+        """Return whether this override speaks of ``miner_id``."""
+        return self.miner_ids is None or miner_id in self.miner_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What no order may exceed. ``max_step_w`` 0 means no limit."""
+
+    max_off_s: float
+    max_step_w: Watts
+    never_touch: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What one miner should do, under which order, and the stable code of why."""
+
+    miner_id: str
+    verb: Verb
+    order_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything a decision rests on.
+
+    ``fallback`` and ``grace_s`` are the site's own; a held plan's fallback goes before them. ``untrusted_s`` is how
+    long the clock has been untrusted. ``off_s`` tells how long each miner stopped by us has been off.
+    """
+
+    now: datetime
+    trust: ClockTrust
+    fleet: tuple[str, ...]
+    limits: Limits
+    plan: SitePlan | None = None
+    overrides: tuple[Override, ...] = ()
+    commands: tuple[Command, ...] = ()
+    fallback: Fallback = Fallback.RUN
+    grace_s: float = 0.0
+    untrusted_s: float = 0.0
+    last_desired: Mapping[str, Desired] = field(default_factory=dict)
+    off_s: Mapping[str, float] = field(default_factory=dict)
+
+
+def decide(situation: Situation) -> tuple[Desired, ...]:
+    """Return what each miner should do, in the order of ``situation.fleet``."""
+    base = _Base.of(situation)
+    commands = _latest_commands(situation)
+    overrides = _latest_overrides(situation)
+    decided: list[Desired] = []
+    for miner_id in situation.fleet:
+        last = situation.last_desired.get(miner_id)
+        if miner_id in situation.limits.never_touch:
+            if last is not None and (last.verb is Verb.STOP or last.reason == NEVER_TOUCH):
+                decided.append(Desired(miner_id, Verb.START, last.order_id, NEVER_TOUCH))
+            continue
+        override = overrides.get(miner_id) or overrides.get("")
+        if override is not None:
+            decided.append(Desired(miner_id, override.verb, override.override_id, OVERRIDE))
+            continue
+        wanted = _ordered(miner_id, commands.get(miner_id), base, last)
+        decided.append(_limited(wanted, last, situation))
+    return tuple(decided)
+
+
+def fallback_reason(situation: Situation) -> str | None:
+    """Return why the site follows its fallback instead of a plan, None when it does not."""
+    base = _Base.of(situation)
+    return None if base.mode is None or base.reason == GRACE else base.reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What holds below overrides and commands: the plan's windows, or a fallback mode with its reason."""
+
+    windows: Mapping[str, Curtailment]
+    mode: Fallback | None
+    reason: str
+
+    @classmethod
+    def of(cls, situation: Situation) -> "_Base":
+        plan = situation.plan
+        mode = situation.fallback if plan is None else plan.fallback
+        if situation.trust is ClockTrust.UNTRUSTED:
+            if situation.untrusted_s < situation.grace_s:
+                return cls({}, Fallback.HOLD, GRACE)
+            reasons = {
+                Fallback.RUN: RUN_CLOCK_UNTRUSTED,
+                Fallback.HOLD: HOLD_CLOCK_UNTRUSTED,
+                Fallback.STOP: STOP_CLOCK_UNTRUSTED,
+            }
+            return cls({}, mode, reasons[mode])
+        if plan is None:
+            return cls({}, None, RUN)
+        if situation.now >= plan.valid.end:
+            if (situation.now - plan.valid.end).total_seconds() < situation.grace_s:
+                return cls({}, Fallback.HOLD, GRACE)
+            reasons = {
+                Fallback.RUN: RUN_PLAN_EXPIRED,
+                Fallback.HOLD: HOLD_PLAN_EXPIRED,
+                Fallback.STOP: STOP_PLAN_EXPIRED,
+            }
+            return cls({}, mode, reasons[mode])
+        open_now = (item for item in plan.curtailments if item.interval.contains(situation.now))
+        return cls({miner_id: item for item in open_now for miner_id in item.miner_ids}, None, RUN)
+
+
+def _ordered(miner_id: str, command: Command | None, base: _Base, last: Desired | None) -> Desired:
+    if command is not None:
+        return Desired(miner_id, command.verb, command.command_id, COMMAND)
+    window = base.windows.get(miner_id)
+    if window is not None:
+        return Desired(miner_id, Verb.STOP, window.curtailment_id, window.cause.value)
+    if base.mode is Fallback.STOP:
+        return Desired(miner_id, Verb.STOP, FALLBACK_ORDER, base.reason)
+    if base.mode is Fallback.HOLD and last is not None and last.reason not in {OVERRIDE, COMMAND}:
+        return last
+    if base.mode is not None:
+        return Desired(miner_id, Verb.START, "" if last is None else last.order_id, base.reason)
+    if last is None or not last.order_id:
+        return Desired(miner_id, Verb.START, "", RUN)
+    return Desired(miner_id, Verb.START, last.order_id, RELEASED)
+
+
+def _limited(wanted: Desired, last: Desired | None, situation: Situation) -> Desired:
+    if wanted.verb is not Verb.STOP:
+        return wanted
+    latched = last is not None and last.reason == MAX_OFF and last.order_id == wanted.order_id
+    if latched or situation.off_s.get(wanted.miner_id, 0.0) >= situation.limits.max_off_s:
+        return Desired(wanted.miner_id, Verb.START, wanted.order_id, MAX_OFF)
+    return wanted
+
+
+def _latest_commands(situation: Situation) -> Mapping[str, Command]:
+    if situation.trust is ClockTrust.UNTRUSTED:
+        return {}
+    valid = [
+        command
+        for command in situation.commands
+        if command.verb is not Verb.REBOOT and command.not_before <= situation.now < command.expires_at
+    ]
+    valid.sort(key=lambda command: (command.signing_epoch, command.sequence))
+    return {miner_id: command for command in valid for miner_id in command.miner_ids}
+
+
+def _latest_overrides(situation: Situation) -> Mapping[str, Override]:
+    """Return the latest override by miner; the key "" stands for the rest of the fleet."""
+    latest: dict[str, Override] = {}
+    for override in sorted(situation.overrides, key=lambda item: item.place):
+        if override.miner_ids is None:
+            latest = {"": override}
+        else:
+            latest.update(dict.fromkeys(override.miner_ids, override))
+    return latest

@@ -1,0 +1,84 @@
+"""What local curtailment needs from outside: a miner under control, a feeder's meter, a place for acks.
+
+Invariant: nothing here imports a network, a framework or generated messages; fakes and real adapters fit alike.
+"""
+
+import sqlite3
+from typing import Protocol, runtime_checkable
+
+from sitelink.types import BatchBody, MeterSample, MinerState, Reason
+from sitelink.units import TeraHashPerSecond, Watts
+
+
+class Observed(Protocol):
+    """The part of an observation that a verdict rests on; unknown is None."""
+
+    @property
+    def state(self) -> MinerState:
+        """Return what the device says it does."""
+        ...
+
+    @property
+    def reason(self) -> Reason:
+        """Return why."""
+        ...
+
+    @property
+    def power_w(self) -> Watts | None:
+        """Return the power the device reports."""
+        ...
+
+    @property
+    def hashrate_ths(self) -> TeraHashPerSecond | None:
+        """Return the hash rate the device reports."""
+        ...
+
+    @property
+    def uptime_s(self) -> int | None:
+        """Return the seconds since the device started."""
+        ...
+
+
+class Control(Protocol):
+    """One miner under control. ``stop`` and ``start`` re-read its identity first and raise WrongDevice."""
+
+    async def identity(self) -> str:
+        """Return the device's own identity, read afresh."""
+        ...
+
+    async def stop(self) -> None:
+        """Order a stop; returning proves nothing. Raises Transient, Permanent or Refused."""
+        ...
+
+    async def start(self) -> None:
+        """Order a start; returning proves nothing. Raises Transient, Permanent or Refused."""
+        ...
+
+    async def observe(self) -> Observed:
+        """Read the device. Raises Transient or Permanent."""
+        ...
+
+
+@runtime_checkable
+class Rebooter(Protocol):
+    """A control that can also reboot its miner."""
+
+    async def reboot(self) -> None:
+        """Order a reboot; returning proves nothing. Raises Transient, Permanent or Refused."""
+        ...
+
+
+class FeederMeter(Protocol):
+    """The meter of one feeder."""
+
+    async def read(self) -> MeterSample:
+        """Return one sample; ``power_w`` None when the meter does not answer. Never raises."""
+        ...
+
+
+class Outbox(Protocol):
+    """Where acks and notices wait for the cloud, inside the caller's transaction."""
+
+    def append_in(self, connection: sqlite3.Connection, body: BatchBody) -> object:
+        """Store ``body`` in the transaction of ``connection``."""
+        ...

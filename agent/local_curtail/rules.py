@@ -1,0 +1,47 @@
+"""The site as local curtailment knows it: its miners, and the rules its operator set. Pure."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from agent.local_curtail.policy import Limits
+from sitelink.types import Fallback
+from sitelink.units import Watts
+
+ASSUMED_NAMEPLATE_W: Final = Watts(3500.0)
+"""The load taken for a miner whose inventory row names none: ramps need a figure; this is a common machine's."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteMiner:
+    """One miner of the inventory. ``feeder_id`` is "" where it is not known."""
+
+    miner_id: str
+    feeder_id: str
+    nameplate_w: Watts | None
+    controllable: bool
+
+    @property
+    def load_w(self) -> Watts:
+        """Return the load it counts for in a ramp."""
+        return ASSUMED_NAMEPLATE_W if self.nameplate_w is None else self.nameplate_w
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRules:
+    """Who this site is and what may be done to its miners."""
+
+    site_id: str
+    agent_id: str
+    never_touch: frozenset[str]
+    max_off_s: float
+    max_step_w: Watts
+    fallback: Fallback
+    grace_s: float
+    concurrency: int = 64
+    device_deadline_s: float = 20.0
+    idle_share: float = 0.15
+
+    @property
+    def limits(self) -> Limits:
+        """Return the limits that the policy keeps."""
+        return Limits(self.max_off_s, self.max_step_w, self.never_touch)

@@ -1,0 +1,42 @@
+"""The tables of local curtailment in ``agent.db``. Each is written by one module, named beside it."""
+
+import sqlite3
+from typing import Final
+
+_TABLES: Final = (
+    # inbox.py: the plan in force (one row), commands until they expire, how often each refusal was given
+    """CREATE TABLE IF NOT EXISTS curtail_plan (
+        id INTEGER PRIMARY KEY CHECK (id = 1), signing_epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+        payload BLOB NOT NULL, accepted_at_us INTEGER NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS curtail_commands (
+        signing_epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, command_id TEXT NOT NULL UNIQUE,
+        payload BLOB NOT NULL, accepted_at_us INTEGER NOT NULL, PRIMARY KEY (signing_epoch, sequence))""",
+    "CREATE TABLE IF NOT EXISTS curtail_refusals (code TEXT PRIMARY KEY, times INTEGER NOT NULL)",
+    # overrides.py: what a technician ordered at the site
+    """CREATE TABLE IF NOT EXISTS curtail_overrides (
+        place INTEGER PRIMARY KEY AUTOINCREMENT, override_id TEXT NOT NULL UNIQUE, verb TEXT NOT NULL,
+        miner_ids TEXT, set_at_us INTEGER NOT NULL, boot_id TEXT NOT NULL, until_mono_s REAL NOT NULL,
+        until_us INTEGER NOT NULL, announced INTEGER NOT NULL DEFAULT 0)""",
+    # site_time.py: the last signed time this boot
+    """CREATE TABLE IF NOT EXISTS curtail_clock (
+        id INTEGER PRIMARY KEY CHECK (id = 1), boot_id TEXT NOT NULL, mono_s REAL NOT NULL,
+        cloud_time_us INTEGER NOT NULL, uncertainty_s REAL NOT NULL, heard_mono_s REAL NOT NULL)""",
+    # books.py: what was ordered of each miner, how far it got, and what has been acknowledged
+    """CREATE TABLE IF NOT EXISTS curtail_miners (miner_id TEXT PRIMARY KEY, record TEXT NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS curtail_orders (order_id TEXT PRIMARY KEY, record TEXT NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS curtail_acks (
+        order_id TEXT NOT NULL, miner_id TEXT NOT NULL, verb TEXT NOT NULL, outcome TEXT NOT NULL,
+        evidence TEXT NOT NULL, reason TEXT NOT NULL, at_us INTEGER NOT NULL, power_before_w REAL, power_after_w REAL,
+        PRIMARY KEY (order_id, miner_id, verb))""",
+    "CREATE TABLE IF NOT EXISTS curtail_marks (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    # oneshot.py: orders that are done once
+    """CREATE TABLE IF NOT EXISTS curtail_one_shots (
+        command_id TEXT NOT NULL, miner_id TEXT NOT NULL, sent_at_us INTEGER NOT NULL, uptime_s INTEGER,
+        done INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (command_id, miner_id))""",
+)
+
+
+def schema(connection: sqlite3.Connection) -> None:
+    """Create the tables where they are missing."""
+    for statement in _TABLES:
+        connection.execute(statement)
