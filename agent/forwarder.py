@@ -23,6 +23,7 @@ from typing import Final, Protocol
 from agent.backoff import Backoff
 from agent.buffer import BatchKey, Buffer
 from agent.errors import AgentError, Garbled, Permanent, Refused, TimedOut, Transient
+from agent.supervisor import apart
 from agent.uplink import Uplink
 from sitelink.clock import Clock
 from sitelink.orders import MalformedOrder, read_time
@@ -46,7 +47,6 @@ _SLICE_BYTES: Final = 128 * 1024
 _WINDOW_BATCHES: Final = 32
 _WINDOW_BYTES: Final = 2 * 1024 * 1024
 _CONTROL_BATCHES: Final = 64
-_RESEND_S: Final = 30.0
 _HEARTBEATS: Final = 3
 _DENIED_WAIT_S: Final = 15.0
 
@@ -112,7 +112,9 @@ class Forwarder:
         inbox: OrderInbox,
         time_sink: TimeSink,
         heartbeat_s: float,
+        resend_s: float = 30.0,
     ) -> None:
+        """``resend_s`` is how long a batch may go unanswered before it counts as lost on the way."""
         self._uplink = uplink
         self._buffer = buffer
         self._clock = clock
@@ -123,6 +125,7 @@ class Forwarder:
         self._inbox = inbox
         self._time_sink = time_sink
         self._heartbeat_s = heartbeat_s
+        self._resend_s = resend_s
         self._heard_mono: float | None = None
         self._session_mono = 0.0
         self._wake = asyncio.Event()
@@ -157,12 +160,8 @@ class Forwarder:
     async def _converse(self) -> None:
         while True:
             try:
-                await self._session()
+                await apart(self._session())
             except AgentError as error:
-                # A link that fails while we are being cancelled must not hide the cancellation.
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise asyncio.CancelledError from error
                 await asyncio.sleep(self._after_failure(error))
 
     def _after_failure(self, error: AgentError) -> float:
@@ -234,7 +233,7 @@ class Forwarder:
             self._expire_in_flight()
             await self._fill()
             try:
-                async with asyncio.timeout(_RESEND_S):
+                async with asyncio.timeout(self._resend_s):
                     await self._wake.wait()
             except TimeoutError:
                 continue
@@ -259,10 +258,10 @@ class Forwarder:
 
     def _expire_in_flight(self) -> None:
         """Let go of what was lost: old, and passed by a later batch or by a long silence. A slow link is neither."""
-        silent = self._silence_s(self._landed_mono) >= _RESEND_S
+        silent = self._silence_s(self._landed_mono) >= self._resend_s
         for key, item in list(self._in_flight.items()):
             passed = item.sent_mono < self._landed_sent_mono
-            if (silent or passed) and self._silence_s(item.sent_mono) >= _RESEND_S:
+            if (silent or passed) and self._silence_s(item.sent_mono) >= self._resend_s:
                 del self._in_flight[key]
 
     async def _listen(self) -> None:
