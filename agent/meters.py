@@ -104,8 +104,13 @@ class ModbusMeter:
     def _note_silence(self, error: BaseException) -> None:
         if not self._silent:
             cause = str(error) or f"no answer within {self._timeout_s:g} s"
-            _LOG.warning("meter %s at %s:%d does not answer: %s; check its cabling and address",
-                         self._entry.meter_id, self._entry.host, self._entry.port, cause)
+            _LOG.warning(
+                "meter %s at %s:%d does not answer: %s; check its cabling and address",
+                self._entry.meter_id,
+                self._entry.host,
+                self._entry.port,
+                cause,
+            )
         self._silent = True
 
     def _note_answer(self) -> None:

@@ -2,7 +2,8 @@
 
 Invariants:
 
-* Nothing waits longer than its deadline (connect 1 s, first byte 2 s, whole reply 5 s) and nothing grows beyond the cap.
+* Nothing waits longer than its deadline (connect 1 s, first byte 2 s, whole reply 5 s), and no reply grows beyond the
+  cap.
 * A reply ends at a NUL byte, at end of stream, or, for devices that send neither, when the document is complete and
   the line has fallen silent. A newline alone never ends it: some replies are pretty-printed.
 
@@ -105,9 +106,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, conversation: "_Conversation
 class _Conversation(asyncio.Protocol):
     """One request and its reply on one connection."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, address: Address, request: bytes, deadlines: Deadlines
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: Address, request: bytes, deadlines: Deadlines) -> None:
         self._loop = loop
         self._address = address
         self._request = request

@@ -23,11 +23,13 @@ class PoolShares(NamedTuple):
 class Observation:
     """One miner as its replies describe it.
 
-    ``boards`` counts hash boards present. ``board_temps_c`` are sensors on boards or in the air stream through them,
-    ``chip_temps_c`` are sensors in or at chips, both in the device's own order. ``fans_rpm`` holds every fan that
-    reports a speed; ``fans_percent`` holds duty figures where the firmware gives those. ``device_time`` is the
+    ``hashrate_ths`` is the shortest window the firmware reports, ``hashrate_average_ths`` the mean since it started;
+    only the former tells what the miner does now. ``expected_ths`` is nameplate or target. ``boards`` counts hash
+    boards present. ``board_temps_c`` are sensors on boards or in the air stream through them, ``chip_temps_c`` are
+    sensors in or at chips, both in the device's own order. ``fans_rpm`` holds every fan that reports a speed, without
+    those inside the power supply (``psu_fans_rpm``); ``fans_percent`` holds duty figures. ``device_time`` is the
     device's own clock (``When``), which may be years off. ``repaired`` names the rules that made a malformed reply
-    readable; ``errors`` are the firmware's own error codes or lines. ``expected_ths`` is nameplate or target.
+    readable; ``errors`` are the firmware's own error codes or lines.
     """
 
     dialect: str
@@ -39,6 +41,7 @@ class Observation:
     serial: str | None = None
     hostname: str | None = None
     hashrate_ths: TeraHashPerSecond | None = None
+    hashrate_average_ths: TeraHashPerSecond | None = None
     expected_ths: TeraHashPerSecond | None = None
     power_w: Watts | None = None
     power_source: PowerSource = PowerSource.NONE
@@ -48,6 +51,7 @@ class Observation:
     env_temp_c: Celsius | None = None
     fans_rpm: tuple[RevolutionsPerMinute, ...] = ()
     fans_percent: tuple[float, ...] = ()
+    psu_fans_rpm: tuple[RevolutionsPerMinute, ...] = ()
     boards: int | None = None
     pools: tuple[PoolShares, ...] = ()
     uptime_s: int | None = None

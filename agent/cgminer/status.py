@@ -1,7 +1,7 @@
 """The STATUS part of a reply, in each of the forms firmwares give it. Pure.
 
-    cgminer   {"STATUS":[{"STATUS":"S","When":..,"Code":11,"Msg":"Summary"}], ..}
-    btminer   {"STATUS":"S","When":..,"Code":131,"Msg":{..}}
+cgminer   {"STATUS":[{"STATUS":"S","When":..,"Code":11,"Msg":"Summary"}], ..}
+btminer   {"STATUS":"S","When":..,"Code":131,"Msg":{..}}
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,204 @@
+"""Antminer stock firmware and all that grew out of it: bmminer's ``stats`` with numbered keys. Pure.
+
+    STATS[0] {"BMMiner":..,"Type":"Antminer S19","Miner":".."}   STATS[1] {"GHS 5s":..,"fan1":..,"temp_chip1":"a-b-c-d"}
+
+Source: Bitmain bmminer API ``stats``; reference/devices.md 1a. The stock firmware answers only single commands.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from agent.cgminer.dialects.judgement import judge
+from agent.cgminer.dialects.table import (
+    Commands,
+    Facts,
+    Sensors,
+    Table,
+    Verdict,
+    hashrate,
+    known,
+    live_temperature,
+    power,
+    turning,
+)
+from agent.cgminer.sections import Reader, Row, Sections, first, leading_number, number, text, whole
+from sitelink.types import PowerSource
+from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts
+
+_SLEEP_MODE: Final = 254
+_NUMBERED: Final = re.compile(
+    r"(fan|temp|temp2_|temp3_|temp4_|temp_chip|temp_pcb|chain_acn|chain_acs|chain_consumption|chain_power)([0-9]{1,2})"
+)
+_JOINED_TEMP: Final = re.compile(r"(?:^|-)(-?[0-9]+(?:\.[0-9]+)?|[a-z]+)(?=-|$)")
+_WORK_MODES: Final = ("bitmain-work-mode", "miner-mode")
+_UNITS_BY_MODEL: Final = (
+    # Before rate_unit existed, "GHS 5s" held whatever unit the algorithm is counted in.
+    (re.compile(r"\b[LE][0-9]|\bD[35]\b", re.IGNORECASE), "MH"),
+    (re.compile(r"\b[ZX][0-9]", re.IGNORECASE), "KH"),
+    (re.compile(r"\bB[37]\b", re.IGNORECASE), "H"),
+)
+_UNITS: Final = {"H", "KH", "MH", "GH", "TH", "PH"}
+
+
+def in_antminer_unit(key: str) -> Reader[TeraHashPerSecond]:
+    """Return a reader of a rate in ``stats``, in the unit that ``rate_unit`` or else the model says."""
+
+    def reader(sections: Sections) -> TeraHashPerSecond | None:
+        value = sections.find("stats", key)
+        if value is None or value == "":
+            return None
+        return hashrate(value, _unit(sections))
+
+    return reader
+
+
+def rated(key: str) -> Reader[TeraHashPerSecond]:
+    """Return a reader of a rating in ``stats``, where 0 means that none is given."""
+    read = in_antminer_unit(key)
+    return lambda sections: read(sections) or None
+
+
+def antminer_sensors(sections: Sections) -> Sensors:
+    """Return temperatures, fans, boards and faults out of the numbered keys of ``stats``."""
+    numbered = _numbered(sections.rows("stats"))
+    boards = _joined(numbered.get("temp_pcb", {}))
+    chips = _joined(numbered.get("temp_chip", {}))
+    if not boards and not chips:
+        boards = _single(numbered, "temp", "temp3_")
+        chips = _single(numbered, "temp2_", "temp4_")
+    return Sensors(
+        board_temps_c=boards,
+        chip_temps_c=chips,
+        fans_rpm=_fans(sections, numbered.get("fan", {})),
+        boards=_boards(sections, numbered.get("chain_acn", {})),
+        errors=_dead_chips(sections, numbered.get("chain_acs", {})),
+    )
+
+
+def chain_power(sections: Sections) -> Watts | None:
+    """Return the sum of the boards' draw as third-party firmwares estimate it; the supply's own loss is not in it."""
+    total = leading_number(sections.find("stats", "chain_power"))
+    if total is None:
+        chains = _numbered(sections.rows("stats")).get("chain_consumption", {})
+        values = known([number(value) for value in chains.values()])
+        total = sum(values) if values else None
+    return power(total) if total else None
+
+
+def antminer_judge(sections: Sections, facts: Facts) -> Verdict:
+    """Judge the state; only the configuration or the sleep mode proves that a stop was ordered."""
+    mode = next((sections.find("conf", key) for key in _WORK_MODES if sections.find("conf", key) is not None), None)
+    asleep = number(mode) == 1 or number(sections.find("stats", "Mode")) == _SLEEP_MODE
+    state = text(sections.find("stats", "state")) or ""
+    return judge(
+        facts,
+        off=asleep or state in ("stopped", "stopping", "shutting-down"),
+        starting=state in ("starting", "initializing", "restarting", "auto-tuning"),
+    )
+
+
+def _unit(sections: Sections) -> str:
+    stated = sections.find("stats", "rate_unit")
+    if isinstance(stated, str) and stated.strip().upper().removesuffix("/S") in _UNITS:
+        return stated
+    return unit_of_model(text(sections.find("stats", "Type")) or text(sections.find("version", "Type")) or "")
+
+
+@lru_cache(maxsize=256)
+def unit_of_model(model: str) -> str:
+    """Return the unit an Antminer without ``rate_unit`` counts in, by its model's algorithm."""
+    return next((unit for pattern, unit in _UNITS_BY_MODEL if pattern.search(model)), "GH")
+
+
+def _numbered(rows: Iterable[Row]) -> dict[str, dict[int, Any]]:
+    found: dict[str, dict[int, Any]] = {}
+    for row in rows:
+        for key, value in row.items():
+            place = _split(key)
+            if place is not None:
+                found.setdefault(place[0], {})[place[1]] = value
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _split(key: str) -> tuple[str, int] | None:
+    match = _NUMBERED.fullmatch(key)
+    return (match.group(1), int(match.group(2))) if match else None
+
+
+def _joined(lists: Mapping[int, Any]) -> tuple[Celsius, ...]:
+    """Return ``"75--3-88-78"`` per board as numbers; a list of zeros is a board that is not there."""
+    found: list[Celsius] = []
+    for place in sorted(lists):
+        if isinstance(lists[place], str):
+            found.extend(_joined_temps(lists[place]))
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _joined_temps(value: str) -> tuple[Celsius, ...]:
+    temps = [number(part) for part in _JOINED_TEMP.findall(value)]
+    values = [Celsius(temp) for temp in temps if temp is not None and -60 <= temp <= 250]
+    return tuple(values) if any(values) else ()
+
+
+def _single(numbered: Mapping[str, Mapping[int, Any]], *names: str) -> tuple[Celsius, ...]:
+    found = [live_temperature(value) for name in names for value in numbered.get(name, {}).values()]
+    return known(found)
+
+
+def _fans(sections: Sections, fans: Mapping[int, Any]) -> tuple[RevolutionsPerMinute, ...]:
+    """Return the fans that turn, and as many standing ones as ``fan_num`` says are missing."""
+    speeds: tuple[RevolutionsPerMinute, ...] = known([turning(fans[place]) for place in sorted(fans)])
+    expected = whole(sections.find("stats", "fan_num")) or 0
+    missing = min(expected, len(fans)) - len(speeds)
+    return speeds + (RevolutionsPerMinute(0),) * max(0, missing)
+
+
+def _boards(sections: Sections, chips: Mapping[int, Any]) -> int | None:
+    count = whole(sections.find("stats", "miner_count"))
+    if count is not None:
+        return count
+    return sum(1 for value in chips.values() if number(value)) if chips else None
+
+
+def _dead_chips(sections: Sections, chains: Mapping[int, Any]) -> tuple[str, ...]:
+    """Return the chains with silent chips, unless the whole miner is silent: asleep or cut off, all show ``x``."""
+    found: list[str] = []
+    if not number(sections.find("stats", "GHS 5s")):
+        return ()
+    for place, chips in sorted(chains.items()):
+        dead = chips.count("x") if isinstance(chips, str) else 0
+        if dead:
+            found.append(f"chain {place}: {dead} chips do not answer")
+    return tuple(found)
+
+
+TABLE: Final = Table(
+    dialect="antminer",
+    commands=Commands(poll=("stats", "pools"), static=("version",), identity=("stats", "version"), joins=False),
+    fields={
+        "hashrate_ths": (
+            in_antminer_unit("GHS 5s"),
+            first("stats", "MHS 5s", lambda value: hashrate(value, "MH")),
+            first("summary", "GHS 5s", lambda value: hashrate(value, "GH")),
+            first("summary", "MHS 5s", lambda value: hashrate(value, "MH")),
+        ),
+        "hashrate_average_ths": (
+            in_antminer_unit("GHS av"),
+            first("stats", "MHS av", lambda value: hashrate(value, "MH")),
+            first("summary", "GHS av", lambda value: hashrate(value, "GH")),
+        ),
+        "expected_ths": (rated("total_rateideal"),),
+        "power_w": (chain_power,),
+        "uptime_s": (first("stats", "Elapsed", whole), first("summary", "Elapsed", whole)),
+        "model": (first("stats", "Type", text), first("version", "Type", text)),
+        "firmware": (first("stats", "Miner", text), first("version", "Miner", text)),
+        "serial": (first("stats", "miner_id", text),),
+    },
+    sensors=antminer_sensors,
+    judge=antminer_judge,
+    power_source=PowerSource.ESTIMATE,
+)

@@ -1,0 +1,125 @@
+"""Any other CGMiner: the field names that the original defined, and those its forks agreed on. Pure.
+
+Source: cgminer API-README (summary, devs, stats, pools); sgminer's; Antminer-like ``stats`` where a fork kept them.
+"""
+
+import re
+from typing import Any, Final
+
+from agent.cgminer.dialects.antminer import antminer_judge, antminer_sensors, chain_power, in_antminer_unit, rated
+from agent.cgminer.dialects.table import (
+    Commands,
+    Sensors,
+    Table,
+    gigahash,
+    hashrate,
+    known,
+    live_temperature,
+    megahash,
+    percent,
+    turning,
+)
+from agent.cgminer.sections import Reader, Row, Sections, first, mac, summed, text, whole
+from sitelink.types import PowerSource
+from sitelink.units import TeraHashPerSecond
+
+_EQUIHASH: Final = re.compile(r"innominer a9\b", re.IGNORECASE)
+_FAN: Final = re.compile(r"fan ?[0-9]{0,2}", re.IGNORECASE)
+_TEMP_KEYS: Final = ("Temperature", "Temp", "temp", "temperature")
+_FAN_DUTY_KEYS: Final = ("Fan duty", "Fan Percent", "fan_pwm")
+_NOW_KEYS: Final = ("5s", "10s", "20s", "30s", "1m")
+
+
+def _in_summary(key: str) -> Reader[TeraHashPerSecond]:
+    """Return a reader of a rate in ``summary``, whichever of GHS, MHS and KHS it is kept in."""
+
+    def reader(sections: Sections) -> TeraHashPerSecond | None:
+        for prefix, unit in (("MHS", "MH"), ("GHS", "GH"), ("THS", "TH"), ("KHS", "KH")):
+            value = sections.find("summary", f"{prefix} {key}")
+            if value is not None:
+                return hashrate(value, _unit(sections, unit))
+        return None
+
+    return reader
+
+
+def _unit(sections: Sections, stated: str) -> str:
+    """Return the unit of a rate; Innosilicon's Equihash A9 writes solutions a second under ``MHS``."""
+    return "H" if any(_EQUIHASH.search(text) for text in sections.descriptions) else stated
+
+
+def _sensors(sections: Sections) -> Sensors:
+    numbered = antminer_sensors(sections)
+    boards = _boards(sections)
+    summary = sections.rows("summary")
+    return Sensors(
+        board_temps_c=numbered.board_temps_c
+        or known(
+            [next((found for key in _TEMP_KEYS if (found := live_temperature(row.get(key)))), None) for row in boards]
+        ),
+        chip_temps_c=numbered.chip_temps_c,
+        fans_rpm=numbered.fans_rpm or _fans(summary) or _fans(boards),
+        fans_percent=known([percent(row[key]) for row in boards + summary for key in _FAN_DUTY_KEYS if key in row]),
+        boards=numbered.boards if numbered.boards is not None else (len(boards) or None),
+        errors=numbered.errors,
+    )
+
+
+def _boards(sections: Sections) -> list[Row]:
+    """Return the rows that stand for boards: devices, else the statistics of things that have chips."""
+    if sections.has("devs"):
+        return sections.rows("devs")
+    return [row for row in sections.rows("stats") if "Num chips" in row or "Num active chips" in row]
+
+
+def _fans(rows: list[Row]) -> tuple[Any, ...]:
+    return known([turning(value) for row in rows for key, value in row.items() if _FAN.fullmatch(key)])
+
+
+TABLE: Final = Table(
+    dialect="cgminer",
+    commands=Commands(poll=("summary", "devs", "stats", "pools"), static=("version",), identity=("version", "stats")),
+    fields={
+        "hashrate_ths": (
+            in_antminer_unit("GHS 5s"),
+            first("stats", "MHS 5s", megahash),
+            *(_in_summary(key) for key in _NOW_KEYS),
+            summed("devs", "MHS 5s", megahash),
+            summed("devs", "GHS 5s", gigahash),
+            summed("devs", "MHS 20s", megahash),
+            _in_summary("av"),
+        ),
+        "hashrate_average_ths": (
+            in_antminer_unit("GHS av"),
+            first("stats", "MHS av", megahash),
+            _in_summary("av"),
+            summed("devs", "MHS av", megahash),
+        ),
+        "expected_ths": (rated("total_rateideal"), summed("devs", "Nominal MHS", megahash)),
+        "power_w": (chain_power,),
+        "uptime_s": (
+            first("stats", "Elapsed", whole),
+            first("summary", "Elapsed", whole),
+            first("devs", "Device Elapsed", whole),
+        ),
+        "model": (
+            first("stats", "Type", text),
+            first("version", "Type", text),
+            first("version", "PROD", text),
+            first("devdetails", "Model", text),
+            first("devdetails", "Name", text),
+        ),
+        "firmware": (
+            first("stats", "Miner", text),
+            first("version", "Miner", text),
+            first("version", "CGMiner", text),
+            first("version", "GCMiner", text),
+            first("version", "SGMiner", text),
+        ),
+        "mac": (first("version", "MAC", mac), first("summary", "MAC", mac), first("config", "MACAddr", mac)),
+        "serial": (first("stats", "miner_id", text), first("config", "SerialNumber", text)),
+    },
+    sensors=_sensors,
+    judge=antminer_judge,
+    power_source=PowerSource.ESTIMATE,
+)

@@ -1,0 +1,145 @@
+"""What a dialect is: which commands to ask, where each field stands, and how to judge the state. Pure.
+
+A field's readers are tried in order; the first that finds a value wins:
+
+    "hashrate_ths": (first("summary", "GHS 5s", gigahash), first("summary", "MHS 5s", megahash))
+                            section    key       unit
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from agent.cgminer.sections import Reader, Sections, number
+from sitelink.types import MinerState, PowerSource, Reason
+from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts, terahash
+
+_MAX_RPM = 60_000
+_TEMPS = (-60.0, 250.0)
+_MAX_POWER_W = 100_000.0
+
+
+class Sensors(NamedTuple):
+    """What a dialect finds in places that no single path names."""
+
+    board_temps_c: tuple[Celsius, ...] = ()
+    chip_temps_c: tuple[Celsius, ...] = ()
+    fans_rpm: tuple[RevolutionsPerMinute, ...] = ()
+    fans_percent: tuple[float, ...] = ()
+    psu_fans_rpm: tuple[RevolutionsPerMinute, ...] = ()
+    boards: int | None = None
+    errors: tuple[str, ...] = ()
+
+
+class Facts(NamedTuple):
+    """What the state is judged from, beside the sections."""
+
+    hashrate_ths: TeraHashPerSecond | None
+    uptime_s: int | None
+    sensors: Sensors
+
+
+Verdict = tuple[MinerState, Reason]
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What to ask a device of this dialect.
+
+    ``poll`` is asked each time, joined into one request when ``joins``; ``idle`` only when the miner is not hashing,
+    to learn why; ``static`` once an hour; ``identity`` whenever the device must prove who it is.
+    """
+
+    poll: tuple[str, ...]
+    idle: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    identity: tuple[str, ...] = ()
+    joins: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One dialect."""
+
+    dialect: str
+    commands: Commands
+    fields: Mapping[str, tuple[Reader[Any], ...]]
+    sensors: Callable[[Sections], Sensors]
+    judge: Callable[[Sections, Facts], Verdict]
+    power_source: PowerSource
+    measures_power: Callable[[Sections], bool] | None = None
+    """Whether this very device measures, where others of the dialect estimate."""
+
+    def power_source_of(self, sections: Sections) -> PowerSource:
+        """Return where the power figure in ``sections`` comes from."""
+        if self.measures_power is not None and self.measures_power(sections):
+            return PowerSource.DEVICE
+        return self.power_source
+
+
+def megahash(value: Any) -> TeraHashPerSecond | None:
+    """Return a figure in MH/s."""
+    return hashrate(value, "MH")
+
+
+def gigahash(value: Any) -> TeraHashPerSecond | None:
+    """Return a figure in GH/s."""
+    return hashrate(value, "GH")
+
+
+def tera(value: Any) -> TeraHashPerSecond | None:
+    """Return a figure in TH/s."""
+    return hashrate(value, "TH")
+
+
+def hashrate(value: Any, unit: str) -> TeraHashPerSecond | None:
+    """Return a figure in ``unit``; negative ones are unknown."""
+    found = number(value)
+    return None if found is None or found < 0 else terahash(found, unit)
+
+
+def power(value: Any) -> Watts | None:
+    """Return a figure in W; ``-1`` is how firmwares say unknown."""
+    found = number(value)
+    return Watts(found) if found is not None and 0 <= found <= _MAX_POWER_W else None
+
+
+def positive_power(value: Any) -> Watts | None:
+    """Return a figure in W that is a limit or a rating, where 0 means there is none."""
+    found = power(value)
+    return found or None
+
+
+def temperature(value: Any) -> Celsius | None:
+    """Return a temperature; a sensor that reads beyond what silicon survives is no sensor."""
+    found = number(value)
+    return Celsius(found) if found is not None and _TEMPS[0] <= found <= _TEMPS[1] else None
+
+
+def live_temperature(value: Any) -> Celsius | None:
+    """Return a temperature, where exactly 0 is how the firmware says that no sensor is there."""
+    found = temperature(value)
+    return found or None
+
+
+def rpm(value: Any) -> RevolutionsPerMinute | None:
+    """Return a fan speed, 0 included: a fan that stands still."""
+    found = number(value)
+    return RevolutionsPerMinute(int(found)) if found is not None and 0 <= found <= _MAX_RPM else None
+
+
+def turning(value: Any) -> RevolutionsPerMinute | None:
+    """Return a fan speed, where 0 is how the firmware says that no fan is there."""
+    found = rpm(value)
+    return found or None
+
+
+def percent(value: Any) -> float | None:
+    """Return a duty in percent."""
+    found = number(value)
+    return found if found is not None and 0 <= found <= 100 else None
+
+
+def known(values: list[Any]) -> tuple[Any, ...]:
+    """Return the values that are not None, in their order."""
+    return tuple(value for value in values if value is not None)

@@ -1,0 +1,131 @@
+"""Replies to one observation. PURE: bytes in, values out, no I/O, no clock.
+
+    {command: bytes} -> repair.decode -> Sections -> dialect table -> Observation
+
+Invariants: ``parse`` never raises, whatever the bytes; what is missing is None, never zero; a device that answers only
+garbage is UNKNOWN with reason GARBLED.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.cgminer.dialects import table_of
+from agent.cgminer.dialects.table import Facts, Table
+from agent.cgminer.observation import Observation, PoolShares
+from agent.cgminer.repair import decode
+from agent.cgminer.sections import Sections, whole
+from agent.errors import Garbled
+from sitelink.types import MinerState, PowerSource, Reason
+from sitelink.units import Watts
+
+__all__ = ["Observation", "PoolShares", "identify", "interpret", "parse", "read_sections"]
+
+_ACCESS_DENIED = 45
+_BEST_CHIP_J_PER_TH = 5.0
+"""No chip made gets by on less, so an estimated draw below it is a firmware's missing figure."""
+
+
+def parse(dialect: str, replies: Mapping[str, bytes]) -> Observation:
+    """Return what ``replies`` (command -> reply without terminator) tell about one miner. Never raises.
+
+    ``dialect`` is one of the inventory's; ``auto`` looks at the replies themselves. A joined command's reply is taken
+    apart, so ``{"summary+stats": ..}`` equals ``{"summary": .., "stats": ..}``.
+    """
+    sections = read_sections(replies.values())
+    return interpret(_dialect(sections) if dialect == "auto" else dialect, sections)
+
+
+def identify(*replies: bytes) -> str:
+    """Return the dialect that the replies to ``version`` (and ``devdetails`` where needed) show. Never raises."""
+    return _dialect(read_sections(replies))
+
+
+def read_sections(replies: Any) -> Sections:
+    """Return the sections of an iterable of replies; one that cannot be read at all is noted as garbled."""
+    sections = Sections()
+    for reply in replies:
+        try:
+            sections.add(decode(reply))
+        except Garbled:
+            sections.garbled = True
+    return sections
+
+
+def interpret(dialect: str, sections: Sections) -> Observation:
+    """Return what the sections tell, read by the table of ``dialect``. Never raises."""
+    table = table_of(dialect)
+    if not sections:
+        return Observation(dialect, reason=_nothing(sections), repaired=tuple(sections.repaired))
+    values = {name: _field(table, name, sections) for name in table.fields}
+    sensors = table.sensors(sections)
+    values["power_w"] = _plausible(values.get("power_w"), values.get("hashrate_ths"), table, sections)
+    state, reason = table.judge(sections, Facts(values.get("hashrate_ths"), values.get("uptime_s"), sensors))
+    if state is MinerState.UNKNOWN:
+        reason = _nothing(sections)
+    return Observation(
+        dialect=dialect,
+        state=state,
+        reason=reason,
+        power_source=PowerSource.NONE if values["power_w"] is None else table.power_source_of(sections),
+        pools=_pools(sections),
+        device_time=sections.device_time,
+        repaired=tuple(sections.repaired),
+        **sensors._asdict(),
+        **values,
+    )
+
+
+def _nothing(sections: Sections) -> Reason:
+    if any(status.code == _ACCESS_DENIED for status in sections.statuses):
+        return Reason.ACCESS_DENIED
+    return Reason.GARBLED if sections.garbled or not sections.statuses else Reason.NOT_REPORTED
+
+
+def _field(table: Table, name: str, sections: Sections) -> Any:
+    for reader in table.fields[name]:
+        value = reader(sections)
+        if value is not None:
+            return value
+    return None
+
+
+def _plausible(power_w: Watts | None, hashrate_ths: float | None, table: Table, sections: Sections) -> Watts | None:
+    if power_w is None or hashrate_ths is None or table.power_source_of(sections) is not PowerSource.ESTIMATE:
+        return power_w
+    return None if power_w < _BEST_CHIP_J_PER_TH * hashrate_ths else power_w
+
+
+def _pools(sections: Sections) -> tuple[PoolShares, ...]:
+    return tuple(
+        PoolShares(whole(row.get("Accepted")), whole(row.get("Rejected")), whole(row.get("Stale")))
+        for row in sections.rows("pools")
+    )
+
+
+def _dialect(sections: Sections) -> str:
+    keys = {key for row in sections.rows("version") for key in row}
+    stats = {key[:5] for row in sections.rows("stats") for key in row}
+    kinds = " ".join(
+        str(sections.find(section, key) or "")
+        for section, key in (("version", "Type"), ("version", "PROD"), ("stats", "Type"), ("devdetails", "Driver"))
+    ).lower()
+    said = " ".join(sections.descriptions).lower()
+    if "LUXminer" in keys or "luxminer" in said:
+        return "luxos"
+    if keys & {"BOSminer", "BOSminer+", "BOSer"} or "bosminer" in said or "boser" in said:
+        return "braiins"
+    if keys & {"STM8", "PROD"} or "avalon" in kinds or any("MM ID" in key for key in stats):
+        return "avalon"
+    if _is_whatsminer(sections, kinds, said):
+        return "whatsminer"
+    if "BMMiner" in keys or "antminer" in kinds or "bitmain" in kinds:
+        return "antminer"
+    return "cgminer"
+
+
+def _is_whatsminer(sections: Sections, kinds: str, said: str) -> bool:
+    if "bitmicro" in kinds or "btminer" in said or "whatsminer" in said:
+        return True
+    if sections.find("summary", "Fan Speed In") is not None:
+        return True
+    return any(sections.find("msg", key) is not None for key in ("btmineroff", "mineroff", "fw_ver"))

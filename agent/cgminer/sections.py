@@ -1,0 +1,195 @@
+"""Replies cut into sections, and values read from them. Pure.
+
+A section is what a command answers with, named as the reply names it, in lower case: ``summary``, ``stats``, ``devs``,
+``pools``, ``config``, ... btminer's object answers become ``msg``. Each section is a list of rows (JSON objects).
+
+Invariants: nothing here raises on any document; a value that is missing, empty, not finite or of another form is None.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from agent.cgminer.repair import Decoded
+from agent.cgminer.status import Status
+
+_T = TypeVar("_T")
+Row = Mapping[str, Any]
+_MAX_NESTING: Final = 3
+_ANSWERS: Final = "msg"
+_LEADING_NUMBER: Final = re.compile(r"\s*([-+]?[0-9]+(?:\.[0-9]+)?)")
+_LAST_SECOND: Final = 4_102_444_800
+
+
+class Sections:
+    """The rows of one device's replies, by section; where two replies answer the same section, the first counts.
+
+    ``beneath`` holds older sections (static data) that are looked at only where the fresh ones say nothing.
+    """
+
+    def __init__(self, beneath: "Sections | None" = None) -> None:
+        self._rows: dict[str, list[Row]] = {}
+        self._seconds: dict[str, list[Row]] = {}
+        self._beneath = beneath
+        self.statuses: list[Status] = []
+        self.descriptions: list[str] = []
+        self.repaired: dict[str, None] = {}
+        self.garbled = False
+
+    def add(self, decoded: Decoded) -> None:
+        """Take in one decoded reply; a joined reply is taken apart."""
+        for rule in decoded.repaired:
+            self.repaired[rule] = None
+        found: dict[str, list[Row]] = {}
+        self._add(found, decoded.document, 0)
+        for section, rows in found.items():
+            if section not in self._rows:
+                self._rows[section] = rows
+            elif section == _ANSWERS:
+                self._rows[section].extend(rows)
+            else:
+                self._seconds.setdefault(section, []).extend(rows)
+
+    def rows(self, section: str) -> list[Row]:
+        """Return the rows of a section; none when it was not answered."""
+        rows = self._rows.get(section)
+        if rows is None:
+            return [] if self._beneath is None else self._beneath.rows(section)
+        return rows
+
+    def find(self, section: str, key: str) -> Any:
+        """Return the value of ``key`` in the first row of the section that has it; None otherwise."""
+        for row in self._rows.get(section, ()):
+            if key in row:
+                return row[key]
+        for row in self._seconds.get(section, ()):
+            if key in row:
+                return row[key]
+        return None if self._beneath is None else self._beneath.find(section, key)
+
+    def has(self, section: str) -> bool:
+        """Return whether the section was answered with at least one row."""
+        return bool(self.rows(section))
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    @property
+    def device_time(self) -> datetime | None:
+        """Return the latest ``When`` of the replies as time, whatever the device's clock is set to."""
+        seconds = [status.when for status in self.statuses if status.when is not None]
+        latest = max((second for second in seconds if 0 < second < _LAST_SECOND), default=None)
+        return None if latest is None else datetime.fromtimestamp(latest, UTC)
+
+    def _add(self, found: dict[str, list[Row]], document: Any, depth: int) -> None:
+        if isinstance(document, list):
+            for item in document:
+                if isinstance(item, Mapping) and depth < _MAX_NESTING:
+                    self._add(found, item, depth + 1)
+            return
+        if not isinstance(document, Mapping):
+            return
+        if "STATUS" in document:
+            self._note_status(document)
+        for key, value in document.items():
+            if key in ("STATUS", "id"):
+                continue
+            if isinstance(value, list):
+                self._add_list(found, key, value, depth)
+            elif isinstance(value, Mapping):
+                if "STATUS" in value and depth < _MAX_NESTING:
+                    self._add(found, value, depth + 1)
+                else:
+                    found.setdefault(key.lower(), []).append(value)
+
+    def _add_list(self, found: dict[str, list[Row]], key: str, values: list[Any], depth: int) -> None:
+        rows = [value for value in values if isinstance(value, Mapping)]
+        if rows and isinstance(rows[0].get("STATUS"), list) and depth < _MAX_NESTING:
+            for row in rows:
+                self._add(found, row, depth + 1)
+        elif rows:
+            # Innosilicon numbers its sections: STATS0, STATS1, ...
+            found.setdefault(key.lower().rstrip("0123456789"), []).extend(rows)
+
+    def _note_status(self, document: Mapping[str, Any]) -> None:
+        self.statuses.append(Status.of(document))
+        status = document["STATUS"]
+        holder = status[0] if isinstance(status, list) and status else document
+        description = holder.get("Description") if isinstance(holder, Mapping) else None
+        if isinstance(description, str) and description:
+            self.descriptions.append(description)
+
+
+Reader = Callable[[Sections], _T | None]
+
+
+def first(section: str, key: str, read: Callable[[Any], _T | None]) -> Reader[_T]:
+    """Return a reader of ``key`` in the first row of ``section`` that has it."""
+
+    def reader(sections: Sections) -> _T | None:
+        value = sections.find(section, key)
+        return None if value is None else read(value)
+
+    return reader
+
+
+def summed(section: str, key: str, read: Callable[[Any], float | None]) -> Reader[Any]:
+    """Return a reader of the sum of ``key`` over all rows of ``section`` that have it."""
+
+    def reader(sections: Sections) -> float | None:
+        values = [read(row[key]) for row in sections.rows(section) if key in row]
+        known = [value for value in values if value is not None]
+        return sum(known) if known else None
+
+    return reader
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number given as number or as text; None for anything else."""
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        try:
+            found = float(value)
+        except OverflowError:
+            return None
+    elif isinstance(value, str):
+        try:
+            found = float(value)
+        except ValueError:
+            return None
+    else:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def leading_number(value: Any) -> float | None:
+    """Return the number that a text such as ``58.94W`` or ``456.78 (AB)`` starts with."""
+    if isinstance(value, str):
+        match = _LEADING_NUMBER.match(value)
+        return float(match.group(1)[:64]) if match else None
+    return number(value)
+
+
+def whole(value: Any) -> int | None:
+    """Return a count; None when negative or beyond 63 bits."""
+    found = number(value)
+    return int(found) if found is not None and 0 <= found < 2**63 else None
+
+
+def text(value: Any) -> str | None:
+    """Return text without the quotes and blanks that btminer wraps around it; None when nothing is left."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    stripped = str(value).strip().strip("'\"").strip()
+    return stripped or None
+
+
+def mac(value: Any) -> str | None:
+    """Return a MAC address as lower-case with colons; None when it is none, or all zeros."""
+    if not isinstance(value, str):
+        return None
+    digits = re.sub(r"[-:.\s]", "", value).lower()
+    if not re.fullmatch(r"[0-9a-f]{12}", digits) or not digits.strip("0"):
+        return None
+    return ":".join(digits[place : place + 2] for place in range(0, 12, 2))
