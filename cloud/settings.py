@@ -4,7 +4,9 @@ Invariants: nothing else reads the environment; an unknown or ill-typed key stop
 it; secrets are not printed.
 """
 
+import hashlib
 import os
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from cloud.core.errors import BadInput
 
 _PREFIX: Final = "BALLAST_"
+_LONGEST_SOCKET_PATH: Final = 100
 
 
 def default_data_dir() -> Path:
@@ -57,8 +60,8 @@ class Settings(BaseSettings):
     ramp_step_w: float = Field(default=0, ge=0)
     ramp_step_s: float = Field(default=1, gt=0)
     plan_validity_s: float = Field(default=24 * 3600, gt=0)
-    max_stop_share: float = Field(default=1, gt=0, le=1)
-    """The signer refuses an order that stops more than this share of a site's miners."""
+    max_stopped_miners: int = Field(default=0, ge=0)
+    """The signer refuses an order that stops more miners than this at once; 0 means no limit."""
 
     @field_validator("http_listen", "link_listen", "enrol_listen")
     @classmethod
@@ -76,11 +79,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the hook's form
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's form
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's form
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over the file (which arrives as init arguments)."""
         return env_settings, init_settings
@@ -94,6 +97,15 @@ class Settings(BaseSettings):
     def signer_dir(self) -> Path:
         """Return the folder that only the signer process opens."""
         return self.data_dir / "signer"
+
+    @property
+    def signer_socket(self) -> Path:
+        """Return the signer's socket; a folder of the temporary directory when ``data_dir`` is too long for one."""
+        path = self.signer_dir / "signer.sock"
+        if len(os.fsencode(path)) < _LONGEST_SOCKET_PATH:
+            return path
+        name = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"ballast-signer-{os.geteuid()}-{name}" / "signer.sock"
 
     def redacted(self) -> str:
         """Return one printable line without secrets."""
@@ -141,7 +153,9 @@ def _first_problem(error: ValidationError, config: Path | None) -> str:
     field = ".".join(str(part) for part in problem["loc"]) or "settings"
     known = field.split(".")[0] in Settings.model_fields
     from_environment = (_PREFIX + field).upper() in {name.upper() for name in os.environ}
-    where = f"environment variable {(_PREFIX + field).upper()}" if from_environment else f"{config or 'settings'}: {field}"
+    where = (
+        f"environment variable {(_PREFIX + field).upper()}" if from_environment else f"{config or 'settings'}: {field}"
+    )
     if not known:
         return f"{where}: no such setting; remove it or mend its name"
     cause = problem["msg"].removeprefix("Value error, ")

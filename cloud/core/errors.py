@@ -44,7 +44,7 @@ class StaleSequence(Refused):
     def __init__(self, site_id: str, signing_epoch: int, sequence: int) -> None:
         super().__init__(
             "stale_sequence",
-            f"site {site_id}: the signer has already signed up to ({signing_epoch}, {sequence}); number the order above it",
+            f"site {site_id}: the signer has signed up to ({signing_epoch}, {sequence}); number the order above it",
         )
         self.site_id, self.signing_epoch, self.sequence = site_id, signing_epoch, sequence
 

@@ -69,7 +69,8 @@ class SiteLinkChanged(Event):
 
 
 CATALOGUE: Final[dict[str, type[Event]]] = {
-    kind.name: kind for kind in (PlanActivated, CurtailmentFinished, CurtailmentVerified, InvoiceIssued, SiteLinkChanged)
+    kind.name: kind
+    for kind in (PlanActivated, CurtailmentFinished, CurtailmentVerified, InvoiceIssued, SiteLinkChanged)
 }
 
 

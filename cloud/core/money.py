@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
-_PLACES: Final = {"USD": Decimal("0.01"), "EUR": Decimal("0.01"), "USDC": Decimal("0.000001"), "BTC": Decimal("0.00000001")}
+_PLACES: Final = {
+    "USD": Decimal("0.01"),
+    "EUR": Decimal("0.01"),
+    "USDC": Decimal("0.000001"),
+    "BTC": Decimal("0.00000001"),
+}
 
 
 @dataclass(frozen=True, slots=True)

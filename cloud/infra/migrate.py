@@ -53,7 +53,9 @@ def _refuse_newer(connection: Connection) -> None:
     unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
     connection.commit()
     if unknown:
-        raise Permanent(f"the database has schema {', '.join(unknown)}, newer than this ballast; install the newer version")
+        raise Permanent(
+            f"the database has schema {', '.join(unknown)}, newer than this ballast; install the newer version"
+        )
 
 
 def _config() -> Config:

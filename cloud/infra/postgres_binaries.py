@@ -93,7 +93,7 @@ def _probe(folder: Path, account: Account | None) -> Binaries | str:
 
 
 def _stage(installation: Path, staging: Path) -> Path:
-    """Copy ``installation`` under ``staging`` once; the name carries the source's time, so an upgrade is copied anew."""
+    """Copy ``installation`` under ``staging`` once; its time is in the name, so an upgrade is copied anew."""
     stamp = int((installation / "bin" / "postgres").stat().st_mtime)
     target = staging / f"{installation.name}-{stamp}"
     if not target.is_dir():

@@ -61,7 +61,7 @@ def spawn(
 
     ``group`` gives it its own process group, so that a terminal's Ctrl-C reaches only the supervisor.
     """
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603 - callers pass fixed programs and their own paths
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,
         stdout=output,
@@ -69,15 +69,19 @@ def spawn(
         env=None if environment is None else dict(environment),
         cwd="/" if account else None,
         process_group=0 if group else None,
-        preexec_fn=_tied_to_parent(death_signal),
-        **_as(account),
+        preexec_fn=_tied_to_parent(death_signal),  # noqa: PLW1509 - supervisors have one thread
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=() if account else None,
     )
 
 
-def run_as(account: Account | None, command: Sequence[str | Path], timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+def run_as(
+    account: Account | None, command: Sequence[str | Path], timeout_s: float = 60
+) -> subprocess.CompletedProcess[str]:
     """Run ``command`` to its end as ``account`` and return its output; a missing or unreachable program is code 127."""
     try:
-        return subprocess.run(
+        return subprocess.run(  # noqa: S603 - callers pass fixed programs and their own paths
             [str(part) for part in command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -86,14 +90,12 @@ def run_as(account: Account | None, command: Sequence[str | Path], timeout_s: fl
             check=False,
             cwd="/",
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"},
-            **_as(account),
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=() if account else None,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(list(map(str, command)), 127, "", str(error))
-
-
-def _as(account: Account | None) -> dict[str, object]:
-    return {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 def _tied_to_parent(death_signal: signal.Signals) -> Callable[[], None]:

@@ -2,7 +2,18 @@
 
 from typing import Final
 
-from sqlalchemy import Boolean, Column, ForeignKeyConstraint, Index, Integer, LargeBinary, Text, UniqueConstraint, Uuid, text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 
 from cloud.models.base import moment, tenant_table
 
@@ -56,4 +67,3 @@ JOIN_TOKENS: Final = tenant_table(
     moment("used_at", nullable=True),
     Column("agent_id", Text, nullable=True),
 )
-

@@ -17,12 +17,12 @@ CURRENT_TENANT: Final = "nullif(current_setting('app.tenant_id', true), '')::uui
 def isolate(*tables: str) -> tuple[str, ...]:
     """Return the statements that isolate tenants in ``tables`` and let the application use them."""
     statements: list[str] = []
+    mine = f"tenant_id = {CURRENT_TENANT}"
     for table in tables:
         statements += [
             f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
             f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY",
-            f"CREATE POLICY tenant_isolation ON {table} USING (tenant_id = {CURRENT_TENANT})"
-            f" WITH CHECK (tenant_id = {CURRENT_TENANT})",
+            f"CREATE POLICY tenant_isolation ON {table} USING ({mine}) WITH CHECK ({mine})",
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {APP_ROLE}",
         ]
     return tuple(statements)

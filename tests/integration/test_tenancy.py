@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import uuid
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ def _value(column: Any) -> Any:
         str: "x",
         int: 1,
         float: 1.0,
+        Decimal: Decimal(1),
         bytes: b"x",
         uuid.UUID: uuid.uuid4(),
         datetime: datetime(2026, 1, 1, tzinfo=UTC),
@@ -47,7 +49,9 @@ def _value(column: Any) -> Any:
 
 
 def _row(table: Table, tenant: uuid.UUID) -> dict[str, Any]:
-    row = {column.name: _value(column) for column in table.columns if not column.nullable and column.server_default is None}
+    row = {
+        column.name: _value(column) for column in table.columns if not column.nullable and column.server_default is None
+    }
     return {**row, "tenant_id": tenant}
 
 
@@ -67,9 +71,13 @@ def _fill(database: Database, principal: Principal) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_table_starts_with_tenant_and_forces_row_security(table: Table, database: Database, principal: Principal) -> None:
+def test_table_starts_with_tenant_and_forces_row_security(
+    table: Table, database: Database, principal: Principal
+) -> None:
     assert next(iter(table.primary_key.columns)).name == "tenant_id"
-    query = text("SELECT relrowsecurity, relforcerowsecurity, relowner::regrole::text FROM pg_class WHERE relname = :name")
+    query = text(
+        "SELECT relrowsecurity, relforcerowsecurity, relowner::regrole::text FROM pg_class WHERE relname = :name"
+    )
     with database.unit_of_work(principal) as uow:
         enabled, forced, owner = uow.session.execute(query, {"name": table.name}).one()
     assert (enabled, forced, owner) == (True, True, OWNER_ROLE)
@@ -82,7 +90,7 @@ def test_two_tenants_see_and_touch_only_their_own(database: Database) -> None:
         with database.unit_of_work(first) as uow:
             assert uow.session.execute(select(table)).all(), table.name
         with database.unit_of_work(second) as uow:
-            rows = [row for row in uow.session.execute(select(table)).mappings()]
+            rows = list(uow.session.execute(select(table)).mappings())
             assert all(row["tenant_id"] == second.tenant_id for row in rows), table.name
             foreign = table.c.tenant_id == first.tenant_id
             assert uow.session.execute(update(table).where(foreign).values(tenant_id=second.tenant_id)).rowcount == 0
@@ -101,7 +109,9 @@ def test_a_row_of_another_tenant_cannot_be_written(table: Table, database: Datab
         uow.session.execute(insert(table).values(**_row(table, first.tenant_id)))
 
 
-def test_without_a_tenant_every_table_is_empty(database: Database, cluster: EmbeddedPostgres, database_name: str) -> None:
+def test_without_a_tenant_every_table_is_empty(
+    database: Database, cluster: EmbeddedPostgres, database_name: str
+) -> None:
     _fill(database, make_tenant(database))
     for role in ("ballast_app", OWNER_ROLE):
         engine = create_engine(cluster.url(role, database_name))

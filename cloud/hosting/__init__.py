@@ -1,0 +1,1 @@
+"""Sites, miners, the telemetry store and the dispatch of orders."""
