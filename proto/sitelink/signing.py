@@ -2,7 +2,7 @@
 
 Invariant: the bytes that were signed are the bytes that are parsed; nothing is re-serialised to verify.
 
-    payload --canonical JSON--> bytes --domain and NUL in front--> Ed25519 --> Envelope(domain, key_id, payload, signature)
+    payload --canonical JSON--> bytes --domain, NUL in front--> Ed25519 --> Envelope(domain, key_id, payload, signature)
 
 Source: RFC 8032 (Ed25519); canonical form: sorted keys, no white space, UTF-8, as RFC 8785 for the types used here
 (strings, integers, booleans, null, arrays, objects; floats only as shortest repr).

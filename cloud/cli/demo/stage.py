@@ -1,0 +1,245 @@
+"""The demo's stage: a folder, free ports, configuration files, and the processes that play.
+
+    folder/  cloud.toml  cloud/   pecos-1/{agent.toml, inventory.csv, meters.csv, state/}   *.log
+
+Invariant: everything is on loopback and in one temporary folder, so that two demos never meet.
+"""
+
+import random
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cloud.cli.demo.processes import Crew
+
+SITES: Final = ("pecos-1", "pecos-2")
+INTERVAL_S: Final = 8
+"""The demo's market clears this often, in real seconds."""
+
+_DIALECTS: Final = "luxos,whatsminer,avalon,antminer,braiins"
+_SCRIPTS: Final = Path(sys.executable).parent
+
+
+class NoStage(Exception):
+    """The demo cannot be set up here; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the person asked for. ``miners`` is per site."""
+
+    once: bool
+    miners: int
+    seed: int
+    kills: int
+    captures: Path | None = None
+    prices: Path | None = None
+    http_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteStage:
+    """Where one simulated site plays. Addresses are ``host:port``."""
+
+    site_id: str
+    folder: Path
+    network: str
+    simulator: str
+    link_listen: str
+    link_control: str
+
+    @property
+    def config(self) -> Path:
+        """Return the agent's configuration file."""
+        return self.folder / "agent.toml"
+
+    @property
+    def inventory(self) -> Path:
+        """Return the site's inventory, written by its simulator."""
+        return self.folder / "inventory.csv"
+
+    @property
+    def meters(self) -> Path:
+        """Return the site's meters, written by its simulator."""
+        return self.folder / "meters.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """All addresses and files of one demo."""
+
+    options: Options
+    folder: Path
+    http: str
+    link: str
+    enrol: str
+    market: str
+    sites: tuple[SiteStage, ...]
+
+    @property
+    def cloud_config(self) -> Path:
+        """Return the control plane's configuration file."""
+        return self.folder / "cloud.toml"
+
+    @property
+    def data_dir(self) -> Path:
+        """Return the control plane's data folder."""
+        return self.folder / "cloud"
+
+
+def build(options: Options) -> Stage:
+    """Make the folder, choose ports and write the configuration files.
+
+    Raises:
+        NoStage: no loopback network is free, or a programme of the demo is not installed.
+    """
+    for name in ("ballast", "ballast-agent", "ballast-sim"):
+        if not (_SCRIPTS / name).exists():
+            raise NoStage(f"{name} is not installed beside {sys.executable}; run make setup")
+    folder = Path(tempfile.mkdtemp(prefix="ballast-demo-"))
+    folder.chmod(0o755)  # the account lent to PostgreSQL must reach its own folder below
+    networks = _free_networks(len(SITES), options.seed)
+    ports = iter(_free_ports(4 + 3 * len(SITES), fixed=options.http_port))
+    http, link, enrol, market = (f"127.0.0.1:{next(ports)}" for _ in range(4))
+    sites = tuple(
+        SiteStage(site_id, folder / site_id, network, *(f"127.0.0.1:{next(ports)}" for _ in range(3)))
+        for site_id, network in zip(SITES, networks, strict=True)
+    )
+    stage = Stage(options, folder, http, link, enrol, market, sites)
+    _write_cloud_config(stage)
+    for site in sites:
+        site.folder.mkdir()
+        _write_agent_config(stage, site)
+    return stage
+
+
+def clear(stage: Stage) -> None:
+    """Remove the demo's folder."""
+    shutil.rmtree(stage.folder, ignore_errors=True)
+
+
+def start_simulators(stage: Stage, crew: Crew) -> None:
+    """Start the simulated sites and the cables between them and the cloud."""
+    for place, site in enumerate(stage.sites):
+        crew.spawn_ready(
+            f"simulator-{site.site_id}",
+            [
+                *_program("ballast-sim"), "site", "--site-id", site.site_id, "--miners", str(stage.options.miners),
+                "--seed", str(stage.options.seed + place), "--net", site.network, "--control", site.simulator,
+                "--out", site.folder, "--dialects", _DIALECTS, "--dead", "0.05", "--liars", "0.02",
+                "--feeder-size", "6",
+            ],
+        )  # fmt: skip
+        crew.spawn_ready(
+            f"cable-{site.site_id}",
+            [*_program("ballast-sim"), "link", "--listen", site.link_listen, "--to", stage.link,
+             "--control", site.link_control],
+        )  # fmt: skip
+
+
+def start_cloud(stage: Stage, crew: Crew) -> None:
+    """Start the control plane."""
+    crew.spawn("cloud", [*_program("ballast"), "up", "--config", stage.cloud_config])
+
+
+def start_agent(site: SiteStage, crew: Crew) -> None:
+    """Start one site's agent."""
+    crew.spawn(f"agent-{site.site_id}", [*_program("ballast-agent"), "run", "--config", site.config])
+
+
+def start_market(stage: Stage, crew: Crew) -> None:
+    """Open the market: real prices when given, else a synthetic day with a spike a few intervals ahead."""
+    prices: Sequence[str | Path]
+    if stage.options.prices is None:
+        prices = ["--seed", str(stage.options.seed), "--spike-after", "2", "--spike-intervals", "5"]
+    else:
+        prices = ["--prices", stage.options.prices]
+    command = [*_program("ballast-sim"), "market", "--control", stage.market, "--interval-s", str(INTERVAL_S)]
+    crew.spawn_ready("market", [*command, *prices])
+
+
+def enrol_command(site: SiteStage, token: str) -> list[str | Path]:
+    """Return the command that enrols a site's agent."""
+    return [*_program("ballast-agent"), "enrol", "--config", site.config, "--token", token]
+
+
+def status_command(site: SiteStage) -> list[str | Path]:
+    """Return the command that reads a site's agent from its own files."""
+    return [*_program("ballast-agent"), "status", "--config", site.config, "--json"]
+
+
+def _program(name: str) -> list[str | Path]:
+    return [_SCRIPTS / name]
+
+
+def _write_cloud_config(stage: Stage) -> None:
+    stage.data_dir.mkdir()
+    stage.cloud_config.write_text(
+        f"""data_dir = "cloud"
+http_listen = "{stage.http}"
+link_listen = "{stage.link}"
+enrol_listen = "{stage.enrol}"
+market_url = "http://{stage.market}/prices"
+sweep_interval_s = 2
+curtailment_interval_s = 1
+market_interval_s = 1
+lead_s = 3
+min_block_s = {2 * INTERVAL_S}
+horizon_s = {24 * INTERVAL_S}
+plan_validity_s = 3600
+""",
+        encoding="utf-8",
+    )
+
+
+def _write_agent_config(stage: Stage, site: SiteStage) -> None:
+    site.config.write_text(
+        f"""[site]
+site_id = "{site.site_id}"
+inventory = "inventory.csv"
+meters = "meters.csv"
+state_dir = "state"
+
+[poll]
+interval_s = 5
+meter_interval_s = 1
+
+[link]
+endpoint = "{site.link_listen}"
+enrol_endpoint = "{stage.enrol}"
+heartbeat_s = 1
+
+[control]
+device_deadline_s = 8
+""",
+        encoding="utf-8",
+    )
+
+
+def _free_ports(count: int, fixed: int | None) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(listener.getsockname()[1]) for listener in held]
+    for listener in held:
+        listener.close()
+    return ports if fixed is None else [fixed, *ports[1:]]
+
+
+def _free_networks(count: int, seed: int) -> list[str]:
+    """Return ``127.N`` prefixes on whose miner port nothing listens."""
+    candidates = list(range(20, 250))
+    random.Random(seed).shuffle(candidates)  # noqa: S311 - spreading demos apart, nothing secret
+    free = []
+    for number in candidates:
+        try:
+            socket.create_server((f"127.{number}.0.1", 4028)).close()
+        except OSError:
+            continue
+        free.append(f"127.{number}")
+        if len(free) == count:
+            return free
+    raise NoStage("no loopback network 127.20 to 127.249 has its port 4028 free; end the programme that listens there")
