@@ -24,9 +24,15 @@ def build_slots(
     signals: Iterable[Signal],
     constant_w: Watts,
 ) -> tuple[Slot, ...]:
-    """Return the slots from ``start`` to the last price or window, at most ``longest``; none when nothing is known."""
+    """Return the slots from ``start`` to the last price or window; none when nothing is known.
+
+    An interval that ends more than ``longest`` after ``start`` is left out whole, so that the horizon's end moves with
+    the market's intervals and not with the clock.
+    """
+    limit = start + longest
+    prices = [price for price in prices if price.interval.end <= limit]
     caps = [(signal.interval, signal.cap_w) for signal in signals if signal.cap_w is not None]
-    edges = _edges(start, start + longest, [price.interval for price in prices] + [interval for interval, _ in caps])
+    edges = _edges(start, limit, [price.interval for price in prices] + [interval for interval, _ in caps])
     ordered = sorted(prices, key=lambda price: price.interval.start)
     slots: list[Slot] = []
     place = 0
