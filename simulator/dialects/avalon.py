@@ -1,0 +1,228 @@
+"""Canaan Avalon A13/A14: CGMiner documents around one bracketed text, controlled by ``ascset`` in the device's time.
+
+Invariants: ``softoff``/``softon`` take effect when the device's own clock reaches the given second, at once when that
+has passed or none is given; success is STATUS ``I`` with code 118; asleep, ``GHSmm`` keeps its old figure.
+
+      ascset|0,softoff,1:1753434821  ->  STATUS=I,When=..,Code=118,Msg=ASC 0 set info: success softoff:1753434821,..|
+"""
+
+from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows
+from simulator.miner import Miner, Snapshot
+from simulator.physics import Phase
+from sitelink.types import Verb
+
+_JOINS = ("summary", "stats", "estats", "pools", "devs", "version", "config", "litestats")
+_BUILD = "24040301_2f1a3b0"
+_HELP = "help|voltage|fan-spd|lcd|workmode|worklevel|reboot|softon|softoff|frequency|loop|password|time|"
+
+
+class Avalon(Dialect):
+    """CGMiner 4.11.1 as Canaan ships it."""
+
+    name = "avalon"
+    description = "cgminer 4.11.1"
+    joins = frozenset(_JOINS)
+
+    def __init__(self) -> None:
+        self.tables = {
+            "summary": _summary,
+            "stats": _stats,
+            "estats": _stats,
+            "litestats": _stats,
+            "pools": _pools,
+            "devs": _devs,
+            "version": _version,
+            "config": _config,
+            "devdetails": _devdetails,
+        }
+
+    def control(self, miner: Miner, request: Request) -> Section | Row | None:
+        """Answer ``ascset``."""
+        if request.command != "ascset":
+            return None
+        if miner.has("access_denied"):
+            return Section(45, "Access denied to 'ascset' command", letter="E")
+        asc, _, rest = request.parameter.partition(",")
+        option, _, value = rest.partition(",")
+        if asc.strip() != "0":
+            return Section(107, f"Invalid ASC id {asc} - range is 0 - 0", letter="E")
+        if option == "help":
+            return Section(118, f"ASC 0 set info: {_HELP}", letter="I")
+        if option in {"softoff", "softon"}:
+            return self._switch(miner, option, value)
+        return Section(120, f"ASC 0 set failed: unknown option {option}", letter="E")
+
+    def _switch(self, miner: Miner, option: str, value: str) -> Section:
+        """``value`` is ``1:<unix seconds of the device's clock>`` or nothing."""
+        mode, _, moment = value.partition(":")
+        if value and (mode != "1" or not moment.isdecimal()):
+            return Section(120, f"ASC 0 set failed: {option} wants 1:<time>", letter="E")
+        wait_s = max(int(moment) - miner.device_time(), 0) if moment else 0
+        miner.order(Verb.STOP if option == "softoff" else Verb.START, wait_s * miner.time.scale)
+        return Section(118, f"ASC 0 set info: success {option}:{moment or miner.device_time()}", letter="I")
+
+
+def _summary(_miner: Miner, now: Snapshot) -> Section:
+    rate, average = now.hashrate_ths * 1e6, now.average_ths * 1e6
+    row: Row = {
+        "Elapsed": now.elapsed_s,
+        "MHS av": round(average, 2),
+        "MHS 5s": round(rate, 2),
+        "MHS 1m": round(rate * 0.998, 2),
+        "MHS 5m": round(rate * 0.997, 2),
+        "MHS 15m": round(average, 2),
+        "Found Blocks": 0,
+        "Getworks": now.accepted // 3,
+        "Accepted": now.accepted,
+        "Rejected": now.rejected,
+        "Hardware Errors": 0,
+        "Utility": round(now.accepted / max(now.elapsed_s, 1) * 60, 2),
+        "Discarded": 0,
+        "Stale": 0,
+        "Get Failures": 0,
+        "Local Work": now.accepted * 31,
+        "Remote Failures": 0,
+        "Network Blocks": 68,
+        "Total MH": round(average * now.elapsed_s, 1),
+        "Work Utility": 623462.2,
+        "Difficulty Accepted": now.accepted * 262144.0,
+        "Difficulty Rejected": now.rejected * 262144.0,
+        "Difficulty Stale": 0.0,
+        "Best Share": 354914572,
+        "Device Hardware%": 0.0,
+        "Device Rejected%": 0.2007,
+        "Pool Rejected%": 0.2129,
+        "Pool Stale%": 0.0,
+        "Last getwork": 0,
+    }
+    return Section(11, "Summary", "SUMMARY", (row,))
+
+
+def _stats(miner: Miner, now: Snapshot) -> Section:
+    row: Row = {
+        "STATS": 0,
+        "ID": "AVA100",
+        "Elapsed": now.elapsed_s,
+        "Calls": 0,
+        "Wait": 0.0,
+        "Max": 0.0,
+        "Min": 99999999.0,
+        "MM Count": 1,
+        "Smart Speed": 1,
+        "MM ID0": _bracket_text(miner, now),
+    }
+    return Section(70, "CGMiner stats", "STATS", (row,))
+
+
+def _bracket_text(miner: Miner, now: Snapshot) -> str:
+    """Return the ``Name[value]`` text that carries everything the miner measures."""
+    model = miner.place.model
+    boards = range(model.boards)
+    work = "Work: In Work" if now.hashing else "Work: In Idle"
+    if now.phase is Phase.TRIPPED:
+        work = "Work: Over Heat"
+    watts = round(now.power_w)
+    hot = [round(figure) for figure in now.chip_c] if now.hashing or now.phase is Phase.TRIPPED else [0] * model.boards
+    average = [max(figure - 11, 0) for figure in hot]
+    parts = [
+        f"Ver[{model.name}-{round(model.nameplate_ths)}-{_BUILD}] LVer[{_BUILD}] BVer[{_BUILD}]",
+        f"DNA[{miner.shown_identity()[1]}] STATE[{1 if now.hashing else 2}] MEMFREE[67892] NETFAIL[0 0 0 0 0 0 0 0]",
+        f"SYSTEMSTATU[{work}, Hash Board: {model.boards} ] Elapsed[{now.elapsed_s}] BOOTBY[0x01.00000000]",
+        f"LW[{now.accepted * 31}] MH[{' '.join('0' for _ in boards)}] DHW[0] HW[0] DH[2.449%]",
+        f"ITemp[{round(now.air_c)}] TMax[{max(hot)}] TAvg[{round(sum(average) / model.boards)}] TarT[90]",
+        " ".join(f"Fan{number + 1}[{rpm}]" for number, rpm in enumerate(now.fans_rpm)) + f" FanR[{now.fan_percent}%]",
+        f"PS[0 1214 {1316 if now.hashing else 4} {watts // 13} {watts} 1320 {round(now.power_limit_w)}] PCOMM_E[0]",
+        f"GHSspd[{now.hashrate_ths * 1e3:.2f}] DHspd[{'2.449' if now.hashing else '0.000'}%]",
+        f"GHSmm[{now.ideal_ths * 1e3:.2f}] GHSavg[{now.average_ths * 1e3:.2f}] WU[619573.88] Freq[502.41]",
+        f"MGHS[{' '.join(f'{rate * 1e3:.2f}' for rate in now.board_ths)}]",
+        f"MTmax[{' '.join(str(figure) for figure in hot)}] MTavg[{' '.join(str(figure) for figure in average)}]",
+        f"TA[{model.chips * model.boards}] Core[A3197S] PING[17] SoftOFF[{0 if now.hashing else 4}] ECHU[0 0 0]",
+        *(f"PVT_T{board}[{_chips(hot[board], model.chips)}]" for board in boards),
+        f"CRC[0 0 0] WORKMODE[0] WORKLEVEL[0] MPO[{round(now.power_limit_w)}] WALLPOWER[{watts}] ADJ[1]",
+    ]
+    return " ".join(parts)
+
+
+def _chips(hottest_c: int, chips: int) -> str:
+    return " ".join(f"{max(hottest_c - place * 7 % 19, 0):3d}" for place in range(chips))
+
+
+def _pools(miner: Miner, now: Snapshot) -> Section:
+    rows = pool_rows(now, f"site.{miner.place.index}")
+    return Section(7, f"{len(rows)} Pool(s)", "POOLS", rows)
+
+
+def _devs(_miner: Miner, now: Snapshot) -> Section:
+    rate, average = now.hashrate_ths * 1e6, now.average_ths * 1e6
+    row: Row = {
+        "ASC": 0,
+        "Name": "AVALON",
+        "ID": 0,
+        "Enabled": "Y",
+        "Status": "Alive",
+        "Temperature": round(now.air_c, 2),
+        "MHS av": round(average, 2),
+        "MHS 5s": round(rate, 2),
+        "MHS 1m": round(rate * 0.998, 2),
+        "MHS 5m": round(rate * 0.997, 2),
+        "MHS 15m": round(average, 2),
+        "Accepted": now.accepted,
+        "Rejected": now.rejected,
+        "Hardware Errors": 0,
+        "Utility": 1.4,
+        "Last Share Pool": 0,
+        "Last Share Time": now.when - 4,
+        "Total MH": round(average * now.elapsed_s, 1),
+        "Diff1 Work": now.accepted * 262144,
+        "Last Valid Work": now.when - 1,
+        "Device Hardware%": 0.0,
+        "Device Rejected%": 0.2007,
+        "Device Elapsed": now.elapsed_s,
+    }
+    return Section(9, "1 ASC(s)", "DEVS", (row,))
+
+
+def _version(miner: Miner, _now: Snapshot) -> Section:
+    mac, serial = miner.shown_identity()
+    row: Row = {
+        "CGMiner": "4.11.1",
+        "API": "3.7",
+        "PROD": f"AvalonMiner {miner.place.model.name}",
+        "MODEL": f"{miner.place.model.name}-{round(miner.place.model.nameplate_ths)}",
+        "HWTYPE": "MM4v1_X3",
+        "SWTYPE": "MM319",
+        "LVERSION": _BUILD,
+        "BVERSION": _BUILD,
+        "CGVERSION": _BUILD,
+        "DNA": serial,
+        "MAC": mac.upper(),
+        "UPAPI": "2",
+    }
+    return Section(22, "CGMiner versions", "VERSION", (row,))
+
+
+def _config(_miner: Miner, _now: Snapshot) -> Section:
+    row: Row = {
+        "ASC Count": 1,
+        "PGA Count": 0,
+        "Pool Count": 2,
+        "Strategy": "Failover",
+        "Log Interval": 5,
+        "Device Code": "AVALON",
+        "OS": "Linux",
+        "Hotplug": "None",
+    }
+    return Section(33, "CGMiner config", "CONFIG", (row,))
+
+
+def _devdetails(_miner: Miner, _now: Snapshot) -> Section:
+    row: Row = {
+        "DEVDETAILS": 0,
+        "Name": "AVALON",
+        "ID": 0,
+        "Driver": "avalon",
+        "Kernel": "",
+        "Model": "",
+        "Device Path": "",
+    }
+    return Section(69, "Device Details", "DEVDETAILS", (row,))

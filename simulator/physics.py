@@ -1,0 +1,184 @@
+r"""How one miner's power, hash rate and heat follow its orders. Pure: time comes in as seconds.
+
+Invariants:
+
+* Everything is in closed form between two goals, so asking often or seldom gives the same answer.
+* Time never goes back; goals due in the future wait in ``pending`` and take effect exactly when due.
+
+      share of nameplate power
+      1.0 |‾‾‾‾\                    /‾‾‾‾
+          |     \  stop_s          /  warm_s
+      idle|      \________________/
+             stop                start
+"""
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+RUNNING_SHARE = 0.5
+"""A miner counts as running again when its true power passes this share of nameplate."""
+IDLE_SHARE = 0.15
+"""A miner counts as stopped when its true power falls below this share of nameplate."""
+_HASHING_FROM = 0.3
+_HEAT_S = 45.0
+
+
+class Goal(StrEnum):
+    """Where a drive is heading."""
+
+    RUN = "run"
+    IDLE = "idle"
+    TRIPPED = "tripped"
+    UNPLUGGED = "unplugged"
+
+
+class Phase(StrEnum):
+    """What a drive is doing now."""
+
+    HASHING = "hashing"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    IDLE = "idle"
+    TRIPPED = "tripped"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How fast a model reacts, in seconds, and what it draws when idle as a share of nameplate."""
+
+    stop_s: float
+    warm_s: float
+    idle_share: float
+
+
+@dataclass(slots=True)
+class Effect:
+    """When an order's effect passed its threshold; None as long as it has not, or when it never will."""
+
+    at_s: float | None = None
+
+
+@dataclass(order=True, slots=True)
+class _Due:
+    at_s: float
+    goal: Goal = field(compare=False)
+    effect: Effect | None = field(compare=False, default=None)
+
+
+class Drive:
+    """The state of one miner's power electronics.
+
+    Args:
+        timing: the model's timing.
+        now_s: the moment of construction; the drive is then settled at ``goal``.
+    """
+
+    __slots__ = ("_effects", "_from", "_heat_from", "_pending", "_seconds", "_since_s", "_timing", "goal")
+
+    def __init__(self, timing: Timing, now_s: float, goal: Goal = Goal.RUN) -> None:
+        self.goal = goal
+        self._timing = timing
+        self._since_s = now_s - timing.warm_s
+        self._from = self._target()
+        self._heat_from = 1.0 if goal is Goal.RUN else 0.0
+        self._seconds = -timing.warm_s * self._from
+        self._pending: list[_Due] = []
+        self._effects: list[Effect] = []
+
+    def head_for(self, goal: Goal, at_s: float, effect: Effect | None = None) -> None:
+        """Head for ``goal`` from ``at_s`` on; goals due later than that are dropped."""
+        self._pending = sorted([due for due in self._pending if due.at_s < at_s] + [_Due(at_s, goal, effect)])
+
+    def advance(self, now_s: float) -> None:
+        """Apply every goal due by ``now_s``."""
+        while self._pending and self._pending[0].at_s <= now_s:
+            self._apply(self._pending.pop(0))
+
+    def share(self, now_s: float) -> float:
+        """Return true power as a share of nameplate."""
+        duration = self._duration_s()
+        elapsed = now_s - self._since_s
+        target = self._target()
+        if elapsed >= duration:
+            return target
+        return self._from + (target - self._from) * elapsed / duration
+
+    def share_seconds(self, now_s: float) -> float:
+        """Return the integral of ``share`` since construction, in seconds at nameplate."""
+        elapsed = now_s - self._since_s
+        ramp = min(elapsed, self._duration_s())
+        return (
+            self._seconds
+            + (self._from + self.share(self._since_s + ramp)) / 2 * ramp
+            + self._target() * (elapsed - ramp)
+        )
+
+    def hash_share(self, now_s: float) -> float:
+        """Return hash rate as a share of nameplate: none while stopping, the upper part of the ramp while starting."""
+        if self.goal is not Goal.RUN:
+            return 0.0
+        return max(0.0, (self.share(now_s) - _HASHING_FROM) / (1 - _HASHING_FROM))
+
+    def heat(self, now_s: float) -> float:
+        """Return how warm boards are: 0 at ambient, 1 in steady operation."""
+        target = {Goal.RUN: 1.0, Goal.IDLE: 0.03, Goal.TRIPPED: 1.45, Goal.UNPLUGGED: 0.0}[self.goal]
+        return target + (self._heat_from - target) * math.exp(-(now_s - self._since_s) / _HEAT_S)
+
+    def running_s(self, now_s: float) -> float:
+        """Return the seconds since the present goal was set."""
+        return now_s - self._since_s
+
+    def phase(self, now_s: float) -> Phase:
+        """Return what the drive is doing."""
+        if self.goal is Goal.UNPLUGGED:
+            return Phase.OFF
+        if self.goal is Goal.TRIPPED:
+            return Phase.TRIPPED
+        settled = now_s - self._since_s >= self._duration_s()
+        if self.goal is Goal.RUN:
+            return Phase.HASHING if settled else Phase.STARTING
+        return Phase.IDLE if settled else Phase.STOPPING
+
+    def _apply(self, due: _Due) -> None:
+        if due.goal is not self.goal:
+            share, heat, seconds = self.share(due.at_s), self.heat(due.at_s), self.share_seconds(due.at_s)
+            self._since_s, self._from, self._heat_from, self._seconds = due.at_s, share, heat, seconds
+            self.goal = due.goal
+            for effect in self._effects:
+                if effect.at_s is not None and effect.at_s > due.at_s:
+                    effect.at_s = None
+            self._effects.clear()
+        if due.effect is not None:
+            due.effect.at_s = self._crossing_s(due.at_s)
+            self._effects.append(due.effect)
+
+    def _crossing_s(self, now_s: float) -> float | None:
+        """Return when the present ramp passes the threshold of its goal; ``now_s`` when it already has."""
+        threshold = RUNNING_SHARE if self.goal is Goal.RUN else IDLE_SHARE
+        share, target = self.share(now_s), self._target()
+        passed = share >= threshold if self.goal is Goal.RUN else share < threshold
+        if passed:
+            return now_s
+        reaches = target >= threshold if self.goal is Goal.RUN else target < threshold
+        if not reaches or target == self._from:
+            return None
+        return self._since_s + self._duration_s() * (threshold - self._from) / (target - self._from)
+
+    def _target(self) -> float:
+        if self.goal is Goal.RUN:
+            return 1.0
+        if self.goal is Goal.IDLE:
+            return self._timing.idle_share
+        return 0.04 if self.goal is Goal.TRIPPED else 0.0
+
+    def _duration_s(self) -> float:
+        if self.goal is Goal.RUN:
+            return self._timing.warm_s
+        return self._timing.stop_s if self.goal is Goal.IDLE else 0.5
+
+
+def ambient_c(hour: float) -> float:
+    """Return the air temperature in degrees Celsius at local ``hour`` (0..24): coolest at 4, warmest at 16."""
+    return 27.0 + 8.0 * math.sin((hour - 10.0) / 24.0 * 2 * math.pi)

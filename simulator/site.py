@@ -1,0 +1,284 @@
+r"""A whole simulated site in one process: devices, meters, control port and the files that describe them.
+
+Invariants: everything listens on loopback; the files name exactly what listens; leaving the context closes every
+socket. The same options and the same clock give the same replies.
+
+      SiteOptions -> roster -> Miner x n -> DeviceListener 127.20.x.y:4028
+                                       \-> MeterBank -> Modbus TCP
+"""
+
+import asyncio
+import csv
+import json
+import resource
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from simulator.dialects import build_dialects
+from simulator.errors import BadInput, SimulatorError
+from simulator.faults import BadFault, parse_fault
+from simulator.httpd import ControlServer, RequestError
+from simulator.listener import DeviceListener
+from simulator.meters import METER_FAULTS, MeterBank, ModbusServer
+from simulator.miner import Miner, SiteTime
+from simulator.orders import OrderLog
+from simulator.roster import DIALECTS, Place, RosterOptions, build_roster
+from sitelink.clock import Clock
+from sitelink.units import Watts
+
+INVENTORY_HEADER = (
+    "miner_id",
+    "host",
+    "port",
+    "dialect",
+    "model",
+    "feeder_id",
+    "rack",
+    "position",
+    "nameplate_w",
+    "nameplate_ths",
+)
+METERS_HEADER = ("meter_id", "kind", "feeder_id", "url")
+_FILES_BESIDE = 512
+_HOUSE_W, _HOUSE_SHARE = 2500.0, 0.008
+
+
+@dataclass(frozen=True, slots=True)
+class SiteOptions:
+    """What to simulate. ``control`` None leaves out the control port; ``meters_host`` empty means ``net``.0.1."""
+
+    roster: RosterOptions
+    out: Path | None = None
+    control: tuple[str, int] | None = None
+    meters_host: str = ""
+    meters_port: int = 5020
+    time_scale: float = 1.0
+    whatsminer_password: str = "admin"  # noqa: S105 - the factory default
+
+
+def check_options(options: SiteOptions) -> None:
+    """Refuse what cannot be simulated.
+
+    Raises:
+        BadInput: names the option, the cause and what to give instead.
+    """
+    roster = options.roster
+    unknown = [name for name in roster.dialects if name not in DIALECTS]
+    if unknown or not roster.dialects:
+        named = f"unknown dialect {unknown[0]!r}" if unknown else "no dialect"
+        raise BadInput(f"--dialects: {named}; give some of {','.join(DIALECTS)}")
+    if not 1 <= roster.miners <= 60_000:
+        raise BadInput(f"--miners: {roster.miners} is out of range; give 1 to 60000")
+    if roster.feeder_size < 1:
+        raise BadInput(f"--feeder-size: {roster.feeder_size} is out of range; give 1 or more")
+    for name, share in (("--dead", roster.dead), ("--liars", roster.liars)):
+        if not 0 <= share <= 1:
+            raise BadInput(f"{name}: {share} is not a share; give 0 to 1")
+    if options.time_scale <= 0:
+        raise BadInput(f"--time-scale: {options.time_scale} is out of range; give a number above 0")
+    _check_net(roster.net)
+
+
+def _check_net(net: str) -> None:
+    parts = net.split(".")
+    if len(parts) != 2 or parts[0] != "127" or not parts[1].isdecimal() or int(parts[1]) > 255:
+        raise BadInput(f"--net: {net!r} is not a loopback network; give the first two bytes, such as 127.20")
+
+
+def allow_files(wanted: int) -> None:
+    """Raise this process's limit of open files to hold ``wanted`` sockets.
+
+    Raises:
+        SimulatorError: the hard limit is lower.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _FILES_BESIDE
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            raise SimulatorError(
+                f"{wanted} devices need {needed} open files and the limit is {hard}; raise it with `ulimit -n {needed}`"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+class SimulatedSite:
+    """One site, as an async context manager.
+
+    Raises (on entering):
+        BadInput: an option makes no sense.
+        SimulatorError: an address is taken or the limit of open files too low.
+    """
+
+    def __init__(self, options: SiteOptions, clock: Clock) -> None:
+        check_options(options)
+        self._options = options
+        roster = options.roster
+        self.site_id = roster.site_id
+        self.time = SiteTime(clock, options.time_scale)
+        self.orders = OrderLog(options.time_scale)
+        self.places: tuple[Place, ...] = build_roster(roster)
+        self.miners = {place.miner_id: Miner(place, roster.seed, self.time, self.orders) for place in self.places}
+        dialects = build_dialects(options.whatsminer_password)
+        self.listeners = {
+            name: DeviceListener(miner, dialects[miner.place.model.dialect]) for name, miner in self.miners.items()
+        }
+        feeders: dict[str, list[Miner]] = defaultdict(list)
+        for miner in self.miners.values():
+            feeders[miner.place.feeder_id].append(miner)
+        house_w = _HOUSE_W + _HOUSE_SHARE * sum(place.model.nameplate_w for place in self.places)
+        self.bank = MeterBank(roster.site_id, roster.seed, feeders, Watts(house_w), self.time)
+        self.modbus = ModbusServer(self.bank, options.meters_host or f"{roster.net}.0.1", options.meters_port)
+        self.control = ControlServer(*options.control, self._routes()) if options.control else None
+
+    async def __aenter__(self) -> Self:
+        allow_files(len(self.places) * 2)
+        try:
+            for listener in self.listeners.values():
+                await listener.apply()
+            await self.modbus.start()
+            if self.control is not None:
+                await self.control.start()
+            if self._options.out is not None:
+                self._write_files(self._options.out)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every socket."""
+        for listener in self.listeners.values():
+            await listener.close()
+        await self.modbus.close()
+        if self.control is not None:
+            await self.control.close()
+        await asyncio.sleep(0)  # aborted transports close their sockets in the next turn of the loop
+
+    def truth(self) -> dict[str, Any]:
+        """Return what really happens on site: true power and hash rate, who is dead, who lies."""
+        now_s = self.time.seconds()
+        miners = [
+            {
+                "miner_id": name,
+                "dialect": miner.place.model.dialect,
+                "feeder_id": miner.place.feeder_id,
+                "model": miner.place.model.name,
+                "dead": miner.dead,
+                "liar": miner.liar,
+                "fault": miner.fault.name if miner.fault else None,
+                "hashing": miner.true_hashing(now_s),
+                "power_w": round(miner.true_power_w(now_s), 1),
+                "hashrate_ths": round(miner.true_hashrate_ths(now_s), 3),
+            }
+            for name, miner in self.miners.items()
+        ]
+        site = next(meter for meter in self.bank.meters.values() if meter.kind == "site")
+        return {"site_id": self.site_id, "miners": miners, "site_power_w": round(self.bank.true_power_w(site), 1)}
+
+    def order_rows(self) -> list[dict[str, Any]]:
+        """Return the device log: every order received, and when true power followed."""
+        now_s = self.time.seconds()
+        for miner in self.miners.values():
+            miner.advance(now_s)
+        return list(self.orders.rows(now_s))
+
+    async def set_fault(self, miner_id: str, fault: str | None, seconds: float | None = None, detail: str = "") -> None:
+        """Put ``fault`` on a miner, or take its fault away with None.
+
+        Raises:
+            RequestError: no such miner, or no such fault; nothing changed.
+        """
+        miner = self.miners.get(miner_id)
+        if miner is None:
+            raise RequestError(f"miner_id: no miner {miner_id!r} on this site; GET /truth lists them")
+        try:
+            miner.set_fault(parse_fault(fault, seconds, detail) if fault else None)
+        except BadFault as error:
+            raise RequestError(f"fault: {error}") from None
+        await self.listeners[miner_id].apply()
+
+    def _routes(self) -> dict[tuple[str, str], Any]:
+        return {
+            ("GET", "/health"): self._on_health,
+            ("GET", "/truth"): self._on_truth,
+            ("GET", "/orders"): self._on_orders,
+            ("POST", "/fault"): self._on_fault,
+        }
+
+    async def _on_health(self, _fields: Mapping[str, Any]) -> dict[str, Any]:
+        polls = sum(listener.polls for listener in self.listeners.values())
+        return {"ok": True, "site_id": self.site_id, "miners": len(self.miners), "replies": polls}
+
+    async def _on_truth(self, _fields: Mapping[str, Any]) -> dict[str, Any]:
+        return self.truth()
+
+    async def _on_orders(self, _fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return self.order_rows()
+
+    async def _on_fault(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        fault, seconds = fields.get("fault"), fields.get("seconds")
+        if not isinstance(fault, str | None):
+            raise RequestError("fault: neither text nor null; give the name of a fault, or null to end it")
+        if not isinstance(seconds, int | float | None):
+            raise RequestError("seconds: not a number; leave it out or give one")
+        if "meter_id" in fields:
+            self._meter_fault(str(fields["meter_id"]), fault)
+            return {"meter_id": fields["meter_id"], "fault": fault}
+        miner_id = str(fields.get("miner_id", ""))
+        await self.set_fault(miner_id, fault, seconds, str(fields.get("with", "")))
+        return {"miner_id": miner_id, "fault": fault}
+
+    def _meter_fault(self, meter_id: str, fault: str | None) -> None:
+        try:
+            self.bank.set_fault(meter_id, fault)
+        except KeyError as error:
+            raise RequestError(
+                f"no meter or meter fault {error}; meters stand in meters.csv, faults are {', '.join(METER_FAULTS)}"
+            ) from None
+
+    def _write_files(self, out: Path) -> None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            _write_csv(out / "inventory.csv", INVENTORY_HEADER, [_inventory_row(place) for place in self.places])
+            _write_csv(out / "meters.csv", METERS_HEADER, [self._meter_row(name) for name in self.bank.meters])
+            (out / "truth.json").write_text(json.dumps(self.truth(), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise SimulatorError(
+                f"cannot write the site's files to {out}: {error.strerror}; give another folder with --out"
+            ) from None
+
+    def _meter_row(self, meter_id: str) -> tuple[object, ...]:
+        meter = self.bank.meters[meter_id]
+        url = f"modbus://{self.modbus.host}:{self.modbus.port}/{meter.unit}?register={meter.register}"
+        return meter.meter_id, meter.kind, meter.feeder_id, url
+
+
+def _inventory_row(place: Place) -> tuple[object, ...]:
+    return (
+        place.miner_id,
+        place.host,
+        place.port,
+        place.model.dialect,
+        place.model.name,
+        place.feeder_id,
+        place.rack,
+        place.position,
+        round(place.model.nameplate_w),
+        round(place.model.nameplate_ths, 2),
+    )
+
+
+def _write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
