@@ -18,6 +18,7 @@ from agent.cgminer.status import Status
 _T = TypeVar("_T")
 Row = Mapping[str, Any]
 _MAX_NESTING: Final = 3
+_PLURALS: Final = {"pool": "pools", "asc": "devs", "dev": "devs", "gpu": "devs", "pga": "devs"}
 _ANSWERS: Final = "msg"
 _LEADING_NUMBER: Final = re.compile(r"\s*([-+]?[0-9]+(?:\.[0-9]+)?)")
 _LAST_SECOND: Final = 4_102_444_800
@@ -110,8 +111,9 @@ class Sections:
             for row in rows:
                 self._add(found, row, depth + 1)
         elif rows:
-            # Innosilicon numbers its sections: STATS0, STATS1, ...
-            found.setdefault(key.lower().rstrip("0123456789"), []).extend(rows)
+            # Innosilicon numbers its sections: STATS0, STATS1, POOL0, ...
+            name = key.lower().rstrip("0123456789")
+            found.setdefault(_PLURALS.get(name, name), []).extend(rows)
 
     def _note_status(self, document: Mapping[str, Any]) -> None:
         self.statuses.append(Status.of(document))

@@ -20,7 +20,10 @@ from agent.cgminer.dialects.table import (
     hashrate,
     known,
     live_temperature,
+    positive_power,
     power,
+    rpm,
+    temperature,
     turning,
 )
 from agent.cgminer.sections import Reader, Row, Sections, first, leading_number, number, text, whole
@@ -61,7 +64,10 @@ def rated(key: str) -> Reader[TeraHashPerSecond]:
 
 
 def antminer_sensors(sections: Sections) -> Sensors:
-    """Return temperatures, fans, boards and faults out of the numbered keys of ``stats``."""
+    """Return temperatures, fans, boards and faults out of ``stats``, whichever of its two forms it has."""
+    chains = sections.find("stats", "chain")
+    if isinstance(chains, list):
+        return _listed(sections, [chain for chain in chains if isinstance(chain, Mapping)])
     numbered = _numbered(sections.rows("stats"))
     boards = _joined(numbered.get("temp_pcb", {}))
     chips = _joined(numbered.get("temp_chip", {}))
@@ -75,6 +81,22 @@ def antminer_sensors(sections: Sections) -> Sensors:
         boards=_boards(sections, numbered.get("chain_acn", {})),
         errors=_dead_chips(sections, numbered.get("chain_acs", {})),
     )
+
+
+def _listed(sections: Sections, chains: list[Row]) -> Sensors:
+    """Return the sensors of the newer form (``new_api``), which lists fans and chains."""
+    fans = sections.find("stats", "fan")
+    return Sensors(
+        board_temps_c=_listed_temps(chains, "temp_pcb"),
+        chip_temps_c=_listed_temps(chains, "temp_chip"),
+        fans_rpm=known([rpm(speed) for speed in fans] if isinstance(fans, list) else []),
+        boards=sum(1 for chain in chains if number(chain.get("asic_num"))),
+    )
+
+
+def _listed_temps(chains: list[Row], key: str) -> tuple[Celsius, ...]:
+    lists = [chain[key] for chain in chains if isinstance(chain.get(key), list)]
+    return known([temperature(value) for temps in lists if any(temps) for value in temps])
 
 
 def chain_power(sections: Sections) -> Watts | None:
@@ -182,20 +204,30 @@ TABLE: Final = Table(
     fields={
         "hashrate_ths": (
             in_antminer_unit("GHS 5s"),
+            in_antminer_unit("rate_5s"),
             first("stats", "MHS 5s", lambda value: hashrate(value, "MH")),
             first("summary", "GHS 5s", lambda value: hashrate(value, "GH")),
             first("summary", "MHS 5s", lambda value: hashrate(value, "MH")),
         ),
         "hashrate_average_ths": (
             in_antminer_unit("GHS av"),
+            in_antminer_unit("rate_avg"),
             first("stats", "MHS av", lambda value: hashrate(value, "MH")),
             first("summary", "GHS av", lambda value: hashrate(value, "GH")),
         ),
-        "expected_ths": (rated("total_rateideal"),),
-        "power_w": (chain_power,),
-        "uptime_s": (first("stats", "Elapsed", whole), first("summary", "Elapsed", whole)),
-        "model": (first("stats", "Type", text), first("version", "Type", text)),
-        "firmware": (first("stats", "Miner", text), first("version", "Miner", text)),
+        "expected_ths": (rated("total_rateideal"), rated("rate_ideal")),
+        "power_w": (first("stats", "watt", positive_power), first("stats", "power", positive_power), chain_power),
+        "uptime_s": (
+            first("stats", "Elapsed", whole),
+            first("stats", "elapsed", whole),
+            first("summary", "Elapsed", whole),
+        ),
+        "model": (first("stats", "Type", text), first("version", "Type", text), first("info", "type", text)),
+        "firmware": (
+            first("stats", "Miner", text),
+            first("version", "Miner", text),
+            first("info", "miner_version", text),
+        ),
         "serial": (first("stats", "miner_id", text),),
     },
     sensors=antminer_sensors,

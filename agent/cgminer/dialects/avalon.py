@@ -36,8 +36,9 @@ _UNIT_KEY: Final = re.compile(r"MM ID[0-9]+(?::Summary)?")
 _BRACKETS: Final = re.compile(r"([A-Za-z][A-Za-z0-9_ ]*?)\[([^\]]*)\]")
 _HASH_BOARDS: Final = re.compile(r"Hash Board:\s*([0-9]+)")
 _MAX_TEXT: Final = 65_536
+_AIR_TEMPS: Final = ("Temp", "Temp0", "Temp1", "ITemp", "HBITemp", "HBOTemp", "HBTemp")
 _SUPPLY_POWER: Final = 4
-_BEFORE_CHIPS: Final = re.compile(r"\s(?:PVT_T|PVT_V|MW)[0-9]*\[")
+_SUPPLY_WALL_POWER: Final = 6
 
 
 def _units(sections: Sections) -> list[dict[str, str]]:
@@ -83,13 +84,20 @@ def _power(sections: Sections) -> Watts | None:
     walls = known([power(leading_number(unit["WALLPOWER"])) for unit in units if "WALLPOWER" in unit])
     if walls:
         return Watts(sum(walls))
-    drawn: list[Watts] = []
-    for unit in units:
-        supply = _numbers(unit.get("PS"))
-        # A supply that reports no voltage of its own does not talk at all; its zeros are no figures.
-        if len(supply) > _SUPPLY_POWER and supply[1] and (found := power(supply[_SUPPLY_POWER])) is not None:
-            drawn.append(found)
+    drawn = known([_supply_power(unit) for unit in units])
     return Watts(sum(drawn)) if drawn else None
+
+
+def _supply_power(unit: dict[str, str]) -> Watts | None:
+    """Return what a supply says it draws; one whose figures are all zero does not talk at all."""
+    supply = _numbers(unit.get("PS"))
+    if len(supply) <= _SUPPLY_POWER or not any(supply):
+        return None
+    found = power(supply[_SUPPLY_POWER])
+    if not found and number(unit.get("GHSspd")) and len(supply) > _SUPPLY_WALL_POWER:
+        # The small models leave the hash boards' figure at zero and state only the wall's.
+        return positive_power(supply[_SUPPLY_WALL_POWER])
+    return found
 
 
 def _limit(sections: Sections) -> Watts | None:
@@ -107,12 +115,7 @@ def _sensors(sections: Sections) -> Sensors:
     duties: list[Any] = []
     count = 0
     for unit in _units(sections):
-        inlet = unit.get("Temp", unit.get("ITemp"))
-        boards += [
-            live_temperature(inlet),
-            live_temperature(unit.get("HBITemp")),
-            live_temperature(unit.get("HBOTemp")),
-        ]
+        boards += [live_temperature(unit.get(name)) for name in _AIR_TEMPS]
         chips += [live_temperature(temp) for name in ("MTmax", "MTavg") for temp in _numbers(unit.get(name))]
         chips += [live_temperature(unit.get(name)) for name in ("TMax", "TAvg")]
         speeds += [rpm(unit[name]) for name in ("Fan", "Fan1", "Fan2", "Fan3", "Fan4", "Fan5", "Fan6") if name in unit]

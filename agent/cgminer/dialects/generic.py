@@ -4,6 +4,7 @@ Source: cgminer API-README (summary, devs, stats, pools); sgminer's; Antminer-li
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from agent.cgminer.dialects.antminer import antminer_judge, antminer_sensors, chain_power, in_antminer_unit, rated
@@ -24,9 +25,9 @@ from sitelink.types import PowerSource
 from sitelink.units import TeraHashPerSecond
 
 _EQUIHASH: Final = re.compile(r"innominer a9\b", re.IGNORECASE)
-_FAN: Final = re.compile(r"fan ?[0-9]{0,2}", re.IGNORECASE)
-_TEMP_KEYS: Final = ("Temperature", "Temp", "temp", "temperature")
-_FAN_DUTY_KEYS: Final = ("Fan duty", "Fan Percent", "fan_pwm")
+_FAN: Final = re.compile(r"fan[ _]?(?:speed)?[ _]?(?:[0-9]{0,2}|in|out)", re.IGNORECASE)
+_TEMP: Final = re.compile(r"(?:chip|board|pcb|asic)?[ _]?temp(?:erature)?s?[ _]?(?:avg|[0-9]{0,2})", re.IGNORECASE)
+_FAN_DUTY_KEYS: Final = ("Fan duty", "Duty", "Fan Percent", "fan_pwm")
 _NOW_KEYS: Final = ("5s", "10s", "20s", "30s", "1m")
 
 
@@ -51,15 +52,14 @@ def _unit(sections: Sections, stated: str) -> str:
 def _sensors(sections: Sections) -> Sensors:
     numbered = antminer_sensors(sections)
     boards = _boards(sections)
-    summary = sections.rows("summary")
+    others = sections.rows("summary") + sections.rows("stats")
+    temps = numbered.board_temps_c or _matching(boards, _TEMP, live_temperature)
+    fans = numbered.fans_rpm or _matching(others, _FAN, turning)
     return Sensors(
-        board_temps_c=numbered.board_temps_c
-        or known(
-            [next((found for key in _TEMP_KEYS if (found := live_temperature(row.get(key)))), None) for row in boards]
-        ),
+        board_temps_c=temps or _matching(others, _TEMP, live_temperature),
         chip_temps_c=numbered.chip_temps_c,
-        fans_rpm=numbered.fans_rpm or _fans(summary) or _fans(boards),
-        fans_percent=known([percent(row[key]) for row in boards + summary for key in _FAN_DUTY_KEYS if key in row]),
+        fans_rpm=fans or _matching(boards, _FAN, turning),
+        fans_percent=known([percent(row[key]) for row in boards + others for key in _FAN_DUTY_KEYS if key in row]),
         boards=numbered.boards if numbered.boards is not None else (len(boards) or None),
         errors=numbered.errors,
     )
@@ -72,8 +72,9 @@ def _boards(sections: Sections) -> list[Row]:
     return [row for row in sections.rows("stats") if "Num chips" in row or "Num active chips" in row]
 
 
-def _fans(rows: list[Row]) -> tuple[Any, ...]:
-    return known([turning(value) for row in rows for key, value in row.items() if _FAN.fullmatch(key)])
+def _matching(rows: list[Row], name: re.Pattern[str], read: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """Return the values of all keys whose name fits, as the forks of CGMiner spell them."""
+    return known([read(value) for row in rows for key, value in row.items() if name.fullmatch(key)])
 
 
 TABLE: Final = Table(

@@ -6,6 +6,7 @@ Source: docs.luxor.tech, LuxOS API: summary, power, temps, fans, config, profile
 
 from typing import Final
 
+from agent.cgminer.dialects.antminer import antminer_sensors
 from agent.cgminer.dialects.judgement import judge
 from agent.cgminer.dialects.table import (
     Commands,
@@ -44,10 +45,13 @@ def profile_power(sections: Sections) -> Watts | None:
 def _sensors(sections: Sections) -> Sensors:
     fans = sections.rows("fans")
     temps = sections.rows("temps")
+    numbered = Sensors() if fans and temps else antminer_sensors(sections)
     return Sensors(
-        board_temps_c=known([live_temperature(row.get(key)) for row in temps for key in _BOARD_KEYS]),
-        chip_temps_c=known([live_temperature(row.get("Chip")) for row in temps]),
-        fans_rpm=known([rpm(row.get("RPM")) for row in fans]),
+        board_temps_c=known([live_temperature(row.get(key)) for row in temps for key in _BOARD_KEYS])
+        or numbered.board_temps_c
+        or known([live_temperature(row.get("Temperature")) for row in sections.rows("devs")]),
+        chip_temps_c=known([live_temperature(row.get("Chip")) for row in temps]) or numbered.chip_temps_c,
+        fans_rpm=known([rpm(row.get("RPM")) for row in fans]) or numbered.fans_rpm,
         fans_percent=known([percent(row.get("Speed")) for row in fans]),
         boards=_boards(sections),
         errors=tuple(_events(sections)),
