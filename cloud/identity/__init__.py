@@ -1,0 +1,1 @@
+"""Who may come in: accounts and sessions of people, certificates of agents."""

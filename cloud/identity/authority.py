@@ -1,0 +1,262 @@
+"""The certificate authority of the link: made at the first start, kept in ``key_dir`` with mode 0600.
+
+Invariants: the CA signs server and agent certificates only (path length 0); an agent's key never leaves the agent;
+a certificate says who an agent is, the ``agents`` table says whether it still may.
+
+      ca.key ca.crt   ECDSA P-256, 10 years      server.key server.crt   90 days, renewed a month ahead at start
+      time.pem        Ed25519, signs the time
+"""
+
+import fcntl
+import hashlib
+import ipaddress
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from cloud.core.errors import Refused
+from cloud.identity.model import AGENT_CERTIFICATE_LIFE, AgentIdentity, Enrolment
+from sitelink.clock import Clock
+from sitelink.signing import PrivateKey
+
+_CA_LIFE: Final = timedelta(days=3650)
+_SERVER_LIFE: Final = timedelta(days=90)
+_RENEW_AHEAD: Final = timedelta(days=30)
+_CLOCK_SLACK: Final = timedelta(days=1)
+ALWAYS_NAMES: Final = ("localhost", "127.0.0.1", "ballast-cloud")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """What a TLS server presents: its key, and its certificate followed by the CA's."""
+
+    key_pem: bytes
+    chain_pem: bytes
+
+
+class CertificateAuthority:
+    """The CA in ``folder``; made there when there is none."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._folder = folder
+        self._clock = clock
+        _make_private(folder)
+        with self._locked():
+            self._key, self._certificate = self._load() or self._create()
+        self.pem = self._certificate.public_bytes(serialization.Encoding.PEM)
+        der = self._certificate.public_bytes(serialization.Encoding.DER)
+        self.sha256_hex = hashlib.sha256(der).hexdigest()
+
+    def server(self, names: Sequence[str]) -> ServerIdentity:
+        """Return the server's key and chain for ``names`` (and the local ones), renewed when they near their end."""
+        wanted = tuple(dict.fromkeys((*ALWAYS_NAMES, *names)))
+        key_path, certificate_path = self._folder / "server.key", self._folder / "server.crt"
+        with self._locked():
+            try:
+                key_pem, certificate_pem = key_path.read_bytes(), certificate_path.read_bytes()
+                usable = self._serves(x509.load_pem_x509_certificate(certificate_pem), wanted)
+            except (FileNotFoundError, ValueError):
+                usable = False
+            if not usable:
+                key_pem, certificate_pem = self._issue_server(wanted)
+                write_private(key_path, key_pem)
+                write_private(certificate_path, certificate_pem)
+        return ServerIdentity(key_pem, certificate_pem + self.pem)
+
+    def enrol(self, identity: AgentIdentity, csr_pem: bytes) -> Enrolment:
+        """Return a certificate for the key in ``csr_pem``; whatever else the request asks for is ignored.
+
+        Raises:
+            Refused: the request is not one, or its key is of an unexpected kind.
+        """
+        try:
+            request = x509.load_pem_x509_csr(csr_pem)
+            genuine = request.is_signature_valid
+            public_key = request.public_key()
+        except (ValueError, TypeError) as error:
+            raise Refused("bad_request", f"not a certificate signing request: {error}") from None
+        if not genuine:
+            raise Refused("bad_request", "the signing request is not signed by its own key")
+        if not isinstance(public_key, ec.EllipticCurvePublicKey) or public_key.curve.name != "secp256r1":
+            raise Refused("bad_request", "the agent's key must be ECDSA P-256")
+        now = self._clock.now()
+        expires_at = now + AGENT_CERTIFICATE_LIFE
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri)]
+        certificate = self._sign(
+            self._builder(identity.agent_id, public_key, expires_at, names), ExtendedKeyUsageOID.CLIENT_AUTH
+        )
+        return Enrolment(identity, _pem(certificate), self.pem, expires_at)
+
+    def time_key(self) -> PrivateKey:
+        """Return the key that signs the cloud's time; made when there is none."""
+        path = self._folder / "time.pem"
+        with self._locked():
+            try:
+                return PrivateKey.from_pem(path.read_bytes())
+            except FileNotFoundError:
+                key = PrivateKey.generate()
+                write_private(path, key.to_pem())
+                return key
+            except ValueError:
+                raise Refused("bad_key", f"{path}: not an Ed25519 key in PEM; restore it from the backup") from None
+
+    def _load(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None:
+        try:
+            key_pem = (self._folder / "ca.key").read_bytes()
+            certificate = x509.load_pem_x509_certificate((self._folder / "ca.crt").read_bytes())
+            key = serialization.load_pem_private_key(key_pem, password=None)
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise Refused("bad_key", f"{self._folder}: ca.key or ca.crt is damaged; restore both") from None
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return key, certificate
+
+    def _create(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = _name("Ballast site link CA")
+        now = self._clock.now()
+        usage = _key_usage(key_cert_sign=True, digital_signature=False)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _CLOCK_SLACK)
+            .not_valid_after(now + _CA_LIFE)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        write_private(self._folder / "ca.key", _key_pem(key))
+        write_private(self._folder / "ca.crt", _pem(certificate))
+        return key, certificate
+
+    def _serves(self, certificate: x509.Certificate, names: Sequence[str]) -> bool:
+        if certificate.issuer != self._certificate.subject:
+            return False
+        try:
+            certificate.verify_directly_issued_by(self._certificate)
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, it is issued anew
+            return False
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        fresh = certificate.not_valid_after_utc - self._clock.now() > _RENEW_AHEAD
+        return fresh and list(found) == [_general_name(name) for name in names]
+
+    def _issue_server(self, names: Sequence[str]) -> tuple[bytes, bytes]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        alternatives = [_general_name(name) for name in names]
+        until = self._clock.now() + _SERVER_LIFE
+        builder = self._builder("ballast-cloud", key.public_key(), until, alternatives)
+        return _key_pem(key), _pem(self._sign(builder, ExtendedKeyUsageOID.SERVER_AUTH))
+
+    def _builder(
+        self, name: str, key: ec.EllipticCurvePublicKey, until: datetime, alternatives: Sequence[x509.GeneralName]
+    ) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(_name(name))
+            .issuer_name(self._certificate.subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(self._clock.now() - _CLOCK_SLACK)
+            .not_valid_after(until)
+            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        )
+
+    def _sign(self, builder: x509.CertificateBuilder, purpose: x509.ObjectIdentifier) -> x509.Certificate:
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return (
+            builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(key_cert_sign=False, digital_signature=True), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(issuer, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self._folder / "lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def certificate_identity(certificate_pem: bytes) -> tuple[str, str]:
+    """Return ``(URI, SHA-256 hex)`` of a certificate.
+
+    Raises:
+        ValueError: it is not a certificate, or does not hold exactly one URI.
+    """
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise ValueError("the certificate names nobody") from None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(uris) != 1:
+        raise ValueError("the certificate does not hold exactly one URI")
+    return uris[0], certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` with mode 0600, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.geteuid():
+        raise Refused("foreign_folder", f"{folder} belongs to somebody else; remove it or move data_dir")
+    folder.chmod(0o700)
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _key_usage(*, key_cert_sign: bool, digital_signature: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=key_cert_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
