@@ -60,6 +60,29 @@ class Settings(BaseSettings):
     ramp_step_w: float = Field(default=0, ge=0)
     ramp_step_s: float = Field(default=1, gt=0)
     plan_validity_s: float = Field(default=24 * 3600, gt=0)
+    plan_margin_s: float = Field(default=300, ge=0)
+    """How long past the last release and its ramp a plan stays valid."""
+    min_run_s: float = Field(default=0, ge=0)
+    """The shortest run between two curtailments of a miner."""
+    max_off_s: float = Field(default=4 * 3600, gt=0)
+    """The longest a miner may be off in one go."""
+    import_limit_w: float | None = Field(default=None, gt=0)
+    """The most a site may draw, planned at the price of breaking it."""
+    seen_within_s: float = Field(default=600, gt=0)
+    """A miner not read within this time is not planned for."""
+    price_stale_s: float | None = Field(default=None, gt=0)
+    """A feed not read for this long no longer says what prices are; None is three market intervals."""
+    solver_limit_s: float = Field(default=10, gt=0)
+    verify_interval_s: float = Field(default=60, gt=0)
+    """The interval in which a curtailment's delivery is measured."""
+    verify_grace_s: float = Field(default=900, ge=0)
+    """How long past its release a curtailment waits for complete evidence."""
+    baseline_s: float = Field(default=600, gt=0)
+    """The window before a curtailment whose mean site power is its baseline."""
+    meter_gap_s: float = Field(default=60, gt=0)
+    """Meter readings further apart than this leave a gap that is estimated and flagged."""
+    billing_interval_s: float = Field(default=900, ge=1)
+    """The fixed interval of billing evidence."""
     max_stopped_miners: int = Field(default=0, ge=0)
     """The signer refuses an order that stops more miners than this at once; 0 means no limit."""
 
