@@ -25,6 +25,7 @@ _WORDS: Final = {"true": True, "false": False, "null": None}
 _PLAIN_RUN: Final = re.compile(r'[^"\\\x00-\x1f]+')
 _BARE_RUN: Final = re.compile(r'[^\s,:{}\[\]"]+')
 _HEX: Final = re.compile(r"[0-9a-fA-F]{4}")
+_LOW_HALF: Final = re.compile(r"\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,39})(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3})?")
 _TEXT_REPLY: Final = re.compile(r"\s*STATUS=[SIWEF],")
 _TEXT_ROWS: Final = {"POOL": "POOLS", "ASC": "DEVS", "GPU": "DEVS", "PGA": "DEVS", "DEV": "DEVS"}
@@ -227,9 +228,17 @@ class _Tolerant:
             return _ESCAPES[mark]
         if mark == "u" and (match := _HEX.match(self._text, self._at)):
             self._at += 4
-            return chr(int(match.group(), 16)).encode("utf-8", "replace").decode("utf-8")
+            return self._code_point(int(match.group(), 16))
         self._note("illegal_escape")
         return mark
+
+    def _code_point(self, high: int) -> str:
+        """Return the character of one ``\\u`` escape, taking in the second half of a pair; half a pair is no character."""
+        match = _LOW_HALF.match(self._text, self._at)
+        if 0xD800 <= high < 0xDC00 and match:
+            self._at = match.end()
+            return chr(0x10000 + ((high - 0xD800) << 10) + int(match.group(1), 16) - 0xDC00)
+        return "\ufffd" if 0xD800 <= high < 0xE000 else chr(high)
 
     def _peek(self) -> str | None:
         while self._at < self._end and (self._text[self._at] in _SPACE or self._text[self._at] == "\0"):

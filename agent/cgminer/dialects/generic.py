@@ -59,7 +59,7 @@ def _sensors(sections: Sections) -> Sensors:
         board_temps_c=temps or _matching(others, _TEMP, live_temperature),
         chip_temps_c=numbered.chip_temps_c,
         fans_rpm=fans or _matching(boards, _FAN, turning),
-        fans_percent=known([percent(row[key]) for row in boards + others for key in _FAN_DUTY_KEYS if key in row]),
+        fans_percent=known([percent(row[key]) for row in boards or others for key in _FAN_DUTY_KEYS if key in row]),
         boards=numbered.boards if numbered.boards is not None else (len(boards) or None),
         errors=numbered.errors,
     )
