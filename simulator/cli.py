@@ -1,4 +1,6 @@
-"""The command line: ``ballast-sim site``. Prints one JSON line when ready, then serves until SIGTERM.
+"""The command line: ``ballast-sim site | link | market | replay``.
+
+Each command prints one JSON line when ready, then serves until SIGTERM.
 
 Invariant: every failure is one line on stderr naming the cause and the next step; exit code 2 for bad input, 1 for
 failure, 0 after SIGTERM or SIGINT.
@@ -9,14 +11,19 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from simulator.errors import BadInput, SimulatorError
+from simulator.link import LinkProxy
+from simulator.market import MarketFeed, MarketOptions
+from simulator.prices import MIN_SPIKE_USD_PER_MWH, Curve, RecordedHours, SyntheticDay, read_hours
+from simulator.replay import ReplayedDevices, ReplayOptions
 from simulator.roster import DIALECTS, RosterOptions
-from simulator.site import SimulatedSite, SiteOptions
+from simulator.site import SimulatedSite, SiteOptions, check_net
 from sitelink.clock import SystemClock
 
 
@@ -38,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ballast-sim", description="Simulated mining sites, networks and markets.")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_site(commands.add_parser("site", help="miners and meters of one site"))
+    _add_link(commands.add_parser("link", help="a TCP proxy that can be cut, slow or half-open"))
+    _add_market(commands.add_parser("market", help="a price feed, synthetic or from an ERCOT file"))
+    _add_replay(commands.add_parser("replay", help="recorded replies of real devices"))
     return parser
 
 
@@ -90,7 +100,116 @@ async def _run_site(options: argparse.Namespace) -> int:
     )
 
 
-async def serve(service: AbstractAsyncContextManager[Any], ready: Any) -> int:
+def _add_link(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--listen", required=True, help="HOST:PORT to accept at")
+    parser.add_argument("--to", required=True, help="HOST:PORT to connect to")
+    parser.add_argument("--control", default="127.0.0.1:0", help="HOST:PORT of the control port")
+    parser.set_defaults(run=_run_link)
+
+
+async def _run_link(options: argparse.Namespace) -> int:
+    proxy = LinkProxy(
+        parse_address("--listen", options.listen),
+        parse_address("--to", options.to),
+        parse_address("--control", options.control),
+    )
+    return await serve(
+        proxy,
+        lambda: {
+            "control": proxy.control.url if proxy.control else None,
+            "listen": f"{proxy.host}:{proxy.port}",
+        },
+    )
+
+
+def _add_market(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--control", default="127.0.0.1:0", help="HOST:PORT of the feed")
+    add("--market", default="", help="name of the market; default the file's, or SIM")
+    add("--prices", type=Path, default=None, help="ERCOT hourly CSV; default a synthetic day")
+    add("--day", default="", help="day of the file to play, 2024-05-08; default the one with the highest price")
+    add("--interval-s", type=int, default=900, help="seconds an interval lasts")
+    add("--start", default="", help="time of the first interval, 2026-05-08T20:00:00+00:00; default now")
+    add("--horizon", type=int, default=48, help="intervals published ahead")
+    add("--seed", type=int, default=7)
+    add("--spike-after", type=int, default=None, help="intervals before the spike; default 8, with --prices 1")
+    add("--spike-intervals", type=int, default=4, help="length of the synthetic spike; 0 for none")
+    add("--spike-price", type=float, default=950.0, help="height of the synthetic spike in USD/MWh, 500 or more")
+    parser.set_defaults(run=_run_market)
+
+
+async def _run_market(options: argparse.Namespace) -> int:
+    market = MarketOptions(
+        market=options.market or (options.prices.stem if options.prices else "SIM"),
+        interval_s=options.interval_s,
+        start=_start_time(options.start),
+        horizon=options.horizon,
+        control=parse_address("--control", options.control),
+    )
+    feed = MarketFeed(market, _curve(options), SystemClock())
+    return await serve(feed, lambda: {"control": feed.control.url, "prices": feed.url, "start": feed.start.isoformat()})
+
+
+def _curve(options: argparse.Namespace) -> Curve:
+    for name in ("spike_after", "spike_intervals"):
+        count = getattr(options, name)
+        if count is not None and count < 0:
+            raise BadInput(f"--{name.replace('_', '-')}: {count} is out of range; give 0 or more intervals")
+    if options.prices is None:
+        if options.spike_price < MIN_SPIKE_USD_PER_MWH:
+            raise BadInput(f"--spike-price: {options.spike_price} is too low; give {MIN_SPIKE_USD_PER_MWH:g} or more")
+        after = 8 if options.spike_after is None else options.spike_after
+        return SyntheticDay(options.seed, options.interval_s, after, options.spike_intervals, options.spike_price)
+    lead = 1 if options.spike_after is None else options.spike_after
+    try:
+        day = date.fromisoformat(options.day) if options.day else None
+    except ValueError:
+        raise BadInput(f"--day: {options.day!r} is not a date; write it as 2024-05-08") from None
+    return RecordedHours(options.prices.name, read_hours(options.prices), day, lead, options.interval_s)
+
+
+def _start_time(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        start = datetime.fromisoformat(text)
+    except ValueError:
+        start = None
+    if start is None or start.tzinfo is None:
+        raise BadInput(f"--start: {text!r} is not a time with its zone; write it as 2026-05-08T20:00:00+00:00")
+    return start.astimezone(UTC)
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", type=Path, metavar="DIR", help="folder with MANIFEST.csv and the recorded replies")
+    add("--net", default="127.30", help="first two bytes of the devices' addresses")
+    add("--port", type=int, default=4028)
+    add("--out", type=Path, default=None, help="folder for inventory.csv")
+    add("--no-nul", action="store_true", help="send recordings without a NUL behind them")
+    add("--control", default="127.0.0.1:0", help="HOST:PORT of the control port")
+    parser.set_defaults(run=_run_replay)
+
+
+async def _run_replay(options: argparse.Namespace) -> int:
+    check_net(options.net)
+    replay = ReplayedDevices(
+        ReplayOptions(
+            folder=options.folder,
+            net=options.net,
+            port=options.port,
+            nul=not options.no_nul,
+            out=options.out,
+            control=parse_address("--control", options.control),
+        ),
+        SystemClock(),
+    )
+    return await serve(
+        replay, lambda: {"control": replay.control.url if replay.control else None, "devices": len(replay.devices)}
+    )
+
+
+async def serve(service: AbstractAsyncContextManager[Any], ready: Callable[[], dict[str, Any]]) -> int:
     """Enter ``service``, print the ready line, and leave it at SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

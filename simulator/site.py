@@ -80,10 +80,15 @@ def check_options(options: SiteOptions) -> None:
             raise BadInput(f"{name}: {share} is not a share; give 0 to 1")
     if options.time_scale <= 0:
         raise BadInput(f"--time-scale: {options.time_scale} is out of range; give a number above 0")
-    _check_net(roster.net)
+    check_net(roster.net)
 
 
-def _check_net(net: str) -> None:
+def check_net(net: str) -> None:
+    """Refuse a network that is not loopback.
+
+    Raises:
+        BadInput: ``net`` is not the first two bytes of 127.0.0.0/8.
+    """
     parts = net.split(".")
     if len(parts) != 2 or parts[0] != "127" or not parts[1].isdecimal() or int(parts[1]) > 255:
         raise BadInput(f"--net: {net!r} is not a loopback network; give the first two bytes, such as 127.20")
@@ -248,8 +253,8 @@ class SimulatedSite:
     def _write_files(self, out: Path) -> None:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            _write_csv(out / "inventory.csv", INVENTORY_HEADER, [_inventory_row(place) for place in self.places])
-            _write_csv(out / "meters.csv", METERS_HEADER, [self._meter_row(name) for name in self.bank.meters])
+            write_csv(out / "inventory.csv", INVENTORY_HEADER, [_inventory_row(place) for place in self.places])
+            write_csv(out / "meters.csv", METERS_HEADER, [self._meter_row(name) for name in self.bank.meters])
             (out / "truth.json").write_text(json.dumps(self.truth(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise SimulatorError(
@@ -277,7 +282,8 @@ def _inventory_row(place: Place) -> tuple[object, ...]:
     )
 
 
-def _write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+def write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    """Write one CSV file with ``header``."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
