@@ -2,9 +2,9 @@
 
 import sqlite3
 from dataclasses import dataclass
+from datetime import datetime
 
 from agent.local_curtail.moments import microseconds
-from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Final
 
 from agent.errors import Refused
@@ -29,6 +30,7 @@ from sitelink.types import BatchBody, ClockTrust, Command, Domain, Envelope, Not
 
 _LOG: Final = logging.getLogger(__name__)
 _REMEMBERED: Final = 256
+_LINGER: Final = timedelta(minutes=10)
 
 
 class Journal:
@@ -100,9 +102,9 @@ class Journal:
         return await self._writer.run(inbox.refusals)
 
     async def drop_expired_commands(self) -> None:
-        """Forget commands whose time has passed."""
+        """Forget commands whose time has long passed; those done once are judged until then."""
         now, trust = self._site_time.now()
-        expired = [command for command in self._commands if command.expires_at <= now]
+        expired = [command for command in self._commands if command.expires_at + _LINGER <= now]
         if not expired or trust is ClockTrust.UNTRUSTED:
             return
 

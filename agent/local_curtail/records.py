@@ -37,7 +37,8 @@ class MinerRecord:
 
     ``cause`` is the policy's reason. ``baseline_w`` is what the miner drew before the stop; ``feeder_before_w`` and
     ``feeder_spread_w`` its feeder then. ``sent_at`` is the last intent, ``off_since`` the first stop intent since it
-    last ran. ``acked`` tells whether the device accepted the order. ``power_w`` is the last power read under it.
+    last ran. ``acked`` tells whether the device accepted the order, ``woken`` whether the miner woke by itself under
+    it. ``power_w`` is the last power read under it.
     """
 
     miner_id: str
@@ -47,6 +48,7 @@ class MinerRecord:
     cause: str
     phase: Phase = Phase.WAITING
     touched: bool = False
+    woken: bool = False
     acked: bool = False
     baseline_w: Watts | None = None
     feeder_before_w: Watts | None = None
@@ -75,14 +77,14 @@ class MinerRecord:
         return self.outcome is Outcome.COMPLETE
 
     def judged(self, verdict: Verdict, power_w: Watts | None) -> "MinerRecord":
-        """Return this record with its outcome."""
+        """Return this record with its outcome; a liar stays one until a stop of it is proven."""
         return replace(
             self,
             phase=Phase.DONE,
             outcome=verdict.outcome,
             evidence=verdict.evidence,
             reason=verdict.reason,
-            lie=verdict.lie,
+            lie=verdict.lie or (Lie.NONE if verdict.outcome is Outcome.COMPLETE else self.lie),
             power_w=power_w,
         )
 
@@ -156,7 +158,9 @@ def retarget(record: MinerRecord | None, desired: Desired, revision: int) -> Cha
         **_NO_OUTCOME,
     )
     if desired.verb is Verb.STOP:
-        turned = replace(turned, lie=Lie.NONE, feeder_before_w=None, feeder_spread_w=None, power_w=None)
+        turned = replace(
+            turned, lie=Lie.NONE, woken=False, baseline_w=None, feeder_before_w=None, feeder_spread_w=None, power_w=None
+        )
     return Change(turned, *_closing(record))
 
 

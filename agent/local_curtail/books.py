@@ -1,0 +1,163 @@
+"""The books of local curtailment: records, acknowledgements and notices, kept in memory as they stand on disk.
+
+Invariants: memory changes only after its transaction is durable; whoever changes a record does so from what the books
+hold at that moment, one after the other, so an intent to stop can never be overwritten by somebody who had not seen
+it; an outcome, its ack and its notices commit together; an ack is given again only when the outcome has changed.
+
+    apply(build):  lock -> build(current) -> one transaction: records, orders, acks, notices -> memory
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from agent.local_curtail import overrides, records
+from agent.local_curtail.evidence import Verdict
+from agent.local_curtail.moments import microseconds
+from agent.local_curtail.ports import Outbox
+from agent.local_curtail.records import MinerRecord, OrderRecord
+from agent.local_curtail.site_time import SiteTime
+from agent.storage import Writer
+from sitelink.types import Ack, BatchBody, Notice, NoticeCode
+
+_KEEP_ACKS: Final = timedelta(days=7)
+
+
+@dataclass(slots=True)
+class Entry:
+    """What one transaction writes.
+
+    ``acks`` pair the record that was under the order with how that order stands; ``announced`` are overrides told to
+    the cloud, ``forgotten`` orders long restored.
+    """
+
+    miners: list[MinerRecord] = field(default_factory=list)
+    orders: list[OrderRecord] = field(default_factory=list)
+    acks: list[tuple[MinerRecord, Verdict]] = field(default_factory=list)
+    notices: list[tuple[NoticeCode, str, str]] = field(default_factory=list)
+    marks: dict[str, str] = field(default_factory=dict)
+    announced: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        written = self.miners or self.orders or self.acks or self.notices or self.marks
+        return bool(written or self.announced or self.forgotten)
+
+
+class Books:
+    """The one writer of the miners', orders' and acks' rows."""
+
+    def __init__(self, writer: Writer, outbox: Outbox, ids: Callable[[], str], site_time: SiteTime) -> None:
+        self._writer = writer
+        self._outbox = outbox
+        self._ids = ids
+        self._site_time = site_time
+        self._lock = asyncio.Lock()
+        self._miners: dict[str, MinerRecord] = {}
+        self._orders: dict[str, OrderRecord] = {}
+        self._marks: dict[str, str] = {}
+
+    @property
+    def miners(self) -> Mapping[str, MinerRecord]:
+        """Return every miner's record by id."""
+        return self._miners
+
+    @property
+    def orders(self) -> Mapping[str, OrderRecord]:
+        """Return every order's record by id."""
+        return self._orders
+
+    def mark(self, name: str) -> str:
+        """Return what was last marked under ``name``, "" when nothing was."""
+        return self._marks.get(name, "")
+
+    async def load(self) -> None:
+        """Take up the books of an earlier process."""
+        self._miners, self._orders, self._marks = await self._writer.run(_read)
+
+    async def apply(self, build: Callable[[], Entry | None]) -> bool:
+        """Write what ``build``, called when it is this caller's turn, wants written.
+
+        Returns:
+            Whether there was anything to write.
+
+        Raises:
+            Transient: nothing was written.
+        """
+        async with self._lock:
+            entry = build()
+            if not entry:
+                return False
+            now, _ = self._site_time.now()
+            await self._writer.run(lambda connection: self._write(connection, entry, now))
+            self._miners.update({record.miner_id: record for record in entry.miners})
+            self._orders.update({record.order_id: record for record in entry.orders})
+            self._marks.update(entry.marks)
+            for order_id in entry.forgotten:
+                del self._orders[order_id]
+            return True
+
+    def _write(self, connection: sqlite3.Connection, entry: Entry, now: datetime) -> None:
+        for miner in entry.miners:
+            connection.execute(
+                "INSERT OR REPLACE INTO curtail_miners (miner_id, record) VALUES (?, ?)",
+                (miner.miner_id, records.to_json(miner)),
+            )
+        for order in entry.orders:
+            connection.execute(
+                "INSERT OR REPLACE INTO curtail_orders (order_id, record) VALUES (?, ?)",
+                (order.order_id, records.to_json(order)),
+            )
+        for order_id in entry.forgotten:
+            connection.execute("DELETE FROM curtail_orders WHERE order_id = ?", (order_id,))
+        for mark in entry.marks.items():
+            connection.execute("INSERT OR REPLACE INTO curtail_marks (name, value) VALUES (?, ?)", mark)
+        for override_id in entry.announced:
+            overrides.mark_announced(connection, override_id)
+        acks = [ack for record, verdict in entry.acks if (ack := self._ack(connection, record, verdict, now))]
+        notices = [Notice(self._ids(), now, code, subject, detail) for code, subject, detail in entry.notices]
+        if acks or notices:
+            self._outbox.append_in(connection, BatchBody(acks=tuple(acks), notices=tuple(notices)))
+        if entry.orders:
+            cut = microseconds(now - _KEEP_ACKS)
+            connection.execute("DELETE FROM curtail_acks WHERE at_us < ?", (cut,))
+
+    def _ack(self, connection: sqlite3.Connection, record: MinerRecord, verdict: Verdict, now: datetime) -> Ack | None:
+        """Return the ack to give, None when the same one was given before."""
+        key = (record.order_id, record.miner_id, record.verb.value)
+        given = (verdict.outcome.value, verdict.evidence.value, verdict.reason)
+        before = connection.execute(
+            "SELECT outcome, evidence, reason FROM curtail_acks WHERE order_id = ? AND miner_id = ? AND verb = ?", key
+        ).fetchone()
+        if before == given:
+            return None
+        connection.execute(
+            "INSERT OR REPLACE INTO curtail_acks (order_id, miner_id, verb, outcome, evidence, reason, at_us,"
+            " power_before_w, power_after_w) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*key, *given, microseconds(now), record.baseline_w, record.power_w),
+        )
+        return Ack(
+            ack_id=self._ids(),
+            order_id=record.order_id,
+            plan_revision=record.revision,
+            miner_id=record.miner_id,
+            verb=record.verb,
+            outcome=verdict.outcome,
+            evidence=verdict.evidence,
+            reason=verdict.reason,
+            at=now,
+            power_before_w=record.baseline_w,
+            power_after_w=record.power_w,
+        )
+
+
+def _read(
+    connection: sqlite3.Connection,
+) -> tuple[dict[str, MinerRecord], dict[str, OrderRecord], dict[str, str]]:
+    miners = [records.miner_of(row[0]) for row in connection.execute("SELECT record FROM curtail_miners")]
+    orders = [records.order_of(row[0]) for row in connection.execute("SELECT record FROM curtail_orders")]
+    marks = connection.execute("SELECT name, value FROM curtail_marks").fetchall()
+    return {item.miner_id: item for item in miners}, {item.order_id: item for item in orders}, dict(marks)

@@ -1,0 +1,172 @@
+"""Who may be worked on now: feeders one at a time, ramps, retries.
+
+Invariants: on a metered feeder at most one stop is in flight and nothing starts beside it, so that the meter's drop has
+one cause; first tries go before repeated ones; a miner known dead goes last; a dead miner gives its place in the ramp
+back.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from agent.local_curtail.books import Books
+from agent.local_curtail.policy import OVERRIDE
+from agent.local_curtail.ramp import Pacer, Switched, capped
+from agent.local_curtail.records import MinerRecord, Phase
+from agent.local_curtail.rules import SiteMiner, SiteRules
+from agent.local_curtail.stages import NO_RAMP
+from sitelink.types import Ramp, Reading, Reason, Verb
+
+_RETRY_S: Final = {Verb.STOP: (5.0, 60.0), Verb.START: (2.0, 15.0)}
+"""First and slowest wait between attempts on a miner; each wait doubles the one before."""
+_SETTLE_S: Final = 12.0
+"""A started miner's power climbs for a while; a stop beside it would not show."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    """When a miner may be tried again under one order and verb."""
+
+    key: tuple[str, Verb]
+    tries: int
+    due_s: float
+
+
+class Lanes:
+    """Chooses the next miners to work on and remembers who is being worked on."""
+
+    def __init__(
+        self,
+        books: Books,
+        miners: Mapping[str, SiteMiner],
+        metered: frozenset[str],
+        rules: SiteRules,
+        latest: Callable[[str], Reading | None],
+    ) -> None:
+        """``metered`` names the feeders with a meter."""
+        self._books = books
+        self._miners = miners
+        self._metered = metered
+        self._rules = rules
+        self._latest = latest
+        self._in_flight: dict[str, Verb] = {}
+        self._feeders: defaultdict[str, list[str]] = defaultdict(list)
+        self._climbing_until_s: dict[str, float] = {}
+        self._retries: dict[str, _Retry] = {}
+        self._turns: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {}
+        self._pacers: dict[tuple[str, Verb], Pacer] = {}
+
+    def load(self, now: datetime, now_s: float) -> None:
+        """Rebuild the ramps' windows from the books."""
+        switched: defaultdict[tuple[str, Verb], list[Switched]] = defaultdict(list)
+        for record in self._books.miners.values():
+            if record.sent_at is not None and record.phase is not Phase.WAITING:
+                at_s = now_s - max(0.0, (now - record.sent_at).total_seconds())
+                miner = self._miners.get(record.miner_id)
+                if miner is not None:
+                    key = (record.order_id, record.verb)
+                    switched[key].append(Switched(record.miner_id, at_s, miner.load_w))
+        for key, items in switched.items():
+            self._pacers[key] = Pacer(self._ramp(key, ""), items)
+
+    def busy(self, name: str) -> bool:
+        """Return whether the miner or feeder ``name`` is being worked on."""
+        return name in self._in_flight or bool(self._feeders.get(name))
+
+    def choose(self, now_s: float) -> Iterator[SiteMiner]:
+        """Yield the miners to work on now, each taken at once: starts first, then stops."""
+        for verb in (Verb.START, Verb.STOP):
+            for record in sorted(self._wanting(verb, now_s), key=self._turn):
+                miner = self._miners[record.miner_id]
+                if self._free(miner, verb, now_s) and self._paced(record, miner, now_s):
+                    self._in_flight[miner.miner_id] = verb
+                    self._feeders[miner.feeder_id].append(miner.miner_id)
+                    yield miner
+
+    def give_back(self, miner: SiteMiner, now_s: float, *, sent: bool) -> None:
+        """Take note that the attempt on ``miner`` has ended."""
+        verb = self._in_flight.pop(miner.miner_id)
+        self._feeders[miner.feeder_id].remove(miner.miner_id)
+        record = self._books.miners[miner.miner_id]
+        if not sent:
+            for key in ((record.order_id, verb), (record.order_id, record.verb)):
+                if key in self._pacers:
+                    self._pacers[key].refund(miner.miner_id)
+        elif verb is Verb.START:
+            self._climbing_until_s[miner.feeder_id] = now_s + _SETTLE_S
+        if record.complete or record.verb is not verb:
+            self._retries.pop(miner.miner_id, None)
+            return
+        key = (record.order_id, verb)
+        last = self._retries.get(miner.miner_id)
+        tries = last.tries + 1 if last is not None and last.key == key else 1
+        first_s, slowest_s = _RETRY_S[verb]
+        wait_s = min(slowest_s, first_s * 2.0 ** min(tries - 1, 10))
+        self._retries[miner.miner_id] = _Retry(key, tries, now_s + wait_s)
+
+    def _wanting(self, verb: Verb, now_s: float) -> list[MinerRecord]:
+        return [
+            record
+            for record in self._books.miners.values()
+            if record.verb is verb
+            and record.miner_id in self._miners
+            and record.miner_id not in self._in_flight
+            and _unfinished(record)
+            and self._due(record, now_s)
+        ]
+
+    def _due(self, record: MinerRecord, now_s: float) -> bool:
+        retry = self._retries.get(record.miner_id)
+        # A wait earned under another order, or by the opposite verb, holds up nothing.
+        return retry is None or retry.key != (record.order_id, record.verb) or retry.due_s <= now_s
+
+    def _turn(self, record: MinerRecord) -> tuple[bool, bool, int, str]:
+        reading = self._latest(record.miner_id)
+        dead = reading is not None and reading.reason in {Reason.UNREACHABLE, Reason.TIMEOUT}
+        turn = self._places(record.order_id).get(record.miner_id, 0)
+        turn = turn if record.verb is Verb.STOP else -turn
+        return (record.phase is Phase.DONE, dead, turn, record.miner_id)
+
+    def _places(self, order_id: str) -> dict[str, int]:
+        """Return each miner's place in the order of stopping; starting goes in reverse."""
+        order = self._books.orders.get(order_id)
+        if order is None:
+            return {}
+        kept = self._turns.get(order_id)
+        if kept is None or kept[0] is not order.miner_ids:
+            kept = self._turns[order_id] = (order.miner_ids, {name: n for n, name in enumerate(order.miner_ids)})
+        return kept[1]
+
+    def _free(self, miner: SiteMiner, verb: Verb, now_s: float) -> bool:
+        if miner.feeder_id not in self._metered:
+            return len(self._in_flight) < self._rules.concurrency or verb is Verb.START
+        working = self._feeders[miner.feeder_id]
+        if verb is Verb.STOP:
+            return not working and self._climbing_until_s.get(miner.feeder_id, now_s) <= now_s
+        return all(self._in_flight[name] is Verb.START for name in working)
+
+    def _paced(self, record: MinerRecord, miner: SiteMiner, now_s: float) -> bool:
+        if record.phase is Phase.DONE:
+            return True  # its load was counted the first time
+        key = (record.order_id, record.verb)
+        pacer = self._pacers.get(key)
+        if pacer is None:
+            pacer = self._pacers[key] = Pacer(self._ramp(key, record.cause))
+        return pacer.take(miner.miner_id, miner.load_w, now_s)
+
+    def _ramp(self, key: tuple[str, Verb], cause: str) -> Ramp:
+        order_id, verb = key
+        order = self._books.orders.get(order_id)
+        if order is None:
+            return NO_RAMP if cause == OVERRIDE else capped(NO_RAMP, self._rules.max_step_w)
+        return order.ramp_down if verb is Verb.STOP else order.ramp_up
+
+
+def _unfinished(record: MinerRecord) -> bool:
+    if record.phase is not Phase.DONE:
+        return True
+    if record.complete or record.reason == "already_idle":
+        return False
+    return record.verb is Verb.STOP or record.touched

@@ -1,0 +1,37 @@
+"""The way to the miners: so many at a time, whatever else goes on.
+
+Invariant: at most ``concurrency`` conversations with devices are open; a dead device holds its place only for the
+connect deadline that its control keeps.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from agent.local_curtail.ports import Control, Observed
+
+
+class Reach:
+    """Controls by miner id, behind one limit."""
+
+    def __init__(self, controls: Callable[[str], Control], concurrency: int) -> None:
+        self._controls = controls
+        self._places = asyncio.Semaphore(concurrency)
+
+    def control(self, miner_id: str) -> Control:
+        """Return the control of one miner."""
+        return self._controls(miner_id)
+
+    async def observe(self, miner_id: str) -> Observed:
+        """Read one miner. Raises AgentError."""
+        async with self._places:
+            return await self._controls(miner_id).observe()
+
+    async def stop(self, miner_id: str) -> None:
+        """Order one miner to stop. Raises AgentError."""
+        async with self._places:
+            await self._controls(miner_id).stop()
+
+    async def start(self, miner_id: str) -> None:
+        """Order one miner to start. Raises AgentError."""
+        async with self._places:
+            await self._controls(miner_id).start()

@@ -1,0 +1,163 @@
+"""Looking again at what has been done: nothing stays true by itself.
+
+    every 15 s  a held miner that hashes      -> SELF_WOKEN, stopped again
+                a restored miner that idles   -> started again (a late stop reached it), for a minute after its start
+    every 5 s   feeder meter against what should remain on it -> FEEDER_DISAGREES, once per change
+
+What should remain on a feeder is its power before the first stop, less the baselines of the miners proven off; liars
+and unverified miners stay in it. So a difference is load that is drawn and that nobody has owned up to.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from agent.errors import AgentError, Transient
+from agent.local_curtail.books import Books, Entry
+from agent.local_curtail.evidence import Lie
+from agent.local_curtail.ports import FeederMeter, Observed
+from agent.local_curtail.reach import Reach
+from agent.local_curtail.records import MinerRecord, Phase
+from agent.local_curtail.site_time import SiteTime
+from sitelink.clock import Clock
+from sitelink.types import Evidence, MinerState, NoticeCode, Outcome, Reason, Verb
+from sitelink.units import Watts, megawatts
+
+_LOG: Final = logging.getLogger(__name__)
+SWEEP_S: Final = 15.0
+BALANCE_S: Final = 5.0
+_RESTORED_WATCH_S: Final = 60.0
+_TOLERATED_SHARE: Final = 0.03
+_HALF: Final = 0.5
+
+
+class Rounds:
+    """The two rounds. They change records; the executor acts on them."""
+
+    def __init__(
+        self,
+        books: Books,
+        reach: Reach,
+        meters: Mapping[str, FeederMeter],
+        neighbours: Callable[[str], tuple[str, ...]],
+        busy: Callable[[str], bool],
+        clock: Clock,
+        site_time: SiteTime,
+        on_change: Callable[[], None],
+    ) -> None:
+        """``busy`` tells whether a feeder or a miner is being worked on now, so that it proves nothing."""
+        self._books = books
+        self._reach = reach
+        self._meters = meters
+        self._neighbours = neighbours
+        self._busy = busy
+        self._clock = clock
+        self._site_time = site_time
+        self._on_change = on_change
+
+    async def sweep_forever(self) -> None:
+        """Look at held and freshly restored miners again and again."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await self.sweep([record.miner_id for record in self._books.miners.values()])
+
+    async def balance_forever(self) -> None:
+        """Compare each feeder that holds stopped miners with its meter again and again."""
+        while True:
+            await asyncio.sleep(BALANCE_S)
+            feeders = [feeder for feeder in self._meters if self._held(feeder) and not self._busy(feeder)]
+            await asyncio.gather(*(self._balance(feeder) for feeder in feeders))
+
+    async def sweep(self, miner_ids: list[str]) -> None:
+        """Look once at those of ``miner_ids`` whose state we vouch for."""
+        now, _ = self._site_time.now()
+        due = []
+        for miner_id in miner_ids:
+            record = self._books.miners[miner_id]
+            if record.phase is not Phase.DONE or self._busy(miner_id):
+                continue
+            held = record.verb is Verb.STOP and (record.complete or record.reason == "already_idle")
+            fresh = record.sent_at is not None and (now - record.sent_at).total_seconds() < _RESTORED_WATCH_S
+            if held or (record.verb is Verb.START and record.complete and fresh):
+                due.append(miner_id)
+        await asyncio.gather(*(self._look_at(miner_id) for miner_id in due))
+
+    async def _look_at(self, miner_id: str) -> None:
+        try:
+            seen = await self._reach.observe(miner_id)
+            changed = await self._books.apply(lambda: self._contradicted(miner_id, seen))
+        except Transient:
+            return
+        except AgentError as error:
+            _LOG.debug("%s: not readable: %s", miner_id, error)
+            return
+        if changed:
+            self._on_change()
+
+    def _contradicted(self, miner_id: str, seen: Observed) -> Entry | None:
+        """Return the record taken up again when ``seen`` contradicts it."""
+        record = self._books.miners[miner_id]
+        if record.phase is not Phase.DONE or self._busy(miner_id):
+            return None
+        again = replace(record, phase=Phase.WAITING, outcome=None, evidence=Evidence.NONE, reason="")
+        held = record.verb is Verb.STOP and (record.complete or record.reason == "already_idle")
+        if held and seen.state is MinerState.HASHING:
+            woken = replace(again, woken=True, baseline_w=None, feeder_before_w=None, feeder_spread_w=None)
+            drawn = "" if seen.power_w is None else f" and draws {seen.power_w:.0f} W"
+            notice = (NoticeCode.SELF_WOKEN, miner_id, f"hashes again{drawn}; it is stopped again")
+            return Entry(miners=[woken], notices=[notice])
+        stopped = seen.state is MinerState.IDLE and seen.reason in {Reason.COMMANDED, Reason.NONE, Reason.NOT_REPORTED}
+        if record.verb is Verb.START and record.complete and stopped:
+            return Entry(miners=[replace(again, touched=True)])
+        return None
+
+    def _held(self, feeder_id: str) -> list[MinerRecord]:
+        records = [self._books.miners[name] for name in self._neighbours(feeder_id) if name in self._books.miners]
+        stops = [record for record in records if record.verb is Verb.STOP and record.feeder_before_w is not None]
+        unsettled = any(
+            record.phase is not Phase.DONE or (record.verb is Verb.START and record.touched) for record in records
+        )
+        return [] if unsettled else stops
+
+    async def _balance(self, feeder_id: str) -> None:
+        sample = await self._meters[feeder_id].read()
+        held = self._held(feeder_id)
+        if sample.power_w is None or not held or self._busy(feeder_id):
+            return
+        excess_w, tolerated_w = _excess(held, sample.power_w)
+        name = f"feeder:{feeder_id}"
+        # Whole steps of the tolerance: noise does not count as a change.
+        step = round(excess_w / tolerated_w) if excess_w > tolerated_w else 0
+        if str(step) == (self._books.mark(name) or "0"):
+            return
+        entry = Entry(marks={name: str(step)})
+        if step:
+            detail = (
+                f"the feeder draws {megawatts(excess_w):.4f} MW more than what should remain on it; "
+                f"that much is not shed"
+            )
+            entry.notices.append((NoticeCode.FEEDER_DISAGREES, feeder_id, detail))
+        try:
+            await self._books.apply(lambda: entry)
+        except Transient as error:
+            _LOG.warning("feeder %s: its difference could not be noted: %s", feeder_id, error)
+        if step:
+            await self.sweep([record.miner_id for record in held])
+
+
+def _excess(held: list[MinerRecord], feeder_w: Watts) -> tuple[Watts, Watts]:
+    """Return by how much the feeder exceeds what should remain, and how much of that is noise."""
+    in_order = sorted(held, key=lambda record: 0.0 if record.sent_at is None else record.sent_at.timestamp())
+    # A miner that woke and was stopped again was off when others were measured: only the last measure counts then.
+    counted = in_order[-1:] if any(record.woken for record in held) else in_order
+    before_w = counted[0].feeder_before_w or 0.0
+    remain_w = before_w
+    for record in counted:
+        proven = record.outcome in {Outcome.COMPLETE, Outcome.PARTIAL} and record.lie is Lie.NONE
+        if proven and record.baseline_w is not None:
+            remain_w -= max(0.0, record.baseline_w - (record.power_w or 0.0))
+    smallest_w = min((record.baseline_w for record in held if record.baseline_w), default=0.0)
+    tolerated_w = max(_HALF * smallest_w, _TOLERATED_SHARE * before_w, 1.0)
+    return Watts(feeder_w - remain_w), Watts(tolerated_w)

@@ -1,0 +1,84 @@
+"""An order as a whole: started, held, released, restored. Pure.
+
+    STARTED --each miner judged once--> HELD --no miner under it any more--> RELEASED --each live miner back--> RESTORED
+       ^----------------- wanted again ------------------------------------------'            '
+
+Invariant: a stage is reached once per time the order holds, and is told in one notice; dead miners hold up none.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from agent.local_curtail.ramp import capped
+from agent.local_curtail.records import MinerRecord, OrderRecord, Stage
+from agent.local_curtail.starting import NOT_HASHING
+from sitelink.types import NoticeCode, Outcome, Ramp, SitePlan, Verb
+from sitelink.units import Watts
+
+NO_RAMP: Final = Ramp(Watts(0), 0.0)
+_NOTICES: Final = {
+    Stage.STARTED: NoticeCode.CURTAILMENT_STARTED,
+    Stage.HELD: NoticeCode.CURTAILMENT_HELD,
+    Stage.RELEASED: NoticeCode.CURTAILMENT_RELEASED,
+    Stage.RESTORED: NoticeCode.CURTAILMENT_RESTORED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An order's next stage and the line that tells it."""
+
+    order: OrderRecord
+    detail: str
+
+    @property
+    def notice(self) -> tuple[NoticeCode, str, str]:
+        """Return the notice to give."""
+        return (_NOTICES[self.order.stage], self.order.order_id, self.detail)
+
+
+def opened(
+    order_id: str, miner_ids: Iterable[str], plan: SitePlan | None, revision: int, max_step_w: Watts, now: datetime
+) -> OrderRecord:
+    """Return a new order's record: with the ramps of its curtailment when ``plan`` has it, else as fast as allowed."""
+    for item in () if plan is None else plan.curtailments:
+        if item.curtailment_id == order_id:
+            down, up = capped(item.ramp_down, max_step_w), capped(item.ramp_up, max_step_w)
+            return OrderRecord(order_id, revision, Stage.STARTED, item.miner_ids, down, up, now)
+    ramp = capped(NO_RAMP, max_step_w)
+    return OrderRecord(order_id, revision, Stage.STARTED, tuple(miner_ids), ramp, ramp, now)
+
+
+def advance(order: OrderRecord, own: Sequence[MinerRecord], now: datetime) -> Step | None:
+    """Return the order's next stage, None while it stays where it is; ``own`` are the records under it."""
+    stops = [record for record in own if record.verb is Verb.STOP]
+    if stops and order.stage in {Stage.RELEASED, Stage.RESTORED}:
+        again = replace(order, stage=Stage.STARTED, started_at=now)
+        return Step(again, f"{len(stops)} miners to stop, again")
+    if stops:
+        waiting = order.stage is Stage.STARTED
+        judged = all(record.outcome is not None for record in stops)
+        return Step(replace(order, stage=Stage.HELD), _held(order, stops, now)) if waiting and judged else None
+    if order.stage in {Stage.STARTED, Stage.HELD}:
+        return Step(replace(order, stage=Stage.RELEASED), f"{len(own)} miners to bring back")
+    starts = [record for record in own if record.verb is Verb.START]
+    if order.stage is Stage.RELEASED and all(_settled(record) for record in starts):
+        back = sum(record.complete for record in starts)
+        return Step(replace(order, stage=Stage.RESTORED), f"{back} restored, {len(starts) - back} not answering")
+    return None
+
+
+def _held(order: OrderRecord, stops: list[MinerRecord], now: datetime) -> str:
+    complete = sum(record.complete for record in stops)
+    partial = sum(record.outcome is Outcome.PARTIAL for record in stops)
+    seconds = (now - order.started_at).total_seconds()
+    rest = len(stops) - complete - partial
+    halves = f"{partial} partial, " if partial else ""
+    return f"{complete} complete, {halves}{rest} unverified, {seconds:.0f} s"
+
+
+def _settled(record: MinerRecord) -> bool:
+    """Return whether the miner is back, or known not to be able to: dead, faulty, refusing."""
+    return record.outcome is not None and record.reason != NOT_HASHING

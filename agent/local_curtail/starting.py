@@ -1,0 +1,136 @@
+"""One attempt to bring one miner back, from first look to verdict.
+
+    observe -> INTENT stored -> start sent -> every second: device -> verdict + ack stored
+
+Invariants: a miner that a stop of ours may have reached is always told to start, even when it reads hashing: that stop
+may still be on its way. It is tried again until it runs. Nothing here waits for the cloud or for another miner.
+"""
+
+import asyncio
+from dataclasses import replace
+from typing import Final
+
+from agent.errors import AgentError, Permanent, Refused, Transient, reason_of
+from agent.local_curtail.books import Books, Entry
+from agent.local_curtail.evidence import UNREACHABLE, Verdict, judge_start
+from agent.local_curtail.ports import Observed
+from agent.local_curtail.reach import Reach
+from agent.local_curtail.records import Phase
+from agent.local_curtail.rules import SiteMiner
+from agent.local_curtail.site_time import SiteTime
+from sitelink.clock import Clock
+from sitelink.types import Evidence, MinerState, Outcome, Reason, Verb
+from sitelink.units import Watts
+
+NOT_HASHING: Final = "not_hashing"
+_LOOK_S: Final = 1.0
+_DEADLINE_S: Final = 20.0
+_SEND_AGAIN_S: Final = 3.0
+_BROKEN: Final = {Reason.FAULT, Reason.THERMAL}
+
+
+class Starter:
+    """Starts miners, one attempt at a time each."""
+
+    def __init__(self, books: Books, reach: Reach, clock: Clock, site_time: SiteTime) -> None:
+        self._books = books
+        self._reach = reach
+        self._clock = clock
+        self._site_time = site_time
+
+    async def attempt(self, miner: SiteMiner) -> bool:
+        """Try to start ``miner`` once and record how that stands; return whether anything was sent.
+
+        Raises:
+            Transient: the journal cannot be written now; the attempt is to be repeated.
+        """
+        record = self._books.miners[miner.miner_id]
+        try:
+            seen = await self._reach.observe(miner.miner_id)
+        except AgentError as error:
+            await self._judge(miner, _failed(error), None)
+            return False
+        if not record.touched and seen.state is MinerState.HASHING:
+            await self._judge(miner, Verdict(Outcome.COMPLETE, Evidence.DEVICE_STATE, "already_running"), seen.power_w)
+            return False
+        if not await self._intend(miner):
+            return False
+        verdict, power_w = await self._bring_back(miner, seen)
+        if verdict is not None:
+            await self._judge(miner, verdict, power_w)
+        return True
+
+    async def _bring_back(self, miner: SiteMiner, seen: Observed) -> tuple[Verdict | None, Watts | None]:
+        """Send the start and look until the miner is back or the deadline has passed; None when the order ended."""
+        baseline_w = self._books.miners[miner.miner_id].baseline_w or miner.load_w
+        deadline_s = self._clock.monotonic() + _DEADLINE_S
+        refusal = await self._send(miner)
+        sent_s = self._clock.monotonic()
+        now: Observed | None = None
+        while self._books.miners[miner.miner_id].verb is Verb.START:
+            now = await self._look(miner.miner_id)
+            verdict = None if now is None else judge_start(now, seen.power_w, baseline_w)
+            if verdict is not None and not isinstance(refusal, Transient):
+                return verdict, None if now is None else now.power_w
+            now_s = self._clock.monotonic()
+            if now_s >= deadline_s or isinstance(refusal, Permanent | Refused):
+                return _still_off(now, refusal), None if now is None else now.power_w
+            if refusal is not None and now_s - sent_s >= _SEND_AGAIN_S:
+                refusal, sent_s = await self._send(miner), self._clock.monotonic()
+            await asyncio.sleep(_LOOK_S)
+        return None, None
+
+    async def _send(self, miner: SiteMiner) -> AgentError | None:
+        try:
+            await self._reach.start(miner.miner_id)
+        except AgentError as error:
+            return error
+        return None
+
+    async def _look(self, miner_id: str) -> Observed | None:
+        try:
+            return await self._reach.observe(miner_id)
+        except AgentError:
+            return None
+
+    async def _intend(self, miner: SiteMiner) -> bool:
+        now, _ = self._site_time.now()
+
+        def build() -> Entry | None:
+            current = self._books.miners[miner.miner_id]
+            if current.verb is not Verb.START:
+                return None
+            phase = Phase.SENT if current.outcome is None else current.phase
+            return Entry(miners=[replace(current, phase=phase, sent_at=now)])
+
+        return await self._books.apply(build)
+
+    async def _judge(self, miner: SiteMiner, verdict: Verdict, power_w: Watts | None) -> None:
+        def build() -> Entry | None:
+            current = self._books.miners[miner.miner_id]
+            if current.verb is not Verb.START:
+                return None
+            judged = current.judged(verdict, power_w)
+            if verdict.outcome is Outcome.COMPLETE:
+                judged = replace(judged, touched=False, off_since=None)
+            return Entry(miners=[judged], acks=[(judged, verdict)])
+
+        await self._books.apply(build)
+
+
+def _failed(error: AgentError) -> Verdict:
+    if isinstance(error, Refused):
+        return Verdict(Outcome.REFUSED, Evidence.NONE, error.code)
+    if isinstance(error, Transient):
+        return UNREACHABLE
+    return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value)
+
+
+def _still_off(seen: Observed | None, refusal: AgentError | None) -> Verdict:
+    if seen is None:
+        return UNREACHABLE
+    if seen.state is MinerState.HASHING and refusal is not None and not isinstance(refusal, Transient):
+        return Verdict(Outcome.COMPLETE, Evidence.DEVICE_STATE, "hashing")
+    if refusal is not None and not isinstance(refusal, Transient):
+        return _failed(refusal)
+    return Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "fault" if seen.reason in _BROKEN else NOT_HASHING)

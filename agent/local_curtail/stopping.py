@@ -1,0 +1,283 @@
+"""One attempt to stop one miner, from first look to verdict.
+
+    observe -> feeder before -> INTENT stored -> stop sent -> every second: feeder and device -> verdict + ack stored
+
+Invariants: nothing is sent before its intent is durable; a stop already under way when the process died is judged
+against the feeder's power stored with that intent; the drop of a neighbour that went off late is never credited to this
+miner; a stop whose order ended meanwhile is left alone at once, its START takes over.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from agent.errors import AgentError, Refused, SessionBusy, Transient, reason_of
+from agent.local_curtail.books import Books, Entry
+from agent.local_curtail.evidence import (
+    ALREADY_IDLE,
+    UNREACHABLE,
+    FeederBefore,
+    Lie,
+    StopFacts,
+    Verdict,
+    judge_stop,
+    reads_idle,
+)
+from agent.local_curtail.ports import FeederMeter, Observed
+from agent.local_curtail.reach import Reach
+from agent.local_curtail.records import MinerRecord, Phase
+from agent.local_curtail.rules import SiteMiner, SiteRules
+from agent.local_curtail.site_time import SiteTime
+from sitelink.clock import Clock
+from sitelink.types import Evidence, MinerState, NoticeCode, Outcome, Verb
+from sitelink.units import Watts
+
+LOOK_S: Final = 1.0
+_SAMPLES: Final = 3
+_SAMPLE_S: Final = 0.25
+_SEND_AGAIN_S: Final = 3.0
+_SECOND_LOOK_S: Final = 5.0
+"""A miner told to stop long ago and reading idle now needs no full deadline: its feeder has fallen or it has not."""
+_SUSPICIOUS: Final = frozenset({"still_hashing", "no_reply"})
+_LIES: Final = {
+    Lie.ACK_WITHOUT_EFFECT: "ack without effect: it said ok and goes on hashing",
+    Lie.REPORTS_IDLE: "reports idle, but its feeder did not drop",
+}
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What one attempt knows while it lasts."""
+
+    miner: SiteMiner
+    baseline_w: Watts
+    was_hashing: bool
+    before: FeederBefore | None
+    deadline_s: float
+    suspects: frozenset[str]
+    resumed: bool = False
+    acked: bool = False
+    sent_s: float = 0.0
+    seen: Observed | None = None
+
+
+class Stopper:
+    """Stops miners, one attempt at a time each."""
+
+    def __init__(
+        self,
+        books: Books,
+        reach: Reach,
+        meters: Mapping[str, FeederMeter],
+        neighbours: Callable[[str], tuple[str, ...]],
+        clock: Clock,
+        site_time: SiteTime,
+        rules: SiteRules,
+    ) -> None:
+        """``neighbours`` gives the miners of a feeder."""
+        self._books = books
+        self._reach = reach
+        self._meters = meters
+        self._neighbours = neighbours
+        self._clock = clock
+        self._site_time = site_time
+        self._rules = rules
+
+    async def attempt(self, miner: SiteMiner) -> bool:
+        """Try to stop ``miner`` once and record how that stands; return whether anything was sent.
+
+        Raises:
+            Transient: the journal cannot be written now; the attempt is to be repeated.
+        """
+        record = self._books.miners[miner.miner_id]
+        try:
+            seen = await self._reach.observe(miner.miner_id)
+        except AgentError as error:
+            await self._judge(miner, _failed(error), None, acked=record.acked)
+            return False
+        attempt = await self._prepare(miner, record, seen)
+        if not await self._intend(attempt):
+            return False
+        refusal = await self._send(attempt)
+        if refusal is not None:
+            await self._withdraw(attempt, record, refusal)
+            return False
+        verdict = await self._watch(attempt)
+        if verdict is not None:
+            power_w = None if attempt.seen is None else attempt.seen.power_w
+            await self._judge(miner, verdict, power_w, acked=attempt.acked)
+        return True
+
+    async def _prepare(self, miner: SiteMiner, record: MinerRecord, seen: Observed) -> _Attempt:
+        now_s = self._clock.monotonic()
+        known_w = record.baseline_w
+        if known_w is not None and reads_idle(seen, known_w, self._rules.idle_share):
+            # An earlier attempt, of this process or a killed one, has stopped it: judge that attempt's feeder drop.
+            patience_s = self._rules.device_deadline_s if record.phase is Phase.SENT else _SECOND_LOOK_S
+            before = None
+            if record.feeder_before_w is not None and record.feeder_spread_w is not None:
+                before = FeederBefore(record.feeder_before_w, record.feeder_spread_w)
+            return _Attempt(
+                miner, known_w, True, before, now_s + patience_s, frozenset(), resumed=True, acked=record.acked
+            )
+        drawing = (seen.power_w or 0.0) > self._rules.idle_share * miner.load_w
+        was_hashing = drawing or seen.state is MinerState.HASHING
+        baseline_w = seen.power_w if drawing and seen.power_w is not None else miner.load_w
+        before = await self._feeder_before(miner)
+        suspects = await self._awake_suspects(miner)
+        deadline_s = self._clock.monotonic() + self._rules.device_deadline_s
+        return _Attempt(miner, baseline_w, was_hashing, before, deadline_s, suspects)
+
+    async def _intend(self, attempt: _Attempt) -> bool:
+        """Store the intent; return False when the order has ended meanwhile. A resumed one keeps its first facts."""
+        now, _ = self._site_time.now()
+        before = attempt.before
+
+        def build() -> Entry | None:
+            current = self._books.miners[attempt.miner.miner_id]
+            if current.verb is not Verb.STOP:
+                return None
+            phase = Phase.SENT if current.outcome is None else current.phase
+            intent = replace(current, phase=phase, touched=True, off_since=current.off_since or now)
+            if not attempt.resumed:
+                intent = replace(
+                    intent,
+                    sent_at=now,
+                    baseline_w=attempt.baseline_w if attempt.was_hashing else None,
+                    feeder_before_w=None if before is None else before.power_w,
+                    feeder_spread_w=None if before is None else before.spread_w,
+                )
+            return Entry(miners=[intent])
+
+        return await self._books.apply(build)
+
+    async def _send(self, attempt: _Attempt) -> Verdict | None:
+        """Send the stop; return a verdict only when trying on within this attempt is pointless."""
+        attempt.sent_s = self._clock.monotonic()
+        try:
+            await self._reach.stop(attempt.miner.miner_id)
+        except Transient:
+            return None  # whether it arrived is unknown: the device is looked at, and told again if it runs on
+        except AgentError as error:
+            return _failed(error)
+        attempt.acked = True
+        return None
+
+    async def _watch(self, attempt: _Attempt) -> Verdict | None:
+        """Look at feeder and device until the stop is proven or the deadline has passed; None when it has ended."""
+        meter = self._meters.get(attempt.miner.feeder_id)
+        while True:
+            attempt.seen = await self._look(attempt.miner.miner_id)
+            feeder_w = None if meter is None else (await meter.read()).power_w
+            verdict = judge_stop(await self._facts(attempt, meter is not None, feeder_w))
+            if self._books.miners[attempt.miner.miner_id].verb is not Verb.STOP:
+                return None
+            if verdict.outcome is Outcome.COMPLETE or verdict == ALREADY_IDLE:
+                return verdict
+            now_s = self._clock.monotonic()
+            if now_s >= attempt.deadline_s:
+                return verdict
+            if not attempt.acked and now_s - attempt.sent_s >= _SEND_AGAIN_S:
+                await self._send(attempt)
+            await asyncio.sleep(LOOK_S)
+
+    async def _facts(self, attempt: _Attempt, metered: bool, feeder_w: Watts | None) -> StopFacts:
+        facts = StopFacts(
+            baseline_w=attempt.baseline_w,
+            idle_share=self._rules.idle_share,
+            acked=attempt.acked,
+            was_hashing=attempt.was_hashing,
+            seen=attempt.seen,
+            metered=metered,
+            before=attempt.before,
+            feeder_w=feeder_w,
+        )
+        if not metered or judge_stop(facts).outcome is not Outcome.COMPLETE:
+            return facts
+        return replace(facts, elsewhere_w=await self._gone_elsewhere(attempt))
+
+    async def _gone_elsewhere(self, attempt: _Attempt) -> Watts:
+        """Return the load of neighbours that went off since this miner's feeder was first measured."""
+        mine = self._books.miners[attempt.miner.miner_id]
+        total_w = 0.0
+        for name in self._neighbours(attempt.miner.feeder_id):
+            other = self._books.miners.get(name)
+            if other is None or name == mine.miner_id or other.verb is not Verb.STOP or other.baseline_w is None:
+                continue
+            if name in attempt.suspects:
+                gone = await self._idles(name, other.baseline_w)
+            else:
+                later = other.sent_at is not None and mine.sent_at is not None and other.sent_at > mine.sent_at
+                gone = later and other.outcome in {Outcome.COMPLETE, Outcome.PARTIAL}
+            total_w += other.baseline_w if gone else 0.0
+        return Watts(total_w)
+
+    async def _awake_suspects(self, miner: SiteMiner) -> frozenset[str]:
+        """Return the neighbours told to stop that run on and may go off at any moment."""
+        found = set()
+        for name in self._neighbours(miner.feeder_id) if miner.feeder_id in self._meters else ():
+            other = self._books.miners.get(name)
+            if other is None or name == miner.miner_id or other.verb is not Verb.STOP or other.baseline_w is None:
+                continue
+            if other.reason in _SUSPICIOUS and not await self._idles(name, other.baseline_w):
+                found.add(name)
+        return frozenset(found)
+
+    async def _idles(self, miner_id: str, baseline_w: Watts) -> bool:
+        seen = await self._look(miner_id)
+        return seen is not None and reads_idle(seen, baseline_w, self._rules.idle_share)
+
+    async def _look(self, miner_id: str) -> Observed | None:
+        try:
+            return await self._reach.observe(miner_id)
+        except AgentError:
+            return None
+
+    async def _feeder_before(self, miner: SiteMiner) -> FeederBefore | None:
+        meter = self._meters.get(miner.feeder_id)
+        if meter is None:
+            return None
+        samples_w: list[Watts] = []
+        for place in range(_SAMPLES):
+            if place:
+                await asyncio.sleep(_SAMPLE_S)
+            sample = await meter.read()
+            if sample.power_w is not None:
+                samples_w.append(sample.power_w)
+        return FeederBefore.of(samples_w)
+
+    async def _judge(self, miner: SiteMiner, verdict: Verdict, power_w: Watts | None, *, acked: bool) -> None:
+        def build() -> Entry | None:
+            current = self._books.miners[miner.miner_id]
+            if current.verb is not Verb.STOP:
+                return None
+            judged = replace(current.judged(verdict, power_w), acked=acked)
+            entry = Entry(miners=[judged], acks=[(judged, verdict)])
+            if verdict.lie and verdict.lie is not current.lie:
+                entry.notices.append((NoticeCode.LIAR_NAMED, miner.miner_id, _LIES[verdict.lie]))
+            return entry
+
+        await self._books.apply(build)
+
+    async def _withdraw(self, attempt: _Attempt, earlier: MinerRecord, verdict: Verdict) -> None:
+        """Record a stop that the device or a rule refused: nothing has changed at the device."""
+
+        def build() -> Entry | None:
+            current = self._books.miners[attempt.miner.miner_id]
+            if current.verb is not Verb.STOP:
+                return None
+            judged = replace(
+                current.judged(verdict, None), touched=earlier.touched, off_since=earlier.off_since, acked=False
+            )
+            return Entry(miners=[judged], acks=[(judged, verdict)])
+
+        await self._books.apply(build)
+
+
+def _failed(error: AgentError) -> Verdict:
+    if isinstance(error, Refused):
+        return Verdict(Outcome.REFUSED, Evidence.NONE, error.code)
+    if isinstance(error, Transient) and not isinstance(error, SessionBusy):
+        return UNREACHABLE
+    return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value)
