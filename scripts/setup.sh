@@ -14,7 +14,7 @@ find_python() {
   local candidate fallback=""
   for candidate in python3.11 python3 /usr/bin/python3.11 /usr/bin/python3; do
     usable "$candidate" || continue
-    if "$candidate" -c 'import ensurepip' >/dev/null 2>&1; then echo "$candidate"; return; fi
+    if "$candidate" -c 'import ensurepip; ensurepip.version()' >/dev/null 2>&1; then echo "$candidate"; return; fi
     fallback=$candidate
   done
   [ -n "$fallback" ] || stop "no Python 3.11 or newer found; install python3.11 and run this again"
@@ -36,7 +36,7 @@ current "$level" && exit 0
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
   python=$(find_python)
   rm -rf .venv
-  "$python" -m venv .venv || stop "could not make .venv with $python"
+  "$python" -m venv .venv >/dev/null 2>&1 || stop "could not make .venv with $python"
 fi
 rm -f ".venv/.stamp-$level"
 echo "setup: installing requirements/$level.txt into .venv (about half a minute)" >&2
