@@ -14,6 +14,7 @@ Invariants:
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -209,8 +210,8 @@ def _is_document(reply: bytes) -> bool:
 def _cause(error: BaseException) -> str:
     if isinstance(error, socket.gaierror):
         return "the host name is not known"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
     return str(error).lower() or type(error).__name__
 
 

@@ -233,7 +233,7 @@ class _Tolerant:
         return mark
 
     def _code_point(self, high: int) -> str:
-        """Return the character of one ``\\u`` escape, taking in the second half of a pair; half a pair is no character."""
+        """Return the character of an escape, taking in the second half of a pair; half a pair is no character."""
         match = _LOW_HALF.match(self._text, self._at)
         if 0xD800 <= high < 0xDC00 and match:
             self._at = match.end()

@@ -1,0 +1,136 @@
+"""A device is read with few connections, re-read after a silence, and names itself or is refused."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.device import Device
+from agent.errors import Garbled, Unreachable
+from sitelink.clock import ManualClock
+from sitelink.types import MinerState, Reason
+from tests.contract.fake_miner import FakeMiner, serving, status
+from tests.unit.agent.cgminer import replies_of as made
+
+pytestmark = pytest.mark.agent
+
+SHORT = Deadlines(connect_s=1, first_byte_s=1, total_s=2)
+
+
+def clock() -> ManualClock:
+    return ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def device(address: Address, dialect: str, time: ManualClock | None = None, miner_id: str = "") -> Device:
+    return Device(address, dialect, time or clock(), miner_id=miner_id, deadlines=SHORT)
+
+
+async def test_a_poll_after_the_first_is_one_connection_and_static_data_is_read_hourly() -> None:
+    miner = FakeMiner(dict(made.luxos()))
+    time = clock()
+    async with serving(miner.speak) as address:
+        luxos = device(address, "luxos", time)
+        first = await luxos.observe()
+        assert sorted(miner.commands()) == ["config", "summary+power+temps+fans+pools", "version"]
+        miner.asked.clear()
+        second = await luxos.observe()
+        assert miner.commands() == ["summary+power+temps+fans+pools"]
+        time.advance(3601)
+        await luxos.observe()
+        assert miner.commands().count("config") == 1
+    assert first == second
+    assert (first.state, first.identities[0]) == (MinerState.HASHING, "62:f7:5e:00:00:01")
+
+
+async def test_a_device_that_does_not_join_is_asked_one_by_one_from_then_on() -> None:
+    answers = {"summary": made.whatsminer_summary(), "devs": made.WHATSMINER_DEVS, "pools": made.POOLS}
+    miner = FakeMiner(dict(answers), joins=False)
+    async with serving(miner.speak) as address:
+        whatsminer = device(address, "whatsminer")
+        assert (await whatsminer.observe()).boards == 3
+        miner.asked.clear()
+        assert (await whatsminer.observe()).boards == 3
+    assert miner.commands() == ["summary", "devs", "pools"]
+
+
+async def test_commands_unknown_to_the_firmware_are_not_asked_again() -> None:
+    miner = FakeMiner({"stats": made.antminer_stats()})
+    async with serving(miner.speak) as address:
+        antminer = device(address, "antminer")
+        await antminer.observe()
+        miner.asked.clear()
+        assert (await antminer.observe()).state is MinerState.HASHING
+    assert miner.commands() == ["stats"]
+
+
+async def test_only_a_miner_that_does_not_hash_is_asked_why() -> None:
+    replies = dict(made.luxos(CurtailMode="Sleep"))
+    miner = FakeMiner(dict(replies))
+    async with serving(miner.speak) as address:
+        luxos = device(address, "luxos")
+        await luxos.observe()
+        assert "config+events" not in miner.commands()
+        miner.answers["summary"] = made.answer(11, "SUMMARY", {"Elapsed": 9000, "GHS 5s": 0.0})
+        idle = await luxos.observe()
+    assert "config+events" in miner.commands()
+    assert (idle.state, idle.reason) == (MinerState.IDLE, Reason.COMMANDED)
+
+
+async def test_after_a_silence_static_data_is_read_again() -> None:
+    miner = FakeMiner(dict(made.luxos()))
+    async with serving(miner.speak) as address:
+        luxos = device(address, "luxos")
+        await luxos.observe()
+        luxos.address = Address("127.0.0.1", 1)
+        with pytest.raises(Unreachable):
+            await luxos.observe()
+        luxos.address = address
+        miner.answers["config"] = dict(made.luxos(MACAddr="62:f7:5e:00:00:99"))["config"]
+        assert (await luxos.observe()).mac == "62:f7:5e:00:00:99"
+
+
+@pytest.mark.parametrize(
+    ("answers", "dialect"),
+    [
+        (dict(made.luxos()), "luxos"),
+        (made.avalon(), "avalon"),
+        ({"summary": made.whatsminer_summary()}, "whatsminer"),
+        ({"summary": made.answer(11, "SUMMARY", {"MHS 5s": 1.0})}, "cgminer"),
+    ],
+)
+async def test_auto_finds_the_dialect_out(answers: dict[str, bytes], dialect: str) -> None:
+    miner = FakeMiner(dict(answers))
+    async with serving(miner.speak) as address:
+        unknown = device(address, "auto")
+        await unknown.observe()
+        assert unknown.dialect == dialect
+
+
+async def test_auto_refuses_what_is_no_miner() -> None:
+    miner = FakeMiner(dict.fromkeys(("version", "devdetails", "summary"), b"HTTP/1.1 400 Bad Request"))
+    async with serving(miner.speak) as address:
+        with pytest.raises(Garbled, match="no CGMiner API answers there"):
+            await device(address, "auto").observe()
+
+
+async def test_a_device_that_babbles_gives_an_unknown_observation() -> None:
+    miner = FakeMiner({}, joins=False)
+    miner.answers |= dict.fromkeys(("stats", "pools", "version"), b"<html>")
+    async with serving(miner.speak) as address:
+        seen = await device(address, "antminer").observe()
+    assert (seen.state, seen.reason) == (MinerState.UNKNOWN, Reason.GARBLED)
+
+
+async def test_identity_is_the_inventorys_name_where_the_device_owns_it() -> None:
+    miner = FakeMiner(dict(made.luxos()))
+    async with serving(miner.speak) as address:
+        assert await device(address, "luxos", miner_id="LUX0000001").identity() == "LUX0000001"
+        assert await device(address, "luxos", miner_id="62:F7:5E:00:00:01").identity() == "62:F7:5E:00:00:01"
+        assert await device(address, "luxos", miner_id="aa:aa:aa:aa:aa:aa").identity() == "62:f7:5e:00:00:01"
+
+
+async def test_a_device_without_a_name_is_garbled() -> None:
+    miner = FakeMiner({"version": status(22, "x", VERSION=[{"API": "3.7"}])})
+    async with serving(miner.speak) as address:
+        with pytest.raises(Garbled, match="names neither MAC nor serial"):
+            await device(address, "braiins").identity()

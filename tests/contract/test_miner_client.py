@@ -1,0 +1,142 @@
+"""The client ends a reply as the field's devices end theirs, and nothing waits or grows without bound."""
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+
+from agent.cgminer.client import Address, Deadlines, exchange, query
+from agent.errors import TimedOut, TooLarge, Unreachable
+from tests.contract.fake_miner import serving
+
+pytestmark = pytest.mark.agent
+
+SHORT = Deadlines(connect_s=0.2, first_byte_s=0.1, total_s=0.3, cap_bytes=2000)
+REPLY = b'{"STATUS":[{"STATUS":"S"}],\n"SUMMARY":[{"Elapsed":1}]\n}'
+
+
+async def until_cancelled() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("ending", [b"\0", b"\n\0", b"", b"\n", b"\0left over"])
+async def test_a_reply_ends_at_nul_or_end_of_stream(ending: bytes) -> None:
+    async def speak(request: bytes, writer: asyncio.StreamWriter) -> None:
+        assert json.loads(request) == {"command": "summary"}
+        writer.write(REPLY + ending)
+
+    async with serving(speak) as address:
+        assert (await query(address, "summary", deadlines=SHORT)).strip() == REPLY
+
+
+async def test_a_reply_in_pieces_is_joined_even_where_a_piece_ends_in_a_newline() -> None:
+    async def speak(_: bytes, writer: asyncio.StreamWriter) -> None:
+        for part in (REPLY[:27], REPLY[27:28], REPLY[28:], b"\0"):
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with serving(speak) as address:
+        assert await query(address, "summary", deadlines=SHORT) == REPLY
+
+
+async def test_a_device_that_neither_terminates_nor_closes_is_done_when_its_document_is() -> None:
+    async def speak(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(REPLY + b"\n")
+        await until_cancelled()
+
+    async with serving(speak) as address:
+        assert (await query(address, "summary", deadlines=SHORT)).strip() == REPLY
+
+
+async def test_parameter_and_extra_keys_go_into_the_request() -> None:
+    seen: list[object] = []
+
+    async def speak(request: bytes, writer: asyncio.StreamWriter) -> None:
+        seen.append(json.loads(request))
+        writer.write(b"{}\0")
+
+    async with serving(speak) as address:
+        await query(address, "ascset", "0,softoff,1:7", SHORT)
+        await query(address, "stats", None, SHORT, {"new_api": True})
+    assert seen == [{"command": "ascset", "parameter": "0,softoff,1:7"}, {"command": "stats", "new_api": True}]
+
+
+async def test_nobody_there_is_unreachable() -> None:
+    async with serving(lambda _request, _writer: until_cancelled()) as address:
+        pass
+    with pytest.raises(Unreachable, match="connection refused; is the miner on"):
+        await query(address, "summary", deadlines=SHORT)
+
+
+async def test_an_unknown_name_is_unreachable() -> None:
+    with pytest.raises(Unreachable, match="is the miner on"):
+        await query(Address("no-such-miner.invalid"), "summary", deadlines=Deadlines(connect_s=5))
+
+
+async def test_a_silent_device_is_timed_out() -> None:
+    async with serving(lambda _request, _writer: until_cancelled()) as address:
+        with pytest.raises(TimedOut, match=r"no answer within 0\.1 s"):
+            await query(address, "summary", deadlines=SHORT)
+
+
+async def test_a_dripping_device_is_timed_out_in_the_end() -> None:
+    async def speak(_: bytes, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async with serving(speak) as address:
+        with pytest.raises(TimedOut, match=r"did not end within 0\.3 s"):
+            await query(address, "summary", deadlines=SHORT)
+
+
+async def test_an_endless_reply_is_cut_off() -> None:
+    async def speak(_: bytes, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"x" * 500)
+            await writer.drain()
+
+    async with serving(speak) as address:
+        with pytest.raises(TooLarge, match="exceeds 2000 bytes"):
+            await query(address, "summary", deadlines=SHORT)
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"half":'])
+async def test_a_broken_connection_is_unreachable(sent: bytes) -> None:
+    async def speak(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await writer.drain()
+        writer.transport.abort()
+
+    async with serving(speak) as address:
+        with contextlib.suppress(Unreachable):
+            # A reset may arrive before or after the half reply; a clean end after it gives the half.
+            assert await exchange(address, b"x", SHORT) == sent
+            assert sent
+
+
+async def test_cancelling_a_query_leaves_no_connection() -> None:
+    closed = asyncio.Event()
+    started = asyncio.Event()
+
+    async def speak(_: bytes, writer: asyncio.StreamWriter) -> None:
+        started.set()
+        try:
+            while not writer.transport.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        finally:
+            closed.set()
+
+    async with serving(speak) as address:
+        task = asyncio.create_task(query(address, "summary", deadlines=Deadlines(cap_bytes=10**9)))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with asyncio.timeout(5):
+            await closed.wait()
