@@ -23,7 +23,7 @@ from cloud.core.errors import BadInput, Conflict, NotFound
 from cloud.core.events import SiteLinkChanged
 from cloud.hosting import latest, queries, store
 from cloud.hosting.inventory import read_meters, read_miners
-from cloud.hosting.model import ImportReport
+from cloud.hosting.model import LINK_SILENT_AFTER, ImportReport
 from cloud.hosting.orders import dispatch_plan, queue_command
 from cloud.infra.db import UnitOfWork
 from sitelink.codec import MalformedFrame, ReadingColumns, unpack_columns
@@ -34,6 +34,7 @@ __all__ = [
     "check_frame",
     "create_site",
     "dispatch_plan",
+    "drop_silent_links",
     "import_inventory",
     "ingest",
     "ingest_prepared",
@@ -115,15 +116,17 @@ def ingest_prepared(uow: UnitOfWork, prepared: Sequence[PreparedBatch]) -> tuple
     )
 
 
-def quarantine(uow: UnitOfWork, batch: Batch, cause: str) -> None:
+def quarantine(uow: UnitOfWork, batch: Batch, cause: str) -> bool:
     """Keep the bytes of a batch that may not be stored, with the cause; nothing is acknowledged.
+
+    Return whether these bytes are new here; the same again only count.
 
     Raises:
         MalformedFrame: even its key cannot be kept.
     """
     check_frame(batch)
     uow.principal.require(Permission.REPORT_TELEMETRY, batch.site_id)
-    store.add_quarantined(uow, batch, hashlib.sha256(batch.payload).hexdigest(), cause[:500])
+    return store.add_quarantined(uow, batch, hashlib.sha256(batch.payload).hexdigest(), cause[:500])
 
 
 def create_site(uow: UnitOfWork, site_id: str, name: str, timezone: str) -> None:
@@ -189,6 +192,17 @@ def link_down(uow: UnitOfWork, site_id: str, connection_id: str) -> None:
     if store.link_down(uow, site_id, connection_id):
         uow.add_event(SiteLinkChanged(site_id, up=False))
         uow.notify("link", site_id=site_id)
+
+
+def drop_silent_links(uow: UnitOfWork) -> tuple[str, ...]:
+    """Record as down every link that says it is up and was not heard of lately; return the sites, by id.
+
+    A replica that died left its links up; a site that reconnected meanwhile has another connection and is left alone.
+    """
+    silent = store.silent_links(uow, uow.now() - LINK_SILENT_AFTER)
+    for site_id, connection_id in silent:
+        link_down(uow, site_id, connection_id)
+    return tuple(site_id for site_id, _ in silent)
 
 
 def _add(uow: UnitOfWork, item: PreparedBatch) -> bool:

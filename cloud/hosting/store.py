@@ -202,8 +202,8 @@ def put_latest(uow: UnitOfWork, site_id: str, data: bytes, as_of: datetime | Non
     uow.session.execute(statement)
 
 
-def add_quarantined(uow: UnitOfWork, batch: Batch, digest: str, cause: str) -> None:
-    """Keep the bytes of a batch that may not be stored; the same bytes again only count."""
+def add_quarantined(uow: UnitOfWork, batch: Batch, digest: str, cause: str) -> bool:
+    """Keep the bytes of a batch that may not be stored; return False when only their count went up."""
     statement = insert(TELEMETRY_QUARANTINE).values(
         tenant_id=uow.tenant_id,
         site_id=batch.site_id,
@@ -217,7 +217,8 @@ def add_quarantined(uow: UnitOfWork, batch: Batch, digest: str, cause: str) -> N
     )
     keys = ["tenant_id", "site_id", "epoch", "first_seq", "digest"]
     again = {"times": TELEMETRY_QUARANTINE.c.times + 1, "received_at": statement.excluded.received_at}
-    uow.session.execute(statement.on_conflict_do_update(index_elements=keys, set_=again))
+    kept = statement.on_conflict_do_update(index_elements=keys, set_=again).returning(TELEMETRY_QUARANTINE.c.times)
+    return int(uow.session.execute(kept).scalar_one()) == 1
 
 
 def add_site(uow: UnitOfWork, site_id: str, name: str, timezone: str) -> bool:
@@ -317,6 +318,17 @@ def link_down(uow: UnitOfWork, site_id: str, connection_id: str) -> bool:
     key = tuple_(rows.tenant_id, rows.site_id, rows.connection_id)
     chosen = (key == tuple_(uow.tenant_id, site_id, connection_id), rows.up)
     return _rows_changed(uow.session.execute(update(SITE_LINKS).where(*chosen).values(up=False))) == 1
+
+
+def silent_links(uow: UnitOfWork, before: datetime) -> tuple[tuple[str, str], ...]:
+    """Return (site, connection) of links that are up and were last heard before ``before``, by site."""
+    rows = SITE_LINKS.c
+    query = (
+        select(rows.site_id, rows.connection_id)
+        .where(rows.tenant_id == uow.tenant_id, rows.up, rows.last_heard < before)
+        .order_by(rows.site_id)
+    )
+    return tuple((row.site_id, row.connection_id) for row in uow.session.execute(query))
 
 
 def _finite(value: float | None) -> float | None:

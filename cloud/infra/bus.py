@@ -41,6 +41,8 @@ class AsyncBus:
         self._conninfo = _conninfo(url)
         self._subscribers: dict[asyncio.Queue[Message], tuple[str, frozenset[str]]] = {}
         self._outage = OutageLog(_LOGGER, "listening for wake-ups")
+        self.listening = asyncio.Event()
+        """Set while the connection listens."""
 
     async def run(self) -> None:
         """Listen until cancelled, connecting again after each loss."""
@@ -66,10 +68,14 @@ class AsyncBus:
         async with connection:
             await connection.execute(_LISTEN)
             self._outage.recovered()
+            self.listening.set()
             for queue in self._subscribers:
                 _offer(queue, {"topic": "reconnected"})
-            async for notification in connection.notifies():
-                self._pass_on(notification.payload)
+            try:
+                async for notification in connection.notifies():
+                    self._pass_on(notification.payload)
+            finally:
+                self.listening.clear()
 
     def _pass_on(self, payload: str) -> None:
         message = _message(payload)

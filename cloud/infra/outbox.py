@@ -4,7 +4,7 @@ Invariants:
 
 * A handler runs in one transaction together with its row of ``handled_events``; a crash anywhere delivers again, and
   what was handled is skipped.
-* Events are claimed for a while (``due_at`` moves ahead), not locked while handlers run; a dead worker's claim runs out.
+* Events are claimed for a while (``due_at`` moves ahead), not locked, while handlers run; a dead worker's claim ends.
 * A handler that fails is tried again with growing pauses; ``Permanent`` parks the event: kept, and logged.
 
       claim (SKIP LOCKED, due_at += 30 s)  ->  per handler: BEGIN; handled_events; handle; COMMIT  ->  delivered_at

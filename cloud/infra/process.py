@@ -3,23 +3,31 @@
 Invariant: a child started here gets ``signal_number`` from the kernel the moment the starting thread's process dies,
 however it dies (PR_SET_PDEATHSIG). Start children from the main thread: the kernel watches the thread, not the process.
 
-Source: prctl(2), PR_SET_PDEATHSIG. Changing user clears it, so it is set after the change of user (``preexec_fn``).
+Source: prctl(2), PR_SET_PDEATHSIG. Changing user clears it, so it is set after that.
 """
 
-import ctypes
 import os
 import pwd
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 from cloud.core.errors import Refused
 
-_PR_SET_PDEATHSIG: Final = 1
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+# A bare interpreter that becomes the child: no code of ours runs between fork and exec, where threads make it unsafe.
+_LAUNCH: Final = """
+import ctypes, os, sys
+death_signal, parent, uid, gid = map(int, sys.argv[1:5])
+if uid >= 0:
+    os.setgroups([]); os.setgid(gid); os.setuid(uid)
+ctypes.CDLL(None).prctl(1, death_signal, 0, 0, 0)
+if os.getppid() == parent:
+    os.execv(sys.argv[5], sys.argv[5:])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +65,20 @@ def spawn(
     output: IO[bytes] | int | None = None,
     group: bool = True,
 ) -> subprocess.Popen[bytes]:
-    """Start ``command``; it gets ``death_signal`` when this process dies.
+    """Start ``command`` (its program by absolute path); it gets ``death_signal`` when this process dies.
 
     ``group`` gives it its own process group, so that a terminal's Ctrl-C reaches only the supervisor.
     """
+    identity = ("-1", "-1") if account is None else (str(account.uid), str(account.gid))
+    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(int(death_signal)), str(os.getpid()), *identity]
     return subprocess.Popen(  # noqa: S603 - callers pass fixed programs and their own paths
-        [str(part) for part in command],
+        [*launcher, *(str(part) for part in command)],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
         env=None if environment is None else dict(environment),
         cwd="/" if account else None,
         process_group=0 if group else None,
-        preexec_fn=_tied_to_parent(death_signal),  # noqa: PLW1509 - supervisors have one thread
-        user=account.uid if account else None,
-        group=account.gid if account else None,
-        extra_groups=() if account else None,
     )
 
 
@@ -96,14 +102,3 @@ def run_as(
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(list(map(str, command)), 127, "", str(error))
-
-
-def _tied_to_parent(death_signal: signal.Signals) -> Callable[[], None]:
-    parent = os.getpid()
-
-    def tie() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return tie
