@@ -7,6 +7,10 @@ import pytest
 from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Tests start PostgreSQL (a fork, since it changes user) from a process that runs gRPC's threads, whose own handlers
+# for forking abort the child. Nothing here speaks gRPC after a fork.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
 IN_CI = os.environ.get("CI", "") not in {"", "0", "false"}
 
 settings.register_profile("ci", deadline=None, derandomize=True)
