@@ -167,6 +167,19 @@ class _Job:
             return  # the loop has closed: nobody waits any more
 
 
+def on_loop(call: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that any thread may call to have ``call`` run soon on the running event loop."""
+    loop = asyncio.get_running_loop()
+
+    def call_soon() -> None:
+        try:
+            loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            return  # the loop has closed: nobody listens any more, and that is no reason to fail a transaction
+
+    return call_soon
+
+
 def in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Result]) -> Result:
     """Return ``work(connection)`` after committing its transaction.
 

@@ -1,0 +1,340 @@
+"""The agent's wiring: every part made here, given its world, and kept running in one TaskGroup.
+
+Invariants:
+
+* A part that fails is started again and takes no other down; above all nothing stops local curtailment.
+* What is promised is on disk before the process ends; SIGTERM ends it cleanly, kill -9 loses nothing that was sealed.
+* When the database's state is unknown the process ends at once: a supervisor starts the next, which reads what is
+  there.
+
+    pollers --> sealer --> buffer <--acks, notices-- local curtailment --> controls --> miners
+                             |                             ^
+                             +-----> forwarder <--> uplink-+ plans, commands, time
+"""
+
+import asyncio
+import logging
+import random
+import signal
+import sqlite3
+import uuid
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from agent.backoff import Backoff
+from agent.buffer import Buffer
+from agent.buffer import schema as buffer_schema
+from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.control import MinerControl, controllable
+from agent.cgminer.device import Device
+from agent.errors import Transient
+from agent.forwarder import Forwarder, Introduction, SiteFacts
+from agent.identity import Identity, load_identity
+from agent.inventory import MeterEntry, MinerEntry, load_inventory, load_meters
+from agent.local_curtail.schema import schema as curtail_schema
+from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
+from agent.local_curtail.site_time import SiteTime
+from agent.lock import StateLock
+from agent.meter_poller import MeterPoller
+from agent.meters import ModbusMeter
+from agent.poller import Poller
+from agent.sealer import Sealer
+from agent.settings import Settings
+from agent.status import DaemonStatus, write_status
+from agent.storage import ThreadWriter, Writer, on_loop, quarantine_if_broken
+from agent.supervisor import supervised
+from agent.uplink import GrpcUplink
+from sitelink.clock import Clock, SystemClock
+from sitelink.signing import KeyRing
+from sitelink.types import BatchBody, Notice, NoticeCode, Reading, Reason
+
+_LOG: Final = logging.getLogger(__name__)
+_CONNECTIONS_PER_POLL: Final = 4
+
+
+class SiteClock:
+    """The clock that stamps telemetry: the site's time once it is known, the machine's before."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.site_time: SiteTime | None = None
+
+    def now(self) -> datetime:
+        """Return the best idea of the time, UTC."""
+        return self._clock.now() if self.site_time is None else self.site_time.now()[0]
+
+    def monotonic(self) -> float:
+        """Return seconds since boot."""
+        return self._clock.monotonic()
+
+    def boot_id(self) -> str:
+        """Return the boot that ``monotonic`` belongs to."""
+        return self._clock.boot_id()
+
+
+class Agent:
+    """All parts of one site's agent, over one writer."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        identity: Identity,
+        inventory: tuple[MinerEntry, ...],
+        meters: tuple[MeterEntry, ...],
+        writer: Writer,
+        clock: Clock,
+        rng: random.Random,
+        ids: Callable[[], str],
+        across: Callable[[Callable[[], None]], Callable[[], None]],
+    ) -> None:
+        """``across`` makes a call from the writer's thread arrive on the event loop's."""
+        self._settings = settings
+        self._clock = clock
+        self._rng = rng
+        self._ids = ids
+        self._writer = writer
+        self._site_clock = SiteClock(clock)
+        site_id = settings.site.site_id
+        wake = across(self._wake_forwarder)
+        self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake)
+        devices = {entry.miner_id: _device(entry, settings, clock) for entry in inventory}
+        modbus = {entry.meter_id: ModbusMeter(entry, self._site_clock) for entry in meters}
+        self.sealer = Sealer(self.buffer, self._site_clock, site_id, ids, settings.buffer.seal_s)
+        self.poller = Poller(
+            devices,
+            self._site_clock,
+            rng,
+            self.sealer.add,
+            interval_s=settings.poll.interval_s,
+            concurrency=settings.poll.concurrency,
+            deadline_s=_CONNECTIONS_PER_POLL * settings.poll.total_s,
+        )
+        self.meter_poller = MeterPoller(
+            modbus, self._site_clock, rng, self.sealer.add, interval_s=settings.poll.meter_interval_s
+        )
+        self.curtail = self._curtailment(identity, inventory, devices, modbus)
+        self._site_clock.site_time = self.curtail.site_time
+        self.forwarder = self._forwarder(identity)
+        self._loaded = False
+
+    async def load(self, broken: Path | None) -> None:
+        """Make the tables, take up what an earlier process left, and tell the cloud that a new one began."""
+        await self._writer.run(_schemas)
+        await self._load()
+        await self._tell(NoticeCode.AGENT_STARTED, f"version {_version()}")
+        if broken is not None:
+            detail = f"agent.db was broken and moved to {broken.name}; what waited in it was not sent"
+            await self._tell(NoticeCode.BUFFER_GAP, detail)
+
+    async def run(self) -> None:
+        """Run every part until cancelled; then seal what was gathered."""
+        parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "curtailment": self._run_curtailment,
+            "sealer": self.sealer.run,
+            "poller": self.poller.run,
+            "meters": self.meter_poller.run,
+            "forwarder": self.forwarder.run,
+            "status": self._report,
+        }
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name, work in parts.items():
+                    group.create_task(supervised(name, work, Backoff(self._rng, 0.2, 10.0), self._clock), name=name)
+        finally:
+            await self._finish()
+
+    def _wake_forwarder(self) -> None:
+        self.forwarder.wake()
+
+    def _latest(self, miner_id: str) -> Reading | None:
+        return self.poller.latest.get(miner_id)
+
+    def _curtailment(
+        self,
+        identity: Identity,
+        inventory: tuple[MinerEntry, ...],
+        devices: dict[str, Device],
+        modbus: dict[str, ModbusMeter],
+    ) -> LocalCurtail:
+        settings = self._settings
+        rules = SiteRules(
+            site_id=settings.site.site_id,
+            agent_id=identity.agent_id,
+            never_touch=frozenset(settings.limits.never_touch),
+            max_off_s=settings.limits.max_off_s,
+            max_step_w=settings.limits.max_step_w,
+            fallback=settings.fallback.mode,
+            grace_s=settings.fallback.grace_s,
+            concurrency=settings.control.concurrency,
+            device_deadline_s=settings.control.device_deadline_s,
+            idle_share=settings.control.idle_share,
+        )
+        controls = {
+            miner_id: MinerControl(device, miner_id, settings.control.whatsminer_password)
+            for miner_id, device in devices.items()
+        }
+        return LocalCurtail(
+            rules=rules,
+            miners=tuple(_site_miner(entry) for entry in inventory),
+            writer=self._writer,
+            outbox=self.buffer,
+            clock=self._clock,
+            ids=self._ids,
+            order_keys=KeyRing(identity.order_keys),
+            time_keys=KeyRing(identity.time_keys),
+            controls=controls.__getitem__,
+            feeder_meters={meter.entry.feeder_id: meter for meter in modbus.values() if meter.entry.kind == "feeder"},
+            latest=self._latest,
+        )
+
+    def _forwarder(self, identity: Identity) -> Forwarder:
+        link = self._settings.link
+        uplink = GrpcUplink(
+            link.endpoint,
+            identity.tls,
+            link.server_name,
+            deadline_s=min(15.0, max(2.0, 3 * link.heartbeat_s)),
+            keepalive_s=max(10.0, 2 * link.heartbeat_s),
+        )
+        key_ids = KeyRing(identity.order_keys).key_ids
+        return Forwarder(
+            uplink,
+            self.buffer,
+            self._site_clock,
+            self._ids,
+            Backoff(self._rng, 0.5, 10.0),
+            Introduction(identity.site_id, identity.agent_id, _version(), key_ids),
+            self._facts,
+            self.curtail.journal,
+            self.curtail.site_time,
+            link.heartbeat_s,
+        )
+
+    def _facts(self) -> SiteFacts:
+        return SiteFacts(self.curtail.journal.plan_revision, self.curtail.site_time.now()[1])
+
+    async def _load(self) -> None:
+        await self.curtail.load()
+        self._loaded = True
+
+    async def _run_curtailment(self) -> None:
+        # After a failure its memory may be ahead of its journal: what is on disk is what was promised.
+        if not self._loaded:
+            await self._load()
+        self._loaded = False
+        await self.curtail.run()
+
+    async def _report(self) -> None:
+        path = self._settings.site.state_dir / "status.json"
+        while True:
+            miners = Counter(
+                reading.state.value if reading.reason is Reason.NONE else f"{reading.state} ({reading.reason})"
+                for reading in self.poller.latest.values()
+            )
+            status = DaemonStatus(
+                version=_version(),
+                boot_id=self._clock.boot_id(),
+                mono_s=self._clock.monotonic(),
+                written_at=self._site_clock.now(),
+                link_up=self.forwarder.link_up,
+                link_age_s=self.forwarder.link_age_s,
+                miners=miners,
+                curtailed=self.curtail.status().counts,
+            )
+            write_status(path, status)
+            await asyncio.sleep(self._settings.link.heartbeat_s)
+
+    async def _tell(self, code: NoticeCode, detail: str) -> None:
+        notice = Notice(self._ids(), self._site_clock.now(), code, self._settings.site.site_id, detail)
+        try:
+            await self.buffer.append(BatchBody(notices=(notice,)))
+        except Transient as error:
+            _LOG.warning("the notice %s could not be kept: %s", code, error)
+
+    async def _finish(self) -> None:
+        try:
+            await self.sealer.flush()
+        except Transient as error:
+            _LOG.error("the last readings could not be kept: %s", error)
+
+
+def run_agent(settings: Settings) -> None:
+    """Run the agent of ``settings`` until SIGTERM or SIGINT. Blocks.
+
+    Raises:
+        BadInput: a file is wrong, the agent is not enrolled, or another one runs on the same ``state_dir``.
+        StorageLost: the database's state is unknown; start again.
+    """
+    inventory = load_inventory(settings.site.inventory)
+    meters = load_meters(settings.site.meters)
+    clock = SystemClock()
+    with StateLock(settings.site.state_dir):
+        identity = load_identity(settings.identity_dir, settings.site.site_id)
+        broken = quarantine_if_broken(settings.database, clock.now().strftime("%Y%m%dT%H%M%S"))
+        if broken is not None:
+            _LOG.error("agent.db is broken and was moved to %s; starting with a new one", broken)
+        asyncio.run(_run(settings, identity, inventory, meters, clock, broken))
+
+
+async def _run(
+    settings: Settings,
+    identity: Identity,
+    inventory: tuple[MinerEntry, ...],
+    meters: tuple[MeterEntry, ...],
+    clock: Clock,
+    broken: Path | None,
+) -> None:
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    writer = ThreadWriter(settings.database)
+    try:
+        rng = random.Random()  # noqa: S311 - spreads polls and retries, guards nothing
+        agent = Agent(settings, identity, inventory, meters, writer, clock, rng, _new_id, on_loop)
+        await agent.load(broken)
+        _LOG.info("agent: version %s, %d miners, %d meters", _version(), len(inventory), len(meters))
+        await agent.run()
+    except asyncio.CancelledError:
+        _LOG.info("agent: told to end; everything sealed is kept")
+    except BaseExceptionGroup as group:
+        raise _only(group) from group
+    finally:
+        writer.close()
+
+
+def _only(error: BaseException) -> BaseException:
+    """Return what ended the agent: the first error inside nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _schemas(connection: sqlite3.Connection) -> None:
+    buffer_schema(connection)
+    curtail_schema(connection)
+
+
+def _device(entry: MinerEntry, settings: Settings, clock: Clock) -> Device:
+    poll = settings.poll
+    deadlines = Deadlines(poll.connect_s, poll.first_byte_s, poll.total_s, poll.cap_bytes)
+    address = Address(entry.host, entry.port)
+    return Device(address, entry.dialect, clock, miner_id=entry.miner_id, deadlines=deadlines)
+
+
+def _site_miner(entry: MinerEntry) -> SiteMiner:
+    able = controllable(entry.dialect) or entry.dialect == "auto"
+    return SiteMiner(entry.miner_id, entry.feeder_id, entry.nameplate_w, able)
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _version() -> str:
+    return metadata.version("ballast-agent")

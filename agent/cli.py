@@ -1,0 +1,150 @@
+"""``ballast-agent``: run, status, poll, failsafe, enrol.
+
+Invariants: bad input is one line on stderr that says where, what and what to do, with exit code 2 and nothing changed;
+a failure is one line with exit code 1. Each command imports what it needs when it runs, so that ``failsafe`` and
+``poll`` work where grpc is broken or missing.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from agent.errors import AgentError, BadInput
+from agent.settings import Settings, load_settings, parse_endpoint
+from sitelink.clock import SystemClock
+
+_DEFAULT_PORT: Final = 4028
+_FAILED: Final = 1
+_BAD_INPUT: Final = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 bad input."""
+    try:
+        options = _parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except BadInput as error:
+        return _complain(error, _BAD_INPUT)
+    except AgentError as error:
+        return _complain(error, _FAILED)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return _FAILED
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="ballast-agent", description="The site agent of Ballast.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the agent until SIGTERM")
+    _takes_config(run, _run)
+
+    status = commands.add_parser("status", help="show how the agent stands, whether it runs or not")
+    _takes_config(status, _status)
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+
+    poll = commands.add_parser("poll", help="read one miner and show what it says")
+    poll.add_argument("host", metavar="HOST[:PORT]")
+    poll.add_argument("--dialect", default="auto", help="luxos, whatsminer, avalon, antminer, braiins, cgminer or auto")
+    poll.add_argument("--json", action="store_true", help="print one JSON object")
+    poll.add_argument("--raw", action="store_true", help="print the replies as they came, too")
+    poll.set_defaults(command=_poll)
+
+    enrol = commands.add_parser("enrol", help="trade a join token for this site's certificate")
+    _takes_config(enrol, _enrol)
+    enrol.add_argument("--token", required=True, help="what `ballast site token SITE` printed; - reads it from stdin")
+
+    failsafe = commands.add_parser("failsafe", help="stop or start miners without cloud, link or daemon")
+    _takes_config(failsafe, _failsafe)
+    failsafe.add_argument("action", choices=("off", "on", "status"))
+    failsafe.add_argument("--miner", nargs="+", metavar="ID", help="only these miners")
+    failsafe.add_argument("--for", dest="duration", metavar="2h", help="how long the daemon keeps to it: 90s, 30m, 2h")
+    return parser
+
+
+def _takes_config(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> None:
+    parser.add_argument("--config", type=Path, default=Path("agent.toml"), help="the agent's settings (agent.toml)")
+    parser.set_defaults(command=command)
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return load_settings(options.config)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from agent.app import run_agent
+    from agent.logs import log_to_stderr
+    from agent.storage import StorageLost
+
+    settings = _settings(options)
+    log_to_stderr(settings.site.site_id)
+    try:
+        run_agent(settings)
+    except StorageLost as error:
+        return _complain(error, _FAILED)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from agent import status
+
+    found = asyncio.run(status.read_status(_settings(options), SystemClock()))
+    print(status.as_json(found) if options.json else status.as_table(found))
+    return 0
+
+
+def _poll(options: argparse.Namespace) -> int:
+    from agent import probe
+    from agent.cgminer.client import DEFAULT_DEADLINES, Address
+    from agent.inventory import DIALECTS
+
+    if options.dialect not in DIALECTS:
+        raise BadInput(f"--dialect: {options.dialect!r} is not known; write one of {', '.join(DIALECTS)}")
+    endpoint = parse_endpoint(options.host, _DEFAULT_PORT)
+    try:
+        found = asyncio.run(probe.probe(Address(endpoint.host, endpoint.port), options.dialect, DEFAULT_DEADLINES))
+    except AgentError as error:
+        raise BadInput(str(error)) from None
+    if options.json:
+        print(probe.as_json(found, raw=options.raw))
+        return 0
+    print(probe.as_table(found))
+    if options.raw:
+        print(probe.raw_replies(found))
+    return 0
+
+
+def _enrol(options: argparse.Namespace) -> int:
+    from agent.enrol import enrol, read_token
+
+    settings = _settings(options)
+    text = sys.stdin.readline() if options.token == "-" else options.token
+    identity = enrol(settings, read_token(text))
+    print(
+        f"enrolled as agent {identity.agent_id} of site {identity.site_id}; key and certificate are in "
+        f"{settings.identity_dir}; now start ballast-agent run"
+    )
+    return 0
+
+
+def _failsafe(options: argparse.Namespace) -> int:
+    from agent import failsafe
+
+    return failsafe.run(_settings(options), options.action, options.miner, options.duration)
+
+
+def _complain(error: BaseException, code: int) -> int:
+    print("ballast-agent: " + " ".join(str(error).split()), file=sys.stderr)
+    return code

@@ -1,0 +1,174 @@
+"""What one device says, for a person: every figure with where it stands in which reply, and what had to be repaired."""
+
+import json
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Final
+
+from agent.cgminer.client import Address, Deadlines, query
+from agent.cgminer.dialects import table_of
+from agent.cgminer.observation import Observation
+from agent.cgminer.repair import decode
+from agent.cgminer.replies import identify, interpret
+from agent.cgminer.sections import Row, Sections
+from agent.errors import AgentError, Garbled, Transient
+
+_TELLING: Final = ("version", "devdetails", "summary")
+_UNITS: Final = {
+    "_ths": "TH/s",
+    "_w": "W",
+    "_temps_c": "C",
+    "_temp_c": "C",
+    "_rpm": "rpm",
+    "_percent": "%",
+    "_s": "s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One device: what it said, what that means, where each figure stands, and what failed."""
+
+    address: Address
+    observation: Observation
+    replies: dict[str, bytes]
+    sources: dict[str, str]
+    failures: dict[str, str]
+
+
+async def probe(address: Address, dialect: str, deadlines: Deadlines) -> Probe:
+    """Ask one device everything its dialect knows, one command at a time.
+
+    Raises:
+        AgentError: it does not answer at all.
+    """
+    replies: dict[str, bytes] = {}
+    failures: dict[str, str] = {}
+
+    async def ask(command: str) -> None:
+        if command in replies or command in failures:
+            return
+        try:
+            replies[command] = await query(address, command, None, deadlines)
+        except AgentError as error:
+            if not replies and isinstance(error, Transient):
+                raise
+            failures[command] = str(error)
+
+    await ask(_TELLING[0])
+    if dialect == "auto":
+        for command in _TELLING[1:]:
+            dialect = identify(*replies.values())
+            if dialect != "cgminer":
+                break
+            await ask(command)
+        dialect = identify(*replies.values())
+    commands = table_of(dialect).commands
+    for command in dict.fromkeys((*commands.static, *commands.poll, *commands.idle, *commands.identity)):
+        await ask(command)
+    sections = _Watched()
+    for command, reply in replies.items():
+        sections.take(command, reply)
+    return Probe(address, interpret(dialect, sections), replies, _sources(dialect, sections), failures)
+
+
+def as_table(found: Probe) -> str:
+    """Return the probe as lines for a terminal."""
+    rows = [("field", "value", "source")]
+    for field in fields(found.observation):
+        value = _text(field.name, getattr(found.observation, field.name))
+        if value and field.name != "repaired":
+            rows.append((field.name, value, found.sources.get(field.name, "")))
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = [f"{found.address} answers as {found.observation.dialect}"]
+    lines += [f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {source}".rstrip() for name, value, source in rows]
+    lines.append(f"  repaired: {', '.join(found.observation.repaired) or 'nothing, every reply was valid JSON'}")
+    lines += [f"  {command}: no reply: {error}" for command, error in found.failures.items()]
+    return "\n".join(lines)
+
+
+def as_json(found: Probe, *, raw: bool) -> str:
+    """Return the probe as one JSON object; unknown figures are null."""
+    document: dict[str, Any] = {
+        "address": str(found.address),
+        "observation": {field.name: getattr(found.observation, field.name) for field in fields(found.observation)},
+        "sources": found.sources,
+        "failures": found.failures,
+    }
+    if raw:
+        document["replies"] = {command: reply.decode("utf-8", "replace") for command, reply in found.replies.items()}
+    return json.dumps(document, default=_plain, indent=1)
+
+
+def raw_replies(found: Probe) -> str:
+    """Return the replies as they came, each under its command."""
+    return "\n".join(f"--- {name}\n{reply.decode('utf-8', 'replace')}" for name, reply in found.replies.items())
+
+
+class _Watched(Sections):
+    """Sections that remember which of them was looked at last, and which command answered each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked_at = ""
+        self._answered_by: dict[str, str] = {}
+
+    def take(self, command: str, reply: bytes) -> None:
+        try:
+            decoded = decode(reply)
+        except Garbled:
+            self.garbled = True
+            return
+        before = set(self._rows)
+        self.add(decoded)
+        for section in set(self._rows) - before:
+            self._answered_by[section] = command
+
+    def find(self, section: str, key: str) -> Any:
+        value = super().find(section, key)
+        if value is not None:
+            self.looked_at = f"{self._where(section)} {key!r}"
+        return value
+
+    def rows(self, section: str) -> list[Row]:
+        rows = super().rows(section)
+        if rows:
+            self.looked_at = self._where(section)
+        return rows
+
+    def _where(self, section: str) -> str:
+        command = self._answered_by.get(section, section)
+        return command if command == section else f"{command}: {section}"
+
+
+def _sources(dialect: str, sections: _Watched) -> dict[str, str]:
+    table = table_of(dialect)
+    found: dict[str, str] = {}
+    for name, readers in table.fields.items():
+        for reader in readers:
+            sections.looked_at = ""
+            if reader(sections) is not None:
+                found[name] = sections.looked_at
+                break
+    if "power_w" in found:
+        found["power_source"] = f"how {dialect} firmware comes by its power figure"
+    return found
+
+
+def _text(name: str, value: object) -> str:
+    if value is None or value == ():
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        value = ", ".join(_text("", item) for item in value)
+    elif isinstance(value, float):
+        value = f"{value:,.2f}".rstrip("0").rstrip(".")
+    unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), "")
+    return f"{value} {unit}".rstrip()
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"no JSON form: {value!r}")

@@ -1,0 +1,269 @@
+"""How a site's agent stands: what the daemon says of itself, and what its files say when it is dead.
+
+    daemon --every few seconds--> status.json        (replaced whole; says when it was written)
+    agent.db, agent.lock, status.json --read only--> `ballast-agent status`
+
+Invariant: a figure that only the daemon can know (link, miners) is shown as unknown once it is too old.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from agent.buffer import waiting
+from agent.errors import BadInput
+from agent.local_curtail import inbox, overrides
+from agent.local_curtail.site_time import SiteTime
+from agent.lock import is_held
+from agent.settings import Settings
+from agent.storage import connect_read_only
+from sitelink.clock import Clock
+from sitelink.orders import MalformedOrder, read_plan
+from sitelink.signing import KeyRing
+from sitelink.types import ClockTrust, SitePlan
+
+Result = TypeVar("Result")
+_FRESH_HEARTBEATS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """What a running agent writes about itself; ``mono_s`` belongs to ``boot_id``."""
+
+    version: str
+    boot_id: str
+    mono_s: float
+    written_at: datetime
+    link_up: bool
+    link_age_s: float | None
+    miners: Mapping[str, int]
+    curtailed: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteStatus:
+    """Everything ``ballast-agent status`` shows. ``daemon`` is None when it never wrote, or when that is too old."""
+
+    site_id: str
+    running: bool
+    daemon: DaemonStatus | None
+    daemon_age_s: float | None
+    now: datetime
+    trust: ClockTrust
+    plan: SitePlan | None
+    overrides: tuple[overrides.StoredOverride, ...]
+    backlog_batches: int
+    backlog_bytes: int
+    oldest_at: datetime | None
+
+
+def write_status(path: Path, status: DaemonStatus) -> None:
+    """Replace the file at ``path``.
+
+    Raises:
+        OSError: the disk takes nothing.
+    """
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(status), default=_plain), encoding="utf-8")
+    fresh.replace(path)
+
+
+async def read_status(settings: Settings, clock: Clock) -> SiteStatus:
+    """Return how the agent of these settings stands, whether it runs or not. Changes nothing.
+
+    Raises:
+        BadInput: it has never run, or its database cannot be read.
+    """
+    path = settings.database
+    connection = connect_read_only(path)
+    try:
+        site_time = SiteTime(_Reader(connection), clock, settings.site.site_id, KeyRing(()))
+        await site_time.load()
+        now, trust = site_time.now()
+        held = inbox.held_plan(connection)
+        batches, size, oldest_at = waiting(connection)
+        daemon, age_s = _daemon(settings, clock)
+        return SiteStatus(
+            site_id=settings.site.site_id,
+            running=is_held(settings.site.state_dir),
+            daemon=daemon,
+            daemon_age_s=age_s,
+            now=now,
+            trust=trust,
+            plan=None if held is None else read_plan(held.payload),
+            overrides=overrides.active(connection, clock),
+            backlog_batches=batches,
+            backlog_bytes=size,
+            oldest_at=oldest_at,
+        )
+    except (sqlite3.Error, MalformedOrder) as error:
+        raise BadInput(f"{path}: cannot be read: {error}; start the agent, it repairs or replaces the file") from None
+    finally:
+        connection.close()
+
+
+def as_json(status: SiteStatus) -> str:
+    """Return the status as one JSON object; unknown figures are null."""
+    daemon, plan, upcoming = status.daemon, status.plan, next_curtailment(status)
+    document = {
+        "site_id": status.site_id,
+        "running": status.running,
+        "status_age_s": status.daemon_age_s,
+        "version": None if daemon is None else daemon.version,
+        "link": {
+            "up": None if daemon is None else daemon.link_up and status.running,
+            "age_s": _link_age_s(status),
+        },
+        "clock": {"now": status.now, "trust": status.trust.value},
+        "plan": None
+        if plan is None
+        else {
+            "plan_id": plan.plan_id,
+            "revision": plan.revision,
+            "issued_at": plan.issued_at,
+            "valid_until": plan.valid.end,
+            "expired": status.now >= plan.valid.end,
+            "fallback": plan.fallback.value,
+            "curtailments": len(plan.curtailments),
+        },
+        "next_curtailment": upcoming,
+        "overrides": [
+            {
+                "verb": item.override.verb.value,
+                "miners": None if item.override.miner_ids is None else sorted(item.override.miner_ids),
+                "until": item.until,
+            }
+            for item in status.overrides
+        ],
+        "backlog": {"batches": status.backlog_batches, "bytes": status.backlog_bytes, "oldest_at": status.oldest_at},
+        "miners": None if daemon is None else dict(daemon.miners),
+        "curtailed": None if daemon is None else dict(daemon.curtailed),
+    }
+    return json.dumps(document, default=_plain, indent=1)
+
+
+def as_table(status: SiteStatus) -> str:
+    """Return the status as lines for a terminal."""
+    rows = [
+        ("site", status.site_id),
+        ("agent", _agent_text(status)),
+        ("link", _link_text(status)),
+        ("clock", f"{_time_text(status.now)} ({status.trust.value})"),
+        ("plan", _plan_text(status)),
+        ("next curtailment", _next_text(status)),
+        ("backlog", f"{status.backlog_batches} batches, {status.backlog_bytes:,} bytes{_since_text(status)}"),
+        ("miners", "unknown" if status.daemon is None else _counts_text(status.daemon.miners)),
+        ("curtailed", "unknown" if status.daemon is None else _counts_text(status.daemon.curtailed)),
+    ]
+    for item in status.overrides:
+        whom = "all miners" if item.override.miner_ids is None else f"{len(item.override.miner_ids)} miners"
+        rows.append(("override", f"{item.override.verb.value} {whom} until {_time_text(item.until)}"))
+    return "\n".join(f"{name:<17} {value}" for name, value in rows)
+
+
+def next_curtailment(status: SiteStatus) -> dict[str, Any] | None:
+    """Return the running or the next curtailment of the plan held, None when there is none."""
+    if status.plan is None:
+        return None
+    ahead = [item for item in status.plan.curtailments if item.interval.end > status.now]
+    if not ahead:
+        return None
+    item = min(ahead, key=lambda each: each.interval.start)
+    return {
+        "curtailment_id": item.curtailment_id,
+        "cause": item.cause.value,
+        "start": item.interval.start,
+        "end": item.interval.end,
+        "miners": len(item.miner_ids),
+        "running": item.interval.contains(status.now),
+    }
+
+
+class _Reader:
+    """Runs work on a connection that cannot write."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        return work(self._connection)
+
+
+def _daemon(settings: Settings, clock: Clock) -> tuple[DaemonStatus | None, float | None]:
+    try:
+        fields: dict[str, Any] = json.loads((settings.site.state_dir / "status.json").read_bytes())
+        status = DaemonStatus(**{**fields, "written_at": datetime.fromisoformat(fields["written_at"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, None
+    if status.boot_id != clock.boot_id():
+        return None, None
+    age_s = clock.monotonic() - status.mono_s
+    fresh = age_s <= _FRESH_HEARTBEATS * settings.link.heartbeat_s
+    return (status if fresh else None), age_s
+
+
+def _link_age_s(status: SiteStatus) -> float | None:
+    if status.daemon is None or status.daemon.link_age_s is None:
+        return None
+    return round(status.daemon.link_age_s + (status.daemon_age_s or 0.0), 1)
+
+
+def _agent_text(status: SiteStatus) -> str:
+    if status.running:
+        said = "running" if status.daemon is None else f"running, version {status.daemon.version}"
+        return said if status.daemon is not None else f"{said}, but silent for {_age_text(status.daemon_age_s)}"
+    return f"not running (last heard {_age_text(status.daemon_age_s)} ago); start it with ballast-agent run"
+
+
+def _link_text(status: SiteStatus) -> str:
+    if status.daemon is None:
+        return "unknown"
+    age_s = _link_age_s(status)
+    heard = "never heard in this run" if age_s is None else f"heard {_age_text(age_s)} ago"
+    return f"{'up' if status.daemon.link_up and status.running else 'down'}, {heard}"
+
+
+def _plan_text(status: SiteStatus) -> str:
+    plan = status.plan
+    if plan is None:
+        return "none held"
+    ending = "EXPIRED" if status.now >= plan.valid.end else "valid until"
+    return f"revision {plan.revision}, {len(plan.curtailments)} curtailments, {ending} {_time_text(plan.valid.end)}"
+
+
+def _next_text(status: SiteStatus) -> str:
+    item = next_curtailment(status)
+    if item is None:
+        return "none planned"
+    when = "running" if item["running"] else f"in {_age_text((item['start'] - status.now).total_seconds())}"
+    return (
+        f"{when}: {item['miners']} miners, {_time_text(item['start'])} to {_time_text(item['end'])} ({item['cause']})"
+    )
+
+
+def _since_text(status: SiteStatus) -> str:
+    return "" if status.oldest_at is None else f", oldest from {_time_text(status.oldest_at)}"
+
+
+def _counts_text(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items())) or "none"
+
+
+def _age_text(seconds: float | None) -> str:
+    return "an unknown time" if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _time_text(moment: datetime) -> str:
+    return moment.isoformat(sep=" ", timespec="seconds").replace("+00:00", " UTC")
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"no JSON form: {value!r}")
