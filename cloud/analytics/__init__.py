@@ -1,0 +1,1 @@
+"""Market prices: collected, imported, and read with where they come from and how old they are."""

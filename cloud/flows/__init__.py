@@ -1,0 +1,1 @@
+"""Use cases that span packages, in one unit of work each."""
