@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 AGENTS_TESTS = (
     "tests/__init__.py",
+    "tests/bench",
     "tests/conftest.py",
     "tests/unit/__init__.py",
     "tests/unit/agent",
