@@ -7,8 +7,10 @@ a failure is one line with exit code 1. Each command imports what it needs when 
 
 import argparse
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -17,8 +19,12 @@ from agent.settings import Settings, load_settings, parse_endpoint
 from sitelink.clock import SystemClock
 
 _DEFAULT_PORT: Final = 4028
+_DURATION: Final = re.compile(r"([0-9]{1,6})([smh])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
+_LONGEST: Final = timedelta(days=7)
 _FAILED: Final = 1
 _BAD_INPUT: Final = 2
+_STDIN: Final = "-"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     _takes_config(failsafe, _failsafe)
     failsafe.add_argument("action", choices=("off", "on", "status"))
     failsafe.add_argument("--miner", nargs="+", metavar="ID", help="only these miners")
-    failsafe.add_argument("--for", dest="duration", metavar="2h", help="how long the daemon keeps to it: 90s, 30m, 2h")
+    failsafe.add_argument(
+        "--for", dest="duration", default="8h", metavar="2h", help="how long the daemon keeps to it (8h)"
+    )
     return parser
 
 
@@ -130,7 +138,7 @@ def _enrol(options: argparse.Namespace) -> int:
     from agent.enrol import enrol, read_token
 
     settings = _settings(options)
-    text = sys.stdin.readline() if options.token == "-" else options.token
+    text = sys.stdin.readline() if options.token == _STDIN else options.token
     identity = enrol(settings, read_token(text))
     print(
         f"enrolled as agent {identity.agent_id} of site {identity.site_id}; key and certificate are in "
@@ -140,9 +148,20 @@ def _enrol(options: argparse.Namespace) -> int:
 
 
 def _failsafe(options: argparse.Namespace) -> int:
-    from agent import failsafe
+    from agent.failsafe import run_failsafe
 
-    return failsafe.run(_settings(options), options.action, options.miner, options.duration)
+    duration, miners = _duration(options.duration), tuple(options.miner or ())
+    return asyncio.run(run_failsafe(_settings(options), options.action, miners, duration, sys.stdout))
+
+
+def _duration(text: str) -> timedelta:
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise BadInput(f"--for: {text!r} is not a duration; write for example 90s, 30m or 2h")
+    duration = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    if not timedelta(0) < duration <= _LONGEST:
+        raise BadInput(f"--for: {text!r} is out of range; write at most {_LONGEST.days * 24}h")
+    return duration
 
 
 def _complain(error: BaseException, code: int) -> int:
