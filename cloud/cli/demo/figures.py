@@ -13,17 +13,6 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Miner:
-    """One simulated miner as it truly is; ``liar`` names how it lies, None when it is honest."""
-
-    miner_id: str
-    site_id: str
-    dead: bool
-    liar: str | None
-    hashing: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Figures:
     """The figures of one demo run; units in the names, counts otherwise."""
 
@@ -45,6 +34,7 @@ class Figures:
     gap: float | None
     live_to_restore: int
     honest_unverified: int
+    honest_named: int
     kills: int
 
     def failures(self) -> tuple[str, ...]:
@@ -57,6 +47,7 @@ class Figures:
             (self.curtailed_miners <= 0, "no miner was curtailed"),
             (self.honest_unverified > 0, f"{self.honest_unverified} honest live miners were not verified as stopped"),
             (self.liars_named < self.liars, f"{self.liars - self.liars_named} of {self.liars} liars were not named"),
+            (self.honest_named > 0, f"{self.honest_named} honest miners were named as liars"),
             (self.liars_counted_as_shed > 0, f"{self.liars_counted_as_shed} liars were counted as shed"),
             (unrestored > 0, f"{unrestored} of {self.live_to_restore} live miners were not restored during the cut"),
             (self.left_off > 0, f"{self.left_off} miners were left off"),

@@ -1,0 +1,100 @@
+"""Holds the cloud's records against the simulators' truth and returns the figures of the run."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cloud.cli.demo.figures import Figures
+from cloud.cli.demo.stage import Stage
+from cloud.cli.demo.story import Event, Record
+from cloud.cli.demo.watch import TrueMiner, Watch
+from cloud.hosting import queries as hosting
+from sitelink.types import NoticeCode, Outcome, Verb
+
+_ALL_NOTICES: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What the cloud says of one site's curtailment, ids of miners; ``confirmed_at`` is the last proven stop."""
+
+    verified: frozenset[str]
+    named: frozenset[str]
+    confirmed_at: datetime | None
+
+
+def judge(scene: Stage, record: Record, watch: Watch, kills: int) -> Figures:
+    """Return the figures; what the story did not reach counts as not done."""
+    claims = {site_id: _claims(watch, site_id, event) for site_id, event in record.events.items()}
+    truth = {site_id: record.truth.get(site_id, {}) for site_id in record.events}
+    ordered = [
+        (truth[site_id][miner_id], claims[site_id])
+        for site_id, event in record.events.items()
+        for miner_id in event.miner_ids
+        if miner_id in truth[site_id]
+    ]
+    liars = [(miner, said) for miner, said in ordered if miner.liar]
+    counts = watch.read(hosting.stored_counts)
+    stored = watch.count_readings()
+    return Figures(
+        miners=scene.options.miners * len(scene.sites),
+        samples_stored=0 if stored is None else stored.readings,
+        samples_lost=record.unsettled + (0 if counts is None else counts.missing),
+        samples_duplicated=0 if stored is None or counts is None else stored.doubled + counts.doubled,
+        curtailed_miners=sum(1 for miner, _ in ordered if not miner.dead and not miner.liar),
+        verified=sum(1 for miner, said in ordered if miner.miner_id in said.verified),
+        liars=len(liars),
+        liars_named=sum(1 for miner, said in liars if miner.miner_id in said.named),
+        liars_counted_as_shed=sum(1 for miner, said in liars if miner.miner_id in said.verified),
+        honest_named=_honest_named(truth, claims),
+        honest_unverified=sum(1 for miner, said in ordered if _honest(miner) and miner.miner_id not in said.verified),
+        signal_to_confirmed_s=_signal_to_confirmed_s(record, claims),
+        live_to_restore=record.live_to_restore,
+        restored_during_cut=record.restored_during_cut,
+        left_off=record.left_off,
+        backlog_drained_s=record.drained_s,
+        verified_mwh=record.verified_mwh,
+        invoice_total_cents=record.invoice_cents,
+        gap=record.gap,
+        kills=kills,
+    )
+
+
+def _claims(watch: Watch, site_id: str, event: Event) -> Claims:
+    acks = [
+        ack
+        for ack in watch.read(lambda uow: hosting.acks(uow, site_id)) or ()
+        if ack.order_id in event.curtailment_ids and ack.verb is Verb.STOP and ack.miner_id
+    ]
+    last = {ack.miner_id: ack for ack in acks}
+    complete = [ack for ack in last.values() if ack.outcome is Outcome.COMPLETE]
+    notices = watch.read(lambda uow: hosting.notices(uow, site_id, _ALL_NOTICES)) or ()
+    return Claims(
+        verified=frozenset(ack.miner_id for ack in complete),
+        named=frozenset(notice.subject for notice in notices if notice.code is NoticeCode.LIAR_NAMED),
+        confirmed_at=max((ack.at for ack in complete), default=None),
+    )
+
+
+def _honest(miner: TrueMiner) -> bool:
+    return not miner.dead and not miner.liar
+
+
+def _honest_named(truth: dict[str, dict[str, TrueMiner]], claims: dict[str, Claims]) -> int:
+    named: Collection[TrueMiner] = [
+        truth[site_id][miner_id]
+        for site_id, said in claims.items()
+        for miner_id in said.named
+        if miner_id in truth[site_id]
+    ]
+    return sum(1 for miner in named if _honest(miner))
+
+
+def _signal_to_confirmed_s(record: Record, claims: dict[str, Claims]) -> float | None:
+    spans = [
+        (said.confirmed_at - record.events[site_id].signal_at).total_seconds()
+        for site_id, said in claims.items()
+        if said.confirmed_at is not None
+    ]
+    return max(spans, default=None)

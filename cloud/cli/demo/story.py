@@ -1,0 +1,385 @@
+"""The story the demo plays, step by step. Each step waits for the world to show what the step claims.
+
+    open -> poll -> stream -> plan -> start -> cut -> hold -> restore (still cut) -> deliver -> verify -> price -> count
+
+Invariant: a step that does not come true in time ends the story with the reason; no later step is claimed.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from cloud.cli.demo import stage
+from cloud.cli.demo.narrator import Narrator, SiteLine
+from cloud.cli.demo.processes import Crew
+from cloud.cli.demo.stage import SiteStage, Stage
+from cloud.cli.demo.watch import TrueMiner, Watch
+from cloud.hosting import queries as hosting
+from cloud.hosting.model import SiteSummary
+from cloud.planner import queries as planner
+from sitelink.clock import Clock
+
+_PAUSE_S: Final = 0.25
+_BASELINE_S: Final = 10.0
+_SHOW_SITES_S: Final = 1.0
+_Found = TypeVar("_Found")
+
+
+class StepFailed(Exception):
+    """What a step claims did not come true in time; the message is what was seen instead."""
+
+
+@dataclass(slots=True)
+class Event:
+    """The curtailment under way at one site: the plan revision the site holds, and who is to stop until when."""
+
+    revision: int
+    curtailment_ids: tuple[str, ...]
+    miner_ids: frozenset[str]
+    signal_at: datetime
+    start: datetime
+    release: datetime
+
+
+@dataclass(slots=True)
+class Record:
+    """What the story measured; times in seconds."""
+
+    events: dict[str, Event] = field(default_factory=dict)
+    unsettled: int = 0
+    restored_during_cut: int = 0
+    left_off: int = 0
+    live_to_restore: int = 0
+    drained_s: float | None = None
+    gap: float | None = None
+    truth: dict[str, dict[str, TrueMiner]] = field(default_factory=dict)
+    verified_mwh: float = 0.0
+    invoice_cents: int = 0
+
+
+class Story:
+    """Plays the steps in order and keeps the record."""
+
+    def __init__(self, scene: Stage, crew: Crew, watch: Watch, narrator: Narrator, clock: Clock) -> None:
+        self.record = Record()
+        self._scene = scene
+        self._crew = crew
+        self._watch = watch
+        self._narrator = narrator
+        self._clock = clock
+        self._slack = 3.0 if scene.options.kills else 1.0
+        self._before_kw: dict[str, float] = {}
+        self._shown_at = 0.0
+        self._idle = threading.Event()
+
+    def titles(self) -> tuple[str, ...]:
+        """Return the steps' titles in order."""
+        return tuple(title for title, _ in self._steps())
+
+    def play(self) -> None:
+        """Play every step.
+
+        Raises:
+            StepFailed: a step did not come true in time.
+        """
+        for title, step in self._steps():
+            self._narrator.begin(title)
+            try:
+                detail = step(lambda line, title=title: self._narrator.progress(title, line))  # type: ignore[misc]
+            except StepFailed as failure:
+                self._narrator.end(title, held=False, detail=str(failure))
+                raise StepFailed(f"{title}: {failure}") from None
+            self._narrator.end(title, held=True, detail=detail)
+
+    def _steps(self) -> tuple[tuple[str, Callable[[Callable[[str], None]], str]], ...]:
+        return (
+            ("Enrol two sites", self._enrol),
+            ("Poll every miner", self._poll),
+            ("Stream to the cloud", self._stream),
+            ("Plan for the price spike", self._plan),
+            ("Start the curtailment", self._start),
+            ("Pull the cable mid-ramp", self._cut),
+            ("Hold without the cloud", self._hold),
+            ("Restore on time, still cut", self._restore),
+            ("Plug in: deliver the backlog", self._deliver),
+            ("Verify against the meter", self._verify),
+            ("Price it", self._price),
+            ("Count every sample", self._count),
+        )
+
+    def _enrol(self, say: Callable[[str], None]) -> str:
+        def connected() -> str | None:
+            up = [site.site_id for site in self._summaries() if site.link.up]
+            say(f"{len(up)} of {len(self._scene.sites)} agents connected over mutual TLS")
+            return ", ".join(up) if len(up) == len(self._scene.sites) else None
+
+        return f"{self._wait(connected, 30, 'the agents did not connect')} connected over mutual TLS"
+
+    def _poll(self, say: Callable[[str], None]) -> str:
+        dead = {site.site_id: self._dead(site) for site in self._scene.sites}
+
+        def answered() -> str | None:
+            sites = self._summaries()
+            live = sum(site.hashing + site.idle for site in sites)
+            expected = sum(self._scene.options.miners - dead[site.site_id] for site in sites)
+            say(f"{live} of {expected} live miners read")
+            if not sites or live < expected:
+                return None
+            return f"{live} miners read in five dialects; {sum(dead.values())} dead ones shown as unknown"
+
+        return self._wait(answered, 30, "not every live miner was read")
+
+    def _stream(self, say: Callable[[str], None]) -> str:
+        began = self._clock.monotonic()
+
+        def stored() -> str | None:
+            counts = self._watch.read(hosting.stored_counts)
+            if counts is None:
+                return None
+            say(f"{counts.items} items stored and acknowledged")
+            enough = self._clock.monotonic() - began >= _BASELINE_S
+            return f"{counts.items} items stored, then acknowledged, then settled" if enough else None
+
+        detail = self._wait(stored, 30, "the store does not answer")
+        for site in self._summaries():
+            self._before_kw[site.site_id] = (site.power_w or 0.0) / 1e3
+        return detail
+
+    def _plan(self, say: Callable[[str], None]) -> str:
+        stage.start_market(self._scene, self._crew)
+
+        def accepted() -> str | None:
+            for site in self._scene.sites:
+                event = self._accepted_event(site)
+                if event is None:
+                    say(f"waiting for {site.site_id} to accept a plan")
+                    return None
+                self.record.events[site.site_id] = event
+            return "planned"
+
+        self._wait(accepted, 40, "no site accepted a plan with a curtailment")
+        miners = sum(len(event.miner_ids) for event in self.record.events.values())
+        start = min(event.start for event in self.record.events.values())
+        ahead = (start - self._clock.now()).total_seconds()
+        gap = "not known" if self.record.gap is None else f"{self.record.gap:.1e}"
+        return f"stop {miners} miners in {ahead:.0f} s, least efficient first; signed and accepted; gap {gap}"
+
+    def _start(self, say: Callable[[str], None]) -> str:
+        def stopping() -> str | None:
+            stopped, planned = self._truly_stopped()
+            say(f"{stopped} of {planned} miners idle")
+            return f"{stopped} miners idle so far, one a feeder at a time" if stopped >= max(1, planned // 10) else None
+
+        return self._wait(stopping, 60, "no miner stopped")
+
+    def _cut(self, say: Callable[[str], None]) -> str:
+        for site in self._scene.sites:
+            self._watch.set_cable(site, "cut")
+        for site in self._scene.sites:
+            # The plan the site holds now is the one it must finish alone.
+            self.record.events[site.site_id] = self._accepted_event(site) or self.record.events[site.site_id]
+
+        def noticed() -> str | None:
+            down = [site for site in self._scene.sites if _link_is_down(self._watch.agent(site))]
+            say(f"{len(down)} agents know that their link is down")
+            return f"{len(down)} agents know it, and go on" if len(down) == len(self._scene.sites) else None
+
+        return self._wait(noticed, 20, "an agent still believes in its link")
+
+    def _hold(self, say: Callable[[str], None]) -> str:
+        def held() -> str | None:
+            stopped, planned = self._truly_stopped()
+            say(f"{stopped} of {planned} live, honest miners idle")
+            liars = sum(1 for site in self._scene.sites for miner in self._planned_truth(site) if miner.liar)
+            return f"{stopped} miners idle, {liars} liars still running" if stopped == planned else None
+
+        return self._wait(held, 60, "not every live miner stopped")
+
+    def _restore(self, say: Callable[[str], None]) -> str:
+        release = max(event.release for event in self.record.events.values())
+        live = {site.site_id: [m for m in self._planned_truth(site) if not m.dead] for site in self._scene.sites}
+        self.record.live_to_restore = sum(len(miners) for miners in live.values())
+
+        def restored() -> str | None:
+            back = sum(1 for site in self._scene.sites for m in self._planned_truth(site) if m.hashing and not m.dead)
+            left = (release - self._clock.now()).total_seconds()
+            say(f"release in {left:.0f} s" if left > 0 else f"{back} of {self.record.live_to_restore} hashing again")
+            self.record.restored_during_cut = back if left <= 0 else 0
+            done = left <= 0 and back == self.record.live_to_restore
+            return (
+                f"{back} of {back} live miners hashing again, {-left:.0f} s after release, no cable" if done else None
+            )
+
+        within = (release - self._clock.now()).total_seconds() + 60
+        return self._wait(restored, within, "live miners were left off")
+
+    def _deliver(self, say: Callable[[str], None]) -> str:
+        backlog = [self._watch.agent(site) for site in self._scene.sites]
+        waiting = sum(status["buffer"]["backlog_batches"] for status in backlog if status)
+        sealed = {site.site_id: self._sealed(site) for site in self._scene.sites}
+        for site in self._scene.sites:
+            self._watch.set_cable(site, "up")
+        began = self._clock.monotonic()
+
+        def delivered() -> str | None:
+            left = sum(self._missing(*sealed[site.site_id], site) for site in self._scene.sites)
+            say(f"{left} items to go")
+            return None if left else "delivered"
+
+        self._wait(delivered, 60, "the backlog was not delivered")
+        self.record.drained_s = self._clock.monotonic() - began
+        return f"{waiting} buffered batches stored in {self.record.drained_s:.1f} s"
+
+    def _verify(self, say: Callable[[str], None]) -> str:
+        def verified() -> str | None:
+            mwh = [self._verified_mwh(site) for site in self._scene.sites]
+            say(f"{sum(1 for value in mwh if value is not None)} of {len(mwh)} sites verified")
+            if any(value is None for value in mwh):
+                return None
+            self.record.verified_mwh = sum(value or 0.0 for value in mwh)
+            return f"{self.record.verified_mwh * 1000:.1f} kWh less than the baseline at the site meters"
+
+        detail = self._wait(verified, 60, "a curtailment was not verified")
+        for site in self._scene.sites:
+            self.record.truth[site.site_id] = self._watch.truth(site)
+        self.record.left_off = sum(
+            1
+            for site in self._scene.sites
+            for miner in self._planned_truth(site)
+            if not miner.dead and not miner.hashing and not self._is_planned_again(site, miner.miner_id)
+        )
+        return detail
+
+    def _price(self, say: Callable[[str], None]) -> str:
+        say("issuing an energy invoice a site")
+        priced = self._setting.price(self._scene.sites, self.record.events)
+        self.record.invoice_cents = priced.total_cents
+        if not priced.agree:
+            raise StepFailed(f"the verifier disagrees: {priced.detail}")
+        return priced.detail
+
+    def _count(self, say: Callable[[str], None]) -> str:
+        sealed = {site.site_id: self._sealed(site) for site in self._scene.sites}
+
+        def complete() -> str | None:
+            self.record.unsettled = sum(self._missing(*sealed[site.site_id], site) for site in self._scene.sites)
+            say(f"{self.record.unsettled} of the numbers given so far are not stored")
+            counts = self._watch.read(hosting.stored_counts)
+            stored = self._watch.count_readings()
+            if self.record.unsettled or counts is None or stored is None:
+                return None
+            return (
+                f"{stored.readings} readings stored: {counts.missing} lost, {stored.doubled + counts.doubled} doubled"
+            )
+
+        return self._wait(complete, 30, "items that the agents numbered are not all stored")
+
+    def _wait(self, look: Callable[[], _Found | None], within_s: float, otherwise: str) -> _Found:
+        deadline = self._clock.monotonic() + within_s * self._slack
+        while True:
+            found = look()
+            if found is not None:
+                return found
+            if self._clock.monotonic() > deadline:
+                raise StepFailed(f"{otherwise} within {within_s * self._slack:.0f} s")
+            self.show_sites()
+            self._idle.wait(_PAUSE_S)
+
+    def show_sites(self) -> None:
+        """Show the sites as they are, at most once a second."""
+        if self._clock.monotonic() - self._shown_at < _SHOW_SITES_S:
+            return
+        self._shown_at = self._clock.monotonic()
+        lines = tuple(self._site_line(site) for site in self._summaries())
+        if lines:
+            self._narrator.show_sites(lines)
+
+    def _site_line(self, site: SiteSummary) -> SiteLine:
+        return SiteLine(
+            site_id=site.site_id,
+            meter_kw=None if site.power_w is None else site.power_w / 1e3,
+            baseline_kw=self._before_kw.get(site.site_id),
+            hashing=site.hashing,
+            idle=site.idle,
+            unknown=site.unknown,
+            link="live" if site.link.up else "down",
+            backlog=str(site.link.backlog_batches) if site.link.up else "not known",
+            plan=f"revision {site.link.plan_revision}",
+        )
+
+    def _summaries(self) -> tuple[SiteSummary, ...]:
+        return self._watch.read(hosting.fleet_overview) or ()
+
+    def _dead(self, site: SiteStage) -> int:
+        return sum(1 for miner in self._watch.truth(site).values() if miner.dead)
+
+    def _planned_truth(self, site: SiteStage) -> Iterable[TrueMiner]:
+        truth = self._watch.truth(site)
+        return [truth[miner_id] for miner_id in self.record.events[site.site_id].miner_ids]
+
+    def _truly_stopped(self) -> tuple[int, int]:
+        honest = [
+            miner for site in self._scene.sites for miner in self._planned_truth(site) if not (miner.dead or miner.liar)
+        ]
+        return sum(1 for miner in honest if not miner.hashing), len(honest)
+
+    def _accepted_event(self, site: SiteStage) -> Event | None:
+        status = self._watch.agent(site)
+        view = self._watch.read(lambda uow: planner.current_plan(uow, site.site_id))
+        if status is None or view is None or not view.curtailments or status["plan"]["revision"] != view.revision:
+            return None
+        self.record.gap = max(self.record.gap or 0.0, view.gap)
+        first = min(view.curtailments, key=lambda item: item.interval.start)
+        release, members = first.interval.end, [first]
+        for item in sorted(view.curtailments, key=lambda item: item.interval.start)[1:]:
+            if item.interval.start <= release:
+                members.append(item)
+                release = max(release, item.interval.end)
+        return Event(
+            revision=view.revision,
+            curtailment_ids=tuple(item.curtailment_id for item in members),
+            miner_ids=frozenset(miner for item in members for miner in item.miner_ids),
+            signal_at=min(item.signal_at for item in members),
+            start=first.interval.start,
+            release=release,
+        )
+
+    def _is_planned_again(self, site: SiteStage, miner_id: str) -> bool:
+        view = self._watch.read(lambda uow: planner.current_plan(uow, site.site_id))
+        now = self._clock.now()
+        return view is not None and any(
+            miner_id in item.miner_ids and item.interval.contains(now) for item in view.curtailments
+        )
+
+    def _sealed(self, site: SiteStage) -> tuple[str, int]:
+        """Return the epoch a site's agent numbers its items in, and the next number."""
+
+        def told() -> tuple[str, int] | None:
+            status = self._watch.agent(site)
+            return None if status is None else (status["buffer"]["epoch"], int(status["buffer"]["next_seq"]))
+
+        return self._wait(told, 20, f"the agent of {site.site_id} does not tell its status")
+
+    def _missing(self, epoch: str, next_seq: int, site: SiteStage) -> int:
+        """Return how many numbers below ``next_seq`` the store lacks."""
+        counts = self._watch.read(hosting.stored_counts)
+        if counts is None:
+            return next_seq
+        for found in counts.epochs:
+            if (found.site_id, found.epoch) == (site.site_id, epoch):
+                return max(0, next_seq - 1 - found.last_seq) + found.missing
+        return next_seq
+
+    def _verified_mwh(self, site: SiteStage) -> float | None:
+        rows = self._watch.read(lambda uow: planner.verifications(uow, site.site_id)) or ()
+        wanted = set(self.record.events[site.site_id].curtailment_ids)
+        found: dict[str, Any] = {row.curtailment_id: row for row in rows if row.curtailment_id in wanted}
+        if set(found) != wanted or any(row.verified_mwh is None for row in found.values()):
+            return None
+        return sum(row.verified_mwh for row in found.values())
+
+
+def _link_is_down(status: dict[str, Any] | None) -> bool:
+    return status is not None and not status["link"]["up"]
