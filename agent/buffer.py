@@ -350,6 +350,14 @@ def waiting(connection: sqlite3.Connection) -> tuple[int, int, datetime | None]:
     return int(batches), int(size), _moment(min(oldest)) if oldest else None
 
 
+def numbering(connection: sqlite3.Connection) -> tuple[str | None, int]:
+    """Return the epoch items are numbered in (None before the first item) and the next number; reads only."""
+    row: tuple[str, int] | None = connection.execute(
+        "SELECT epoch, next_seq FROM buffer_epochs ORDER BY number DESC LIMIT 1"
+    ).fetchone()
+    return row or (None, 0)
+
+
 def _kind(body: BatchBody) -> BatchKind:
     return BatchKind.CONTROL if body.acks or body.notices else BatchKind.TELEMETRY
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from agent.buffer import waiting
+from agent.buffer import numbering, waiting
 from agent.errors import BadInput
 from agent.local_curtail import inbox, overrides
 from agent.local_curtail.site_time import SiteTime
@@ -59,6 +59,8 @@ class SiteStatus:
     backlog_batches: int
     backlog_bytes: int
     oldest_at: datetime | None
+    epoch: str | None = None
+    next_seq: int = 0
 
 
 def write_status(path: Path, status: DaemonStatus) -> None:
@@ -86,6 +88,7 @@ async def read_status(settings: Settings, clock: Clock) -> SiteStatus:
         now, trust = site_time.now()
         held = inbox.held_plan(connection)
         batches, size, oldest_at = waiting(connection)
+        epoch, next_seq = numbering(connection)
         daemon, age_s = _daemon(settings, clock)
         return SiteStatus(
             site_id=settings.site.site_id,
@@ -99,6 +102,8 @@ async def read_status(settings: Settings, clock: Clock) -> SiteStatus:
             backlog_batches=batches,
             backlog_bytes=size,
             oldest_at=oldest_at,
+            epoch=epoch,
+            next_seq=next_seq,
         )
     except (sqlite3.Error, MalformedOrder) as error:
         raise BadInput(f"{path}: cannot be read: {error}; start the agent, it repairs or replaces the file") from None
@@ -140,6 +145,7 @@ def as_json(status: SiteStatus) -> str:
             for item in status.overrides
         ],
         "backlog": {"batches": status.backlog_batches, "bytes": status.backlog_bytes, "oldest_at": status.oldest_at},
+        "numbering": {"epoch": status.epoch, "next_seq": status.next_seq},
         "miners": None if daemon is None else dict(daemon.miners),
         "curtailed": None if daemon is None else dict(daemon.curtailed),
     }
