@@ -7,6 +7,7 @@ a failure is one line with exit code 1. Each command imports what it needs when 
 
 import argparse
 import asyncio
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -87,11 +88,17 @@ def _takes_config(parser: argparse.ArgumentParser, command: Callable[[argparse.N
     parser.set_defaults(command=command)
 
 
+def _quiet_grpc() -> None:
+    # Its C core writes lines of its own form to stderr; what matters reaches us as errors. Read once, at its import.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def _settings(options: argparse.Namespace) -> Settings:
     return load_settings(options.config)
 
 
 def _run(options: argparse.Namespace) -> int:
+    _quiet_grpc()
     from agent.app import run_agent
     from agent.logs import log_to_stderr
     from agent.storage import StorageLost
@@ -135,6 +142,7 @@ def _poll(options: argparse.Namespace) -> int:
 
 
 def _enrol(options: argparse.Namespace) -> int:
+    _quiet_grpc()
     from agent.enrol import enrol, read_token
 
     settings = _settings(options)
