@@ -204,7 +204,7 @@ class Miner:
             when=self.device_time(),
             phase=shown.phase(now_s),
             hashrate_ths=rate,
-            average_ths=TeraHashPerSecond(place.actual_ths * shown.share_seconds(now_s) / max(now_s, 1.0)),
+            average_ths=TeraHashPerSecond(place.actual_ths * self._hashed_s(now_s) / (now_s + _BOOTED_BEFORE_S)),
             ideal_ths=place.model.nameplate_ths,
             board_ths=self._split(rate, now_s),
             power_w=Watts(place.actual_w * shown.share(now_s) * self._wobble(3, now_s, 0.008)),
@@ -261,8 +261,11 @@ class Miner:
         )
         return first, second, third, fourth
 
+    def _hashed_s(self, now_s: float) -> float:
+        """Return the seconds at full rate since boot, which lies before the site opened."""
+        return self.shown.share_seconds(now_s) + _BOOTED_BEFORE_S
+
     def _shares(self, now_s: float) -> tuple[int, int]:
-        seconds = self.shown.share_seconds(now_s) + _BOOTED_BEFORE_S
-        found = int(self.place.actual_ths * 1e12 * max(seconds, 0.0) / _HASHES_A_SHARE)
+        found = int(self.place.actual_ths * 1e12 * self._hashed_s(now_s) / _HASHES_A_SHARE)
         rejected = found // (900 + self._noise % 600)
         return found - rejected, rejected
