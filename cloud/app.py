@@ -1,0 +1,286 @@
+"""Wires the cloud: the one module that knows everyone.
+
+Invariants: dependencies are made here and handed down; every subscription to an event is a row of ``SUBSCRIPTIONS``;
+any process may be killed at any moment and started again.
+
+    ballast up ── PostgreSQL (unless configured elsewhere)
+               ├─ ballast signer   alone holds the command key
+               ├─ ballast serve    console over HTTP, site link and enrolment over gRPC
+               └─ ballast worker   outbox and periodic jobs
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from cloud.api.http import create_http_app
+from cloud.api.site_link import LinkAddresses, LinkServers
+from cloud.core.errors import Permanent, Refused
+from cloud.core.events import PlanActivated
+from cloud.flows.dispatch import dispatch_active_plan
+from cloud.identity import service as identity
+from cloud.identity.authority import CertificateAuthority
+from cloud.identity.model import FirstOperator
+from cloud.infra.bus import AsyncBus
+from cloud.infra.connect import database_url
+from cloud.infra.db import Database
+from cloud.infra.migrate import migrate
+from cloud.infra.outbox import HandlerContext, OutboxWorker, Subscription
+from cloud.infra.postgres import EmbeddedPostgres, embedded_home, wait_for
+from cloud.infra.signer_client import SignerClient
+from cloud.infra.supervisor import ProcessService, Service, Supervisor
+from cloud.jobs import run_worker
+from cloud.models.tenancy import OWNER_ROLE
+from cloud.settings import Settings
+from sitelink.clock import SystemClock
+
+_LOGGER: Final = logging.getLogger(__name__)
+_DATABASE_WITHIN_S: Final = 60.0
+
+SUBSCRIPTIONS: Final = (Subscription(PlanActivated, "dispatch_plan", dispatch_active_plan),)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What ``ballast up`` tells the terminal once everything runs. ``operator`` only at the very first start."""
+
+    http: str
+    link: str
+    enrol: str
+    operator: FirstOperator | None
+
+
+def up(settings: Settings, config: Path | None, on_ready: Callable[[Ready], None]) -> None:
+    """Run the whole control plane until SIGTERM or SIGINT."""
+    _LOGGER.info("settings: %s", settings.redacted())
+    settings.data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    prepared = _Prepared(settings)
+    services: list[Service] = []
+    if settings.database_url is None:
+        services.append(_PostgresService(EmbeddedPostgres(embedded_home(settings.data_dir))))
+    services.append(prepared)
+    services += [
+        ProcessService("signer", _command("signer", config), ready=lambda: _accepts_unix(settings.signer_socket)),
+        ProcessService(
+            "serve",
+            _command("serve", config),
+            ready=lambda: all(
+                _accepts(address) for address in (settings.http_listen, settings.link_listen, settings.enrol_listen)
+            ),
+        ),
+        ProcessService("worker", _command("worker", config)),
+    ]
+
+    def ready() -> None:
+        on_ready(Ready(settings.http_listen, settings.link_listen, settings.enrol_listen, prepared.operator))
+
+    Supervisor(services).run(ready)
+
+
+def serve(settings: Settings) -> None:
+    """Run the console and the site link until SIGTERM or SIGINT."""
+    asyncio.run(_serve(settings))
+
+
+def work(settings: Settings) -> None:
+    """Run the outbox and the periodic jobs until SIGTERM or SIGINT.
+
+    Raises:
+        Permanent: a part of it ended by itself; the supervisor starts the process again.
+    """
+    database = _ready_database(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    context = HandlerContext(settings, database.clock, SignerClient(settings.signer_socket))
+    outbox = OutboxWorker(database, SUBSCRIPTIONS, context)
+    threads = (
+        threading.Thread(target=_until_stop(lambda: outbox.run(stop), stop), name="outbox", daemon=True),
+        threading.Thread(
+            target=_until_stop(lambda: run_worker(database, settings, stop), stop), name="jobs", daemon=True
+        ),
+    )
+    for thread in threads:
+        thread.start()
+    while not stop.wait(1.0):
+        if not all(thread.is_alive() for thread in threads):
+            raise Permanent("worker: a part of it ended; started again")
+    for thread in threads:
+        thread.join(5)
+    database.close()
+
+
+async def _serve(settings: Settings) -> None:
+    database = await asyncio.to_thread(_ready_database, settings)
+    clock = database.clock
+    authority = CertificateAuthority(settings.key_dir, clock)
+    bus = AsyncBus(database.url)
+    link = LinkServers(
+        database,
+        bus,
+        authority,
+        authority.time_key(),
+        SignerClient(settings.signer_socket),
+        clock,
+        LinkAddresses(settings.link_listen, settings.enrol_listen, settings.public_names),
+        settings.ingest_threads,
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    http = _http_server(settings, database, bus)
+    await link.start()
+    async with asyncio.TaskGroup() as tasks:
+        listening = tasks.create_task(bus.run())
+        serving = tasks.create_task(_serve_http(http, settings.http_listen))
+        await _first(stop.wait(), serving)
+        http.should_exit = True
+        await link.stop()
+        await serving
+        listening.cancel()
+    database.close()
+
+
+async def _first(wanted: object, task: "asyncio.Task[None]") -> None:
+    waiting = asyncio.ensure_future(wanted)  # type: ignore[call-overload]
+    await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+
+class _HttpServer(uvicorn.Server):
+    """Uvicorn without its own signal handlers: one place decides when the process ends."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _http_server(settings: Settings, database: Database, bus: AsyncBus) -> _HttpServer:
+    config = uvicorn.Config(
+        create_http_app(database, settings, bus),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    return _HttpServer(config)
+
+
+async def _serve_http(server: _HttpServer, address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        listener = socket.create_server(
+            (host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512
+        )
+    except OSError as error:
+        raise Refused("address_taken", f"http_listen: {address}: {error.strerror}; end what uses it") from None
+    with listener:
+        await server.serve(sockets=[listener])
+
+
+class _PostgresService:
+    """The embedded cluster, as a supervised service."""
+
+    name = "postgresql"
+
+    def __init__(self, cluster: EmbeddedPostgres) -> None:
+        self._cluster = cluster
+
+    def start(self) -> None:
+        self._cluster.start()
+
+    def alive(self) -> bool:
+        return self._cluster.alive()
+
+    def stop(self) -> None:
+        self._cluster.stop()
+
+
+class _Prepared:
+    """The step between PostgreSQL and everybody else: schema, first operator, keys. Once done it stays done."""
+
+    name = "preparation"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.operator: FirstOperator | None = None
+
+    def start(self) -> None:
+        settings = self._settings
+        if settings.database_url is None:
+            migrate(EmbeddedPostgres(embedded_home(settings.data_dir)).url(OWNER_ROLE))
+        elif settings.migration_url is not None:
+            wait_for(settings.migration_url.get_secret_value(), _DATABASE_WITHIN_S)
+            migrate(settings.migration_url.get_secret_value())
+        database = Database(database_url(settings))
+        try:
+            database.check()
+            self.operator = identity.first_start(database, settings.tenant_name, settings.operator_email)
+        finally:
+            database.close()
+        CertificateAuthority(settings.key_dir, SystemClock()).time_key()
+
+    def alive(self) -> bool:
+        return True
+
+    def stop(self) -> None:
+        return None
+
+
+def _ready_database(settings: Settings) -> Database:
+    url = database_url(settings)
+    wait_for(url, _DATABASE_WITHIN_S)
+    database = Database(url)
+    database.check()
+    return database
+
+
+def _until_stop(run: Callable[[], None], stop: threading.Event) -> Callable[[], None]:
+    """Return ``run`` for a thread: an error that nobody expected is logged, and the thread ends."""
+
+    def guarded() -> None:
+        try:
+            run()
+        except Exception:
+            if not stop.is_set():
+                _LOGGER.exception("worker: a part of it failed")
+
+    return guarded
+
+
+def _command(name: str, config: Path | None) -> list[str]:
+    arguments = ["--config", str(config.absolute())] if config is not None else []
+    return [sys.executable, "-m", "cloud", name, *arguments]
+
+
+def _accepts(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))  # noqa: S104 - asked, not bound
+    try:
+        socket.create_connection((target, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _accepts_unix(path: Path) -> bool:
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(os.fspath(path))
+        except OSError:
+            return False
+    return True

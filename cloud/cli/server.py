@@ -1,0 +1,67 @@
+"""``ballast up``, and the processes it runs: ``serve``, ``worker``, ``signer``."""
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+from cloud import app, signer
+from cloud.app import Ready
+from cloud.cli.session import add_config
+from cloud.settings import load_settings
+
+
+def register(commands: Any) -> None:
+    """Declare the commands."""
+    _add(commands, "up", "run the whole control plane", _up).add_argument(
+        "--json", action="store_true", help="say that it is ready as one JSON line"
+    )
+    _add(commands, "serve", "run the console and the site link only", _serve)
+    _add(commands, "worker", "run the outbox and the periodic jobs only", _worker)
+    _add(commands, "signer", "run the signer only", _signer)
+
+
+def _add(commands: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=f"{name}: {summary}.")
+    add_config(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    settings = load_settings(arguments.config)
+    app.up(settings, arguments.config, _say_json if arguments.json else _say)
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    app.serve(load_settings(arguments.config))
+    return 0
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    app.work(load_settings(arguments.config))
+    return 0
+
+
+def _signer(arguments: argparse.Namespace) -> int:
+    settings = load_settings(arguments.config)
+    signer.serve(settings.signer_dir, settings.signer_socket, settings.max_stopped_miners)
+    return 0
+
+
+def _say(ready: Ready) -> None:
+    print(f"Ballast is ready: http://{ready.http}  (sites connect to {ready.link}, enrol at {ready.enrol})", flush=True)
+    if ready.operator is not None:
+        print(
+            f"  operator {ready.operator.email}  one-time password {ready.operator.one_time_password}\n"
+            "  It is shown only here and only now; you will be asked for your own at the first login.",
+            flush=True,
+        )
+
+
+def _say_json(ready: Ready) -> None:
+    document = {"ready": True, "http": f"http://{ready.http}", "link": ready.link, "enrol": ready.enrol}
+    if ready.operator is not None:
+        document |= {"login": ready.operator.email, "one_time_password": ready.operator.one_time_password}
+    print(json.dumps(document), flush=True)

@@ -1,0 +1,84 @@
+"""``ballast site``: create, import, token, list, revoke."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cloud.cli.session import add_config, open_database
+from cloud.core.errors import NotFound
+from cloud.hosting import queries, service
+from cloud.identity import enrolment
+from cloud.identity.authority import CertificateAuthority
+
+
+def register(commands: Any) -> None:
+    """Declare the commands."""
+    site = commands.add_parser("site", help="create sites, import inventories, enrol and revoke agents")
+    actions = site.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = _add(actions, "create", "add a site", _create)
+    create.add_argument("site_id", metavar="SITE", help="lower-case letters, digits and hyphens")
+    create.add_argument("--name", default="", help="the name people see (default: the id)")
+    create.add_argument("--timezone", default="UTC", help="IANA name, such as America/Chicago (default: %(default)s)")
+    imported = _add(actions, "import", "make CSV files the site's inventory (addresses stay out)", _import)
+    imported.add_argument("site_id", metavar="SITE")
+    imported.add_argument("inventory", type=Path, metavar="INVENTORY.CSV")
+    imported.add_argument("meters", type=Path, nargs="?", metavar="METERS.CSV")
+    token = _add(actions, "token", "print a join token: one agent, within an hour", _token)
+    token.add_argument("site_id", metavar="SITE")
+    _add(actions, "list", "show every site", _list)
+    revoke = _add(actions, "revoke", "shut an agent out", _revoke)
+    revoke.add_argument("agent_id", metavar="AGENT")
+    revoke.add_argument("--reason", default="revoked by the operator")
+
+
+def _add(actions: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+    add_config(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _create(arguments: argparse.Namespace) -> int:
+    with open_database(arguments) as (database, _, principal), database.unit_of_work(principal) as uow:
+        service.create_site(uow, arguments.site_id, arguments.name, arguments.timezone)
+    print(f"site {arguments.site_id} created; next: ballast site import {arguments.site_id} INVENTORY.CSV METERS.CSV")
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    with open_database(arguments) as (database, _, principal), database.unit_of_work(principal) as uow:
+        report = service.import_inventory(uow, arguments.site_id, arguments.inventory, arguments.meters)
+    print(
+        f"site {arguments.site_id}: {report.miners} miners ({report.controllable} controllable),"
+        f" {report.meters} meters; removed {report.removed_miners} miners, {report.removed_meters} meters"
+    )
+    return 0
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    with open_database(arguments) as (database, settings, principal), database.unit_of_work(principal) as uow:
+        if queries.site(uow, arguments.site_id) is None:
+            raise NotFound(f"there is no site {arguments.site_id}; create it: ballast site create {arguments.site_id}")
+        authority = CertificateAuthority(settings.key_dir, database.clock)
+        print(enrolment.make_join_token(uow, authority, arguments.site_id))
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    with open_database(arguments) as (database, _, principal), database.unit_of_work(principal) as uow:
+        for found in queries.fleet_overview(uow):
+            link = "up" if found.link.up else "down"
+            print(
+                f"{found.site_id}  {found.miners_total} miners: {found.hashing} hashing, {found.idle} idle,"
+                f" {found.unknown} unknown; link {link}, agent {found.link.agent_id or 'none'}"
+            )
+    return 0
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    with open_database(arguments) as (database, _, principal), database.unit_of_work(principal) as uow:
+        if not enrolment.revoke(uow, arguments.agent_id, arguments.reason):
+            raise NotFound(f"there is no enrolled agent {arguments.agent_id}; ballast site list shows them")
+    print(f"agent {arguments.agent_id} is shut out")
+    return 0
