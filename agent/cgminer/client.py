@@ -13,6 +13,7 @@ Invariants:
 """
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -25,6 +26,7 @@ from agent.errors import TimedOut, TooLarge, Unreachable
 
 DEFAULT_PORT: Final = 4028
 _SILENCE_S: Final = 0.05
+_CHUNK_BYTES: Final = 65_536
 _CLOSERS: Final = (b"}", b"]", b"|")
 
 
@@ -81,63 +83,134 @@ async def exchange(address: Address, request: bytes, deadlines: Deadlines = DEFA
     """Send ``request`` as it is and return the reply without its terminator. Raises as ``query`` does."""
     loop = asyncio.get_running_loop()
     conversation = _Conversation(loop, address, request, deadlines)
-    timer = loop.call_later(deadlines.connect_s, conversation.connecting_too_long)
-    connecting = asyncio.ensure_future(_connect(loop, conversation, address))
-    conversation.connecting = connecting
     try:
-        await connecting
-    except asyncio.CancelledError:
-        if not conversation.gave_up:
-            raise
-        raise Unreachable(f"{address}: no connection within {deadlines.connect_s:g} s; is the miner on?") from None
-    except OSError as error:
-        raise Unreachable(f"{address}: {_cause(error)}; is the miner on and its API enabled?") from None
-    finally:
-        timer.cancel()
-    try:
+        family = _literal_family(address.host)
+        if family is None:
+            family, target = await _resolve(loop, address, deadlines)
+        else:
+            target = (address.host, address.port)
+        conversation.connect(family, target)
         return await conversation.reply
     finally:
         conversation.close()
 
 
-async def _connect(loop: asyncio.AbstractEventLoop, conversation: "_Conversation", address: Address) -> None:
-    await loop.create_connection(lambda: conversation, address.host, address.port)
+class _Conversation:
+    """One request and its reply on one connection, straight on a non-blocking socket.
 
+    A transport and its protocol would cost as much again as all the rest of a poll; one timer serves all deadlines.
+    """
 
-class _Conversation(asyncio.Protocol):
-    """One request and its reply on one connection."""
+    __slots__ = (
+        "_address",
+        "_chunks",
+        "_deadline",
+        "_deadlines",
+        "_loop",
+        "_reading",
+        "_silence",
+        "_size",
+        "_socket",
+        "_started_at",
+        "_timer",
+        "_to_send",
+        "_writing",
+        "reply",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, address: Address, request: bytes, deadlines: Deadlines) -> None:
         self._loop = loop
         self._address = address
-        self._request = request
+        self._to_send = request
         self._deadlines = deadlines
         self._started_at = loop.time()
+        self._deadline = self._started_at + deadlines.connect_s
         self._chunks: list[bytes] = []
         self._size = 0
-        self._transport: asyncio.Transport | None = None
+        self._socket: socket.socket | None = None
+        self._reading = self._writing = False
         self._timer: asyncio.TimerHandle | None = None
         self._silence: asyncio.TimerHandle | None = None
-        self.connecting: asyncio.Future[None] | None = None
-        self.gave_up = False
         self.reply: asyncio.Future[bytes] = loop.create_future()
 
-    def connecting_too_long(self) -> None:
-        self.gave_up = True
-        if self.connecting is not None:
-            self.connecting.cancel()
+    def connect(self, family: int, target: tuple[str, int]) -> None:
+        """Begin; the outcome arrives in ``reply``."""
+        self._timer = self._loop.call_at(self._deadline, self._check_deadline)
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setblocking(False)
+        code = self._socket.connect_ex(target)
+        if code == 0:
+            self._connected()
+        elif code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+            self._writing = True
+            self._loop.add_writer(self._socket.fileno(), self._writable)
+        else:
+            self._fail_to_connect(code)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._request)
-        self._timer = self._loop.call_later(self._deadlines.first_byte_s, self._too_late)
+    def close(self) -> None:
+        """Let go of the socket and the timers."""
+        for timer in (self._timer, self._silence):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._silence = None
+        if self._socket is not None:
+            if self._writing:
+                self._loop.remove_writer(self._socket.fileno())
+            if self._reading:
+                self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
 
-    def data_received(self, data: bytes) -> None:
-        if self.reply.done():
+    def _writable(self) -> None:
+        assert self._socket is not None
+        if not self._reading:
+            code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                self._fail_to_connect(code)
+                return
+            self._connected()
+        else:
+            self._send()
+
+    def _connected(self) -> None:
+        assert self._socket is not None
+        self._deadline = self._loop.time() + self._deadlines.first_byte_s
+        self._send()
+        self._reading = True
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def _send(self) -> None:
+        assert self._socket is not None
+        try:
+            self._to_send = self._to_send[self._socket.send(self._to_send) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._break(error)
+        if bool(self._to_send) != self._writing:
+            self._writing = not self._writing
+            if self._writing:
+                self._loop.add_writer(self._socket.fileno(), self._writable)
+            else:
+                self._loop.remove_writer(self._socket.fileno())
+
+    def _readable(self) -> None:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(_CHUNK_BYTES)
+        except BlockingIOError:
             return
+        except OSError as error:
+            self._break(error)
+            return
+        if not data:
+            self._end_of_stream()
+        elif not self.reply.done():
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         if not self._chunks:
-            self._restart_timer()
+            self._deadline = self._started_at + self._deadlines.total_s
         end = data.find(0)
         if end >= 0:
             self._chunks.append(data[:end])
@@ -154,27 +227,11 @@ class _Conversation(asyncio.Protocol):
         if data.rstrip().endswith(_CLOSERS):
             self._silence = self._loop.call_later(_SILENCE_S, self._fell_silent)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.reply.done():
-            return
-        if self._chunks and exc is None:
+    def _end_of_stream(self) -> None:
+        if self._chunks:
             self._finish()
         else:
-            how = "closed the connection without an answer" if exc is None else f"broke the connection ({_cause(exc)})"
-            self._fail(Unreachable(f"{self._address}: {how}; it is tried again"))
-
-    def close(self) -> None:
-        for timer in (self._timer, self._silence):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._silence = None
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _restart_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(self._started_at + self._deadlines.total_s, self._too_late)
+            self._fail(Unreachable(f"{self._address}: closed the connection without an answer; it is tried again"))
 
     def _fell_silent(self) -> None:
         """End a reply whose sender neither terminates nor closes, if what came is whole."""
@@ -183,12 +240,27 @@ class _Conversation(asyncio.Protocol):
         if joined.rstrip().endswith(b"|") or _is_document(joined):
             self._finish()
 
-    def _too_late(self) -> None:
-        if self._chunks:
-            cause = f"the reply did not end within {self._deadlines.total_s:g} s"
+    def _check_deadline(self) -> None:
+        """Give up when the deadline now in force has passed, else wait for it; it moves with each step taken."""
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._check_deadline)
+        elif not self._reading:
+            limit = self._deadlines.connect_s
+            self._fail(Unreachable(f"{self._address}: no connection within {limit:g} s; is the miner on?"))
+        elif self._chunks:
+            limit = self._deadlines.total_s
+            self._fail(TimedOut(f"{self._address}: the reply did not end within {limit:g} s; it is tried again"))
         else:
-            cause = f"no answer within {self._deadlines.first_byte_s:g} s"
-        self._fail(TimedOut(f"{self._address}: {cause}; it is tried again"))
+            limit = self._deadlines.first_byte_s
+            self._fail(TimedOut(f"{self._address}: no answer within {limit:g} s; it is tried again"))
+
+    def _fail_to_connect(self, code: int) -> None:
+        cause = os.strerror(code).lower()
+        self._fail(Unreachable(f"{self._address}: {cause}; is the miner on and its API enabled?"))
+
+    def _break(self, error: OSError) -> None:
+        cause = error.strerror.lower() if error.strerror else "an error"
+        self._fail(Unreachable(f"{self._address}: broke the connection ({cause}); it is tried again"))
 
     def _finish(self) -> None:
         if not self.reply.done():
@@ -199,20 +271,37 @@ class _Conversation(asyncio.Protocol):
             self.reply.set_exception(error)
 
 
+async def _resolve(
+    loop: asyncio.AbstractEventLoop, address: Address, deadlines: Deadlines
+) -> tuple[int, tuple[str, int]]:
+    try:
+        async with asyncio.timeout(deadlines.connect_s):
+            found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise Unreachable(f"{address}: the host name is not known; write an IP address or check the DNS") from None
+    except TimeoutError:
+        raise Unreachable(f"{address}: the host name was not found in time; write an IP address") from None
+    family, _, _, _, target = found[0]
+    return family, (str(target[0]), int(target[1]))
+
+
+@lru_cache(maxsize=65_536)
+def _literal_family(host: str) -> int | None:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return family
+    return None
+
+
 def _is_document(reply: bytes) -> bool:
     try:
         json.loads(reply.decode("utf-8", "replace"), strict=False)
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _cause(error: BaseException) -> str:
-    if isinstance(error, socket.gaierror):
-        return "the host name is not known"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    return str(error).lower() or type(error).__name__
 
 
 @lru_cache(maxsize=256)

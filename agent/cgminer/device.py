@@ -104,7 +104,7 @@ class Device:
             Permanent: the reply is too long, or no object.
         """
         document = (await self._decoded(command, parameter)).document
-        if not isinstance(document, Mapping):
+        if not isinstance(document, dict):
             raise Garbled(f"{self.address}: answers {command} with no object; check what runs there")
         return document
 
@@ -172,7 +172,7 @@ class Device:
             self._alone.update(commands)
             return list(commands)
         document = decoded.document
-        answered = [command for command in commands if isinstance(document, Mapping) and command in document]
+        answered = [command for command in commands if isinstance(document, dict) and command in document]
         if answered:
             sections.add(decoded)
         missing = [command for command in commands if command not in answered]

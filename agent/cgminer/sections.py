@@ -8,7 +8,7 @@ Invariants: nothing here raises on any document; a value that is missing, empty,
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -16,7 +16,7 @@ from agent.cgminer.repair import Decoded
 from agent.cgminer.status import Status
 
 _T = TypeVar("_T")
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 _MAX_NESTING: Final = 3
 _PLURALS: Final = {"pool": "pools", "asc": "devs", "dev": "devs", "gpu": "devs", "pga": "devs"}
 _ANSWERS: Final = "msg"
@@ -87,10 +87,10 @@ class Sections:
     def _add(self, found: dict[str, list[Row]], document: Any, depth: int) -> None:
         if isinstance(document, list):
             for item in document:
-                if isinstance(item, Mapping) and depth < _MAX_NESTING:
+                if isinstance(item, dict) and depth < _MAX_NESTING:
                     self._add(found, item, depth + 1)
             return
-        if not isinstance(document, Mapping):
+        if not isinstance(document, dict):
             return
         if "STATUS" in document:
             self._note_status(document)
@@ -99,14 +99,14 @@ class Sections:
                 continue
             if isinstance(value, list):
                 self._add_list(found, key, value, depth)
-            elif isinstance(value, Mapping):
+            elif isinstance(value, dict):
                 if "STATUS" in value and depth < _MAX_NESTING:
                     self._add(found, value, depth + 1)
                 else:
                     found.setdefault(key.lower(), []).append(value)
 
     def _add_list(self, found: dict[str, list[Row]], key: str, values: list[Any], depth: int) -> None:
-        rows = [value for value in values if isinstance(value, Mapping)]
+        rows = [value for value in values if isinstance(value, dict)]
         if rows and isinstance(rows[0].get("STATUS"), list) and depth < _MAX_NESTING:
             for row in rows:
                 self._add(found, row, depth + 1)
@@ -115,11 +115,11 @@ class Sections:
             name = key.lower().rstrip("0123456789")
             found.setdefault(_PLURALS.get(name, name), []).extend(rows)
 
-    def _note_status(self, document: Mapping[str, Any]) -> None:
+    def _note_status(self, document: Row) -> None:
         self.statuses.append(Status.of(document))
         status = document["STATUS"]
         holder = status[0] if isinstance(status, list) and status else document
-        description = holder.get("Description") if isinstance(holder, Mapping) else None
+        description = holder.get("Description") if isinstance(holder, dict) else None
         if isinstance(description, str) and description:
             self.descriptions.append(description)
 
@@ -150,17 +150,13 @@ def summed(section: str, key: str, read: Callable[[Any], float | None]) -> Reade
 
 def number(value: Any) -> float | None:
     """Return a finite number given as number or as text; None for anything else."""
-    if isinstance(value, float | int) and not isinstance(value, bool):
-        try:
-            found = float(value)
-        except OverflowError:
-            return None
-    elif isinstance(value, str):
-        try:
-            found = float(value)
-        except ValueError:
-            return None
-    else:
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    if type(value) is bool or not isinstance(value, int | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
 

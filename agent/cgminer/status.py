@@ -4,7 +4,6 @@ cgminer   {"STATUS":[{"STATUS":"S","When":..,"Code":11,"Msg":"Summary"}], ..}
 btminer   {"STATUS":"S","When":..,"Code":131,"Msg":{..}}
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,12 +27,12 @@ class Status:
     @classmethod
     def of(cls, document: object) -> "Status":
         """Return the status of a decoded reply; everything is empty when it has none."""
-        holder = document if isinstance(document, Mapping) else {}
+        holder = document if isinstance(document, dict) else {}
         status = holder.get("STATUS")
         if isinstance(status, list):
             first = status[0] if status else None
-            holder = first if isinstance(first, Mapping) else {}
-        elif isinstance(status, Mapping):
+            holder = first if isinstance(first, dict) else {}
+        elif isinstance(status, dict):
             holder = status
         letter, message = holder.get("STATUS"), holder.get("Msg")
         return cls(
@@ -65,9 +64,7 @@ class Status:
 
 
 def _whole(value: Any) -> int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
+    if type(value) is int:
         return value
     if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
         return int(value)

@@ -4,19 +4,23 @@ A server process plays N miners on loopback; each client is a process of its own
 is complete: replies fetched, every field normalised into a reading. Identification and our hourly static data are read
 before the measured round, as they are in operation; ``cpu_ms_first_F`` says what the first poll costs. The peers poll
 fewer miners (their cost a poll does not depend on how many), each from its own environment under ``.cache/bench/``.
+Ours and pyasic run on asyncio's own event loop; pyasic on uvloop is measured too and stands under ``peers`` and as
+``ratio_pyasic_uvloop_F``. asic-rs brings its own runtime.
 """
 
 import json
+import os
 import subprocess
 import sys
 import venv
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.bench.report import ROOT, arguments, finish, say
 
 FIRMWARES = ("whatsminer", "luxos", "antminer")
 PEERS = {"pyasic": ("pyasic==0.79.0", "uvloop"), "pyasic_rs": ("pyasic_rs==0.8.6",)}
+VARIANTS = ("pyasic", "pyasic_uvloop", "pyasic_rs")
 CONCURRENCY = 250
 WAIT_S = 900
 
@@ -29,7 +33,7 @@ class Child:
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()
         )
 
-    def __enter__(self) -> "Child":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,8 +61,6 @@ class Child:
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}"}
 
 
@@ -95,7 +97,9 @@ def _connections(server: Child) -> int:
     return int(json.loads(server.hear())["connections"])
 
 
-def bench(firmware: str, miners: int, peer_miners: int, seed: int, figures: dict[str, float], peers: dict[str, float]) -> bool:
+def bench(
+    firmware: str, miners: int, peer_miners: int, seed: int, figures: dict[str, float], peers: dict[str, float]
+) -> bool:
     """Measure one firmware; return whether all peers could be measured."""
     net = f"127.{100 + (seed + FIRMWARES.index(firmware)) % 100}"
     options = ["--web"] if firmware == "antminer" else []
@@ -112,7 +116,7 @@ def bench(firmware: str, miners: int, peer_miners: int, seed: int, figures: dict
         figures[f"polls_per_s_{firmware}"] = round(ours["polls_per_s"], 1)
         figures[f"connections_{firmware}"] = round(ours["connections"], 3)
         figures[f"missed_{firmware}"] = ours["missed"]
-        for name in PEERS:
+        for name in VARIANTS:
             theirs = _peer(name, server, {**job, "addresses": ready["addresses"][:peer_miners]}, ready, firmware)
             if theirs is None:
                 complete = False
@@ -124,14 +128,15 @@ def bench(firmware: str, miners: int, peer_miners: int, seed: int, figures: dict
 
 
 def _peer(name: str, server: Child, job: dict[str, Any], ready: dict[str, Any], firmware: str) -> dict[str, Any] | None:
-    python = peer_python(name)
+    package = name.removesuffix("_uvloop")
+    python = peer_python(package)
     if python is None:
         return None
     if firmware == "antminer" and not ready["web"]:
         say(f"  {name} needs a stock Antminer's web page on port 80, where this account may not listen; run as root")
         return None
-    with Child(str(python), str(ROOT / "tests" / "bench" / "peers" / f"{name}_poll.py")) as client:
-        theirs = measure(server, client, job)
+    with Child(str(python), str(ROOT / "tests" / "bench" / "peers" / f"{package}_poll.py")) as client:
+        theirs = measure(server, client, {**job, "uvloop": name.endswith("_uvloop")})
     say(f"  {firmware}: {name} {theirs}")
     if not theirs["identified"]:
         say(f"  {name} identified none of the {firmware} miners; no ratio")

@@ -42,9 +42,7 @@ async def run(job: dict[str, Any]) -> None:
     """Do the job."""
     clock = SystemClock()
     allow_files(4096)
-    devices = [
-        Device(Address(host), job["firmware"], clock, miner_id=job["miner_id"]) for host in job["addresses"]
-    ]
+    devices = [Device(Address(host), job["firmware"], clock, miner_id=job["miner_id"]) for host in job["addresses"]]
     before = time.process_time()
     missed = await poll_all(devices, clock, job["concurrency"])
     first_ms = (time.process_time() - before) * 1e3 / len(devices)

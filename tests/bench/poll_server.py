@@ -22,7 +22,9 @@ from simulator.site import allow_files
 from sitelink.clock import SystemClock
 
 PORT, WEB_PORT = 4028, 80
-REALM = b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Digest realm="antMiner Configuration", nonce="a", qop="auth"\r\n'
+REALM = (
+    b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Digest realm="antMiner Configuration", nonce="a", qop="auth"\r\n'
+)
 
 
 class Replies:
@@ -47,16 +49,26 @@ class Replies:
 
     def _make(self, request: bytes) -> bytes:
         try:
-            command = json.loads(request.rstrip(b"\n\0")).get("command", "")
+            command = str(json.loads(request.rstrip(b"\n\0")).get("command", ""))
         except ValueError:
             command = ""
+        if "+" in command and self._own:
+            parts = {name: [self._document(_asking(name), name)] for name in command.split("+")}
+            return json.dumps({**parts, "id": 1}, separators=(",", ":")).encode()
+        return json.dumps(self._document(request, command), separators=(",", ":")).encode()
+
+    def _document(self, request: bytes, command: str) -> object:
         if command in self._own:
-            return json.dumps(self._own[command], separators=(",", ":")).encode()
-        reply = self._dialect.answer(self._miner, request, "127.0.0.1")
-        try:
-            return json.dumps(json.loads(reply), separators=(",", ":")).encode()
-        except ValueError:
-            return reply
+            return self._own[command]
+        document = json.loads(self._dialect.answer(self._miner, request, "127.0.0.1"))
+        if self._own:
+            for pool in document.get("POOLS", ()):
+                pool["GROUP"] = 0
+        return document
+
+
+def _asking(command: str) -> bytes:
+    return json.dumps({"command": command}).encode()
 
 
 def _luxos_pages() -> dict[str, object]:

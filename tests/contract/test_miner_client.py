@@ -71,7 +71,7 @@ async def test_nobody_there_is_unreachable() -> None:
 
 
 async def test_an_unknown_name_is_unreachable() -> None:
-    with pytest.raises(Unreachable, match="is the miner on"):
+    with pytest.raises(Unreachable, match="the host name"):
         await query(Address("no-such-miner.invalid"), "summary", deadlines=Deadlines(connect_s=5))
 
 

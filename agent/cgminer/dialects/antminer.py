@@ -67,7 +67,7 @@ def antminer_sensors(sections: Sections) -> Sensors:
     """Return temperatures, fans, boards and faults out of ``stats``, whichever of its two forms it has."""
     chains = sections.find("stats", "chain")
     if isinstance(chains, list):
-        return _listed(sections, [chain for chain in chains if isinstance(chain, Mapping)])
+        return _listed(sections, [chain for chain in chains if isinstance(chain, dict)])
     numbered = _numbered(sections.rows("stats"))
     boards = _joined(numbered.get("temp_pcb", {}))
     chips = _joined(numbered.get("temp_chip", {}))

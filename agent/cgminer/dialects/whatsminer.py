@@ -29,6 +29,7 @@ from sitelink.types import MinerState, PowerSource, Reason
 from sitelink.units import Celsius
 
 _HOT_CODES: Final = frozenset((*range(350, 360), *range(600, 603)))
+_MAX_CODES: Final = 64
 _SLOT_KEYS: Final = ("temp_now_max", "temp_1")
 _DEAD_PROCESS: Final = "process is down"
 
@@ -68,9 +69,11 @@ def _errors(sections: Sections, summary: list[Row]) -> tuple[str, ...]:
     """Return the error codes, those the miner was shipped with (``Factory``) left out."""
     codes: dict[str, None] = {}
     for row in summary:
-        for key, value in row.items():
-            if key.startswith("Error Code ") and key[11:].isdecimal() and (code := text(value)) not in (None, "0"):
-                codes[str(code)] = None
+        for place in range(_MAX_CODES):
+            if (key := f"Error Code {place}") not in row:
+                break
+            if (code := text(row[key])) is not None and code != "0":
+                codes[code] = None
     listed = sections.find("msg", "error_code")
     for entry in listed if isinstance(listed, list) else ():
         for code in entry if isinstance(entry, dict) else (entry,):

@@ -8,7 +8,6 @@ import sys
 import time
 
 import pyasic
-import uvloop
 
 
 async def identify(addresses, concurrency):
@@ -31,7 +30,7 @@ async def poll_all(miners, concurrency):
             try:
                 data = await miner.get_data()
                 missed += not data.hashrate
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever a peer raises is a miss
                 missed += 1
 
     await asyncio.gather(*(one(miner) for miner in miners))
@@ -52,5 +51,9 @@ async def run(job):
 
 logging.disable(logging.CRITICAL)
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-asyncio.run(run(json.loads(sys.stdin.readline())))
+job = json.loads(sys.stdin.readline())
+if job["uvloop"]:
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+asyncio.run(run(job))

@@ -17,7 +17,7 @@ async def identify(addresses, concurrency):
         async with gate:
             try:
                 return await factory.get_miner(address)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever a peer raises is a miss
                 return None
 
     return [miner for miner in await asyncio.gather(*(one(a) for a in addresses)) if miner is not None]
@@ -33,7 +33,7 @@ async def poll_all(miners, concurrency):
             try:
                 data = await miner.get_data()
                 missed += data.hashrate is None
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever a peer raises is a miss
                 missed += 1
 
     await asyncio.gather(*(one(miner) for miner in miners))
