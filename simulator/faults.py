@@ -168,6 +168,7 @@ GARBAGE: dict[str, Callable[[bytes], bytes]] = {
     "bare_nan": lambda document: _first_number(document, b"nan"),
     "inf_string": lambda document: _first_number(document, b'"inf"'),
     "nan_string": lambda document: _first_number(document, b'"nan"'),
+    "empty_number": lambda document: _first_number(document, b'""'),
     "dangling_comma": lambda document: _before_last(document, b"}", b",}"),
     "comma_first_in_list": lambda document: document.replace(b"[{", b"[,{", 1),
     "missing_comma_between_members": _missing_comma,

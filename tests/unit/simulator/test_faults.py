@@ -17,7 +17,7 @@ LISTS = as_json(
     }
 )
 STILL_JSON = {"inf_string", "nan_string", "duplicate_keys", "numbers_as_strings", "power_minus_one", "message_string"}
-STILL_JSON |= {"negative_temps", "oversize"}
+STILL_JSON |= {"negative_temps", "oversize", "empty_number"}
 HOPELESS = {"html", "binary", "empty"}
 
 
