@@ -65,8 +65,8 @@ def describe(view: PlanView) -> list[str]:
     lines = [
         f"site {view.site_id} revision {view.revision} ({view.method}), valid until {view.valid.end.isoformat()}",
         f"  {view.reason}",
-        f"  objective {view.objective_usd:.2f} USD, bound {view.bound_usd:.2f} USD, gap {view.gap:.1e},"
-        f" short of caps and limits by {view.slack_mwh:.6f} MWh",
+        f"  objective {view.objective_usd:.2f} USD, bound {view.bound_usd:.2f} USD, gap {view.gap:.1e}",
+        f"  short of caps and limits by {view.slack_mwh:.6f} MWh",
     ]
     lines += [f"  not planned for: {count} {reason}" for reason, count in view.skipped.items()]
     for item in view.curtailments:
