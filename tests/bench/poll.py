@@ -156,7 +156,11 @@ def main() -> int:
     complete = True
     for firmware in FIRMWARES:
         say(f"{firmware}: {miners} miners, peers {peer_miners}")
-        complete &= bench(firmware, miners, peer_miners, options.seed, figures, peers)
+        try:
+            complete &= bench(firmware, miners, peer_miners, options.seed, figures, peers)
+        except RuntimeError as error:
+            say(f"poll: {error}; what it said stands above")
+            return 1
     finish("poll", figures, options.seed, peers)
     return 0 if complete else 1
 

@@ -162,7 +162,7 @@ class Web(asyncio.Protocol):
 
 async def serve(firmware: str, miners: int, net: str, seed: int, *, web: bool) -> None:
     """Listen, say so, answer stdin until it ends."""
-    allow_files(4 * miners + 2048)
+    allow_files(2 * miners + 2048)
     replies = Replies(firmware, seed)
     loop = asyncio.get_running_loop()
     addresses = [f"{net}.{1 + index // 250}.{1 + index % 250}" for index in range(miners)]
