@@ -9,7 +9,7 @@ Invariant: a figure that only the daemon can know (link, miners) is shown as unk
 import json
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -28,6 +28,7 @@ from sitelink.types import ClockTrust, SitePlan
 
 Result = TypeVar("Result")
 _FRESH_HEARTBEATS: Final = 3
+_FRESH_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ def write_status(path: Path, status: DaemonStatus) -> None:
         OSError: the disk takes nothing.
     """
     fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(status), default=_plain), encoding="utf-8")
+    # asdict rebuilds mappings by their type, which only plain dicts survive.
+    plain = replace(status, miners=dict(status.miners), curtailed=dict(status.curtailed))
+    fresh.write_text(json.dumps(asdict(plain), default=_plain), encoding="utf-8")
     fresh.replace(path)
 
 
@@ -208,7 +211,7 @@ def _daemon(settings: Settings, clock: Clock) -> tuple[DaemonStatus | None, floa
     if status.boot_id != clock.boot_id():
         return None, None
     age_s = clock.monotonic() - status.mono_s
-    fresh = age_s <= _FRESH_HEARTBEATS * settings.link.heartbeat_s
+    fresh = age_s <= max(_FRESH_S, _FRESH_HEARTBEATS * settings.link.heartbeat_s)
     return (status if fresh else None), age_s
 
 
