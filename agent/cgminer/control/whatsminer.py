@@ -17,15 +17,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
-
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.cgminer.control.md5_crypt import md5_crypt
 from agent.cgminer.device import Device
 from agent.cgminer.repair import decode
 from agent.cgminer.status import Status
 from agent.errors import AccessDenied, Garbled, SessionBusy, UnsupportedDevice
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 _BLOCK_BYTES: Final = 16
 _TOKEN_LIFE_S: Final = 25 * 60
@@ -118,7 +120,7 @@ def derive(password: str, time: str, salt: str, newsalt: str, granted_at: float)
 def seal(text: str, key: bytes) -> str:
     """Return ``text`` padded with NUL, enciphered with AES-256-ECB (the device knows no other) and in base64."""
     plain = text.encode()
-    encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305 - the vendor's protocol
+    encryptor = _cipher(key).encryptor()
     sealed = encryptor.update(plain + bytes(-len(plain) % _BLOCK_BYTES)) + encryptor.finalize()
     return base64.b64encode(sealed).decode("ascii")
 
@@ -130,8 +132,15 @@ def unseal(text: str, key: bytes) -> bytes:
         ValueError: ``text`` is not base64 of whole blocks.
     """
     sealed = base64.b64decode("".join(text.split()), validate=True)
-    decryptor = Cipher(algorithms.AES(key), modes.ECB()).decryptor()  # noqa: S305 - the vendor's protocol
+    decryptor = _cipher(key).decryptor()
     return (decryptor.update(sealed) + decryptor.finalize()).rstrip(b"\0")
+
+
+def _cipher(key: bytes) -> "Cipher[ECB]":
+    # Imported at the first Whatsminer order: the failsafe command must start in an instant on a site without any.
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: PLC0415
+
+    return Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - the vendor's protocol
 
 
 def _opened(device: Device, reply: bytes, key: bytes) -> Mapping[str, Any]:
