@@ -82,6 +82,11 @@ class _Tolerant:
     def document(self) -> Any:
         self._open_root()
         value = self._container(1)
+        if "missing_opening" in self._rules and self._peek() in ("{", "["):
+            # What came first was the tail of an earlier reply (Avalon: ``,"id":1}``); the document stands behind it.
+            del self._rules["missing_opening"]
+            self._note("leading_garbage")
+            value = self._container(1)
         if self._text[self._at :].strip(_SPACE + "\0"):
             self._note("trailing_garbage")
         if not value:
@@ -241,6 +246,7 @@ class _Tolerant:
         return "\ufffd" if 0xD800 <= high < 0xE000 else chr(high)
 
     def _peek(self) -> str | None:
+        """Return the next character that is no blank; None at the end."""
         while self._at < self._end and (self._text[self._at] in _SPACE or self._text[self._at] == "\0"):
             self._at += 1
         return self._text[self._at] if self._at < self._end else None

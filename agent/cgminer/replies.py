@@ -54,13 +54,13 @@ def read_sections(replies: Any) -> Sections:
 def interpret(dialect: str, sections: Sections) -> Observation:
     """Return what the sections tell, read by the table of ``dialect``. Never raises."""
     table = table_of(dialect)
-    if not sections:
+    if not sections and not sections.statuses:
         return Observation(dialect, reason=_nothing(sections), repaired=tuple(sections.repaired))
     values = {name: _field(table, name, sections) for name in table.fields}
     sensors = table.sensors(sections)
     values["power_w"] = _plausible(values.get("power_w"), values.get("hashrate_ths"), table, sections)
     state, reason = table.judge(sections, Facts(values.get("hashrate_ths"), values.get("uptime_s"), sensors))
-    if state is MinerState.UNKNOWN:
+    if state is MinerState.UNKNOWN and reason is Reason.NOT_REPORTED:
         reason = _nothing(sections)
     return Observation(
         dialect=dialect,

@@ -88,7 +88,7 @@ def _judge(sections: Sections, facts: Facts) -> Verdict:
     hot = any(code.isdecimal() and int(code) in _HOT_CODES for code in facts.sensors.errors if len(code) < 8)
     starting = any(row.get("Upfreq Complete") == 0 for row in sections.rows("devs"))
     if not off and any(_DEAD_PROCESS in status.message.lower() for status in sections.statuses):
-        return MinerState.IDLE, Reason.FAULT
+        return MinerState.UNKNOWN, Reason.FAULT
     return judge(facts, off=off, hot=hot, starting=starting)
 
 

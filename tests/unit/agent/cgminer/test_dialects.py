@@ -119,9 +119,10 @@ def test_a_whatsminer_that_shut_itself_down_for_heat_is_thermal() -> None:
     assert judged(parse("whatsminer", {"summary": reply})) == (MinerState.IDLE, Reason.THERMAL)
 
 
-def test_a_whatsminer_without_its_process_has_a_fault() -> None:
+def test_a_whatsminer_without_its_process_is_unknown_for_a_fault() -> None:
     reply = made.btminer(132, "btminer process is down err", "E")
-    assert judged(parse("whatsminer", {"summary": reply, "x": made.POOLS})) == (MinerState.IDLE, Reason.FAULT)
+    for others in ({}, {"pools": made.POOLS}):
+        assert judged(parse("whatsminer", {"summary": reply, **others})) == (MinerState.UNKNOWN, Reason.FAULT)
 
 
 def test_luxos_figures() -> None:

@@ -22,6 +22,7 @@ MALFORMED = [
     ('{"a":1,}', {"a": 1}, ("extra_comma",)),
     ('{"STATS":[,{"a":1}]}', {"STATS": [{"a": 1}]}, ("extra_comma",)),
     (',"a":2,"id":1}', {"a": 2, "id": 1}, ("missing_opening",)),
+    (',"id":1}{"a":2}', {"a": 2}, ("leading_garbage",)),
     ('{"error_code":["130":"x","131":"y"]}', {"error_code": [{"130": "x"}, {"131": "y"}]}, ("map_in_list",)),
     ('{"a":[{"b":1,"c":12', {"a": [{"b": 1}]}, ("truncated",)),
     ('{"a":[1,2,3', {"a": [1, 2]}, ("truncated",)),
