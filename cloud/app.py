@@ -17,23 +17,17 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import uvicorn
-
-from cloud.api.http import create_http_app
-from cloud.api.site_link import LinkAddresses, LinkServers
-from cloud.core.errors import Permanent, Refused
+from cloud.core.errors import Permanent
 from cloud.core.events import PlanActivated
 from cloud.flows.dispatch import dispatch_active_plan
 from cloud.identity import service as identity
 from cloud.identity.authority import CertificateAuthority
 from cloud.identity.model import FirstOperator
-from cloud.infra.bus import AsyncBus
 from cloud.infra.connect import database_url
 from cloud.infra.db import Database
 from cloud.infra.migrate import migrate
@@ -41,7 +35,6 @@ from cloud.infra.outbox import HandlerContext, OutboxWorker, Subscription
 from cloud.infra.postgres import EmbeddedPostgres, embedded_home, wait_for
 from cloud.infra.signer_client import SignerClient
 from cloud.infra.supervisor import ProcessService, Service, Supervisor
-from cloud.jobs import run_worker
 from cloud.models.tenancy import OWNER_ROLE
 from cloud.settings import Settings
 from sitelink.clock import SystemClock
@@ -91,7 +84,13 @@ def up(settings: Settings, config: Path | None, on_ready: Callable[[Ready], None
 
 def serve(settings: Settings) -> None:
     """Run the console and the site link until SIGTERM or SIGINT."""
-    asyncio.run(_serve(settings))
+    from cloud.api.front import run  # noqa: PLC0415 - each process loads only its own part
+
+    database = _ready_database(settings)
+    try:
+        asyncio.run(run(settings, database, SignerClient(settings.signer_socket)))
+    finally:
+        database.close()
 
 
 def work(settings: Settings) -> None:
@@ -100,6 +99,8 @@ def work(settings: Settings) -> None:
     Raises:
         Permanent: a part of it ended by itself; the supervisor starts the process again.
     """
+    from cloud.jobs import run_worker  # noqa: PLC0415 - each process loads only its own part
+
     database = _ready_database(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -120,75 +121,6 @@ def work(settings: Settings) -> None:
     for thread in threads:
         thread.join(5)
     database.close()
-
-
-async def _serve(settings: Settings) -> None:
-    database = await asyncio.to_thread(_ready_database, settings)
-    clock = database.clock
-    authority = CertificateAuthority(settings.key_dir, clock)
-    bus = AsyncBus(database.url)
-    link = LinkServers(
-        database,
-        bus,
-        authority,
-        authority.time_key(),
-        SignerClient(settings.signer_socket),
-        clock,
-        LinkAddresses(settings.link_listen, settings.enrol_listen, settings.public_names),
-        settings.ingest_threads,
-    )
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    http = _http_server(settings, database, bus)
-    await link.start()
-    async with asyncio.TaskGroup() as tasks:
-        listening = tasks.create_task(bus.run())
-        serving = tasks.create_task(_serve_http(http, settings.http_listen))
-        await _first(stop.wait(), serving)
-        http.should_exit = True
-        await link.stop()
-        await serving
-        listening.cancel()
-    database.close()
-
-
-async def _first(wanted: object, task: "asyncio.Task[None]") -> None:
-    waiting = asyncio.ensure_future(wanted)  # type: ignore[call-overload]
-    await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-
-
-class _HttpServer(uvicorn.Server):
-    """Uvicorn without its own signal handlers: one place decides when the process ends."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _http_server(settings: Settings, database: Database, bus: AsyncBus) -> _HttpServer:
-    config = uvicorn.Config(
-        create_http_app(database, settings, bus),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=1,
-    )
-    return _HttpServer(config)
-
-
-async def _serve_http(server: _HttpServer, address: str) -> None:
-    host, _, port = address.rpartition(":")
-    try:
-        listener = socket.create_server(
-            (host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512
-        )
-    except OSError as error:
-        raise Refused("address_taken", f"http_listen: {address}: {error.strerror}; end what uses it") from None
-    with listener:
-        await server.serve(sockets=[listener])
 
 
 class _PostgresService:

@@ -18,7 +18,7 @@ COMMANDS: Final = {
     "up": ("cloud.cli.server", "run the whole control plane"),
     "serve": ("cloud.cli.server", "run the console and the site link only"),
     "worker": ("cloud.cli.server", "run the outbox and the periodic jobs only"),
-    "signer": ("cloud.cli.server", "run the signer only"),
+    "signer": ("cloud.cli.signing", "run the signer only"),
     "site": ("cloud.cli.site", "create sites, import inventories, enrol and revoke agents"),
     "operator": ("cloud.cli.operator", "give an operator a new one-time password"),
     "plan": ("cloud.cli.plan", "show and make plans"),

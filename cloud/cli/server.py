@@ -1,13 +1,13 @@
-"""``ballast up``, and the processes it runs: ``serve``, ``worker``, ``signer``."""
+"""``ballast up``, and two of the processes it runs: ``serve`` and ``worker``."""
 
 import argparse
 import json
 from collections.abc import Callable
 from typing import Any
 
-from cloud import app, signer
+from cloud import app
 from cloud.app import Ready
-from cloud.cli.session import add_config
+from cloud.cli.options import add_config
 from cloud.settings import load_settings
 
 
@@ -18,7 +18,6 @@ def register(commands: Any) -> None:
     )
     _add(commands, "serve", "run the console and the site link only", _serve)
     _add(commands, "worker", "run the outbox and the periodic jobs only", _worker)
-    _add(commands, "signer", "run the signer only", _signer)
 
 
 def _add(commands: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
@@ -41,12 +40,6 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _worker(arguments: argparse.Namespace) -> int:
     app.work(load_settings(arguments.config))
-    return 0
-
-
-def _signer(arguments: argparse.Namespace) -> int:
-    settings = load_settings(arguments.config)
-    signer.serve(settings.signer_dir, settings.signer_socket, settings.max_stopped_miners)
     return 0
 
 

@@ -3,18 +3,15 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from cloud.cli.options import add_config
 from cloud.core.access import Principal, system_principal
 from cloud.core.errors import NotFound
 from cloud.infra.connect import open_database as open_for_settings
 from cloud.infra.db import Database
 from cloud.settings import Settings, load_settings
 
-
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--config``."""
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML (environment variables win)")
+__all__ = ["add_config", "open_database"]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import create_engine, exc, insert, text
+from sqlalchemy import Engine, create_engine, exc, insert, text
 from sqlalchemy.orm import Session
 
 from cloud.core.access import Principal
@@ -86,6 +86,7 @@ class Database:
             pool_timeout=10,
             connect_args={"connect_timeout": 5},
         )
+        self._snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @contextmanager
     def unit_of_work(self, principal: Principal) -> Iterator[UnitOfWork]:
@@ -93,7 +94,21 @@ class Database:
 
         Raises: Transient, Permanent or Conflict as the module says; whatever the block raises.
         """
-        with _translated(), Session(self._engine) as session, session.begin():
+        with self._transaction(self._engine, principal) as uow:
+            yield uow
+
+    @contextmanager
+    def snapshot(self, principal: Principal) -> Iterator[UnitOfWork]:
+        """Yield a read-only transaction that sees one moment throughout (repeatable read).
+
+        Raises: as ``unit_of_work``.
+        """
+        with self._transaction(self._snapshots, principal) as uow:
+            yield uow
+
+    @contextmanager
+    def _transaction(self, engine: Engine, principal: Principal) -> Iterator[UnitOfWork]:
+        with _translated(), Session(engine) as session, session.begin():
             session.execute(
                 text("SELECT set_config('app.tenant_id', :tenant, true)"), {"tenant": str(principal.tenant_id)}
             )

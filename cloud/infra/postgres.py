@@ -51,7 +51,7 @@ _OPTIONS: Final = {
 
 
 class EmbeddedPostgres:
-    """One cluster in ``home``; ``durable=False`` trades safety for speed in tests."""
+    """One cluster in ``home``; ``durable=False`` survives killed processes but not a power cut, for tests."""
 
     def __init__(self, home: Path, *, durable: bool = True) -> None:
         self.home = home
@@ -91,20 +91,11 @@ class EmbeddedPostgres:
             return
         self._make_folders()
         self._take_lock()
-        self._binaries = self._binaries or find_binaries(self._account, self.home / "runtime", self._cluster_major())
-        self._clear_orphan()
-        if not (self._data / "PG_VERSION").is_file():
-            self._initialise(self._binaries)
-        self._write_access_files()
-        deadline = time.monotonic() + _READY_WITHIN_S
-        while True:
-            self._launch(self._binaries)
-            if self._becomes_ready(deadline):
-                break
-            if time.monotonic() > deadline:
-                raise Permanent(f"PostgreSQL in {self.home} does not start: {self._last_log_line()}")
-            time.sleep(0.2)
-        self._ensure_roles()
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
 
     def alive(self) -> bool:
         """Return whether the postmaster still runs."""
@@ -132,6 +123,23 @@ class EmbeddedPostgres:
         """Drop ``name`` with its connections."""
         with self._connect("postgres") as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _start(self) -> None:
+        binaries = self._binaries or find_binaries(self._account, self.home / "runtime", self._cluster_major())
+        self._binaries = binaries
+        self._clear_orphan()
+        if not (self._data / "PG_VERSION").is_file():
+            self._initialise(binaries)
+        self._write_access_files()
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while True:
+            self._launch(binaries)
+            if self._becomes_ready(deadline):
+                break
+            if time.monotonic() > deadline:
+                raise Permanent(f"PostgreSQL in {self.home} does not start: {self._last_log_line()}")
+            time.sleep(0.2)
+        self._ensure_roles()
 
     def _choose_socket_folder(self) -> Path:
         folder = self.home / "run"
@@ -230,7 +238,7 @@ class EmbeddedPostgres:
             "ident_file": str(self.home / "pg_ident.conf"),
         }
         if not self._durable:
-            options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            options |= {"fsync": "off", "full_page_writes": "off"}
         flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         log = self.home / "postgres.log"
         mode = "wb" if log.is_file() and log.stat().st_size > 10_000_000 else "ab"

@@ -1,0 +1,80 @@
+"""The process that faces outwards: console over HTTP, site link and enrolment over gRPC, on one event loop.
+
+Invariant: SIGTERM and SIGINT end all of it in order: listen no more, end the streams, give pages a second, leave.
+"""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from cloud.api.http import create_http_app
+from cloud.api.site_link import LinkAddresses, LinkServers
+from cloud.core.errors import Refused
+from cloud.identity.authority import CertificateAuthority
+from cloud.infra.bus import AsyncBus
+from cloud.infra.db import Database
+from cloud.infra.signer_client import SignerClient
+from cloud.settings import Settings
+
+
+async def run(settings: Settings, database: Database, signer: SignerClient) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        Refused: an address is taken.
+    """
+    authority = CertificateAuthority(settings.key_dir, database.clock)
+    bus = AsyncBus(database.url)
+    addresses = LinkAddresses(settings.link_listen, settings.enrol_listen, settings.public_names)
+    time_key = authority.time_key()
+    link = LinkServers(database, bus, authority, time_key, signer, database.clock, addresses, settings.ingest_threads)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    config = uvicorn.Config(
+        create_http_app(database, settings),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    http = _HttpServer(config)
+    with _listener(settings.http_listen) as listener:
+        await link.start()
+        async with asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(bus.run())
+            serving = tasks.create_task(http.serve(sockets=[listener]))
+            await _either(stop.wait(), serving)
+            http.should_exit = True
+            await link.stop()
+            await serving
+            listening.cancel()
+
+
+class _HttpServer(uvicorn.Server):
+    """Uvicorn without its own signal handlers: one place decides when the process ends."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _either(wanted: Coroutine[Any, Any, object], task: asyncio.Task[None]) -> None:
+    waiting = asyncio.ensure_future(wanted)
+    await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+
+def _listener(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=512)
+    except OSError as error:
+        raise Refused("address_taken", f"http_listen: {address}: {error.strerror}; end what uses it") from None
