@@ -18,7 +18,9 @@ from cloud.planner.continuity import (
     blocks,
     free_from,
     name_windows,
+    remembered_prices,
     standing,
+    without_newcomers,
 )
 from cloud.planner.fleet import alike, constant_w, count_skipped
 from cloud.planner.model import (
@@ -50,7 +52,10 @@ _CAUSES: Final = {SignalKind.MANUAL: CurtailmentCause.MANUAL, SignalKind.MUST_SH
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Everything one site's plan depends on. ``price_reason`` says why prices are unknown, and is empty otherwise."""
+    """Everything one site's plan depends on.
+
+    ``price_reason`` says why prices are unknown, and is empty otherwise. ``silent``: the site was not heard lately.
+    """
 
     site_id: str
     now: datetime
@@ -63,6 +68,7 @@ class Situation:
     limits: Limits
     horizon: timedelta
     solver_limit_s: float = 10.0
+    silent: bool = False
 
     @property
     def start(self) -> datetime:
@@ -83,7 +89,6 @@ def next_plan(situation: Situation, new_id: Callable[[], str]) -> Plan:
         situation.now,
         situation.start,
         _restore_time(situation.limits, situation.miners),
-        prices_known=not situation.price_reason,
     )
     by_id = {miner.miner_id: miner for miner in situation.miners}
     slots = _slots(situation, keep, by_id)
@@ -94,6 +99,8 @@ def next_plan(situation: Situation, new_id: Callable[[], str]) -> Plan:
     answer = optimise(problem, situation.solver_limit_s)
     held = _held_blocks(situation, keep, problem, answer)
     windows = _windows(problem, answer, situation.signals)
+    if situation.price_reason:
+        windows = without_newcomers(windows, situation.current, slots)
     loads = loads_w(problem, answer.schedule)
     fresh = tuple(
         _planned(situation, window, name, before, problem, loads)
@@ -104,7 +111,7 @@ def next_plan(situation: Situation, new_id: Callable[[], str]) -> Plan:
 
 def _slots(situation: Situation, keep: Standing, by_id: Mapping[str, FleetMiner]) -> tuple[Slot, ...]:
     """Return the grid with each slot's constant load: what cannot be stopped, and pinned miners while they run."""
-    prices = () if situation.price_reason else situation.prices
+    prices = remembered_prices(situation.current) if situation.price_reason else situation.prices
     slots = build_slots(situation.start, situation.horizon, prices, situation.signals, constant_w(situation.miners))
     pinned = [(item.curtailment.interval, _power_w(item, by_id)) for item in keep.pinned]
     return tuple(

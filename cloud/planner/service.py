@@ -6,6 +6,7 @@ Invariants:
   other gets ``Conflict`` and reads again.
 * A plan that orders the same and is valid long enough is not written again. The first plan of a site, though it may be
   empty, always is.
+* A silent site keeps its plan: it cannot be told of another, and must not come back to one that forgot its stops.
 * Without known prices no price curtailment is invented or dropped, and the plan says why.
 * Services do not commit.
 """
@@ -105,6 +106,7 @@ def gather(uow: UnitOfWork, site_id: str, fleet: Sequence[MinerRow], rules: Poli
         limits=rules.limits,
         horizon=rules.horizon,
         solver_limit_s=rules.solver_limit_s,
+        silent=not any(row.read_at is not None and now - row.read_at <= rules.seen_within for row in fleet),
     )
 
 
@@ -120,7 +122,7 @@ def activate(uow: UnitOfWork, situation: Situation, plan: Plan) -> Plan | None:
         Conflict: another replica activated a revision since ``situation`` was gathered; nothing is written.
     """
     uow.principal.require(Permission.ORDER_MINERS, plan.site_id)
-    if situation.current is not None and not _differs(situation.current, plan, situation):
+    if situation.current is not None and (situation.silent or not _differs(situation.current, plan, situation)):
         return None
     store.put_plan(uow, plan)
     store.put_curtailments(uow, plan, situation.now)
