@@ -37,6 +37,8 @@ from sitelink.types import ClockTrust, NoticeCode, Verb
 _LOG: Final = logging.getLogger(__name__)
 TICK_S: Final = 0.5
 _ONE_SHOT_S: Final = 5.0
+_SHORTEST_S: Final = 0.001
+"""Two clocks differ by rounding; a wait below this would spin."""
 _KEEP_ORDERS: Final = timedelta(days=7)
 
 
@@ -139,7 +141,7 @@ class Executor:
 
     async def _sleep(self, due_s: float) -> None:
         try:
-            async with asyncio.timeout(max(0.0, due_s - self._clock.monotonic())):
+            async with asyncio.timeout(max(_SHORTEST_S, due_s - self._clock.monotonic())):
                 await self._wake.event.wait()
         except TimeoutError:
             return

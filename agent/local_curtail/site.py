@@ -57,7 +57,7 @@ class LocalCurtail:
         feeder_meters: Mapping[str, FeederMeter],
         latest: Callable[[str], Reading | None],
     ) -> None:
-        """``controls`` gives a miner's control, ``feeder_meters`` holds meters by feeder, ``latest`` gives a reading."""
+        """``controls`` gives a miner's control, ``feeder_meters`` holds meters by feeder, ``latest`` a reading."""
         by_id = {miner.miner_id: miner for miner in miners}
         wake = Wake()
         self.site_time = SiteTime(writer, clock, rules.site_id, time_keys)

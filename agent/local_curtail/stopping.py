@@ -39,6 +39,8 @@ _SAMPLE_S: Final = 0.25
 _SEND_AGAIN_S: Final = 3.0
 _SECOND_LOOK_S: Final = 5.0
 """A miner told to stop long ago and reading idle now needs no full deadline: its feeder has fallen or it has not."""
+_LATE_S: Final = 120.0
+"""A stop that a device carries out later than this after the next order to it is not expected."""
 _SUSPICIOUS: Final = frozenset({"still_hashing", "no_reply"})
 _LIES: Final = {
     Lie.ACK_WITHOUT_EFFECT: "ack without effect: it said ok and goes on hashing",
@@ -201,32 +203,37 @@ class Stopper:
         """Return the load of neighbours that went off since this miner's feeder was first measured."""
         mine = self._books.miners[attempt.miner.miner_id]
         total_w = 0.0
-        for name in self._neighbours(attempt.miner.feeder_id):
-            other = self._books.miners.get(name)
-            if other is None or name == mine.miner_id or other.verb is not Verb.STOP or other.baseline_w is None:
-                continue
-            if name in attempt.suspects:
-                gone = await self._idles(name, other.baseline_w)
+        for other in self._measured_neighbours(attempt.miner):
+            if other.miner_id in attempt.suspects:
+                gone = await self._idles(other)
             else:
                 later = other.sent_at is not None and mine.sent_at is not None and other.sent_at > mine.sent_at
-                gone = later and other.outcome in {Outcome.COMPLETE, Outcome.PARTIAL}
-            total_w += other.baseline_w if gone else 0.0
+                gone = later and other.verb is Verb.STOP and other.outcome in {Outcome.COMPLETE, Outcome.PARTIAL}
+            total_w += (other.baseline_w or 0.0) if gone else 0.0
         return Watts(total_w)
 
     async def _awake_suspects(self, miner: SiteMiner) -> frozenset[str]:
-        """Return the neighbours told to stop that run on and may go off at any moment."""
-        found = set()
-        for name in self._neighbours(miner.feeder_id) if miner.feeder_id in self._meters else ():
-            other = self._books.miners.get(name)
-            if other is None or name == miner.miner_id or other.verb is not Verb.STOP or other.baseline_w is None:
-                continue
-            if other.reason in _SUSPICIOUS and not await self._idles(name, other.baseline_w):
-                found.add(name)
-        return frozenset(found)
+        """Return the neighbours that run now though a stop was sent to them: it may reach them at any moment."""
+        if miner.feeder_id not in self._meters:
+            return frozenset()
+        now, _ = self._site_time.now()
+        suspected = []
+        for other in self._measured_neighbours(miner):
+            recent = other.sent_at is not None and (now - other.sent_at).total_seconds() < _LATE_S
+            if (other.verb is Verb.STOP and other.reason in _SUSPICIOUS) or (other.verb is Verb.START and recent):
+                suspected.append(other)
+        idle = await asyncio.gather(*(self._idles(other) for other in suspected))
+        return frozenset(other.miner_id for other, idles in zip(suspected, idle, strict=True) if not idles)
 
-    async def _idles(self, miner_id: str, baseline_w: Watts) -> bool:
-        seen = await self._look(miner_id)
-        return seen is not None and reads_idle(seen, baseline_w, self._rules.idle_share)
+    def _measured_neighbours(self, miner: SiteMiner) -> list[MinerRecord]:
+        names = (name for name in self._neighbours(miner.feeder_id) if name != miner.miner_id)
+        records = (self._books.miners.get(name) for name in names)
+        return [record for record in records if record is not None and record.baseline_w is not None]
+
+    async def _idles(self, record: MinerRecord) -> bool:
+        seen = await self._look(record.miner_id)
+        baseline_w = record.baseline_w
+        return seen is not None and baseline_w is not None and reads_idle(seen, baseline_w, self._rules.idle_share)
 
     async def _look(self, miner_id: str) -> Observed | None:
         try:

@@ -1,0 +1,101 @@
+"""What must hold of every history. Pure: takes logs, knows no loop."""
+
+from collections import defaultdict
+
+from sitelink.types import NoticeCode, Outcome, Verb
+from tests.simulation.history import GRACE_S, Play
+from tests.simulation.world import T0
+
+
+def violations(play: Play) -> list[str]:
+    acks, notices = play.world.outbox()
+    found = [f"error: {error!r}" for error in play.errors]
+    found += [f"{miner} left off at {now_s:.1f}" for now_s, miner in play.left_off]
+    found += _stops_without_order(play)
+    found += _lies(play, acks, notices)
+    found += _acks(play, acks, notices)
+    return found
+
+
+def _stops_without_order(play: Play) -> list[str]:
+    found = []
+    for now_s, miner, verb in play.world.device_log:
+        if verb != "stop":
+            continue
+        windows = [
+            ((item.interval.start - T0).total_seconds(), (item.interval.end - T0).total_seconds())
+            for delivered_s, plan in play.delivered
+            for item in plan.curtailments
+            if miner in item.miner_ids and delivered_s <= now_s
+        ]
+        # An order already on its way when the window closes may still arrive.
+        blind = any(cold_s <= now_s < cold_s + GRACE_S + 15 for cold_s in play.cold_boots)
+        if not blind and not any(start - 1 <= now_s <= end + 6 for start, end in windows):
+            found.append(f"{miner} was stopped at {now_s:.1f} without an order")
+    return found
+
+
+def _lies(play: Play, acks, notices) -> list[str]:
+    liars = {miner.miner_id: miner for miner in play.schedule.miners if miner.liar}
+    found = [
+        f"liar {ack.miner_id} counted as complete"
+        for ack in acks
+        if ack.miner_id in liars and ack.verb is Verb.STOP and ack.outcome in {Outcome.COMPLETE, Outcome.PARTIAL}
+    ]
+    named = {notice.subject for notice in notices if notice.code is NoticeCode.LIAR_NAMED}
+    honest = {m.miner_id for m in play.schedule.miners if not m.liar and not m.wakes and m.stop_delay_s < 5}
+    found += [f"honest {miner} called a liar" for miner in sorted(named & honest)]
+    undisturbed = not play.schedule.families & {"crash", "replan", "meter"}
+    for miner_id, miner in sorted(liars.items()):
+        stopped = any(name == miner_id and verb == "stop" for _, name, verb in play.world.device_log)
+        long_enough = _hold_s(play) > 120
+        if undisturbed and stopped and long_enough and miner_id not in named:
+            found.append(f"liar {miner_id} ({miner.liar}) was never named")
+    return found
+
+
+def _hold_s(play: Play) -> float:
+    return play.schedule.plans[0][1].curtailments[0].interval.duration.total_seconds()
+
+
+def _acks(play: Play, acks, notices) -> list[str]:
+    found = []
+    history = defaultdict(list)
+    for ack in acks:
+        history[ack.order_id, ack.miner_id, ack.verb].append((ack.outcome, ack.evidence, ack.reason))
+    for key, given in history.items():
+        found += [f"ack {key} given twice: {one}" for one, two in zip(given, given[1:], strict=False) if one == two]
+    if len({ack.ack_id for ack in acks}) != len(acks):
+        found.append("an ack id was used twice")
+    started = {notice.subject for notice in notices if notice.code is NoticeCode.CURTAILMENT_STARTED}
+    restored = {notice.subject for notice in notices if notice.code is NoticeCode.CURTAILMENT_RESTORED}
+    found += [f"order {order} was never restored" for order in sorted(started - restored)]
+    status = play.agent.status()
+    for record in status.miners.values():
+        if record.outcome is None:
+            found.append(f"{record.miner_id} ends without an outcome under {record.order_id}")
+    for order in started:
+        # A miner's stop under a started order ends with an ack, whichever plan it came from.
+        members = {
+            m for _, plan in play.delivered for c in plan.curtailments if c.curtailment_id == order for m in c.miner_ids
+        }
+        acked = {miner for (order_id, miner, verb) in history if order_id == order and verb is Verb.STOP}
+        touched = {m for m in members if any(name == m and verb == "stop" for _, name, verb in play.world.device_log)}
+        if len(play.delivered) == 1 and not play.cold_boots:
+            found += [f"{miner} has no final word under {order}" for miner in sorted((touched & members) - acked)]
+    quiet = not play.schedule.families & {"crash", "replan", "meter", "device"}
+    if quiet and _hold_s(play) > 110:
+        for miner in play.schedule.miners:
+            given = history.get(("c1", miner.miner_id, Verb.STOP))
+            if given and not miner.liar and given[-1][0] is not Outcome.COMPLETE:
+                found.append(f"honest {miner.miner_id} ended {given[-1]}")
+    return found
+
+
+def rare_states(play: Play) -> set[str]:
+    acks, notices = play.world.outbox()
+    states = {f"outcome {ack.verb.value} {ack.outcome.value}" for ack in acks}
+    states |= {f"reason {ack.reason}" for ack in acks}
+    states |= {f"notice {notice.code.value}" for notice in notices}
+    states |= set(play.world.coverage)
+    return states | ({"cold boot"} if play.cold_boots else set())

@@ -1,0 +1,285 @@
+"""The world around one agent: miners with physics and faults, feeder meters, a disk that survives crashes.
+
+A life is one process. A crash marks it dead; from then on each of its ports raises ``Killed``, so no cleanup of the dead
+process has any effect. The disk and the miners belong to the world and live on.
+"""
+
+import asyncio
+import pickle
+import random
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from agent.errors import TimedOut, Unreachable
+from agent.local_curtail.schema import schema
+from sitelink.types import Ack, BatchBody, MeterSample, MinerState, Notice, Reason
+from sitelink.units import Watts
+
+T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
+IDLE_SHARE_TRUE = 0.015
+WARM_UP_S = 8.0
+
+
+class Killed(BaseException):
+    """This process is dead."""
+
+
+@dataclass
+class Site:
+    """Where a crash strikes: the nth time, before or after, a named thing happens."""
+
+    name: str
+    nth: int
+    after: bool
+
+
+@dataclass
+class Life:
+    crash: Site | None = None
+    dead: bool = False
+    seen: Counter = field(default_factory=Counter)
+    died: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def check(self) -> None:
+        if self.dead:
+            raise Killed
+
+    def kill(self) -> None:
+        self.dead = True
+        self.died.set()
+
+    def reach(self, name: str, *, after: bool, coverage: Counter) -> None:
+        self.check()
+        key = (name, after)
+        self.seen[key] += 1
+        crash = self.crash
+        if crash is not None and (crash.name, crash.after) == key and self.seen[key] == crash.nth:
+            coverage[f"crash {'after' if after else 'before'} {name}"] += 1
+            self.kill()
+            raise Killed
+
+
+@dataclass(frozen=True)
+class Observation:
+    state: MinerState
+    reason: Reason
+    power_w: Watts | None
+    hashrate_ths: float | None
+    uptime_s: int | None
+
+
+@dataclass
+class SimMiner:
+    miner_id: str
+    feeder_id: str
+    baseline_w: float
+    hashing: bool = True
+    started_s: float = -1000.0
+    stop_delay_s: float = 2.0
+    start_delay_s: float = 1.0
+    liar: str = ""
+    dead: list[tuple[float, float]] = field(default_factory=list)
+    lost_replies: set[int] = field(default_factory=set)
+    lost_requests: set[int] = field(default_factory=set)
+    wakes_at: list[float] = field(default_factory=list)
+    wakes: bool = False
+    pretends_idle: bool = False
+    orders: int = 0
+    pending: list[tuple[float, str]] = field(default_factory=list)
+    stopped_s: float | None = None
+
+    def settle(self, now_s: float) -> None:
+        for due_s in [due for due in self.wakes_at if due <= now_s]:
+            self.wakes_at.remove(due_s)
+            if not self.hashing:
+                self.hashing, self.started_s = True, due_s
+        for item in sorted(item for item in self.pending if item[0] <= now_s):
+            self.pending.remove(item)
+            if item[1] == "stop" and self.hashing:
+                self.hashing, self.stopped_s = False, item[0]
+            elif item[1] == "start" and not self.hashing:
+                self.hashing, self.started_s = True, item[0]
+
+    def reachable(self, now_s: float) -> bool:
+        return not any(start <= now_s < end for start, end in self.dead)
+
+    def reachable_for(self, now_s: float, seconds: float) -> bool:
+        return not any(start <= now_s and now_s - seconds < end for start, end in self.dead)
+
+    def true_power_w(self, now_s: float) -> float:
+        if not self.hashing:
+            return self.baseline_w * IDLE_SHARE_TRUE
+        warm = min(1.0, 0.3 + 0.7 * (now_s - self.started_s) / WARM_UP_S)
+        return self.baseline_w * warm
+
+    def take(self, verb: str, now_s: float) -> None:
+        if self.liar:
+            self.pretends_idle = verb == "stop" and self.liar == "reports_idle"
+            return
+        delay_s = self.stop_delay_s if verb == "stop" else self.start_delay_s
+        self.pending.append((now_s + delay_s, verb))
+
+    def look(self, now_s: float) -> Observation:
+        uptime = int(now_s + 5000)
+        if self.pretends_idle or not self.hashing:
+            power = Watts(self.baseline_w * IDLE_SHARE_TRUE)
+            return Observation(MinerState.IDLE, Reason.COMMANDED, power, 0.0, uptime)
+        return Observation(MinerState.HASHING, Reason.NONE, Watts(self.true_power_w(now_s)), 100.0, uptime)
+
+
+class World:
+    def __init__(self, loop: asyncio.AbstractEventLoop, seed: int, miners: list[SimMiner], metered: set[str]) -> None:
+        self.loop = loop
+        self.miners = {miner.miner_id: miner for miner in miners}
+        self.metered = metered
+        self.silent_meters: list[tuple[str, float, float]] = []
+        self.rng_io = random.Random(f"{seed} io")
+        self.rng_meter = random.Random(f"{seed} meter")
+        self.rng_disk = random.Random(f"{seed} disk")
+        self.disk = sqlite3.connect(":memory:", isolation_level=None)
+        schema(self.disk)
+        self.disk.execute("CREATE TABLE outbox (body BLOB NOT NULL)")
+        self.device_log: list[tuple[float, str, str]] = []
+        self.coverage: Counter = Counter()
+        self.ids = 0
+        self.wall_offset_s = 0.0
+        self.boot = 1
+        self.boot_s = 0.0
+
+    @property
+    def now_s(self) -> float:
+        return self.loop.time()
+
+    def true_time(self) -> datetime:
+        return T0 + timedelta(seconds=self.now_s)
+
+    def settle(self) -> None:
+        for miner in self.miners.values():
+            miner.settle(self.now_s)
+
+    def outbox(self) -> tuple[list[Ack], list[Notice]]:
+        acks: list[Ack] = []
+        notices: list[Notice] = []
+        for (blob,) in self.disk.execute("SELECT body FROM outbox ORDER BY rowid"):
+            body: BatchBody = pickle.loads(blob)
+            acks += body.acks
+            notices += body.notices
+        return acks, notices
+
+    def next_id(self) -> str:
+        self.ids += 1
+        return f"id-{self.ids}"
+
+
+class WorldClock:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._boot = world.boot
+        self._boot_s = world.boot_s
+
+    def now(self) -> datetime:
+        return self._world.true_time() + timedelta(seconds=self._world.wall_offset_s)
+
+    def monotonic(self) -> float:
+        return self._world.now_s - self._boot_s
+
+    def boot_id(self) -> str:
+        return f"boot-{self._boot}"
+
+
+class SimWriter:
+    """One transaction after the other, each a crash boundary."""
+
+    def __init__(self, world: World, life: Life) -> None:
+        self._world, self._life = world, life
+        self._turn = asyncio.Lock()
+
+    async def run(self, work):
+        async with self._turn:
+            self._life.check()
+            await asyncio.sleep(self._world.rng_disk.uniform(0.001, 0.01))
+            self._life.check()
+            disk = self._world.disk
+            disk.execute("BEGIN")
+            try:
+                result = work(disk)
+                if disk.total_changes != getattr(self, "_changes", -1):
+                    self._life.reach("commit", after=False, coverage=self._world.coverage)
+            except BaseException:
+                disk.execute("ROLLBACK")
+                raise
+            disk.execute("COMMIT")
+            if disk.total_changes != getattr(self, "_changes", -1):
+                self._changes = disk.total_changes
+                self._life.reach("commit", after=True, coverage=self._world.coverage)
+            return result
+
+
+class SimOutbox:
+    def append_in(self, connection: sqlite3.Connection, body: BatchBody) -> None:
+        assert len(body)
+        connection.execute("INSERT INTO outbox (body) VALUES (?)", (pickle.dumps(body),))
+
+
+class SimControl:
+    def __init__(self, world: World, life: Life, miner: SimMiner) -> None:
+        self._world, self._life, self._miner = world, life, miner
+
+    async def identity(self) -> str:
+        await self._travel()
+        return self._miner.miner_id
+
+    async def observe(self) -> Observation:
+        await self._travel()
+        self._miner.settle(self._world.now_s)
+        return self._miner.look(self._world.now_s)
+
+    async def stop(self) -> None:
+        await self._order("stop")
+
+    async def start(self) -> None:
+        await self._order("start")
+
+    async def _order(self, verb: str) -> None:
+        self._life.reach(verb, after=False, coverage=self._world.coverage)
+        await self._travel()
+        miner = self._miner
+        miner.settle(self._world.now_s)
+        miner.orders += 1
+        if miner.orders in miner.lost_requests:
+            await asyncio.sleep(2.0)
+            raise TimedOut("lost on the way")
+        miner.take(verb, self._world.now_s)
+        self._world.device_log.append((self._world.now_s, miner.miner_id, verb))
+        self._life.reach(verb, after=True, coverage=self._world.coverage)
+        if miner.orders in miner.lost_replies:
+            await asyncio.sleep(2.0)
+            raise TimedOut("its answer was lost")
+
+    async def _travel(self) -> None:
+        self._life.check()
+        if not self._miner.reachable(self._world.now_s):
+            await asyncio.sleep(1.0)
+            self._life.check()
+            raise Unreachable("no connection")
+        await asyncio.sleep(self._world.rng_io.uniform(0.005, 0.2))
+        self._life.check()
+
+
+class SimMeter:
+    def __init__(self, world: World, life: Life, feeder_id: str) -> None:
+        self._world, self._life, self._feeder_id = world, life, feeder_id
+
+    async def read(self) -> MeterSample:
+        self._life.check()
+        await asyncio.sleep(0.02)
+        self._life.check()
+        world = self._world
+        world.settle()
+        sample = MeterSample(f"meter-{self._feeder_id}", world.true_time(), None)
+        if any(name == self._feeder_id and start <= world.now_s < end for name, start, end in world.silent_meters):
+            return sample
+        total = sum(m.true_power_w(world.now_s) for m in world.miners.values() if m.feeder_id == self._feeder_id)
+        return replace(sample, power_w=Watts(total + world.rng_meter.gauss(0, 25.0)))
