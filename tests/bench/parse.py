@@ -9,7 +9,8 @@ and listed with the rule that leaves it out:
 Sources differ in which window they call "the hashrate"; a hash rate is met by the window we call current or by the
 average since start, both of which an observation carries. Temperatures may be cut to whole degrees in the manifest.
 A list is met when each of its values is found, as often as it stands there. Devices that answered one command twice
-in one case are taken as two devices; the case's expectation has to be met by one of them as a whole.
+in one case are taken as two devices; the case's expectation has to be met by one of them as a whole. A firmware is met
+when ours names the expected version, a model when ours begins with the expected name.
 """
 
 import csv
@@ -153,7 +154,7 @@ CHECKS: Mapping[str, Callable[[Observation, Any], bool]] = {
     "boards": lambda seen, want: seen.boards == want,
     "pools_acc_rej_stale": _pools,
     "state": _state,
-    "fw": lambda seen, want: seen.firmware == want,
+    "fw": lambda seen, want: str(want) in (seen.firmware or ""),
     "hostname": lambda seen, want: seen.hostname == want,
     "miner_type": lambda seen, want: (seen.model or "").lower().startswith(str(want).strip().lower()),
 }

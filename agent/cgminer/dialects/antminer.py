@@ -35,6 +35,9 @@ _NUMBERED: Final = re.compile(
     r"(fan|temp|temp2_|temp3_|temp4_|temp_chip|temp_pcb|chain_acn|chain_acs|chain_consumption|chain_power)([0-9]{1,2})"
 )
 _JOINED_TEMP: Final = re.compile(r"(?:^|-)(-?[0-9]+(?:\.[0-9]+)?|[a-z]+)(?=-|$)")
+_VNISH: Final = re.compile(r"vnish [0-9.]+", re.IGNORECASE)
+_VERSIONS: Final = (("stats", "Miner"), ("version", "Miner"), ("info", "miner_version"))
+_BUILDS: Final = (("stats", "CompileTime"), ("version", "CompileTime"), ("info", "CompileTime"))
 _WORK_MODES: Final = ("bitmain-work-mode", "miner-mode")
 _UNITS_BY_MODEL: Final = (
     # Before rate_unit existed, "GHS 5s" held whatever unit the algorithm is counted in.
@@ -107,6 +110,15 @@ def chain_power(sections: Sections) -> Watts | None:
         values = known([number(value) for value in chains.values()])
         total = sum(values) if values else None
     return power(total) if total else None
+
+
+def antminer_firmware(sections: Sections) -> str | None:
+    """Return version and build time; Bitmain left the version alone for years, so only both tell builds apart."""
+    spoken = _VNISH.search(text(sections.find("stats", "Type")) or "")
+    versions = (spoken.group() if spoken else None, *(text(sections.find(*place)) for place in _VERSIONS))
+    version = next((found for found in versions if found), None)
+    built = next((found for place in _BUILDS if (found := text(sections.find(*place)))), None)
+    return ", ".join(part for part in (version, built) if part) or None
 
 
 def antminer_judge(sections: Sections, facts: Facts) -> Verdict:
@@ -223,11 +235,7 @@ TABLE: Final = Table(
             first("summary", "Elapsed", whole),
         ),
         "model": (first("stats", "Type", text), first("version", "Type", text), first("info", "type", text)),
-        "firmware": (
-            first("stats", "Miner", text),
-            first("version", "Miner", text),
-            first("info", "miner_version", text),
-        ),
+        "firmware": (antminer_firmware,),
         "serial": (first("stats", "miner_id", text),),
     },
     sensors=antminer_sensors,

@@ -160,10 +160,9 @@ TABLE: Final = Table(
         "uptime_s": (first("stats", "Elapsed", whole), first("summary", "Elapsed", whole), _uptime),
         "model": (first("version", "PROD", text), first("version", "MODEL", text), first("version", "HWTYPE", text)),
         "firmware": (
+            _value("Ver"),
             first("version", "CGVERSION", text),
             first("version", "LVERSION", text),
-            first("version", "VERION", text),
-            _value("Ver"),
         ),
         "mac": (first("version", "MAC", mac),),
         "serial": (first("version", "DNA", text), _value("DNA")),

@@ -7,7 +7,14 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from agent.cgminer.dialects.antminer import antminer_judge, antminer_sensors, chain_power, in_antminer_unit, rated
+from agent.cgminer.dialects.antminer import (
+    antminer_firmware,
+    antminer_judge,
+    antminer_sensors,
+    chain_power,
+    in_antminer_unit,
+    rated,
+)
 from agent.cgminer.dialects.table import (
     Commands,
     Sensors,
@@ -27,6 +34,9 @@ from sitelink.units import TeraHashPerSecond
 _EQUIHASH: Final = re.compile(r"innominer a9\b", re.IGNORECASE)
 _FAN: Final = re.compile(r"fan[ _]?(?:speed)?[ _]?(?:[0-9]{0,2}|in|out)", re.IGNORECASE)
 _TEMP: Final = re.compile(r"(?:chip|board|pcb|asic)?[ _]?temp(?:erature)?s?[ _]?(?:avg|[0-9]{0,2})", re.IGNORECASE)
+_ODD_TEMP: Final = re.compile(
+    r"(?i)(?!.*(?:max|min|set|limit|target|num|over|cut|warn|thresh|err|pre|count|freq|turn|stop|ctrl)).*temp.*"
+)
 _FAN_DUTY_KEYS: Final = ("Fan duty", "Duty", "Fan Percent", "fan_pwm")
 _NOW_KEYS: Final = ("5s", "10s", "20s", "30s", "1m")
 
@@ -56,7 +66,9 @@ def _sensors(sections: Sections) -> Sensors:
     temps = numbered.board_temps_c or _matching(boards, _TEMP, live_temperature)
     fans = numbered.fans_rpm or _matching(others, _FAN, turning)
     return Sensors(
-        board_temps_c=temps or _matching(others, _TEMP, live_temperature),
+        board_temps_c=temps
+        or _matching(others, _TEMP, live_temperature)
+        or _matching(others, _ODD_TEMP, live_temperature),
         chip_temps_c=numbered.chip_temps_c,
         fans_rpm=fans or _matching(boards, _FAN, turning),
         fans_percent=known([percent(row[key]) for row in boards or others for key in _FAN_DUTY_KEYS if key in row]),
@@ -111,8 +123,7 @@ TABLE: Final = Table(
             first("devdetails", "Name", text),
         ),
         "firmware": (
-            first("stats", "Miner", text),
-            first("version", "Miner", text),
+            antminer_firmware,
             first("version", "CGMiner", text),
             first("version", "GCMiner", text),
             first("version", "SGMiner", text),

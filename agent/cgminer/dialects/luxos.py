@@ -6,7 +6,7 @@ Source: docs.luxor.tech, LuxOS API: summary, power, temps, fans, config, profile
 
 from typing import Final
 
-from agent.cgminer.dialects.antminer import antminer_sensors
+from agent.cgminer.dialects.antminer import antminer_sensors, rated
 from agent.cgminer.dialects.judgement import judge
 from agent.cgminer.dialects.table import (
     Commands,
@@ -98,7 +98,12 @@ TABLE: Final = Table(
             summed("devs", "MHS 5s", megahash),
         ),
         "hashrate_average_ths": (first("summary", "GHS av", gigahash), first("summary", "MHS av", megahash)),
-        "expected_ths": (first("config", "NameplateTHS", tera), summed("devs", "Nominal MHS", megahash)),
+        # What the profile in force is made for, before what the chips were sold for.
+        "expected_ths": (
+            rated("total_rateideal"),
+            summed("devs", "Nominal MHS", megahash),
+            first("config", "NameplateTHS", tera),
+        ),
         "power_w": (first("power", "Watts", power),),
         "power_limit_w": (profile_power,),
         "uptime_s": (first("stats", "Elapsed", whole), first("summary", "Elapsed", whole)),
