@@ -185,6 +185,7 @@ CREATE TABLE site_latest (
     data bytea NOT NULL,
     CONSTRAINT pk_site_latest PRIMARY KEY (tenant_id, site_id)
 );
+ALTER TABLE site_latest ALTER COLUMN data SET STORAGE EXTERNAL;
 CREATE TABLE meter_readings (
     tenant_id uuid NOT NULL,
     site_id text NOT NULL,
