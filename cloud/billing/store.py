@@ -13,6 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Row, insert, select, text, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from cloud.billing.model import Contract, EnergyMethod, EvidenceRow, Invoice, InvoiceLine, MeterReading
@@ -267,7 +268,7 @@ def verdicts(uow: UnitOfWork, site_id: str, period: Interval) -> tuple[tuple[str
         .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id)
         .where(rows.end_at > period.start, rows.end_at <= period.end)
         .order_by(rows.curtailment_id, rows.revision.desc())
-        .distinct(rows.curtailment_id)
+        .ext(distinct_on(rows.curtailment_id))
     )
     return tuple(
         (

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from cloud.infra.db import UnitOfWork
 from cloud.models.hosting import (
@@ -144,7 +145,7 @@ def latest_verdicts(uow: UnitOfWork, site_id: str) -> Sequence[Row[Any]]:
         select(CURTAILMENT_VERIFICATIONS)
         .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id)
         .order_by(rows.curtailment_id, rows.revision.desc())
-        .distinct(rows.curtailment_id)
+        .ext(distinct_on(rows.curtailment_id))
         .subquery()
     )
     return uow.session.execute(select(newest).order_by(newest.c.end_at.desc(), newest.c.curtailment_id)).all()

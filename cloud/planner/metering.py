@@ -37,6 +37,17 @@ def mean_power_w(samples: Sequence[Sample], window: Interval, max_gap: timedelta
     return Watts(energy / covered)
 
 
+def mean_before_w(samples: Sequence[Sample], window: Interval, max_gap: timedelta) -> Watts | None:
+    """Return the mean over ``window`` from samples before its end; the last one holds until there.
+
+    What comes after the window (load already falling) must not lower a baseline.
+    """
+    known = list(samples[: bisect_left(samples, window.end, key=_at)])
+    if known and window.end - known[-1][0] <= max_gap:
+        known.append((window.end, known[-1][1]))
+    return mean_power_w(known, window, max_gap)
+
+
 def sum_samples(meters: Sequence[Sequence[Sample]], max_gap: timedelta) -> tuple[Sample, ...]:
     """Return the samples of several meters as one: the first meter's moments, the others interpolated there.
 

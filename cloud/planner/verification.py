@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Final
 
 from cloud.hosting.model import LIAR_REASONS
-from cloud.planner.metering import Sample, mean_power_w
+from cloud.planner.metering import Sample, mean_before_w, mean_power_w
 from cloud.planner.model import Planned
 from sitelink.types import Ack, Interval, Outcome, Verb
 from sitelink.units import MegawattHours, Watts, energy_mwh
@@ -165,7 +165,7 @@ def verify(
     order = own.planned.curtailment
     begin = min((item.planned.curtailment.interval.start for item in (own, *others)), default=order.interval.start)
     before = Interval(begin - measured.baseline, begin)
-    baseline = mean_power_w(measured.site, before, measured.max_gap)
+    baseline = mean_before_w(measured.site, before, measured.max_gap)
     intervals = _intervals(own, others, baseline, measured)
     known = [item for item in intervals if item.delivered_w is not None]
     status, reason = _status(measured, before, baseline, len(known), len(intervals))
@@ -255,7 +255,7 @@ def _feeders(
         claimed = sum(
             power for name, power in own.power_w.items() if name in fittings and fittings[name].feeder_id == feeder_id
         )
-        at_first = mean_power_w(samples, before, measured.max_gap)
+        at_first = mean_before_w(samples, before, measured.max_gap)
         held = (
             mean_power_w(samples, Interval(held_from, window.end), measured.max_gap) if held_from < window.end else None
         )
