@@ -82,6 +82,7 @@ def _play(scene: Stage, crew: Crew, clock: Clock, over: threading.Event) -> bool
     narrator.say(f"Ballast demo: {len(scene.sites)} sites of {scene.options.miners} miners, seed {scene.options.seed}")
     narrator.say("Starting simulators, PostgreSQL and the control plane")
     stage.start_cloud(scene, crew)
+    stage.start_market(scene, crew)
     stage.start_simulators(scene, crew)
     watch = Watch(database)
     try:

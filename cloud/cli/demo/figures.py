@@ -26,6 +26,7 @@ class Figures:
     liars_named: int
     liars_counted_as_shed: int
     signal_to_confirmed_s: float | None
+    start_to_confirmed_s: float | None
     restored_during_cut: int
     left_off: int
     backlog_drained_s: float | None

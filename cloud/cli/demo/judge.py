@@ -1,6 +1,6 @@
 """Holds the cloud's records against the simulators' truth and returns the figures of the run."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -34,7 +34,7 @@ def judge(scene: Stage, record: Record, watch: Watch, kills: int) -> Figures:
         for miner_id in event.miner_ids
         if miner_id in truth[site_id]
     ]
-    liars = [(miner, said) for miner, said in ordered if miner.liar]
+    liars = [(miner, claims[site_id]) for site_id, miners in truth.items() for miner in miners.values() if miner.liar]
     counts = watch.read(hosting.stored_counts)
     stored = watch.count_readings()
     return Figures(
@@ -49,7 +49,8 @@ def judge(scene: Stage, record: Record, watch: Watch, kills: int) -> Figures:
         liars_counted_as_shed=sum(1 for miner, said in liars if miner.miner_id in said.verified),
         honest_named=_honest_named(truth, claims),
         honest_unverified=sum(1 for miner, said in ordered if _honest(miner) and miner.miner_id not in said.verified),
-        signal_to_confirmed_s=_signal_to_confirmed_s(record, claims),
+        signal_to_confirmed_s=_longest_s(record, claims, lambda event: event.signal_at),
+        start_to_confirmed_s=_longest_s(record, claims, lambda event: event.start),
         live_to_restore=record.live_to_restore,
         restored_during_cut=record.restored_during_cut,
         left_off=record.left_off,
@@ -91,9 +92,9 @@ def _honest_named(truth: dict[str, dict[str, TrueMiner]], claims: dict[str, Clai
     return sum(1 for miner in named if _honest(miner))
 
 
-def _signal_to_confirmed_s(record: Record, claims: dict[str, Claims]) -> float | None:
+def _longest_s(record: Record, claims: dict[str, Claims], since: Callable[[Event], datetime]) -> float | None:
     spans = [
-        (said.confirmed_at - record.events[site_id].signal_at).total_seconds()
+        (said.confirmed_at - since(record.events[site_id])).total_seconds()
         for site_id, said in claims.items()
         if said.confirmed_at is not None
     ]

@@ -57,8 +57,8 @@ class Narrator:
     """Shows the steps and the sites; ``terminal`` False prints plain lines instead of a live table."""
 
     clock: Clock
-    titles: Sequence[str]
     terminal: bool
+    titles: Sequence[str] = ()
     heading: str = ""
     steps: list[Step] = field(default_factory=list)
     sites: tuple[SiteLine, ...] = ()

@@ -1,8 +1,10 @@
 """Sets the demo up the way an operator would: sites, inventories, contracts, join tokens, agents; and prices it."""
 
 import threading
+from datetime import timedelta
 from typing import Final, Protocol
 
+from cloud.billing import service as billing
 from cloud.cli.demo import stage
 from cloud.cli.demo.processes import ChildFailed, Crew, run_once
 from cloud.cli.demo.stage import Stage
@@ -59,9 +61,13 @@ def await_cloud(scene: Stage, crew: Crew, database: Database, serving: Serving, 
 def open_sites(scene: Stage, crew: Crew, settings: Settings, database: Database, principal: Principal) -> str:
     """Create the sites, import their inventories, enrol and start their agents; return the operator's password."""
     authority = CertificateAuthority(settings.key_dir, database.clock)
+    contract_from = database.clock.now() - timedelta(days=1)
     for site in scene.sites:
         with database.unit_of_work(principal) as uow:
             hosting.create_site(uow, site.site_id, site.site_id.replace("-", " ").title(), _TIMEZONE)
+            billing.set_contract(
+                uow, site.site_id, stage.RATE_USD_PER_KWH, _TIMEZONE, contract_from, stage.CREDIT_USD_PER_MWH
+            )
             hosting.import_inventory(uow, site.site_id, site.inventory, site.meters)
             token = enrolment.make_join_token(uow, authority, site.site_id)
         run_once([str(part) for part in stage.enrol_command(site, token)], f"enrolling {site.site_id}")

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,13 @@ SITES: Final = ("pecos-1", "pecos-2")
 INTERVAL_S: Final = 8
 """The demo's market clears this often, in real seconds."""
 
+BILLING_INTERVAL_S: Final = 10
+RATE_USD_PER_KWH: Final = Decimal("0.0725")
+CREDIT_USD_PER_MWH: Final = Decimal(40)
+_MARKET: Final = "DEMO"
+_SPIKE_AFTER: Final = 5
+"""Intervals from the market's opening to the spike: time to start, enrol, poll and see what is normal."""
+_SPIKE_INTERVALS: Final = 5
 _DIALECTS: Final = "luxos,whatsminer,avalon,antminer,braiins"
 _SCRIPTS: Final = Path(sys.executable).parent
 
@@ -156,11 +164,14 @@ def start_market(stage: Stage, crew: Crew) -> None:
     """Open the market: real prices when given, else a synthetic day with a spike a few intervals ahead."""
     prices: Sequence[str | Path]
     if stage.options.prices is None:
-        prices = ["--seed", str(stage.options.seed), "--spike-after", "2", "--spike-intervals", "5"]
+        prices = ["--seed", str(stage.options.seed), "--spike-intervals", str(_SPIKE_INTERVALS)]
     else:
         prices = ["--prices", stage.options.prices]
-    command = [*_program("ballast-sim"), "market", "--control", stage.market, "--interval-s", str(INTERVAL_S)]
-    crew.spawn_ready("market", [*command, *prices])
+    crew.spawn_ready(
+        "market",
+        [*_program("ballast-sim"), "market", "--market", _MARKET, "--control", stage.market,
+         "--interval-s", str(INTERVAL_S), "--spike-after", str(_SPIKE_AFTER), *prices],
+    )  # fmt: skip
 
 
 def enrol_command(site: SiteStage, token: str) -> list[str | Path]:
@@ -184,6 +195,7 @@ def _write_cloud_config(stage: Stage) -> None:
 http_listen = "{stage.http}"
 link_listen = "{stage.link}"
 enrol_listen = "{stage.enrol}"
+market = "{_MARKET}"
 market_url = "http://{stage.market}/prices"
 sweep_interval_s = 2
 curtailment_interval_s = 1
@@ -192,6 +204,11 @@ lead_s = 3
 min_block_s = {2 * INTERVAL_S}
 horizon_s = {24 * INTERVAL_S}
 plan_validity_s = 3600
+billing_interval_s = {BILLING_INTERVAL_S}
+verify_interval_s = 2
+verify_grace_s = 60
+baseline_s = 15
+meter_gap_s = 10
 """,
         encoding="utf-8",
     )

@@ -8,14 +8,15 @@ Invariant: a step that does not come true in time ends the story with the reason
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-from cloud.cli.demo import stage
 from cloud.cli.demo.narrator import Narrator, SiteLine
+from cloud.cli.demo.pricing import price
 from cloud.cli.demo.processes import Crew
 from cloud.cli.demo.stage import SiteStage, Stage
 from cloud.cli.demo.watch import TrueMiner, Watch
+from cloud.core.errors import CloudError
 from cloud.hosting import queries as hosting
 from cloud.hosting.model import SiteSummary
 from cloud.planner import queries as planner
@@ -24,6 +25,7 @@ from sitelink.clock import Clock
 _PAUSE_S: Final = 0.25
 _BASELINE_S: Final = 10.0
 _SHOW_SITES_S: Final = 1.0
+_NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _Found = TypeVar("_Found")
 
 
@@ -49,6 +51,7 @@ class Record:
 
     events: dict[str, Event] = field(default_factory=dict)
     unsettled: int = 0
+    metered_from: datetime = _NEVER
     restored_during_cut: int = 0
     left_off: int = 0
     live_to_restore: int = 0
@@ -133,6 +136,7 @@ class Story:
 
     def _stream(self, say: Callable[[str], None]) -> str:
         began = self._clock.monotonic()
+        self.record.metered_from = self._clock.now()
 
         def stored() -> str | None:
             counts = self._watch.read(hosting.stored_counts)
@@ -148,8 +152,6 @@ class Story:
         return detail
 
     def _plan(self, say: Callable[[str], None]) -> str:
-        stage.start_market(self._scene, self._crew)
-
         def accepted() -> str | None:
             for site in self._scene.sites:
                 event = self._accepted_event(site)
@@ -157,6 +159,7 @@ class Story:
                     say(f"waiting for {site.site_id} to accept a plan")
                     return None
                 self.record.events[site.site_id] = event
+                self.record.truth[site.site_id] = self._watch.truth(site)
             return "planned"
 
         self._wait(accepted, 40, "no site accepted a plan with a curtailment")
@@ -217,7 +220,7 @@ class Story:
 
     def _deliver(self, say: Callable[[str], None]) -> str:
         backlog = [self._watch.agent(site) for site in self._scene.sites]
-        waiting = sum(status["buffer"]["backlog_batches"] for status in backlog if status)
+        waiting = sum(status["backlog"]["batches"] for status in backlog if status)
         sealed = {site.site_id: self._sealed(site) for site in self._scene.sites}
         for site in self._scene.sites:
             self._watch.set_cable(site, "up")
@@ -242,8 +245,6 @@ class Story:
             return f"{self.record.verified_mwh * 1000:.1f} kWh less than the baseline at the site meters"
 
         detail = self._wait(verified, 60, "a curtailment was not verified")
-        for site in self._scene.sites:
-            self.record.truth[site.site_id] = self._watch.truth(site)
         self.record.left_off = sum(
             1
             for site in self._scene.sites
@@ -254,7 +255,10 @@ class Story:
 
     def _price(self, say: Callable[[str], None]) -> str:
         say("issuing an energy invoice a site")
-        priced = self._setting.price(self._scene.sites, self.record.events)
+        try:
+            priced = price(self._watch, self._scene.sites, self.record.metered_from, self._clock.now())
+        except CloudError as error:
+            raise StepFailed(str(error)) from None
         self.record.invoice_cents = priced.total_cents
         if not priced.agree:
             raise StepFailed(f"the verifier disagrees: {priced.detail}")
@@ -328,7 +332,12 @@ class Story:
     def _accepted_event(self, site: SiteStage) -> Event | None:
         status = self._watch.agent(site)
         view = self._watch.read(lambda uow: planner.current_plan(uow, site.site_id))
-        if status is None or view is None or not view.curtailments or status["plan"]["revision"] != view.revision:
+        if (
+            status is None
+            or view is None
+            or not view.curtailments
+            or (status["plan"] or {}).get("revision") != view.revision
+        ):
             return None
         self.record.gap = max(self.record.gap or 0.0, view.gap)
         first = min(view.curtailments, key=lambda item: item.interval.start)
@@ -358,7 +367,7 @@ class Story:
 
         def told() -> tuple[str, int] | None:
             status = self._watch.agent(site)
-            return None if status is None else (status["buffer"]["epoch"], int(status["buffer"]["next_seq"]))
+            return None if status is None else (status["numbering"]["epoch"], int(status["numbering"]["next_seq"]))
 
         return self._wait(told, 20, f"the agent of {site.site_id} does not tell its status")
 
@@ -382,4 +391,4 @@ class Story:
 
 
 def _link_is_down(status: dict[str, Any] | None) -> bool:
-    return status is not None and not status["link"]["up"]
+    return status is not None and status["link"]["up"] is False
