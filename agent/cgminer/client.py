@@ -277,11 +277,12 @@ async def _resolve(
     try:
         async with asyncio.timeout(deadlines.connect_s):
             found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise Unreachable(f"{address}: the host name is not known; write an IP address or check the DNS") from None
     except TimeoutError:
         raise Unreachable(f"{address}: the host name was not found in time; write an IP address") from None
-    family, _, _, _, target = found[0]
+    except (OSError, UnicodeError):
+        raise Unreachable(f"{address}: the host name is not known; write an IP address or check the DNS") from None
+    # Miners speak IPv4; a name's IPv6 address is tried only where it has no other.
+    family, _, _, _, target = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return family, (str(target[0]), int(target[1]))
 
 

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import errno
 import json
+import socket
 
 import pytest
 
+from agent.cgminer import client
 from agent.cgminer.client import Address, Deadlines, exchange, query
 from agent.errors import TimedOut, TooLarge, Unreachable
 from tests.contract.fake_miner import serving
@@ -140,3 +143,82 @@ async def test_cancelling_a_query_leaves_no_connection() -> None:
             await task
         async with asyncio.timeout(5):
             await closed.wait()
+
+
+class HesitantSocket(socket.socket):
+    """A socket that connects the way one does over a real network: not at once."""
+
+    failure = 0
+
+    def connect_ex(self, address: object) -> int:
+        super().connect_ex(address)  # type: ignore[arg-type]
+        return errno.EINPROGRESS
+
+    def getsockopt(self, *args: int) -> int:  # type: ignore[override]
+        return self.failure or int(super().getsockopt(*args))
+
+
+class SocketModule:
+    """The socket module with another socket class in it, for the client alone."""
+
+    def __init__(self, kind: type[socket.socket]) -> None:
+        self.socket = kind
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(socket, name)
+
+
+async def test_a_connection_that_takes_its_time_and_sends_in_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not seen.endswith(b"}"):
+            seen.extend(await reader.read(100))
+        writer.write(REPLY + b"\0")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    address = Address(*server.sockets[0].getsockname()[:2])
+    sends = iter(range(10**6))
+
+    class Bits(HesitantSocket):
+        def send(self, data: bytes, flags: int = 0) -> int:  # type: ignore[override]
+            if next(sends) % 2:
+                raise BlockingIOError
+            return socket.socket.send(self, data[:5], flags)
+
+    monkeypatch.setattr(client, "socket", SocketModule(Bits))
+    async with server:
+        assert await query(address, "summary+devs+pools", deadlines=SHORT) == REPLY
+    assert json.loads(seen) == {"command": "summary+devs+pools"}
+
+
+async def test_a_connection_refused_late_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(HesitantSocket):
+        failure = errno.EHOSTUNREACH
+
+    async with serving(lambda _request, _writer: until_cancelled()) as address:
+        monkeypatch.setattr(client, "socket", SocketModule(Refused))
+        with pytest.raises(Unreachable, match="no route to host; is the miner on"):
+            await query(address, "summary", deadlines=SHORT)
+
+
+async def test_a_connection_that_never_stands_is_unreachable() -> None:
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = Address(*listener.getsockname())
+        for _ in range(3):
+            filler = waiting.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(tuple(address))
+        with pytest.raises(Unreachable, match=r"no connection within 0\.2 s"):
+            await query(address, "summary", deadlines=SHORT)
+
+
+async def test_a_name_is_resolved_and_ipv4_preferred() -> None:
+    async def speak(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(REPLY + b"\0")
+
+    async with serving(speak) as address:
+        assert await query(Address("localhost", address.port), "summary", deadlines=SHORT) == REPLY

@@ -114,6 +114,24 @@ def test_a_whatsminer_known_only_to_be_off_is_idle_and_minus_one_watt_is_unknown
     assert parse("whatsminer", {"summary": made.whatsminer_summary(Power=-1)}).power_w is None
 
 
+def test_a_whatsminer_lists_its_errors_apart_from_the_summary_too() -> None:
+    listed = made.btminer(131, {"error_code": [{"218": "2024-06-15 10:30:00"}, "110", {"0x": None}]})
+    replies = {"summary": made.whatsminer_summary(Error_Code_0=0), "get_error_code": listed}
+    assert parse("whatsminer", replies).errors == ("218", "110", "0x")
+
+
+def test_an_avalon_states_wall_power_where_it_can() -> None:
+    walled = made.AVALON_UNIT + " WALLPOWER[3561]"
+    small = made.AVALON_UNIT.replace("PS[0 1214 1316 250 3200 1320 3504]", "PS[0 0 27526 4 0 3661 133]")
+    assert parse("avalon", made.avalon(walled)).power_w == 3561
+    assert parse("avalon", made.avalon(small)).power_w == 133
+
+
+def test_a_miner_just_started_is_starting() -> None:
+    reply = made.antminer_stats(**{"GHS 5s": "0.0", "temp_chip1": "30-30-30-30", "Elapsed": 60})
+    assert judged(parse("antminer", {"stats": reply})) == (MinerState.IDLE, Reason.STARTING)
+
+
 def test_a_whatsminer_that_shut_itself_down_for_heat_is_thermal() -> None:
     reply = made.whatsminer_summary(HS_RT=0.0, Error_Code_0=351)
     assert judged(parse("whatsminer", {"summary": reply})) == (MinerState.IDLE, Reason.THERMAL)
