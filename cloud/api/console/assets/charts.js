@@ -1,0 +1,161 @@
+// Charts by uPlot: stacked, one time axis, one cursor, the viewer's zone.
+import uPlot from "uplot";
+import { token } from "./theme.js";
+import { clock, currentZone, zoneName } from "./times.js";
+
+const LEFT = 64;
+
+export function startCharts() {
+  const box = document.getElementById("chart");
+  const source = document.getElementById("data-chart");
+  if (!box || !source) return;
+  let data = JSON.parse(source.textContent);
+  let plots = [];
+  const draw = () => {
+    plots.forEach((plot) => plot.destroy());
+    box.replaceChildren();
+    plots = box.dataset.kind === "miner" ? drawMiner(box, data) : drawSite(box, data);
+  };
+  draw();
+  const stream = document.querySelector("[data-stream]");
+  stream?.addEventListener("chart", (event) => {
+    data = JSON.parse(event.detail.data);
+    rows(box, data).forEach((row, place) => plots[place].setData(row));
+  });
+  stream?.addEventListener("tick", (event) => {
+    const tick = JSON.parse(event.detail.data);
+    if (tick.power === undefined || !data.power) return;
+    const place = Math.floor((tick.t - data.t[0]) / data.step);
+    if (place < 0 || place >= data.t.length) return;
+    data.now = tick.t;
+    data.power[place] = tick.power;
+    plots[0].setData(rows(box, data)[0], true);
+    plots[1]?.redraw();
+  });
+  for (const name of ["ballast:theme", "ballast:zone"]) document.addEventListener(name, draw);
+  new ResizeObserver(() => {
+    const width = box.clientWidth;
+    for (const plot of plots) if (plot.width !== width && width > 0) plot.setSize({ width, height: plot.height });
+  }).observe(box);
+}
+
+function rows(box, data) {
+  if (box.dataset.kind === "miner") return [[data.t, data.hashrate], [data.t, data.power], [data.t, data.temp]];
+  const low = data.plan.map((value) => (value === null ? null : value - margin(value)));
+  const high = data.plan.map((value) => (value === null ? null : value + margin(value)));
+  return [[data.t, low, high, data.plan, data.power], [data.t, data.price]];
+}
+
+function margin(planned) {
+  return Math.max(0.02, 0.03 * planned);
+}
+
+function drawSite(box, data) {
+  const [power, price] = rows(box, data);
+  const step = uPlot.paths.stepped({ align: 1 });
+  const none = { points: { show: false } };
+  const plan = token("--series-plan");
+  const upper = common(box, data, box.clientWidth < 500 ? 220 : 300, "MW", [
+    {},
+    { ...none, paths: step, width: 0, stroke: "transparent" },
+    { ...none, paths: step, width: 0, stroke: "transparent" },
+    { ...none, paths: step, width: 2, stroke: plan, dash: [6, 4] },
+    { ...none, width: 2, stroke: token("--series-actual"), spanGaps: false },
+  ]);
+  upper.bands = [{ series: [2, 1], fill: token("--plan-band") }];
+  upper.scales.y.range = (_, low, high) => [Math.max(0, Math.min(low ?? 0, (high ?? 1) * 0.5) * 0.95), (high ?? 1) * 1.06];
+  const lower = common(box, data, 130, "USD/MWh", [{}, { ...none, paths: step, width: 2, stroke: token("--series-price") }]);
+  lower.scales.y.range = (_, low, high) => [Math.min(0, low ?? 0) * 1.1, Math.max(10, (high ?? 0) * 1.15)];
+  return [new uPlot(upper, power, box), new uPlot(lower, price, box)];
+}
+
+function drawMiner(box, data) {
+  const line = (stroke) => [{}, { width: 2, stroke: token(stroke), points: { size: 4 }, spanGaps: false }];
+  const made = [["TH/s", "--series-actual"], ["W", "--series-third"], ["°C", "--series-price"]];
+  return made.map(([unit, stroke], place) => {
+    const options = common(box, data, 130, unit, line(stroke));
+    options.scales.y.range = (_, low, high) => [Math.min(0, low ?? 0), Math.max(1, (high ?? 1) * 1.15)];
+    return new uPlot(options, rows(box, data)[place], box);
+  });
+}
+
+function common(box, data, height, unit, series) {
+  const text = token("--text-2");
+  const grid = { stroke: token("--hairline"), width: 1 };
+  const font = "12px system-ui, sans-serif";
+  const axis = { stroke: text, font, grid, ticks: { show: false } };
+  return {
+    width: box.clientWidth,
+    height,
+    padding: [8, 28, 0, 0],
+    legend: { show: false },
+    cursor: { sync: { key: "ballast" }, drag: { x: true, y: false }, points: { size: 7 } },
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), currentZone()),
+    scales: { x: {}, y: {} },
+    series,
+    axes: [
+      { ...axis, values: (plot, splits) => labels(splits), space: 56 },
+      { ...axis, size: LEFT, values: (plot, splits) => splits.map((value) => figure(value, splits)), label: unit, labelSize: 14, labelFont: font, labelGap: 0, space: 32 },
+    ],
+    hooks: {
+      drawClear: [(plot) => drawWindows(plot, data)],
+      draw: [(plot) => drawNow(plot, data)],
+      setCursor: [(plot) => readOut(plot, data)],
+    },
+  };
+}
+
+function labels(splits) {
+  const fine = splits.length > 1 && splits[1] - splits[0] < 60;
+  return splits.map((seconds) => clock(new Date(seconds * 1000), fine));
+}
+
+function figure(value, splits) {
+  const step = splits.length > 1 ? Math.abs(splits[1] - splits[0]) : 1;
+  const decimals = step >= 1 ? 0 : step >= 0.1 ? 1 : step >= 0.01 ? 2 : 3;
+  return value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }).replace("-", "−");
+}
+
+function drawWindows(plot, data) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  ctx.fillStyle = token("--window");
+  for (const [start, end] of data.windows ?? []) {
+    const left = Math.max(bbox.left, plot.valToPos(start, "x", true));
+    const right = Math.min(bbox.left + bbox.width, plot.valToPos(end, "x", true));
+    if (right > left) ctx.fillRect(left, bbox.top, right - left, bbox.height);
+  }
+  ctx.restore();
+}
+
+function drawNow(plot, data) {
+  if (!data.windows) return;
+  const { ctx, bbox } = plot;
+  const now = data.now ?? new Date(document.querySelector("#as-of time").getAttribute("datetime")) / 1000;
+  const at = plot.valToPos(now, "x", true);
+  if (at < bbox.left || at > bbox.left + bbox.width) return;
+  ctx.save();
+  ctx.strokeStyle = token("--text-3");
+  ctx.setLineDash([2, 3]);
+  ctx.beginPath();
+  ctx.moveTo(at, bbox.top);
+  ctx.lineTo(at, bbox.top + bbox.height);
+  ctx.stroke();
+  ctx.restore();
+}
+
+function readOut(plot, data) {
+  const place = plot.cursor.idx;
+  const line = document.getElementById("readout");
+  if (!line) return;
+  if (place === null || place === undefined) {
+    line.textContent = "\u00a0";
+    return;
+  }
+  const at = new Date(data.t[place] * 1000);
+  const shown = (value, decimals, unit) => (value === null || value === undefined ? "not known" : `${value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }).replace("-", "−")} ${unit}`);
+  const parts = data.windows
+    ? [`meter ${shown(data.power[place], 3, "MW")}`, `plan ${shown(data.plan[place], 3, "MW")}`, `price ${shown(data.price[place], 2, "USD/MWh")}`]
+    : [`hash rate ${shown(data.hashrate[place], 1, "TH/s")}`, `power ${shown(data.power[place], 0, "W")}`, `board ${shown(data.temp[place], 1, "°C")}`];
+  line.textContent = `${clock(at, true)} ${zoneName(at)} · ${parts.join(" · ")}`;
+}

@@ -1,0 +1,102 @@
+"""Templates to HTML: one Jinja environment, strict about missing names, escaping always.
+
+Invariants: a page's regions are Jinja blocks, rendered by the same code for the page and for the live stream; templates
+hold no inline style, no inline script and no handler attribute (a test reads them all).
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+from starlette.responses import HTMLResponse
+
+from cloud.api.views import formats
+from cloud.api.views.wording import Sentence
+
+CONSOLE: Final = Path(__file__).parent / "console"
+STATIC: Final = CONSOLE / "static"
+
+
+def moment(value: datetime | None, form: str = "time") -> Markup:
+    """Return ``value`` as a ``<time>`` that the browser shows in the viewer's zone; UTC without script.
+
+    ``form`` is ``time`` (14:40 CST), ``second``, ``date`` or ``age`` (2 min ago, growing).
+    """
+    if value is None:
+        return Markup('<span class="unknown">{}</span>').format(formats.NOT_KNOWN)
+    moment_utc = value.astimezone(UTC)
+    shown = f"{moment_utc:%Y-%m-%d %H:%M}" if form == "date" else f"{moment_utc:%H:%M}"
+    return Markup('<time datetime="{}" data-form="{}">{} UTC</time>').format(moment_utc.isoformat(), form, shown)
+
+
+def sentence(parts: Sentence) -> Markup:
+    """Return a sentence with its moments marked up."""
+    return Markup("").join(escape(part) if isinstance(part, str) else moment(part) for part in parts)
+
+
+def data_island(value: object) -> Markup:
+    """Return JSON that is safe inside a ``<script type="application/json">``."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704 - every "<" is escaped: no tag can begin
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Return the one environment of this process."""
+    made = Environment(
+        loader=FileSystemLoader(CONSOLE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(moment=moment, sentence=sentence, island=data_island, number=formats.number)
+    made.globals["formats"] = formats
+    made.globals["asset"] = asset
+    made.globals["ui"] = made.get_template("macros.html").module
+    return made
+
+
+def asset(name: str) -> str:
+    """Return the address of a bundled file, its content's hash in its name."""
+    return f"/static/{_manifest().get(name, name)}"
+
+
+@lru_cache(maxsize=1)
+def _manifest() -> Mapping[str, str]:
+    path = STATIC / "manifest.json"
+    if not path.is_file():
+        return {}
+    names: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return names
+
+
+def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """Return a whole page."""
+    shared = {
+        "nonce": request.state.nonce,
+        "theme": _theme(request),
+        "path": request.url.path,
+        "visitor": None,
+        "stream": None,
+    }
+    html = environment().get_template(template).render(**(shared | values))
+    return HTMLResponse(html, status)
+
+
+def regions(template: str, names: tuple[str, ...], values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the blocks ``names`` of ``template`` as {name: HTML}, as they stand in the whole page."""
+    loaded = environment().get_template(template)
+    context = loaded.new_context(dict(values))
+    return {name: "".join(loaded.blocks[name](context)) for name in names}
+
+
+def _theme(request: Request) -> str:
+    chosen = request.cookies.get("theme", "")
+    return chosen if chosen in {"light", "dark"} else "auto"

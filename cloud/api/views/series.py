@@ -1,0 +1,87 @@
+"""Series for charts: many samples to a few hundred aligned points. Pure.
+
+Invariants: every series of a chart shares one time axis; a bucket without samples is None, never zero and never the
+value before it; the last bucket ends at or after the screen's ``read_at``.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+from cloud.api.source import MarketSlot, PlanSlot
+
+POINTS: Final = 240
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Values = tuple[float | None, ...]
+_Slot = TypeVar("_Slot", MarketSlot, PlanSlot)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Bucket starts in whole seconds since 1970; all buckets are ``step_s`` long."""
+
+    first_s: int
+    step_s: int
+    count: int
+
+    @property
+    def seconds(self) -> tuple[int, ...]:
+        """Return the bucket starts."""
+        return tuple(self.first_s + self.step_s * place for place in range(self.count))
+
+    def place(self, moment: datetime) -> int | None:
+        """Return the bucket of ``moment``, or None outside the axis."""
+        place = int((_seconds(moment) - self.first_s) // self.step_s)
+        return place if 0 <= place < self.count else None
+
+
+def axis_around(now: datetime, back: timedelta, ahead: timedelta) -> Axis:
+    """Return an axis of about ``POINTS`` buckets; its bounds lie on multiples of the step, so it moves in steps."""
+    step = max(1, round((back + ahead).total_seconds() / POINTS))
+    first = int(_seconds(now - back) // step) * step
+    last = int(_seconds(now + ahead) // step) * step
+    return Axis(first, step, (last - first) // step + 1)
+
+
+def means(axis: Axis, points: Iterable[tuple[datetime, float | None]]) -> Values:
+    """Return the mean of each bucket's known samples, rounded to a hundredth."""
+    sums = [0.0] * axis.count
+    counts = [0] * axis.count
+    first, step, size = axis.first_s, axis.step_s, axis.count
+    for moment, value in points:
+        place = int((moment.timestamp() - first) // step)
+        if value is not None and 0 <= place < size:
+            sums[place] += value
+            counts[place] += 1
+    return tuple(round(total / n, 2) if n else None for total, n in zip(sums, counts, strict=True))
+
+
+def planned_power(axis: Axis, slots: Sequence[PlanSlot]) -> Values:
+    """Return the load in W planned at each bucket's start."""
+    return tuple(None if slot is None else slot.planned_w for slot in _slots_at(axis, slots))
+
+
+def prices(axis: Axis, slots: Sequence[MarketSlot]) -> Values:
+    """Return the price in USD/MWh at each bucket's start."""
+    return tuple(None if slot is None else slot.price_usd_per_mwh for slot in _slots_at(axis, slots))
+
+
+def slot_at(slots: Sequence[_Slot], moment: datetime) -> _Slot | None:
+    """Return the slot that holds ``moment``."""
+    return next((slot for slot in slots if slot.interval.contains(moment)), None)
+
+
+def _slots_at(axis: Axis, slots: Sequence[_Slot]) -> Iterator[_Slot | None]:
+    ordered = sorted(slots, key=lambda slot: slot.interval.start)
+    starts = [_seconds(slot.interval.start) for slot in ordered]
+    ends = [_seconds(slot.interval.end) for slot in ordered]
+    for second in axis.seconds:
+        place = bisect_right(starts, second) - 1
+        yield ordered[place] if place >= 0 and second < ends[place] else None
+
+
+def _seconds(moment: datetime) -> float:
+    return (moment - _EPOCH).total_seconds()

@@ -1,0 +1,247 @@
+"""The site page's view model. Pure.
+
+Invariant: verdict, tiles, alarms, chart end and map are made from the same read and carry its one ``as_of``.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from cloud.api.source import SiteRead, StopCheck
+from cloud.api.views import formats, series
+from cloud.api.views.alerts import Situation, find_alerts, meter_gap_share
+from cloud.api.views.formats import NOT_KNOWN, Figure, number, percent, plural
+from cloud.api.views.miners import Census, RackMap, draw_racks, take_census
+from cloud.api.views.verdict import judge_site
+from cloud.api.views.wording import Alert, Level, Sentence, Tile, Verdict
+from cloud.hosting.model import LinkState, SiteSummary
+from sitelink.types import Interval, Notice
+from sitelink.units import (
+    UsdPerMegawattHour,
+    UsdPerPetahashDay,
+    Watts,
+    hash_revenue_usd_per_h,
+    megawatts,
+)
+
+WINDOWS: Final = {
+    "15m": timedelta(minutes=15),
+    "1h": timedelta(hours=1),
+    "6h": timedelta(hours=6),
+    "24h": timedelta(hours=24),
+}
+"""How much of the past the chart shows; half as much of the future is shown beside it."""
+
+LONGEST: Final = timedelta(hours=6)
+_YOUNG: Final = (("15m", timedelta(minutes=15)), ("1h", timedelta(hours=1)))
+_EVENTS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Power in MW against plan with its tolerance, and price in USD/MWh, on one axis (seconds since 1970)."""
+
+    axis: series.Axis
+    seconds: tuple[int, ...]
+    power_mw: series.Values
+    planned_mw: series.Values
+    price_usd_per_mwh: series.Values
+    windows: tuple[tuple[int, int], ...]
+
+    def document(self) -> dict[str, object]:
+        """Return the chart as the browser takes it."""
+        return {
+            "t": self.seconds,
+            "step": self.axis.step_s,
+            "power": self.power_mw,
+            "plan": self.planned_mw,
+            "price": self.price_usd_per_mwh,
+            "windows": self.windows,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFacts:
+    """The site's agent and its link, in words."""
+
+    link: LinkState
+    level: Level
+    state: str
+    plan: Sentence
+    clock: str
+    meter_check: Sentence
+
+
+@dataclass(frozen=True, slots=True)
+class SiteScreen:
+    """Everything the site page shows."""
+
+    summary: SiteSummary
+    as_of: datetime
+    window: str
+    verdict: Verdict
+    tiles: tuple[Tile, ...]
+    alerts: tuple[Alert, ...]
+    events: tuple[Notice, ...]
+    chart: Chart
+    racks: RackMap
+    census: Census
+    link: LinkFacts
+    running_check: StopCheck | None
+
+    def tick(self) -> dict[str, object]:
+        """Return the chart's last point, which is the tiles' own figures."""
+        now = int(self.as_of.timestamp())
+        metered = self.summary.power_w
+        return {"as_of": self.as_of.isoformat(), "t": now, "power": None if metered is None else _mw(metered)}
+
+
+def build_site(read: SiteRead, window: str | None, hashprice: UsdPerPetahashDay) -> SiteScreen:
+    """Return the site page of ``read``; ``window`` None chooses one that the history fills."""
+    situation = Situation(read, take_census(read.miners))
+    alerts = find_alerts(situation)
+    chosen = window or choose_window(read)
+    return SiteScreen(
+        summary=read.summary,
+        as_of=read.read_at,
+        window=chosen,
+        verdict=judge_site(situation, alerts),
+        tiles=_tiles(situation, hashprice),
+        alerts=alerts,
+        events=read.notices[:_EVENTS],
+        chart=draw_chart(read, WINDOWS[chosen]),
+        racks=draw_racks(read.miners),
+        census=situation.census,
+        link=_link(situation),
+        running_check=read.checks[0] if read.checks else None,
+    )
+
+
+def choose_window(read: SiteRead) -> str:
+    """Return the smallest window that holds the whole history of a young site, else six hours."""
+    if not read.power:
+        return "6h"
+    age = read.read_at - read.power[0][0]
+    return next((name for name, span in _YOUNG if age <= span), "6h")
+
+
+def draw_chart(read: SiteRead, back: timedelta) -> Chart:
+    """Return power, plan and price from ``back`` before the read to half of that after it."""
+    axis = series.axis_around(read.read_at, back, back / 2)
+    slots = read.plan.slots if read.plan else ()
+    planned = read.plan.stops if read.plan else ()
+    spans = [*(stop.interval for stop in planned), *(check.interval for check in read.checks)]
+    return Chart(
+        axis=axis,
+        seconds=axis.seconds,
+        power_mw=_in_mw(series.means(axis, read.power)),
+        planned_mw=_in_mw(series.planned_power(axis, slots)),
+        price_usd_per_mwh=series.prices(axis, read.prices),
+        windows=tuple(sorted({_bounds(interval) for interval in spans})),
+    )
+
+
+def _bounds(interval: Interval) -> tuple[int, int]:
+    return int(interval.start.timestamp()), int(interval.end.timestamp())
+
+
+def _in_mw(values: series.Values) -> series.Values:
+    return tuple(None if value is None else _mw(Watts(value)) for value in values)
+
+
+def _mw(power_w: Watts) -> float:
+    return round(megawatts(power_w), 4)
+
+
+def _tiles(situation: Situation, hashprice: UsdPerPetahashDay) -> tuple[Tile, ...]:
+    return (_power_tile(situation), _hash_tile(situation), _earning_tile(situation, hashprice), _miners_tile(situation))
+
+
+def _power_tile(situation: Situation) -> Tile:
+    metered, planned, away = situation.read.summary.power_w, situation.planned_w, situation.off_target_w
+    if metered is None:
+        return Tile("Power", formats.UNKNOWN, ("the site meter does not report",), Level.UNKNOWN, "site meter")
+    level = Level.HIGH if situation.beyond_tolerance and not situation.settling else Level.NORMAL
+    if planned is None or away is None:
+        return Tile("Power", formats.power(metered), ("no plan covers this hour",), level, "site meter")
+    aim = "target" if situation.stop else "plan"
+    off = _signed_mw(away)
+    return Tile("Power", formats.power(metered), (f"{aim} {formats.power(planned)} · {off}",), level, "site meter")
+
+
+def _signed_mw(power_w: Watts) -> str:
+    figure = formats.power(power_w, sign=True)
+    return "on it" if figure.text.strip("0.") == "" else str(figure)
+
+
+def _hash_tile(situation: Situation) -> Tile:
+    census = situation.census
+    if census.hashrate_ths is None:
+        return Tile("Hash rate", formats.UNKNOWN, ("no miner reports one",), Level.UNKNOWN, "devices")
+    expected = census.expected_ths
+    against = f"expected {formats.hashrate(expected)}"
+    if expected > 0:
+        off = census.hashrate_ths / expected - 1
+        against += f" · {number(off * 100, 1, sign=True)} %"
+    silent = f" · {plural(census.unknown, 'miner', 'miners')} not known" if census.unknown else ""
+    return Tile("Hash rate", formats.hashrate(census.hashrate_ths), (against + silent,), source="devices")
+
+
+def _earning_tile(situation: Situation, hashprice: UsdPerPetahashDay) -> Tile:
+    slot = series.slot_at(situation.read.prices, situation.now)
+    price = None if slot is None else slot.price_usd_per_mwh
+    metered, hashing = situation.read.summary.power_w, situation.census.hashrate_ths
+    if price is None or metered is None or hashing is None:
+        missing = "energy price" if price is None else "meter" if metered is None else "hash rate"
+        return Tile("Earning now", formats.UNKNOWN, (f"the {missing} is not known",), Level.UNKNOWN, "estimate")
+    revenue = hash_revenue_usd_per_h(hashprice, hashing)
+    net = revenue - megawatts(metered) * UsdPerMegawattHour(price)
+    against = f"energy {formats.price(price)} · hash {number(hashprice, 2)} USD/PH/day"
+    return Tile("Earning now", Figure(number(net, 2), "USD/h"), (against,), source="estimate, energy paid")
+
+
+def _miners_tile(situation: Situation) -> Tile:
+    census = situation.census
+    parts = [
+        f"{number(census.stopped)} stopped by plan" if census.stopped else "",
+        f"{number(census.off)} off" if census.off else "",
+        f"{number(census.unknown)} not known" if census.unknown else "",
+        f"{number(census.mismatch)} should be off" if census.mismatch else "",
+    ]
+    against = " · ".join(part for part in parts if part) or "all running"
+    level = Level.HIGH if census.mismatch and not situation.settling else Level.NORMAL
+    return Tile(
+        "Miners", Figure(number(census.running), f"of {number(census.total)} run"), (against,), level, "devices"
+    )
+
+
+def _link(situation: Situation) -> LinkFacts:
+    link = situation.read.summary.link
+    if link.last_heard is None:
+        state, level = "never heard", Level.UNKNOWN
+    elif link.up:
+        state, level = "live", Level.NORMAL
+    else:
+        state, level = "lost", Level.UNKNOWN
+    return LinkFacts(link, level, state, _plan_held(situation), link.clock_trust or NOT_KNOWN, _meter_check(situation))
+
+
+def _plan_held(situation: Situation) -> Sentence:
+    link, plan = situation.read.summary.link, situation.read.plan
+    if plan is None:
+        return ("No plan has been made yet.",)
+    if link.plan_revision == plan.revision:
+        return (f"Holds plan revision {plan.revision}, valid until ", plan.valid.end, ".")
+    if link.plan_revision < 1:
+        return (f"Holds no plan yet; revision {plan.revision} waits for it.",)
+    return (f"Holds plan revision {link.plan_revision}; revision {plan.revision} is not delivered yet.",)
+
+
+def _meter_check(situation: Situation) -> Sentence:
+    metered, census = situation.read.summary.power_w, situation.census
+    heard = f"{number(census.power_reporting)} of {number(census.total)} devices"
+    both = f"Meter {formats.power(metered)} · {heard} report {formats.power(census.power_w)}"
+    apart = meter_gap_share(situation)
+    if apart is None:
+        return (f"{both}.",)
+    return (f"{both} · {percent(abs(apart))} apart; fans and losses explain 2 to 4 %.",)
