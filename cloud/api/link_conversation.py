@@ -32,7 +32,7 @@ from cloud.infra.bus import AsyncBus
 from cloud.infra.db import Database, UnitOfWork
 from cloud.infra.outage import OutageLog
 from sitelink.clock import Clock
-from sitelink.codec import MalformedFrame, decode_up, encode_down
+from sitelink.codec import MalformedFrame
 from sitelink.orders import write_time
 from sitelink.signing import PrivateKey, Signer
 from sitelink.types import (
@@ -48,7 +48,6 @@ from sitelink.types import (
     UpFrame,
     Welcome,
 )
-from sitelink.v1 import link_pb2 as pb
 
 _LOGGER: Final = logging.getLogger(__name__)
 _QUEUED: Final = 32
@@ -96,7 +95,7 @@ class LinkParts:
 
 
 class Conversation:
-    """One accepted stream of ``identity``; ``write`` sends a message to it, one at a time."""
+    """One accepted stream of ``identity``; ``write`` sends a frame to it, one at a time."""
 
     def __init__(
         self,
@@ -105,7 +104,7 @@ class Conversation:
         certificate_sha256: str,
         principal: Principal,
         connection_id: str,
-        write: Callable[[pb.Down], Awaitable[None]],
+        write: Callable[[DownFrame], Awaitable[None]],
     ) -> None:
         self._parts = parts
         self._identity = identity
@@ -124,13 +123,13 @@ class Conversation:
         self._beat: Heartbeat | None = None
         self._beaten = asyncio.Event()
 
-    async def run(self, messages: AsyncIterator[pb.Up]) -> None:
+    async def run(self, frames: AsyncIterator[UpFrame]) -> None:
         """Converse until the agent or the server ends the stream.
 
         Raises:
             StreamClosed: the agent broke the protocol, or may no longer act.
         """
-        hello = await self._hello(messages)
+        hello = await self._hello(frames)
         through_seq = await self._threaded(lambda uow: service.link_up(uow, hello, self._connection_id))
         self._site_revision = hello.plan_revision
         _LOGGER.info("site %s: agent %s connected", hello.site_id, hello.agent_id)
@@ -138,7 +137,7 @@ class Conversation:
             await self._send(Welcome(Cursor(hello.site_id, hello.epoch, through_seq)))
             async with asyncio.TaskGroup() as tasks:
                 others = [tasks.create_task(work()) for work in (self._store, self._record, self._push, self._listen)]
-                await self._read(messages)
+                await self._read(frames)
                 for task in others:
                     task.cancel()
         except BaseExceptionGroup as group:
@@ -147,10 +146,10 @@ class Conversation:
         finally:
             await asyncio.shield(self._end())
 
-    async def _hello(self, messages: AsyncIterator[pb.Up]) -> Hello:
+    async def _hello(self, frames: AsyncIterator[UpFrame]) -> Hello:
         try:
             async with asyncio.timeout(_HELLO_WITHIN_S):
-                frame = await self._next(messages)
+                frame = await self._next(frames)
         except TimeoutError:
             raise StreamClosed(grpc.StatusCode.DEADLINE_EXCEEDED, "no Hello came; say it first") from None
         if not isinstance(frame, Hello):
@@ -163,8 +162,8 @@ class Conversation:
             )
         return frame
 
-    async def _read(self, messages: AsyncIterator[pb.Up]) -> None:
-        while (frame := await self._next(messages)) is not None:
+    async def _read(self, frames: AsyncIterator[UpFrame]) -> None:
+        while (frame := await self._next(frames)) is not None:
             match frame:
                 case Heartbeat():
                     await self._answer(frame)
@@ -178,9 +177,9 @@ class Conversation:
                 case Hello():
                     raise StreamClosed(grpc.StatusCode.FAILED_PRECONDITION, "Hello came twice on one stream")
 
-    async def _next(self, messages: AsyncIterator[pb.Up]) -> UpFrame | None:
+    async def _next(self, frames: AsyncIterator[UpFrame]) -> UpFrame | None:
         try:
-            frame = decode_up(await anext(messages))
+            frame = await anext(frames)
             if isinstance(frame, Batch):
                 service.check_frame(frame)
         except StopAsyncIteration:
@@ -336,7 +335,7 @@ class Conversation:
 
     async def _send(self, frame: DownFrame) -> None:
         async with self._writing:
-            await self._write(encode_down(frame))
+            await self._write(frame)
 
     async def _threaded(self, work: Callable[[UnitOfWork], _Result]) -> _Result:
         return await self._in_thread(self._principal, work)

@@ -29,7 +29,9 @@ from cloud.infra.bus import AsyncBus
 from cloud.infra.db import Database
 from cloud.infra.signer_client import SignerClient
 from sitelink.clock import Clock
+from sitelink.codec import decode_up, encode_down
 from sitelink.signing import PrivateKey
+from sitelink.types import DownFrame
 from sitelink.v1 import link_pb2 as pb
 from sitelink.v1 import link_pb2_grpc
 
@@ -80,8 +82,12 @@ class SiteLink(link_pb2_grpc.SiteLinkServicer):
                 self._parts,
                 lambda: self._parts.database.run(principal, lambda uow: enrolment.admit(uow, identity, fingerprint)),
             )
-            conversation = Conversation(self._parts, identity, fingerprint, principal, uuid.uuid4().hex, context.write)
-            await conversation.run(request_iterator)
+
+            async def write(frame: DownFrame) -> None:
+                await context.write(encode_down(frame))
+
+            conversation = Conversation(self._parts, identity, fingerprint, principal, uuid.uuid4().hex, write)
+            await conversation.run(decode_up(message) async for message in request_iterator)
         except StreamClosed as closed:
             _LOGGER.warning("site link: a stream was closed: %s", closed)
             await context.abort(closed.code, str(closed))
