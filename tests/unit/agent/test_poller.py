@@ -1,0 +1,260 @@
+"""Every due poll ends in one reading, whatever the device does."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.cgminer.observation import Observation
+from agent.errors import AccessDenied, Garbled, SessionBusy, TimedOut, Unreachable
+from agent.meter_poller import MeterPoller
+from agent.poller import Poller
+from agent.rota import Rota
+from sitelink.clock import ManualClock, SystemClock
+from sitelink.types import MeterSample, MinerState, Reading, Reason
+from sitelink.units import TeraHashPerSecond, Watts
+
+pytestmark = pytest.mark.agent
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+MAC = "02:00:00:00:00:01"
+
+
+def observed(mac: str | None = MAC) -> Observation:
+    return Observation("luxos", MinerState.HASHING, Reason.NONE, mac=mac, hashrate_ths=TeraHashPerSecond(100.0))
+
+
+class FakeMiner:
+    def __init__(self) -> None:
+        self.answer: Callable[[], Observation] = observed
+        self.name = MAC
+        self.observed = 0
+        self.identified = 0
+        self.gate: asyncio.Event | None = None
+
+    async def observe(self) -> Observation:
+        self.observed += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        return self.answer()
+
+    async def identity(self) -> str:
+        self.identified += 1
+        return self.name
+
+
+def failing(error: Exception) -> Callable[[], Observation]:
+    def fail() -> Observation:
+        raise error
+
+    return fail
+
+
+def make(miner: FakeMiner, clock: ManualClock | None = None, **changes: float) -> tuple[Poller, list[Reading]]:
+    readings: list[Reading] = []
+    given_ = {"interval_s": 60.0, "concurrency": 4, "deadline_s": 5.0, **changes}
+    poller = Poller({MAC: miner}, clock or ManualClock(NOON), random.Random(1), readings.append, **given_)
+    return poller, readings
+
+
+async def test_a_reading_carries_what_the_miner_said() -> None:
+    miner = FakeMiner()
+    poller, readings = make(miner)
+    assert await poller.poll(MAC) == readings[0] == poller.latest[MAC]
+    assert (readings[0].state, readings[0].hashrate_ths, readings[0].read_at) == (MinerState.HASHING, 100.0, NOON)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Unreachable("off"), Reason.UNREACHABLE),
+        (TimedOut("slow"), Reason.TIMEOUT),
+        (SessionBusy("busy"), Reason.SESSION_BUSY),
+        (Garbled("noise"), Reason.GARBLED),
+        (AccessDenied("no"), Reason.ACCESS_DENIED),
+        (ZeroDivisionError("a bug of ours"), Reason.GARBLED),
+    ],
+)
+async def test_a_failure_is_unknown_with_its_reason_never_zero(error: Exception, reason: Reason) -> None:
+    miner = FakeMiner()
+    miner.answer = failing(error)
+    poller, readings = make(miner)
+    await poller.poll(MAC)
+    assert readings == [Reading(MAC, NOON, MinerState.UNKNOWN, reason)]
+
+
+async def test_a_device_that_never_answers_costs_its_deadline() -> None:
+    miner = FakeMiner()
+    miner.gate = asyncio.Event()
+    poller, readings = make(miner, deadline_s=0.01)
+    await poller.poll(MAC)
+    assert readings[0].reason is Reason.TIMEOUT
+
+
+async def test_another_device_at_the_address_is_never_booked_as_this_miner() -> None:
+    miner = FakeMiner()
+    miner.answer = lambda: observed("02:00:00:00:00:99")
+    poller, readings = make(miner)
+    await poller.poll(MAC)
+    assert readings == [Reading(MAC, NOON, MinerState.UNKNOWN, Reason.WRONG_DEVICE)]
+    miner.answer = observed
+    await poller.poll(MAC)
+    assert readings[1].state is MinerState.HASHING
+
+
+async def test_a_miner_that_does_not_name_itself_is_asked_at_first_hourly_and_after_silence() -> None:
+    miner, clock = FakeMiner(), ManualClock(NOON)
+    miner.answer = lambda: observed(None)
+    poller, readings = make(miner, clock)
+    for _ in range(3):
+        await poller.poll(MAC)
+    assert miner.identified == 1
+    clock.advance(3601)
+    await poller.poll(MAC)
+    assert miner.identified == 2
+    miner.answer = failing(Unreachable("off"))
+    await poller.poll(MAC)
+    miner.answer = lambda: observed(None)
+    miner.name = "02:00:00:00:00:99"
+    await poller.poll(MAC)
+    assert miner.identified == 3
+    assert readings[-1].reason is Reason.WRONG_DEVICE
+
+
+async def test_a_silence_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    miner = FakeMiner()
+    miner.answer = failing(Unreachable("off"))
+    poller, _ = make(miner)
+    for _ in range(3):
+        await poller.poll(MAC)
+    miner.answer = observed
+    for _ in range(3):
+        await poller.poll(MAC)
+    silence, return_ = (record.message for record in caplog.records)
+    assert "off" in silence
+    assert "answers again" in return_
+
+
+async def test_all_miners_are_polled_again_and_again_within_the_bound() -> None:
+    most = now = 0
+
+    class Counting(FakeMiner):
+        async def observe(self) -> Observation:
+            nonlocal most, now
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0)
+            now -= 1
+            self.observed += 1
+            return Observation("luxos", MinerState.IDLE)
+
+    miners = {f"m{n}": Counting() for n in range(40)}
+    for name, miner in miners.items():
+        miner.name = name
+    readings: list[Reading] = []
+    poller = Poller(
+        miners, SystemClock(), random.Random(1), readings.append, interval_s=0.02, concurrency=3, deadline_s=5
+    )
+    task = asyncio.create_task(poller.run())
+    async with asyncio.timeout(20):
+        while min(miner.observed for miner in miners.values()) < 3:
+            await asyncio.sleep(0.005)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert most <= 3
+    assert set(poller.latest) == set(miners)
+
+
+async def test_a_dead_miner_is_asked_less_often_but_goes_on() -> None:
+    dead, alive = FakeMiner(), FakeMiner()
+    dead.answer = failing(Unreachable("off"))
+    alive.answer = lambda: observed(None)
+    alive.name = "alive"
+    poller = Poller(
+        {"dead": dead, "alive": alive},
+        SystemClock(),
+        random.Random(1),
+        lambda reading: None,
+        interval_s=0.01,
+        concurrency=2,
+        deadline_s=5,
+    )
+    task = asyncio.create_task(poller.run())
+    async with asyncio.timeout(20):
+        while dead.observed < 8:
+            await asyncio.sleep(0.005)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert alive.observed > dead.observed
+
+
+@given(st.sets(st.text(min_size=1), min_size=1, max_size=20), st.floats(0, 1e6), st.integers(0, 9))
+def test_each_name_comes_once_an_interval(names: set[str], start: float, seed: int) -> None:
+    rota = Rota(names, 60.0, random.Random(seed), start)
+    seen: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(4 * len(names)):
+        due = rota.due()
+        name = rota.pop()
+        seen[name].append(due)
+        rota.put_back(name, due)
+    for times in seen.values():
+        assert start <= times[0] <= start + 60
+        assert all(57.6 <= later - earlier <= 62.4 for earlier, later in pairwise(times))
+
+
+@given(st.integers(1, 5), st.floats(0, 500))
+def test_missed_slots_are_skipped_and_failing_ones_wait(slots: int, late_s: float) -> None:
+    rota = Rota(["m"], 60.0, random.Random(0), 0.0)
+    first = rota.due()
+    name = rota.pop()
+    rota.put_back(name, first + late_s, slots)
+    assert first + late_s + (slots - 1) * 60 - 2.5 <= rota.due() <= first + late_s + slots * 60 + 1.3
+
+
+def test_names_are_spread_over_the_interval() -> None:
+    rota = Rota([f"02:00:00:00:{n // 256:02x}:{n % 256:02x}" for n in range(1000)], 60.0, random.Random(0), 0.0)
+    tenths = [0] * 10
+    for _ in range(1000):
+        tenths[int(rota.due() // 6)] += 1
+        rota.pop()
+    assert max(tenths) < 150
+    assert rota.due() == float("inf")
+    assert len(rota) == 0
+
+
+class FakeMeter:
+    def __init__(self, meter_id: str, power_w: float | None) -> None:
+        self.meter_id = meter_id
+        self.power_w = power_w
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def read(self) -> MeterSample:
+        await self.gate.wait()
+        return MeterSample(self.meter_id, NOON, None if self.power_w is None else Watts(self.power_w))
+
+
+async def test_a_silent_meter_delays_no_other_and_is_reported_without_power() -> None:
+    meters = {"site": FakeMeter("site", 1e6), "silent": FakeMeter("silent", None), "stuck": FakeMeter("stuck", 5.0)}
+    meters["stuck"].gate.clear()
+    samples: list[MeterSample] = []
+    poller = MeterPoller(meters, SystemClock(), random.Random(0), samples.append, interval_s=0.01)
+    task = asyncio.create_task(poller.run())
+    async with asyncio.timeout(20):
+        while len(samples) < 10:
+            await asyncio.sleep(0.005)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert {sample.meter_id for sample in samples} == {"site", "silent"}
+    assert poller.latest["silent"].power_w is None
+    assert poller.latest["site"].power_w == 1e6

@@ -1,0 +1,109 @@
+"""Settings are read whole or refused with one line that names file, key, cause and remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.errors import BadInput
+from agent.settings import Endpoint, load_settings, parse_endpoint
+from sitelink.types import Fallback
+
+pytestmark = pytest.mark.agent
+
+MINIMAL = '[site]\nsite_id = "pecos-1"\n'
+
+
+def load(folder: Path, text: str, environment: dict[str, str] | None = None):
+    path = folder / "agent.toml"
+    path.write_text(text)
+    return load_settings(path, environment or {})
+
+
+def test_a_site_id_is_enough(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL)
+    assert settings.poll.interval_s == 60
+    assert (settings.poll.connect_s, settings.poll.first_byte_s, settings.poll.total_s) == (1, 2, 5)
+    assert settings.poll.cap_bytes == 256 * 1024
+    assert settings.fallback.mode is Fallback.RUN
+    assert settings.link.endpoint == Endpoint("127.0.0.1", 7443)
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    settings = load(tmp_path, '[site]\nsite_id = "a"\ninventory = "lists/i.csv"\nstate_dir = "/var/lib/x"\n')
+    assert settings.site.inventory == tmp_path / "lists/i.csv"
+    assert settings.database == Path("/var/lib/x/agent.db")
+
+
+def test_everything_written_is_read(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        MINIMAL
+        + '[poll]\ninterval_s = 5\n[link]\nendpoint = "[::1]:9"\n[limits]\nnever_touch = ["02:AA"]\nmax_step_w = 5e5\n'
+        + '[fallback]\nmode = "hold"\ngrace_s = 1.5\n',
+    )
+    assert settings.poll.interval_s == 5
+    assert str(settings.link.endpoint) == "[::1]:9"
+    assert settings.limits.never_touch == ("02:aa",)
+    assert settings.limits.max_step_w == 500_000
+    assert (settings.fallback.mode, settings.fallback.grace_s) == (Fallback.HOLD, 1.5)
+
+
+def test_the_password_may_come_from_the_environment_and_is_never_shown(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL, {"BALLAST_AGENT_WHATSMINER_PASSWORD": "hush"})
+    assert settings.control.whatsminer_password == "hush"
+    assert "hush" not in str(settings.redacted())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", r"agent\.toml: \[site\] site_id: is missing; add it"),
+        ("[site\nx = 1", r"agent\.toml: not valid TOML: .*line 1"),
+        ("site = 3", r"\[site\]: expected a section, got 3"),
+        (MINIMAL + "[pol]\n", r"unknown section \[pol\]; the sections are site, poll"),
+        (MINIMAL + "[poll]\ninterval = 5\n", r"\[poll\] interval: is not a known key"),
+        (MINIMAL + '[poll]\ninterval_s = "60"\n', r"\[poll\] interval_s: expected a number, got '60'; write a number"),
+        (
+            MINIMAL + "[poll]\ninterval_s = 4\n",
+            r"\[poll\] interval_s: 4 is out of range; write a number from 5 to 3600",
+        ),
+        (MINIMAL + "[poll]\ninterval_s = nan\n", r"interval_s: nan is out of range"),
+        (MINIMAL + "[poll]\ninterval_s = true\n", r"interval_s: expected a number, got True"),
+        (MINIMAL + "[poll]\nconcurrency = 1.5\n", r"concurrency: 1\.5 does not fit; write a whole number"),
+        (MINIMAL + "[poll]\nfirst_byte_s = 9\n", r"are not in rising order; write for example 1, 2 and 5"),
+        (MINIMAL + '[link]\nendpoint = "cloud"\n', r"\[link\] endpoint: 'cloud' is not HOST:PORT"),
+        (MINIMAL + '[link]\nendpoint = "cloud:99999"\n', r"the port must be 1\.\.65535"),
+        (MINIMAL + '[limits]\nnever_touch = "02:aa"\n', r"never_touch: expected a list of texts"),
+        (MINIMAL + '[fallback]\nmode = "pray"\n', r"mode: 'pray' is not known; write one of run, hold, stop"),
+        ('[site]\nsite_id = "Pecos 1"\n', r"site_id: 'Pecos 1' is not a site id; use small letters"),
+        ('[site]\nsite_id = "a"\ninventory = ""\n', r"inventory: expected a text, got ''"),
+    ],
+)
+def test_bad_settings_are_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(BadInput, match=told) as complaint:
+        load(tmp_path, text)
+    assert len(str(complaint.value).splitlines()) == 1
+
+
+def test_a_missing_file_and_one_that_is_no_text_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such file"):
+        load_settings(tmp_path / "agent.toml")
+    (tmp_path / "agent.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(BadInput, match="not UTF-8"):
+        load_settings(tmp_path / "agent.toml")
+    with pytest.raises(BadInput, match="cannot be read"):
+        load_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("10.0.0.5", "10.0.0.5", 4028), ("rig:80", "rig", 80), ("[fe80::1]:5", "fe80::1", 5), ("[::1]", "::1", 4028)],
+)
+def test_endpoints(text: str, host: str, port: int) -> None:
+    assert parse_endpoint(text, 4028) == Endpoint(host, port)
+
+
+@pytest.mark.parametrize("text", ["", ":80", "a:b", "a:", "a:0", "a b", "fe80::1"])
+def test_what_is_no_endpoint(text: str) -> None:
+    with pytest.raises(BadInput):
+        parse_endpoint(text, 4028)
