@@ -150,7 +150,7 @@ def main() -> int:
     parser.add_argument("--miners", type=int, default=None, help="default 5000, with --quick 500")
     options = parser.parse_args()
     miners = options.miners or (500 if options.quick else 5000)
-    peer_miners = min(miners, 60 if options.quick else 500)
+    peer_miners = min(miners, 150 if options.quick else 500)
     figures: dict[str, float] = {"miners": miners, "peer_miners": peer_miners}
     peers: dict[str, float] = {}
     complete = True
