@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from cloud.infra.bus import AsyncBus
 from cloud.infra.db import Database
 from cloud.infra.postgres import EmbeddedPostgres
 from cloud.infra.signer_client import SignerClient
-from sitelink.clock import SystemClock
+from sitelink.clock import ManualClock, SystemClock
 from sitelink.codec import decode_down, encode_up
 from sitelink.orders import read_command, read_plan, read_time
 from sitelink.signing import KeyRing
@@ -87,6 +87,7 @@ class Link:
     key_pem: bytes = b""
     certificate_pem: bytes = b""
     reply: pb.EnrolReply | None = None
+    clock: ManualClock = field(default_factory=lambda: ManualClock(SystemClock().now(), 1000.0))
 
     def token(self, site_id: str = "pecos-1") -> str:
         with self.database.unit_of_work(self.principal) as uow:
@@ -160,7 +161,7 @@ class Stream:
 @pytest.fixture
 async def link(database: Database, principal: Principal, signer: SignerClient) -> AsyncIterator[Link]:
     with tempfile.TemporaryDirectory() as folder:
-        clock = SystemClock()
+        clock = ManualClock(SystemClock().now(), 1000.0)
         authority = CertificateAuthority(Path(folder) / "keys", clock)
         bus = AsyncBus(database.url)
         addresses = LinkAddresses("127.0.0.1:0", "127.0.0.1:0")
@@ -168,7 +169,7 @@ async def link(database: Database, principal: Principal, signer: SignerClient) -
         await servers.start()
         listening = asyncio.create_task(bus.run())
         await bus.listening.wait()
-        made = Link(servers, database, principal, authority, signer)
+        made = Link(servers, database, principal, authority, signer, clock=clock)
         with database.unit_of_work(principal) as uow:
             service.create_site(uow, "pecos-1", "Pecos", "America/Chicago")
             service.create_site(uow, "pecos-2", "Pecos two", "America/Chicago")
@@ -255,6 +256,20 @@ async def test_plans_are_pushed_on_notify_and_on_connect(link: Link) -> None:
         await stream.hello()
         again = [await stream.receive(), await stream.receive()]
         assert again[0] == pushed and again[1].domain is Domain.COMMAND
+
+
+async def test_a_plan_is_sent_again_when_the_site_lags_behind_it(link: Link) -> None:
+    with link.database.unit_of_work(link.principal) as uow:
+        service.dispatch_plan(uow, plan(3), link.signer)
+    async with link.stream() as stream:
+        await stream.hello()
+        first = await stream.until(is_envelope(Domain.PLAN))
+        link.clock.advance(11)
+        await stream.send(Heartbeat("n", 3, ClockTrust.SYNCED, 0, 0, 0))
+        await stream.until(is_envelope(Domain.TIME))
+        await stream.send(Heartbeat("n", 2, ClockTrust.SYNCED, 0, 0, 0))
+        frames = [await stream.receive(), await stream.receive()]
+        assert first in frames
 
 
 async def test_dispatching_again_or_late_changes_nothing(link: Link) -> None:
