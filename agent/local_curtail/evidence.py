@@ -8,6 +8,7 @@ feeder, so the fall belongs to that miner.
     idle           yes              COMPLETE    power_below_idle
     idle           no               UNVERIFIED  feeder_did_not_drop   a liar: reports idle
     idle           meter silent     UNVERIFIED  feeder_meter_silent
+    idle           by another's     UNVERIFIED  feeder_clouded
     hashing        no               UNVERIFIED  still_hashing         a liar if it said ok: ack without effect
     less power     either           PARTIAL     power_above_idle
     nothing        either           UNVERIFIED  unreachable
@@ -60,8 +61,8 @@ class FeederBefore:
 class StopFacts:
     """What is known of one stop.
 
-    ``seen`` None means the device did not answer. ``elsewhere_w`` is load of other miners on the feeder that is known
-    to have gone off during this stop, so it proves nothing about this one.
+    ``seen`` None means the device did not answer. ``elsewhere_w`` is load of other miners on the feeder that is proven
+    to have gone off since, ``maybe_w`` load that only reads as if it had: neither proves anything about this miner.
     """
 
     baseline_w: Watts
@@ -73,6 +74,7 @@ class StopFacts:
     before: FeederBefore | None = None
     feeder_w: Watts | None = None
     elsewhere_w: Watts = NO_LOAD
+    maybe_w: Watts = NO_LOAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Verdict:
 
 UNREACHABLE: Final = Verdict(Outcome.UNVERIFIED, Evidence.NONE, "unreachable")
 SUPERSEDED: Final = Verdict(Outcome.EXPIRED, Evidence.NONE, "superseded")
+CLOUDED: Final = Verdict(Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_clouded")
 ALREADY_IDLE: Final = Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "already_idle")
 
 
@@ -95,12 +98,12 @@ def reads_idle(seen: Observed, baseline_w: Watts, idle_share: float) -> bool:
     return seen.state is MinerState.IDLE and (seen.power_w is None or seen.power_w <= idle_share * baseline_w)
 
 
-def drop_needed_w(baseline_w: Watts, before: FeederBefore, elsewhere_w: Watts = NO_LOAD) -> Watts | None:
+def drop_needed_w(baseline_w: Watts, before: FeederBefore) -> Watts | None:
     """Return by how much the feeder must fall; None when it moves too much to prove anything."""
     noise = _NOISE_TIMES * before.spread_w
     if noise > _TOO_NOISY_SHARE * baseline_w:
         return None
-    return Watts(max(DROP_SHARE * baseline_w, noise) + elsewhere_w)
+    return Watts(max(DROP_SHARE * baseline_w, noise))
 
 
 def judge_stop(facts: StopFacts) -> Verdict:
@@ -129,19 +132,21 @@ def judge_start(seen: Observed, before_w: Watts | None, baseline_w: Watts) -> Ve
 
 
 def _idle_metered(facts: StopFacts) -> Verdict:
-    fell = _feeder_fell(facts)
+    fell = _feeder_fell(facts, facts.elsewhere_w + facts.maybe_w)
     if fell is None:
         silent = facts.before is None or facts.feeder_w is None
         reason = "feeder_meter_silent" if silent else "feeder_too_noisy"
         return Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_POWER, reason)
     if fell:
         return Verdict(Outcome.COMPLETE, Evidence.FEEDER_METER, "power_below_idle")
+    if _feeder_fell(facts, facts.elsewhere_w):
+        return CLOUDED
     return Verdict(Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_did_not_drop", Lie.REPORTS_IDLE)
 
 
 def _not_idle(facts: StopFacts, seen: Observed) -> Verdict:
     power_w = seen.power_w
-    if facts.metered and _feeder_fell(facts):
+    if facts.metered and _feeder_fell(facts, facts.elsewhere_w + facts.maybe_w):
         return Verdict(Outcome.PARTIAL, Evidence.FEEDER_METER, "power_above_idle")
     evidence = Evidence.DEVICE_STATE if power_w is None else Evidence.DEVICE_POWER
     if power_w is not None and power_w < _PARTIAL_SHARE * facts.baseline_w:
@@ -153,8 +158,8 @@ def _not_idle(facts: StopFacts, seen: Observed) -> Verdict:
     return Verdict(Outcome.UNVERIFIED, evidence, "still_hashing", Lie.ACK_WITHOUT_EFFECT)
 
 
-def _feeder_fell(facts: StopFacts) -> bool | None:
+def _feeder_fell(facts: StopFacts, others_w: float) -> bool | None:
     if facts.before is None or facts.feeder_w is None:
         return None
-    needed_w = drop_needed_w(facts.baseline_w, facts.before, facts.elsewhere_w)
-    return None if needed_w is None else facts.before.power_w - facts.feeder_w >= needed_w
+    needed_w = drop_needed_w(facts.baseline_w, facts.before)
+    return None if needed_w is None else facts.before.power_w - facts.feeder_w >= needed_w + others_w

@@ -10,12 +10,14 @@ miner; a stop whose order ended meanwhile is left alone at once, its START takes
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from agent.errors import AgentError, Refused, SessionBusy, Transient, reason_of
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.evidence import (
     ALREADY_IDLE,
+    CLOUDED,
     UNREACHABLE,
     FeederBefore,
     Lie,
@@ -106,6 +108,8 @@ class Stopper:
             await self._withdraw(attempt, record, refusal)
             return False
         verdict = await self._watch(attempt)
+        if verdict is not None and verdict.lie is Lie.REPORTS_IDLE and await self._someone_woke(miner):
+            verdict = CLOUDED
         if verdict is not None:
             power_w = None if attempt.seen is None else attempt.seen.power_w
             await self._judge(miner, verdict, power_w, acked=attempt.acked)
@@ -114,8 +118,9 @@ class Stopper:
     async def _prepare(self, miner: SiteMiner, record: MinerRecord, seen: Observed) -> _Attempt:
         now_s = self._clock.monotonic()
         known_w = record.baseline_w
-        if known_w is not None and reads_idle(seen, known_w, self._rules.idle_share):
-            # An earlier attempt, of this process or a killed one, has stopped it: judge that attempt's feeder drop.
+        if known_w is not None and (self._cut_short(record) or reads_idle(seen, known_w, self._rules.idle_share)):
+            # An earlier attempt, of this process or a killed one, has stopped it or is doing so: measuring anew would
+            # take a miner on its way down for one that draws little. Judge that attempt's feeder drop.
             patience_s = self._rules.device_deadline_s if record.phase is Phase.SENT else _SECOND_LOOK_S
             before = None
             if record.feeder_before_w is not None and record.feeder_spread_w is not None:
@@ -130,6 +135,13 @@ class Stopper:
         suspects = await self._awake_suspects(miner)
         deadline_s = self._clock.monotonic() + self._rules.device_deadline_s
         return _Attempt(miner, baseline_w, was_hashing, before, deadline_s, suspects)
+
+    def _cut_short(self, record: MinerRecord) -> bool:
+        """Return whether the process died a moment ago between this stop's intent and its verdict."""
+        if record.phase is not Phase.SENT or record.outcome is not None or record.sent_at is None:
+            return False
+        now, _ = self._site_time.now()
+        return (now - record.sent_at).total_seconds() < _LATE_S
 
     async def _intend(self, attempt: _Attempt) -> bool:
         """Store the intent; return False when the order has ended meanwhile. A resumed one keeps its first facts."""
@@ -195,22 +207,31 @@ class Stopper:
             before=attempt.before,
             feeder_w=feeder_w,
         )
-        if not metered or judge_stop(facts).outcome is not Outcome.COMPLETE:
+        if not metered or judge_stop(facts).outcome not in {Outcome.COMPLETE, Outcome.PARTIAL}:
             return facts
-        return replace(facts, elsewhere_w=await self._gone_elsewhere(attempt))
+        elsewhere_w, maybe_w = await self._gone_elsewhere(attempt)
+        return replace(facts, elsewhere_w=elsewhere_w, maybe_w=maybe_w)
 
-    async def _gone_elsewhere(self, attempt: _Attempt) -> Watts:
-        """Return the load of neighbours that went off since this miner's feeder was first measured."""
-        mine = self._books.miners[attempt.miner.miner_id]
-        total_w = 0.0
+    async def _gone_elsewhere(self, attempt: _Attempt) -> tuple[Watts, Watts]:
+        """Return the load of neighbours proven to have gone off since this miner's intent, and of those that may have.
+
+        Proven later means gone later, or gone unseen earlier: either way no proof for this miner.
+        """
+        since = self._books.miners[attempt.miner.miner_id].sent_at
+        proven_w = maybe_w = 0.0
         for other in self._measured_neighbours(attempt.miner):
-            if other.miner_id in attempt.suspects:
-                gone = await self._idles(other)
-            else:
-                later = other.sent_at is not None and mine.sent_at is not None and other.sent_at > mine.sent_at
-                gone = later and other.verb is Verb.STOP and other.outcome in {Outcome.COMPLETE, Outcome.PARTIAL}
-            total_w += (other.baseline_w or 0.0) if gone else 0.0
-        return Watts(total_w)
+            stops = other.verb is Verb.STOP
+            if stops and _after(other.proven_at, since):
+                proven_w += other.baseline_w or 0.0
+            elif other.miner_id in attempt.suspects or (stops and not other.complete and _after(other.sent_at, since)):
+                maybe_w += (other.baseline_w or 0.0) if await self._idles(other) else 0.0
+        return Watts(proven_w), Watts(maybe_w)
+
+    async def _someone_woke(self, miner: SiteMiner) -> bool:
+        """Return whether a neighbour held off hashes again: its rise may hide this miner's fall."""
+        held = [record for record in self._measured_neighbours(miner) if record.verb is Verb.STOP and record.complete]
+        seen = await asyncio.gather(*(self._look(record.miner_id) for record in held))
+        return any(one is not None and one.state is MinerState.HASHING for one in seen)
 
     async def _awake_suspects(self, miner: SiteMiner) -> frozenset[str]:
         """Return the neighbours that run now though a stop was sent to them: it may reach them at any moment."""
@@ -255,11 +276,14 @@ class Stopper:
         return FeederBefore.of(samples_w)
 
     async def _judge(self, miner: SiteMiner, verdict: Verdict, power_w: Watts | None, *, acked: bool) -> None:
+        now, _ = self._site_time.now()
+
         def build() -> Entry | None:
             current = self._books.miners[miner.miner_id]
             if current.verb is not Verb.STOP:
                 return None
-            judged = replace(current.judged(verdict, power_w), acked=acked)
+            proven_at = now if verdict.outcome is Outcome.COMPLETE else None
+            judged = replace(current.judged(verdict, power_w), acked=acked, proven_at=proven_at)
             entry = Entry(miners=[judged], acks=[(judged, verdict)])
             if verdict.lie and verdict.lie is not current.lie:
                 entry.notices.append((NoticeCode.LIAR_NAMED, miner.miner_id, _LIES[verdict.lie]))
@@ -280,6 +304,10 @@ class Stopper:
             return Entry(miners=[judged], acks=[(judged, verdict)])
 
         await self._books.apply(build)
+
+
+def _after(moment: datetime | None, since: datetime | None) -> bool:
+    return moment is not None and since is not None and moment > since
 
 
 def _failed(error: AgentError) -> Verdict:
