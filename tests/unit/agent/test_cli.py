@@ -1,0 +1,138 @@
+"""Bad input is one line that says where, what and what to do; exit code 2; nothing changed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.cli import main
+from agent.identity import Identity, store_identity
+from agent.uplink import Tls
+
+pytestmark = pytest.mark.agent
+
+INVENTORY = "miner_id,host,port,dialect,model,feeder_id,rack,position,nameplate_w,nameplate_ths\n"
+METERS = "meter_id,kind,feeder_id,url\n"
+TOKEN = "ballast1.c2VjcmV0LXNlY3JldA." + "0" * 64
+
+
+def site(folder: Path, settings: str = "", inventory: str = "", meters: str = "") -> Path:
+    (folder / "inventory.csv").write_text(INVENTORY + inventory)
+    (folder / "meters.csv").write_text(METERS + meters)
+    path = folder / "agent.toml"
+    path.write_text('[site]\nsite_id = "pecos-1"\n' + settings)
+    return path
+
+
+def enrolled(folder: Path, site_id: str = "pecos-1") -> None:
+    tls = Tls(b"ca", b"certificate", b"key")
+    keys = (bytes(range(32)),)
+    store_identity(folder / "state" / "identity", Identity("t", site_id, "a", keys, keys, tls))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    code = main(arguments)
+    output = capsys.readouterr()
+    assert code == 2
+    assert output.out == ""
+    lines = output.err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("ballast-agent: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "the following arguments are required: COMMAND"),
+        (("fly",), "invalid choice: 'fly'"),
+        (("run", "--config", "{folder}/none.toml"), "none.toml: no such file; give the agent's settings"),
+        (("run", "--speed", "9"), "unrecognized arguments: --speed 9"),
+        (("status", "--config", "{config}"), "agent.db: no such file; the agent has not run"),
+        (("poll",), "required: HOST[:PORT]"),
+        (("poll", "10.0.0.1:x"), "'10.0.0.1:x' is not HOST:PORT"),
+        (("poll", "10.0.0.1:0"), "the port must be 1..65535"),
+        (("poll", "127.0.0.1:9"), "127.0.0.1:9: connection refused"),
+        (("poll", "no-such-host.invalid"), "no-such-host.invalid:4028"),
+        (("poll", "127.0.0.1:9", "--dialect", "vnish"), "--dialect: 'vnish' is not known; write one of luxos"),
+        (("enrol", "--config", "{config}"), "the following arguments are required: --token"),
+        (("enrol", "--config", "{config}", "--token", "abc"), "--token: not a join token; copy the whole line"),
+        (("run", "--config", "{config}"), "trust.json: no such file: this agent is not enrolled; enrol with"),
+        (("failsafe", "explode", "--config", "{config}"), "invalid choice: 'explode'"),
+    ],
+)
+def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str) -> None:
+    config = site(tmp_path)
+    before = contents(tmp_path)
+    filled = tuple(word.format(folder=tmp_path, config=config) for word in arguments)
+    assert told in complaint(capsys, *filled)
+    after = contents(tmp_path)
+    after.pop(str(tmp_path / "state" / "agent.lock"), None)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "inventory", "meters", "told"),
+    [
+        ("[poll]\nintervall_s = 5\n", "", "", "agent.toml: [poll] intervall_s: is not a known key"),
+        ("[poll]\ninterval_s = 'often'\n", "", "", "[poll] interval_s: expected a number, got 'often'"),
+        ("", "m1,10.0.0.1,abc,luxos,S19,f1,r1,1,3000,100\n", "", "inventory.csv line 2: port: 'abc'"),
+        ("", "m1,10.0.0.1,4028,luxos,S19\n", "", "inventory.csv line 2"),
+        ("", "", "m1,site,,http://x\n", "meters.csv line 2"),
+        ("[site2]\n", "", "", "unknown section [site2]"),
+    ],
+)
+def test_run_refuses_bad_files_before_it_touches_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str, inventory: str, meters: str, told: str
+) -> None:
+    config = site(tmp_path, settings, inventory, meters)
+    enrolled(tmp_path)
+    before = contents(tmp_path)
+    assert told in complaint(capsys, "run", "--config", str(config))
+    assert contents(tmp_path) == before
+
+
+def test_run_refuses_an_identity_of_another_site(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = site(tmp_path)
+    enrolled(tmp_path, "odessa-1")
+    assert "enrolled for site odessa-1, the settings say pecos-1" in complaint(capsys, "run", "--config", str(config))
+    assert not (tmp_path / "state" / "agent.db").exists()
+
+
+def test_an_unreachable_cloud_fails_enrolment_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = site(tmp_path, '[link]\nenrol_endpoint = "127.0.0.1:9"\n')
+    assert main(("enrol", "--config", str(config), "--token", TOKEN)) == 1
+    error = capsys.readouterr().err
+    assert "127.0.0.1:9: cannot be reached" in error
+    assert len(error.splitlines()) == 1
+    assert "c2VjcmV0" not in error, "a token is a secret"
+
+
+def test_run_starts_with_the_agents_own_requirements_alone(repository: Path) -> None:
+    """Whatever the agent imports to run is one of its own requirements, not the cloud's."""
+    script = (
+        "import sys, agent.app, agent.enrol, agent.status, agent.probe;"
+        "print(' '.join(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    paths = {"PYTHONPATH": f"{repository}:{repository / 'proto'}", "PATH": os.environ["PATH"]}
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=paths)
+    loaded = set(found.stdout.split())
+    assert not loaded & {"cloud", "simulator", "pydantic", "sqlalchemy", "fastapi", "numpy", "httpx", "psycopg", "rich"}
+
+
+def test_poll_and_help_load_no_grpc(repository: Path) -> None:
+    script = (
+        "import sys; from agent.cli import main; main(['poll', '127.0.0.1:9']);"
+        "import json; print(json.dumps(sorted(name for name in sys.modules if name.partition('.')[0] in"
+        " {'grpc', 'google', 'aiomqtt', 'paho'})))"
+    )
+    paths = {"PYTHONPATH": f"{repository}:{repository / 'proto'}", "PATH": os.environ["PATH"]}
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=paths)
+    assert json.loads(found.stdout) == []
