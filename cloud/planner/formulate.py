@@ -5,8 +5,8 @@ running units are ``N - D + U`` (or ``U - D`` for a group that is off when the h
 difference constraint with a whole right-hand side, which threshold rounding preserves exactly:
 
     D, U nondecreasing
-    minimum up     D[t] <= N + U[last slot begun a minimum up time before t]
-    minimum down   U[t] <= D[last slot begun a minimum down time before t]
+    minimum up     D[t] <= N + U[last earlier slot begun a minimum up time before t]
+    minimum down   U[t] <= D[last earlier slot begun a minimum down time before t]
     longest off    U[last slot begun within the longest off time after t] >= D[t]
 
 Coupling rows hold the site's load ``P[t] = constant + sum power * running`` under cap, import limit and ramp. Each has
@@ -137,8 +137,12 @@ def _timer_rows(problem: Problem, group: Group, place: int) -> list[Row]:
 
 
 def _begun_before(starts: list[datetime], slot: int, ago: timedelta) -> int:
-    """Return the last slot that began at least ``ago`` before ``slot``; -1 when none did."""
-    return bisect_right(starts, starts[slot] - ago) - 1
+    """Return the last earlier slot that began at least ``ago`` before ``slot``; -1 when none did.
+
+    Earlier even where ``ago`` is zero: a unit neither stops and starts nor starts and stops in one slot, else a rest of
+    no length would reset the longest off time.
+    """
+    return min(slot, bisect_right(starts, starts[slot] - ago)) - 1
 
 
 def _lag_row(n: int, place: int, column: int, ago: int, allowance: float, *, partner_is_start: bool) -> Row:

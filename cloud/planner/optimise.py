@@ -30,7 +30,7 @@ class PlannerDefect(Exception):
 
 
 def optimise(problem: Problem, limit_s: float = 10.0, *, solver: str = "auto") -> Answer:
-    """Return the best checked schedule for ``problem`` within about ``limit_s`` seconds of solver time.
+    """Return the best checked schedule for ``problem`` within twice ``limit_s`` seconds of solver time.
 
     Raises:
         PlannerDefect: no candidate survived the check.
@@ -58,7 +58,10 @@ def _solved(problem: Problem, limit_s: float, solver: str) -> Answer:
     for steps in (1, 2, len(problem.groups)):
         if best is not None and _slack_usd(problem, best) <= unavoidable + 1.0:
             break
-        tightened = solve(formulate(problem, tighten_w=step_w * steps), limit_s, solver=solver)
+        try:
+            tightened = solve(formulate(problem, tighten_w=step_w * steps), limit_s / 4, solver=solver)
+        except SolverFailed:
+            break
         best = _better(best, _best_rounding(problem, tightened))
     best = _better(best, _checked(problem, greedy_schedule(problem)))
     if best is None:

@@ -82,7 +82,7 @@ def test_a_spike_shorter_than_the_minimum_time_goes_to_the_solver() -> None:
     assert answer.method is Method.SOLVER
     assert answer.schedule.off["g"] == ((),) * 25  # half an hour of lost revenue costs more than the short spike
     assert not check(case, answer.schedule).violations
-    dear = problem([20.0, 4000.0, 20.0, 20.0, 20.0], [group("g", [miner(f"m{n}") for n in range(25)])], rules)
+    dear = problem([10.0, 4000.0, 20.0, 20.0, 20.0], [group("g", [miner(f"m{n}") for n in range(25)])], rules)
     assert optimise(dear).schedule.off["g"] == (((1, 4),),) * 25
     assert isinstance(case, Problem)
     assert UsdPerMegawattHour(1.0)
