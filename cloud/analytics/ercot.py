@@ -1,7 +1,7 @@
 """Reads ERCOT price files: hourly (``delivery_date,hour_ending``) or by quarter (``interval_start``), Central time.
 
-Invariants: a broken row stops the import with file, line, column and what to do, and nothing is imported; local hours
-map to UTC so that a 23- or 25-hour day covers its timeline once (the second of two equal hours is the later one).
+Invariants: a broken row stops the import with file, line, column and what to do, and nothing is imported; an empty
+price is unknown and leaves its interval out; local hours map to UTC so that a 23- or 25-hour day covers its timeline once (the second of two equal hours is the later one).
 """
 
 import csv
@@ -52,6 +52,8 @@ def _rows(
     before: datetime | None = None
     for row in reader:
         where = f"{path}: line {reader.line_num}"
+        if row.get(column) == "":  # unknown, such as the hour that spring skips: an absent price, not a broken row
+            continue
         local = _hour(row, where) if hourly else _quarter(row, where)
         start = local.replace(tzinfo=CENTRAL).astimezone(UTC)
         if before is not None and start <= before:  # the hour that comes twice in autumn: its second pass
@@ -83,7 +85,9 @@ def _quarter(row: Mapping[str, str], where: str) -> datetime:
 
 
 def _price(row: Mapping[str, str], column: str, where: str) -> UsdPerMegawattHour:
-    text = row.get(column) or ""
+    text = row.get(column)
+    if text is None:
+        raise BadInput(f"{where}: the row ends before {column}; complete it, or remove it")
     try:
         value = float(text)
     except ValueError:
