@@ -1,7 +1,8 @@
 """Reads ERCOT price files: hourly (``delivery_date,hour_ending``) or by quarter (``interval_start``), Central time.
 
 Invariants: a broken row stops the import with file, line, column and what to do, and nothing is imported; an empty
-price is unknown and leaves its interval out; local hours map to UTC so that a 23- or 25-hour day covers its timeline once (the second of two equal hours is the later one).
+price is unknown and leaves its interval out; local hours map to UTC so that a 23- or 25-hour day covers its timeline
+once (the second of two equal hours is the later one).
 """
 
 import csv
