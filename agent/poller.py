@@ -130,7 +130,7 @@ class Poller:
             try:
                 names = ((await miner.device.identity()).lower(),)
             except Permanent:
-                return  # a device that never names itself cannot be told from another
+                names = (miner_id.lower(),)  # a device that never names itself cannot be told from another
         if miner_id.lower() not in names:
             raise WrongDevice(f"{names[0]} answers where the inventory has {miner_id}; correct the inventory")
         miner.identified_mono = now_mono

@@ -106,11 +106,11 @@ def raw_replies(found: Probe) -> str:
 
 
 class _Watched(Sections):
-    """Sections that remember which of them was looked at last, and which command answered each."""
+    """Sections that remember where was looked first, and which command answered each."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.looked_at = ""
+        self.looked_at: list[str] = []
         self._answered_by: dict[str, str] = {}
 
     def take(self, command: str, reply: bytes) -> None:
@@ -127,13 +127,13 @@ class _Watched(Sections):
     def find(self, section: str, key: str) -> Any:
         value = super().find(section, key)
         if value is not None:
-            self.looked_at = f"{self._where(section)} {key!r}"
+            self.looked_at.append(f"{self._where(section)} {key!r}")
         return value
 
     def rows(self, section: str) -> list[Row]:
         rows = super().rows(section)
         if rows:
-            self.looked_at = self._where(section)
+            self.looked_at.append(self._where(section))
         return rows
 
     def _where(self, section: str) -> str:
@@ -146,10 +146,14 @@ def _sources(dialect: str, sections: _Watched) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, readers in table.fields.items():
         for reader in readers:
-            sections.looked_at = ""
+            sections.looked_at.clear()
             if reader(sections) is not None:
-                found[name] = sections.looked_at
+                found[name] = sections.looked_at[0] if sections.looked_at else ""
                 break
+    sections.looked_at.clear()
+    sensors = table.sensors(sections)
+    seen = ", ".join(dict.fromkeys(place for place in sections.looked_at if "'" not in place))
+    found |= {name: seen for name, value in sensors._asdict().items() if value}
     if "power_w" in found:
         found["power_source"] = f"how {dialect} firmware comes by its power figure"
     return found

@@ -127,6 +127,24 @@ async def test_a_miner_that_does_not_name_itself_is_asked_at_first_hourly_and_af
     assert readings[-1].reason is Reason.WRONG_DEVICE
 
 
+async def test_a_miner_without_a_name_is_not_asked_for_it_at_every_poll() -> None:
+    miner = FakeMiner()
+    miner.answer = lambda: observed(None)
+    asked = 0
+
+    async def nameless() -> str:
+        nonlocal asked
+        asked += 1
+        raise Garbled("names neither MAC nor serial")
+
+    miner.identity = nameless  # type: ignore[method-assign]
+    poller, readings = make(miner)
+    for _ in range(3):
+        await poller.poll(MAC)
+    assert asked == 1
+    assert {reading.state for reading in readings} == {MinerState.HASHING}
+
+
 async def test_a_silence_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     miner = FakeMiner()

@@ -1,0 +1,60 @@
+"""`ballast-agent poll` shows what a device says, from where, and what was repaired."""
+
+import json
+
+import pytest
+
+from agent.cgminer.client import Address, Deadlines
+from agent.errors import Unreachable
+from agent.probe import as_json, as_table, probe, raw_replies
+from sitelink.types import MinerState
+from tests.contract.fake_miner import FakeMiner, serving
+from tests.unit.agent.cgminer import replies_of as made
+
+pytestmark = pytest.mark.agent
+
+SHORT = Deadlines(connect_s=1, first_byte_s=1, total_s=2)
+
+
+async def test_each_figure_is_shown_with_where_it_stands() -> None:
+    miner = FakeMiner(dict(made.luxos()))
+    async with serving(miner.speak) as address:
+        found = await probe(address, "auto", SHORT)
+    assert found.observation.dialect == "luxos"
+    assert found.observation.state is MinerState.HASHING
+    assert found.sources["hashrate_ths"].startswith("summary ")
+    assert found.sources["power_w"].startswith("power ")
+    table = as_table(found)
+    assert f"{address} answers as luxos" in table
+    assert "repaired: nothing" in table
+    line = next(line for line in table.splitlines() if line.strip().startswith("hashrate_ths"))
+    assert "TH/s" in line
+    assert "summary" in line
+
+
+async def test_json_has_nulls_for_the_unknown_and_raw_replies_on_demand() -> None:
+    miner = FakeMiner({"summary": made.whatsminer_summary(), "devs": made.WHATSMINER_DEVS, "pools": made.POOLS})
+    async with serving(miner.speak) as address:
+        found = await probe(address, "whatsminer", SHORT)
+    plain = json.loads(as_json(found, raw=False))
+    assert "replies" not in plain
+    assert plain["observation"]["env_temp_c"] is None or isinstance(plain["observation"]["env_temp_c"], float)
+    raw = json.loads(as_json(found, raw=True))
+    assert set(raw["replies"]) == set(found.replies)
+    assert "--- summary\n" in raw_replies(found)
+
+
+async def test_what_had_to_be_repaired_is_named() -> None:
+    reply = made.luxos()["summary"]
+    text = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+    miner = FakeMiner({**made.luxos(), "summary": text.rstrip()[:-1] + b",}"})
+    async with serving(miner.speak) as address:
+        found = await probe(address, "luxos", SHORT)
+    assert found.observation.repaired == ("extra_comma",)
+    assert "repaired: extra_comma" in as_table(found)
+    assert found.observation.hashrate_ths is not None
+
+
+async def test_nobody_there_is_an_error() -> None:
+    with pytest.raises(Unreachable):
+        await probe(Address("127.0.0.1", 9), "auto", SHORT)
