@@ -59,6 +59,7 @@ class Books:
         self._miners: dict[str, MinerRecord] = {}
         self._orders: dict[str, OrderRecord] = {}
         self._marks: dict[str, str] = {}
+        self._number = 0
 
     @property
     def miners(self) -> Mapping[str, MinerRecord]:
@@ -70,6 +71,11 @@ class Books:
         """Return every order's record by id."""
         return self._orders
 
+    def next_number(self) -> int:
+        """Return a number above that of every intent and proof so far; call it while building an entry."""
+        self._number += 1
+        return self._number
+
     def mark(self, name: str) -> str:
         """Return what was last marked under ``name``, "" when nothing was."""
         return self._marks.get(name, "")
@@ -77,6 +83,7 @@ class Books:
     async def load(self) -> None:
         """Take up the books of an earlier process."""
         self._miners, self._orders, self._marks = await self._writer.run(_read)
+        self._number = max((max(item.sent_no, item.proven_no) for item in self._miners.values()), default=0)
 
     async def apply(self, build: Callable[[], Entry | None]) -> bool:
         """Write what ``build``, called when it is this caller's turn, wants written.

@@ -39,6 +39,7 @@ TICK_S: Final = 0.5
 _ONE_SHOT_S: Final = 5.0
 _SHORTEST_S: Final = 0.001
 """Two clocks differ by rounding; a wait below this would spin."""
+_UNTRUSTED_SINCE: Final = "untrusted_since"
 _KEEP_ORDERS: Final = timedelta(days=7)
 
 
@@ -92,7 +93,6 @@ class Executor:
         self._one_shots = one_shots
         self._wake = wake
         self._fleet = tuple(miner.miner_id for miner in miners.values() if miner.controllable)
-        self._untrusted_since_s: float | None = None
         self._failing = False
         self._seen_revision = 0
 
@@ -170,11 +170,7 @@ class Executor:
     def _situation(self, active: tuple[StoredOverride, ...]) -> policy.Situation:
         now, trust = self._site_time.now()
         now_s = self._clock.monotonic()
-        if trust is not ClockTrust.UNTRUSTED:
-            self._untrusted_since_s = None
-        elif self._untrusted_since_s is None:
-            self._untrusted_since_s = now_s
-        since_s = self._untrusted_since_s
+        since_s = self._untrusted_since_s() if trust is ClockTrust.UNTRUSTED else None
         records = self._books.miners
         return policy.Situation(
             now=now,
@@ -194,6 +190,11 @@ class Executor:
                 if record.off_since is not None
             },
         )
+
+    def _untrusted_since_s(self) -> float | None:
+        """Return since when the clock is untrusted, by monotonic time; a restart does not begin the grace anew."""
+        boot_id, _, since = self._books.mark(_UNTRUSTED_SINCE).partition(" ")
+        return float(since) if boot_id == self._clock.boot_id() else None
 
     def _retarget(
         self, situation: policy.Situation, desired: tuple[policy.Desired, ...], active: tuple[StoredOverride, ...]
@@ -240,9 +241,12 @@ class Executor:
         trust, before = situation.trust.value, self._books.mark("clock_trust")
         if trust != before:
             entry.marks["clock_trust"] = trust
-            entry.notices.append(
-                (NoticeCode.CLOCK_TRUST_CHANGED, self._rules.site_id, f"{before or 'none'} -> {trust}")
-            )
+            detail = f"{before or 'none'} -> {trust}"
+            entry.notices.append((NoticeCode.CLOCK_TRUST_CHANGED, self._rules.site_id, detail))
+        untrusted = situation.trust is ClockTrust.UNTRUSTED
+        if trust != before or (untrusted and self._untrusted_since_s() is None):
+            since = f"{self._clock.boot_id()} {self._clock.monotonic()}" if untrusted else ""
+            entry.marks[_UNTRUSTED_SINCE] = since
         reason, before = policy.fallback_reason(situation) or "", self._books.mark("fallback")
         if reason != before:
             entry.marks["fallback"] = reason

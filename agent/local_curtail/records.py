@@ -37,8 +37,9 @@ class MinerRecord:
 
     ``cause`` is the policy's reason. ``baseline_w`` is what the miner drew before the stop; ``feeder_before_w`` and
     ``feeder_spread_w`` its feeder then. ``sent_at`` is the last intent, ``off_since`` the first stop intent since it
-    last ran, ``proven_at`` when the stop was proven. ``acked`` tells whether the device accepted the order, ``woken``
-    whether the miner woke by itself under it. ``power_w`` is the last power read under it.
+    last ran; ``sent_no`` and ``proven_no`` number intents and proofs in the order they happened, whatever the clock
+    did between. ``acked`` tells whether the device accepted the order, ``woken`` whether the miner woke by itself
+    under it. ``power_w`` is the last power read under it.
     """
 
     miner_id: str
@@ -56,7 +57,8 @@ class MinerRecord:
     power_w: Watts | None = None
     sent_at: datetime | None = None
     off_since: datetime | None = None
-    proven_at: datetime | None = None
+    sent_no: int = 0
+    proven_no: int = 0
     outcome: Outcome | None = None
     evidence: Evidence = Evidence.NONE
     reason: str = ""
@@ -183,7 +185,6 @@ def miner_of(text: str) -> MinerRecord:
             "lie": Lie(fields["lie"]),
             "sent_at": _moment(fields, "sent_at"),
             "off_since": _moment(fields, "off_since"),
-            "proven_at": _moment(fields, "proven_at"),
         }
     )
 

@@ -149,7 +149,7 @@ class Rounds:
 
 def _excess(held: list[MinerRecord], feeder_w: Watts) -> tuple[Watts, Watts]:
     """Return by how much the feeder exceeds what should remain, and how much of that is noise."""
-    in_order = sorted(held, key=lambda record: 0.0 if record.sent_at is None else record.sent_at.timestamp())
+    in_order = sorted(held, key=lambda record: record.sent_no)
     # A miner that woke and was stopped again was off when others were measured: only the last measure counts then.
     counted = in_order[-1:] if any(record.woken for record in held) else in_order
     before_w = counted[0].feeder_before_w or 0.0

@@ -101,7 +101,7 @@ class Starter:
             if current.verb is not Verb.START:
                 return None
             phase = Phase.SENT if current.outcome is None else current.phase
-            return Entry(miners=[replace(current, phase=phase, sent_at=now)])
+            return Entry(miners=[replace(current, phase=phase, sent_at=now, sent_no=self._books.next_number())])
 
         return await self._books.apply(build)
 

@@ -10,7 +10,6 @@ miner; a stop whose order ended meanwhile is left alone at once, its START takes
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
 from agent.errors import AgentError, Refused, SessionBusy, Transient, reason_of
@@ -158,6 +157,7 @@ class Stopper:
                 intent = replace(
                     intent,
                     sent_at=now,
+                    sent_no=self._books.next_number(),
                     baseline_w=attempt.baseline_w if attempt.was_hashing else None,
                     feeder_before_w=None if before is None else before.power_w,
                     feeder_spread_w=None if before is None else before.spread_w,
@@ -217,15 +217,23 @@ class Stopper:
 
         Proven later means gone later, or gone unseen earlier: either way no proof for this miner.
         """
-        since = self._books.miners[attempt.miner.miner_id].sent_at
+        since = self._books.miners[attempt.miner.miner_id].sent_no
         proven_w = maybe_w = 0.0
         for other in self._measured_neighbours(attempt.miner):
-            stops = other.verb is Verb.STOP
-            if stops and _after(other.proven_at, since):
-                proven_w += other.baseline_w or 0.0
-            elif other.miner_id in attempt.suspects or (stops and not other.complete and _after(other.sent_at, since)):
+            unproven = other.verb is Verb.STOP and not other.complete
+            if other.proven_no > since:
+                proven_w += (other.baseline_w or 0.0) if self._may_be_down(other) else 0.0
+            elif other.miner_id in attempt.suspects or (unproven and (attempt.resumed or other.sent_no > since)):
                 maybe_w += (other.baseline_w or 0.0) if await self._idles(other) else 0.0
         return Watts(proven_w), Watts(maybe_w)
+
+    def _may_be_down(self, record: MinerRecord) -> bool:
+        """Return whether a miner once proven off still is, or is only just coming back."""
+        return record.verb is Verb.STOP or not record.complete or self._recent(record)
+
+    def _recent(self, record: MinerRecord) -> bool:
+        now, _ = self._site_time.now()
+        return record.sent_at is not None and abs((now - record.sent_at).total_seconds()) < _LATE_S
 
     async def _someone_woke(self, miner: SiteMiner) -> bool:
         """Return whether a neighbour held off hashes again: its rise may hide this miner's fall."""
@@ -237,12 +245,12 @@ class Stopper:
         """Return the neighbours that run now though a stop was sent to them: it may reach them at any moment."""
         if miner.feeder_id not in self._meters:
             return frozenset()
-        now, _ = self._site_time.now()
-        suspected = []
-        for other in self._measured_neighbours(miner):
-            recent = other.sent_at is not None and (now - other.sent_at).total_seconds() < _LATE_S
-            if (other.verb is Verb.STOP and other.reason in _SUSPICIOUS) or (other.verb is Verb.START and recent):
-                suspected.append(other)
+        suspected = [
+            other
+            for other in self._measured_neighbours(miner)
+            if (other.verb is Verb.STOP and other.reason in _SUSPICIOUS)
+            or (other.verb is Verb.START and self._recent(other))
+        ]
         idle = await asyncio.gather(*(self._idles(other) for other in suspected))
         return frozenset(other.miner_id for other, idles in zip(suspected, idle, strict=True) if not idles)
 
@@ -276,14 +284,12 @@ class Stopper:
         return FeederBefore.of(samples_w)
 
     async def _judge(self, miner: SiteMiner, verdict: Verdict, power_w: Watts | None, *, acked: bool) -> None:
-        now, _ = self._site_time.now()
-
         def build() -> Entry | None:
             current = self._books.miners[miner.miner_id]
             if current.verb is not Verb.STOP:
                 return None
-            proven_at = now if verdict.outcome is Outcome.COMPLETE else None
-            judged = replace(current.judged(verdict, power_w), acked=acked, proven_at=proven_at)
+            proven_no = self._books.next_number() if verdict.outcome is Outcome.COMPLETE else 0
+            judged = replace(current.judged(verdict, power_w), acked=acked, proven_no=proven_no)
             entry = Entry(miners=[judged], acks=[(judged, verdict)])
             if verdict.lie and verdict.lie is not current.lie:
                 entry.notices.append((NoticeCode.LIAR_NAMED, miner.miner_id, _LIES[verdict.lie]))
@@ -304,10 +310,6 @@ class Stopper:
             return Entry(miners=[judged], acks=[(judged, verdict)])
 
         await self._books.apply(build)
-
-
-def _after(moment: datetime | None, since: datetime | None) -> bool:
-    return moment is not None and since is not None and moment > since
 
 
 def _failed(error: AgentError) -> Verdict:
