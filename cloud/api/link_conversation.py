@@ -90,6 +90,8 @@ class LinkParts:
     time_key: PrivateKey
     clock: Clock
     threads: Executor
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server is about to stop: every stream then ends by itself."""
     counters: LinkCounters = field(default_factory=LinkCounters)
     outage: OutageLog = field(default_factory=lambda: OutageLog(_LOGGER, "storing telemetry"))
 
@@ -136,7 +138,8 @@ class Conversation:
         try:
             await self._send(Welcome(Cursor(hello.site_id, hello.epoch, through_seq)))
             async with asyncio.TaskGroup() as tasks:
-                others = [tasks.create_task(work()) for work in (self._store, self._record, self._push, self._listen)]
+                works = (self._store, self._record, self._push, self._listen, self._close)
+                others = [tasks.create_task(work()) for work in works]
                 await self._read(frames)
                 for task in others:
                     task.cancel()
@@ -332,6 +335,10 @@ class Conversation:
         await self._send(envelope)
         self._sent_orders.add(envelope.signature)
         return True
+
+    async def _close(self) -> None:
+        await self._parts.closing.wait()
+        raise StreamClosed(grpc.StatusCode.UNAVAILABLE, "the cloud is stopping; connect again in a moment")
 
     async def _send(self, frame: DownFrame) -> None:
         async with self._writing:

@@ -89,7 +89,8 @@ class SiteLink(link_pb2_grpc.SiteLinkServicer):
             conversation = Conversation(self._parts, identity, fingerprint, principal, uuid.uuid4().hex, write)
             await conversation.run(decode_up(message) async for message in request_iterator)
         except StreamClosed as closed:
-            _LOGGER.warning("site link: a stream was closed: %s", closed)
+            if closed.code is not grpc.StatusCode.UNAVAILABLE:
+                _LOGGER.warning("site link: a stream was closed: %s", closed)
             await context.abort(closed.code, str(closed))
         except CloudError as error:
             self._parts.counters.refused += 1
@@ -191,6 +192,7 @@ class LinkServers:
 
     async def stop(self, grace_s: float = 1.0) -> None:
         """End every stream and stop listening."""
+        self._parts.closing.set()
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
         self._threads.shutdown(wait=False, cancel_futures=True)
 

@@ -68,7 +68,7 @@ def _line(site: FleetSite, now: datetime) -> SiteLine:
 def _detail(site: FleetSite) -> str:
     summary = site.summary
     parts = (
-        f"{number(summary.stopped_by_plan)} stopped by plan" if summary.stopped_by_plan else "",
+        f"{number(summary.stopped_by_plan)} ordered off" if summary.stopped_by_plan else "",
         f"{number(summary.unknown)} not known" if summary.unknown else "",
     )
     return " · ".join(part for part in parts if part)
@@ -114,8 +114,8 @@ def _tiles(read: FleetRead, lines: list[SiteLine]) -> tuple[Tile, ...]:
         Tile("Hash rate", rate, (f"from {plural(total - unknown, 'miner', 'miners')} that report",), source="devices"),
         Tile(
             "Miners",
-            Figure(number(running), f"of {number(total)} run"),
-            (f"{number(off)} off · {number(unknown)} not known · {number(stopped)} ordered off",),
+            Figure(number(running), f"of {number(total)} hash"),
+            (f"{number(off)} off, {number(stopped)} ordered off · {number(unknown)} not known",),
             source="devices",
         ),
         Tile(

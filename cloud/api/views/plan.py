@@ -6,7 +6,9 @@ from typing import Final
 
 from cloud.api.source import PlanFacts, PlannedStop, SiteRead, StopCheck
 from cloud.api.views import formats, series
+from cloud.api.views.alerts import Situation
 from cloud.api.views.formats import Figure, duration, number, percent, plural
+from cloud.api.views.miners import take_census
 from cloud.api.views.site import WINDOWS, Chart, choose_window, draw_chart
 from cloud.api.views.wording import Level, Sentence, Tile, Verdict
 from cloud.hosting.model import SiteSummary
@@ -105,10 +107,9 @@ def _verdict(read: SiteRead) -> Verdict:
             Level.HIGH, ("The plan expired at ", plan.valid.end, "."), ("The site follows its configured fallback.",)
         )
     level = Level.NORMAL if read.summary.link.plan_revision >= plan.revision else Level.LOW
-    running = next((stop for stop in plan.stops if stop.interval.contains(now)), None)
-    if running is not None:
-        words: Sentence = ("Curtailment running; release at ", running.interval.end, ".")
-        return Verdict(level, words, (_delivery(read),))
+    situation = Situation(read, take_census(read.miners))
+    if situation.stop is not None:
+        return _running(situation, level)
     coming = min((s for s in plan.stops if s.interval.start > now), key=lambda s: s.interval.start, default=None)
     if coming is None:
         return Verdict(level, ("Run everything; no curtailment is planned.",), (_delivery(read),))
@@ -122,6 +123,16 @@ def _verdict(read: SiteRead) -> Verdict:
         ),
         (_delivery(read),),
     )
+
+
+def _running(situation: Situation, level: Level) -> Verdict:
+    stop, away = situation.stop, situation.off_target_w
+    assert stop is not None
+    release: Sentence = ("; release at ", stop.interval.end, ".")
+    delivered = (_delivery(situation.read),)
+    if away is not None and away > 0 and situation.beyond_tolerance and not situation.settling:
+        return Verdict(Level.HIGH, (f"Curtailment running, {formats.power(away)} short of target", *release), delivered)
+    return Verdict(level, ("Curtailment running", *release), delivered)
 
 
 def _delivery(read: SiteRead) -> str:

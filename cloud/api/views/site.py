@@ -160,13 +160,21 @@ def _tiles(situation: Situation, hashprice: UsdPerPetahashDay) -> tuple[Tile, ..
 def _power_tile(situation: Situation) -> Tile:
     metered, planned, away = situation.read.summary.power_w, situation.planned_w, situation.off_target_w
     if metered is None:
-        return Tile("Power", formats.UNKNOWN, ("the site meter does not report",), Level.UNKNOWN, "site meter")
+        return Tile("Power", formats.UNKNOWN, _last_power(situation), Level.UNKNOWN, "site meter")
     level = Level.HIGH if situation.beyond_tolerance and not situation.settling else Level.NORMAL
     if planned is None or away is None:
         return Tile("Power", formats.power(metered), ("no plan covers this hour",), level, "site meter")
     aim = "target" if situation.stop else "plan"
     off = _signed_mw(away)
     return Tile("Power", formats.power(metered), (f"{aim} {formats.power(planned)} · {off}",), level, "site meter")
+
+
+def _last_power(situation: Situation) -> Sentence:
+    known = [(at, power_w) for at, power_w in situation.read.power if power_w is not None]
+    if not known:
+        return ("the site meter does not report",)
+    at, power_w = known[-1]
+    return (f"last known {formats.power(power_w)} at ", at)
 
 
 def _signed_mw(power_w: Watts) -> str:
@@ -197,18 +205,25 @@ def _earning_tile(situation: Situation, hashprice: UsdPerPetahashDay) -> Tile:
     revenue = hash_revenue_usd_per_h(hashprice, hashing)
     net = revenue - megawatts(metered) * UsdPerMegawattHour(price)
     against = f"energy {formats.price(price)} · hash {number(hashprice, 2)} USD/PH/day"
-    return Tile("Earning now", Figure(number(net, 2), "USD/h"), (against,), source="estimate, energy paid")
+    return Tile(
+        "Earning now",
+        Figure(number(net, 0 if abs(net) >= 1000 else 2), "USD/h"),
+        (against,),
+        source="estimate, energy paid",
+    )
 
 
 def _miners_tile(situation: Situation) -> Tile:
     census = situation.census
+    if census.total and not census.reporting:
+        return Tile("Miners", formats.UNKNOWN, (f"none of {number(census.total)} reports",), Level.UNKNOWN, "devices")
     parts = [
         f"{number(census.stopped)} stopped by plan" if census.stopped else "",
         f"{number(census.off)} off" if census.off else "",
         f"{number(census.unknown)} not known" if census.unknown else "",
         f"{number(census.mismatch)} should be off" if census.mismatch else "",
     ]
-    against = " · ".join(part for part in parts if part) or "all running"
+    against = " · ".join(part for part in parts if part) or ("all run" if census.total else "no inventory yet")
     level = Level.HIGH if census.mismatch and not situation.settling else Level.NORMAL
     return Tile(
         "Miners", Figure(number(census.running), f"of {number(census.total)} run"), (against,), level, "devices"

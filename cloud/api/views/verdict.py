@@ -23,7 +23,7 @@ def judge_site(situation: Situation, alerts: tuple[Alert, ...]) -> Verdict:
     if not situation.link_up:
         return _silent_site(situation, urgency)
     if situation.stop is not None:
-        return _shedding(situation, urgency)
+        return _shedding(situation, alerts, urgency)
     if situation.released is not None and census.off:
         waiting = f"{number(census.off)} of {plural(len(situation.released.miner_ids), 'miner', 'miners')} still off"
         released: Sentence = (f"Restoring, {waiting}; released at ", situation.released.interval.end, ".")
@@ -44,7 +44,7 @@ def _silent_site(situation: Situation, urgency: Level) -> Verdict:
     return Verdict(level, heard, (held, *until))
 
 
-def _shedding(situation: Situation, urgency: Level) -> Verdict:
+def _shedding(situation: Situation, alerts: tuple[Alert, ...], urgency: Level) -> Verdict:
     stop = situation.stop
     assert stop is not None
     census, away = situation.census, situation.off_target_w
@@ -60,7 +60,7 @@ def _shedding(situation: Situation, urgency: Level) -> Verdict:
     ordered = f"{number(census.stopped)} of {plural(census.ordered_off, 'stop', 'stops')} confirmed"
     open_stops = census.ordered_off - census.stopped
     rest = f", {number(open_stops)} not" if open_stops else ""
-    return Verdict(urgency, (state, *ends), (f"{ordered}{rest}.",))
+    return Verdict(urgency, (state, *ends), (f"{ordered}{rest}.", *_worst_named(alerts)))
 
 
 def _running(situation: Situation, alerts: tuple[Alert, ...], urgency: Level) -> Verdict:
@@ -70,7 +70,13 @@ def _running(situation: Situation, alerts: tuple[Alert, ...], urgency: Level) ->
         headline = f"Running, {power(Watts(abs(away)))} {'above' if away > 0 else 'below'} plan."
     elif urgency in {Level.CRITICAL, Level.HIGH}:
         headline = f"Running; {plural(len(alerts), 'alarm is', 'alarms are')} open."
-    return Verdict(urgency, (headline,), _next_change(situation))
+    return Verdict(urgency, (headline,), (*_next_change(situation), *_worst_named(alerts)))
+
+
+def _worst_named(alerts: tuple[Alert, ...]) -> Sentence:
+    """Name the alarm that colours the sentence, where the sentence is about something else."""
+    critical = next((alert for alert in alerts if alert.level is Level.CRITICAL), None)
+    return () if critical is None else (" ", *critical.title, ".")
 
 
 def _next_change(situation: Situation) -> Sentence:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from itertools import pairwise
 from math import sin
 from random import Random
@@ -51,6 +52,11 @@ EMAIL = "operator@ballast.local"
 PASSWORD = "correct horse battery"
 WATTS = 3400.0
 RATE = 110.0
+
+
+def _rate(rows) -> TeraHashPerSecond | None:
+    known = [row.hashrate_ths for row in rows if row.hashrate_ths is not None]
+    return TeraHashPerSecond(sum(known)) if known else None
 
 
 def miner(place: int, **values) -> MinerRow:
@@ -203,7 +209,7 @@ class FakeReads:
                 stopped_by_plan=sum(row.desired is Desired.STOP for row in rows),
                 power_w=power if series else None,
                 device_power_w=Watts(sums) if rows else None,
-                hashrate_ths=TeraHashPerSecond(sum(row.hashrate_ths or 0 for row in rows)) if rows else None,
+                hashrate_ths=_rate(rows),
                 link=case.link,
                 as_of=max((row.read_at for row in rows if row.read_at), default=None),
             ),
@@ -373,8 +379,8 @@ def lost_site() -> SiteCase:
     return SiteCase("odessa", "Odessa", rows=rows, link=link, meter=False)
 
 
-def huge_site() -> SiteCase:
-    """5,000 miners and names of forty characters, some Chinese."""
+@cache
+def _huge_rows() -> tuple[MinerRow, ...]:
     rows = []
     for n in range(5000):
         rack = f"C{n // 500 + 1}-R{n // 50 % 10 + 1}"
@@ -391,9 +397,14 @@ def huge_site() -> SiteCase:
             rows.append(stopped(n, **values))
         else:
             rows.append(miner(n, board_temp_c=Celsius(48.0 + n * 13 % 26), **values))
+    return tuple(rows)
+
+
+def huge_site() -> SiteCase:
+    """5,000 miners and names of forty characters, some Chinese."""
     return SiteCase(
         "inner-mongolia", "内蒙古鄂尔多斯达拉特旗第三数据中心二期扩建工程变电站北侧一号矿场甲乙丙丁戊己庚", "Asia/Shanghai",
-        rows=tuple(rows), stop=(timedelta(minutes=-40), timedelta(minutes=80)), notices=notices(50),
+        rows=_huge_rows(), stop=(timedelta(minutes=-40), timedelta(minutes=80)), notices=notices(50),
     )  # fmt: skip
 
 

@@ -94,8 +94,8 @@ function common(box, data, height, unit, series) {
     scales: { x: {}, y: {} },
     series,
     axes: [
-      { ...axis, values: (plot, splits) => labels(splits), space: 56 },
-      { ...axis, size: LEFT, values: (plot, splits) => splits.map((value) => figure(value, splits)), label: unit, labelSize: 14, labelFont: font, labelGap: 0, space: 32 },
+      { ...axis, size: 28, values: (plot, splits) => labels(splits), space: 56 },
+      { ...axis, size: LEFT, values: (plot, splits) => splits.map((value) => figure(value, splits)), label: unit, labelSize: 14, labelFont: font, labelGap: 0, space: 24 },
     ],
     hooks: {
       drawClear: [(plot) => drawWindows(plot, data)],

@@ -155,7 +155,12 @@ class RackMap {
       ctx.lineWidth = 1;
       ctx.strokeRect(x + 0.5, y + 0.5, side - 1, side - 1);
     }
-    if (kind === MISMATCH) mark(ctx, paint, x, y, side, true);
+    if (kind === MISMATCH) {
+      ctx.strokeStyle = paint.line;
+      ctx.lineWidth = 1.5;
+      ctx.strokeRect(x - 0.5, y - 0.5, side + 1, side + 1);
+      mark(ctx, paint, x, y, side, true);
+    }
     if (kind === OFF) mark(ctx, paint, x, y, side, false);
   }
 
@@ -178,8 +183,8 @@ class RackMap {
   legend(paint) {
     const list = document.getElementById("rack-legend");
     const modes = {
-      temperature: [["below 50 °C", paint.cool], ["50 to 74 °C", paint.mid], ["75 °C warm", paint.warm], ["85 °C hot", paint.hot]],
-      hashrate: [["80 % or less", paint.cool], ["80 to 95 %", paint.mid], ["95 % or more", paint.normal], ["below 50 %", paint.warm]],
+      temperature: [["below 50 °C", paint.cool], ["50 to 64 °C", paint.mid], ["65 to 74 °C", paint.normal], ["75 °C warm", paint.warm], ["85 °C hot", paint.hot]],
+      hashrate: [["95 % or more", paint.normal], ["80 to 94 %", paint.mid], ["50 to 79 %", paint.cool], ["below 50 %", paint.warm]],
       state: [["running", paint.normal]],
     };
     const key = `${this.mode} ${paint.normal}`;

@@ -1,0 +1,325 @@
+"""View models: counts add up, every figure of a screen agrees with every other, and sentences say the right thing."""
+
+from base64 import b64decode
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from cloud.api.source import PlannedStop, PlanSlot
+from cloud.api.views import series
+from cloud.api.views.alerts import SETTLING
+from cloud.api.views.fleet import build_fleet
+from cloud.api.views.listing import PAGE_SIZE, Show, list_miners
+from cloud.api.views.miner import build_miner
+from cloud.api.views.miners import MinerClass, cell_changes, classify, draw_racks, take_census
+from cloud.api.views.plan import build_plan
+from cloud.api.views.site import build_site, choose_window
+from cloud.api.views.wording import Level, text_of
+from cloud.hosting.model import Desired
+from sitelink.types import CurtailmentCause, Interval, MinerState, Notice, NoticeCode, Reason
+from sitelink.units import Celsius, UsdPerPetahashDay, Watts
+from tests.unit.console.fakes import (
+    NOW,
+    PRINCIPAL,
+    FakeReads,
+    SiteCase,
+    huge_site,
+    live_link,
+    lost_site,
+    miner,
+    never_site,
+    normal_site,
+    shedding_site,
+    silent,
+    stopped,
+)
+
+HASHPRICE = UsdPerPetahashDay(50)
+SIX_HOURS = timedelta(hours=6)
+
+
+def read(case):
+    return FakeReads([case]).site(PRINCIPAL, case.site_id, SIX_HOURS)
+
+
+def screen(case, window=None):
+    return build_site(read(case), window, HASHPRICE)
+
+
+@pytest.mark.parametrize("case", [normal_site, shedding_site, lost_site, huge_site, never_site])
+def test_counts_add_up_and_the_map_shows_the_same(case):
+    shown = screen(case())
+    census = shown.census
+    assert census.total == len(case().rows)
+    kinds = shown.racks.cells[0::3]
+    by_map = [kinds.count(kind) for kind in MinerClass]
+    assert by_map == [census.running, census.stopped, census.mismatch, census.off, census.unknown]
+    assert sum(size for _, size in shown.racks.layout.racks) == len(shown.racks.layout.miner_ids) == census.total
+    assert b64decode(shown.racks.text) == shown.racks.cells
+
+
+def test_every_state_has_exactly_one_class():
+    found = {
+        (state, desired, liar): classify(miner(0, state=state, desired=desired, liar=liar))
+        for state in MinerState
+        for desired in Desired
+        for liar in (False, True)
+    }
+    assert found[MinerState.IDLE, Desired.STOP, True] is MinerClass.MISMATCH
+    assert found[MinerState.IDLE, Desired.STOP, False] is MinerClass.STOPPED
+    assert found[MinerState.HASHING, Desired.STOP, False] is MinerClass.MISMATCH
+    assert found[MinerState.HASHING, Desired.RUN, False] is MinerClass.RUNNING
+    assert found[MinerState.IDLE, Desired.RUN, False] is MinerClass.OFF
+    assert {kind for (state, _, _), kind in found.items() if state is MinerState.UNKNOWN} == {MinerClass.UNKNOWN}
+
+
+def test_sums_leave_out_the_silent_and_are_unknown_without_anybody():
+    census = take_census([miner(0), silent(1), miner(2, power_w=None)])
+    assert (census.power_w, census.power_reporting, census.reporting) == (3400.0, 1, 2)
+    assert take_census([silent(1)]).power_w is None
+    assert take_census([]).hashrate_ths is None
+
+
+def test_verdict_tile_chart_end_and_alarm_say_the_same():
+    shown = screen(shedding_site())
+    assert text_of(shown.verdict.headline).startswith("Shedding, 0.060 MW short of target; ends ")
+    assert "67 of 70 stops confirmed, 3 not" in text_of(shown.verdict.detail)
+    power = shown.tiles[0]
+    assert str(power.figure) == "0.698 MW"
+    assert text_of(power.against) == "target 0.637 MW · +0.060 MW"
+    assert shown.tick()["power"] == pytest.approx(0.698, abs=0.0005)
+    short = next(alert for alert in shown.alerts if "short" in text_of(alert.title))
+    assert text_of(short.title) == "0.060 MW short of the planned shed"
+    assert shown.verdict.level is shown.alerts[0].level is Level.CRITICAL
+
+
+def test_liars_are_named_once_and_never_counted_as_stopped():
+    shown = screen(shedding_site())
+    liars = next(alert for alert in shown.alerts if "did not" in text_of(alert.title))
+    assert liars.subjects == shown.census.liars
+    assert len(liars.subjects) == 2
+    honest = next(alert for alert in shown.alerts if "should be off" in text_of(alert.title))
+    assert text_of(honest.title) == "1 miner runs that should be off"
+
+
+def test_a_normal_site_is_normal():
+    shown = screen(normal_site())
+    assert (shown.verdict.level, shown.alerts) == (Level.NORMAL, ())
+    assert text_of(shown.verdict.headline) == "Running to plan."
+    assert text_of(shown.verdict.detail).startswith("Next: 62 miners stop at ")
+
+
+def test_ramping_down_is_no_alarm_yet():
+    rows = tuple(miner(n, desired=Desired.STOP) if n < 5 else miner(n) for n in range(50))
+    case = SiteCase(rows=rows, stop=(-SETTLING / 2, timedelta(hours=1)))
+    shown = screen(case)
+    assert text_of(shown.verdict.headline).startswith("Ramping down")
+    assert shown.alerts == ()
+
+
+def test_restoring_says_how_many_are_still_off():
+    rows = tuple(stopped(n, desired=Desired.RUN, reason=Reason.STARTING) if n < 5 else miner(n) for n in range(50))
+    case = SiteCase(rows=rows, stop=(timedelta(minutes=-60), timedelta(seconds=-20)))
+    assert text_of(screen(case).verdict.headline).startswith("Restoring, 5 of 12 miners still off; released at ")
+
+
+def test_a_lost_site_link_is_unknown_and_says_which_plan_is_held():
+    shown = screen(lost_site())
+    assert shown.verdict.level is Level.UNKNOWN
+    assert "plan revision 7" in text_of(shown.verdict.detail)
+    assert [text_of(alert.title)[:14] for alert in shown.alerts] == ["Site link lost"]
+    assert all(not tile.figure.known for tile in shown.tiles)
+    assert shown.link.state == "lost"
+
+
+def test_last_known_power_is_dated():
+    case = replace(normal_site(), link=replace(live_link(), up=False))
+    was = read(case)
+    shown = build_site(replace(was, summary=replace(was.summary, power_w=None)), None, HASHPRICE)
+    assert not shown.tiles[0].figure.known
+    assert text_of(shown.tiles[0].against).startswith("last known 0.868 MW at 20:05")
+
+
+def test_a_site_never_heard_of_asks_for_its_agent():
+    link = replace(live_link(), up=False, last_heard=None)
+    assert text_of(screen(replace(normal_site(), link=link)).verdict.headline) == "No agent has reported yet."
+    assert text_of(screen(never_site()).verdict.headline) == "No miners yet."
+
+
+def test_many_silent_miners_are_one_alarm():
+    rows = tuple(silent(n) if n < 20 else miner(n) for n in range(100))
+    titles = [text_of(alert.title) for alert in screen(SiteCase(rows=rows)).alerts]
+    assert "20 of 100 miners do not answer" in titles
+
+
+def test_meter_and_devices_far_apart_is_an_alarm_but_not_while_devices_are_silent():
+    rows = tuple(miner(n) for n in range(100))
+    case = SiteCase(rows=rows, power_w=100 * 3400 * 1.2)
+    assert any("apart" in text_of(alert.title) for alert in screen(case).alerts)
+    case = SiteCase(rows=(*rows[1:], silent(0)), power_w=100 * 3400 * 1.2)
+    assert not any("apart" in text_of(alert.title) for alert in screen(case).alerts)
+
+
+def test_a_refused_plan_is_an_alarm_with_its_reason():
+    refusal = Notice(
+        "n1", NOW - timedelta(minutes=1), NoticeCode.PLAN_REFUSED, "plan-7", "valid.end is before the last release"
+    )
+    case = replace(normal_site(), notices=(refusal,), link=replace(live_link(), plan_revision=6))
+    alert = next(a for a in screen(case).alerts if "refused" in text_of(a.title))
+    assert "valid.end is before the last release" in text_of(alert.consequence)
+
+
+def test_heat_is_critical_and_named_in_the_sentence():
+    rows = (miner(0, board_temp_c=Celsius(91.0)), *(miner(n) for n in range(1, 20)))
+    shown = screen(SiteCase(rows=rows))
+    assert shown.verdict.level is Level.CRITICAL
+    assert "1 miner is at 85 °C or above" in text_of(shown.verdict.detail)
+
+
+def test_racks_are_in_natural_order():
+    rows = [miner(n, rack=rack) for n, rack in enumerate(("C10-R1", "C2-R10", "C2-R9", "机房-1"))]
+    assert [name for name, _ in draw_racks(rows).layout.racks] == ["C2-R9", "C2-R10", "C10-R1", "机房-1"]
+
+
+def test_cells_of_unknown_values_are_not_zero():
+    cells = draw_racks([silent(0), miner(1, hashrate_ths=None, board_temp_c=None, chip_temp_c=None)]).cells
+    assert cells == bytes((MinerClass.UNKNOWN, 255, 255, MinerClass.RUNNING, 255, 255))
+
+
+def test_cell_changes_rebuild_the_new_map():
+    old = draw_racks([miner(n) for n in range(300)]).cells
+    new = draw_racks([silent(n) if n in {3, 299} else miner(n) for n in range(300)]).cells
+    changes = cell_changes(old, new)
+    assert changes is not None and len(changes) == 10
+    rebuilt = bytearray(old)
+    for at in range(0, len(changes), 5):
+        place = int.from_bytes(changes[at : at + 2], "little")
+        rebuilt[3 * place : 3 * place + 3] = changes[at + 2 : at + 5]
+    assert bytes(rebuilt) == new
+    assert cell_changes(old, old + b"\0\0\0") is None
+    assert cell_changes(b"\0\0\0", b"\1\1\1") is None
+
+
+def test_series_share_one_axis_and_keep_gaps():
+    axis = series.axis_around(NOW, timedelta(hours=1), timedelta(minutes=30))
+    values = series.means(axis, [(NOW, 5.0), (NOW, None), (NOW - timedelta(hours=9), 1.0)])
+    assert len(values) == len(axis.seconds) == axis.count
+    assert values[axis.place(NOW)] == 5.0
+    assert sum(value is not None for value in values) == 1
+    assert axis.place(NOW + timedelta(days=1)) is None
+
+
+def test_planned_load_holds_over_its_slot_and_not_beyond():
+    axis = series.axis_around(NOW, timedelta(hours=1), timedelta(minutes=30))
+    slot = PlanSlot(Interval(NOW, NOW + timedelta(minutes=10)), Watts(5.0))
+    planned = series.planned_power(axis, [slot])
+    inside = [value for value, second in zip(planned, axis.seconds, strict=True) if slot.interval.start.timestamp() <= second < slot.interval.end.timestamp()]  # fmt: skip
+    assert set(inside) == {5.0}
+    assert sum(value is not None for value in planned) == len(inside)
+
+
+def test_a_young_site_gets_a_short_window():
+    assert choose_window(read(replace(normal_site(), history=timedelta(minutes=4)))) == "15m"
+    assert choose_window(read(replace(normal_site(), history=timedelta(minutes=40)))) == "1h"
+    assert choose_window(read(normal_site())) == "6h"
+
+
+def test_chart_ends_at_the_metered_tile():
+    shown = screen(normal_site(), "1h")
+    place = shown.chart.axis.place(NOW)
+    assert shown.chart.power_mw[place] == pytest.approx(shown.tick()["power"], rel=0.02)
+    assert all(value is None for value in shown.chart.power_mw[place + 1 :])
+
+
+def test_fleet_puts_the_abnormal_first_and_sums_only_what_is_known():
+    case = replace(shedding_site(), power_w=800_000.0)
+    shown = build_fleet(FakeReads([normal_site(), case, lost_site()]).fleet(PRINCIPAL))
+    assert [line.site.summary.site_id for line in shown.sites] == ["pecos-2", "odessa", "pecos-1"]
+    assert text_of(shown.verdict.headline) == "2 of 3 sites need attention."
+    assert text_of(shown.tiles[0].against) == "2 of 3 meters report"
+    assert shown.sites[1].power.known is False
+
+
+def test_fleet_without_sites():
+    shown = build_fleet(FakeReads().fleet(PRINCIPAL))
+    assert (text_of(shown.verdict.headline), shown.tiles, shown.sites) == ("No sites yet.", (), ())
+
+
+def test_plan_lists_windows_and_grades_evidence():
+    shown = build_plan(read(shedding_site()), None)
+    assert shown.stops[0].phase == "running"
+    assert str(shown.stops[0].miners) == "70"
+    assert shown.checks[0].evidence == "site meter"
+    assert shown.checks[0].level is Level.HIGH
+    assert shown.checks[0].check.liars
+    assert "0.060 MW short of target" in text_of(shown.verdict.headline)
+    assert shown.chart.windows[-1] == (
+        int((NOW - timedelta(minutes=25)).timestamp()),
+        int((NOW + timedelta(minutes=35)).timestamp()),
+    )
+
+
+def test_plan_page_shows_the_next_window():
+    case = replace(normal_site(), history=timedelta(minutes=4))
+    assert build_plan(read(case), None).window == "6h"
+    assert text_of(build_plan(read(case), None).verdict.headline).startswith("Next: 62 miners stop at ")
+
+
+def test_no_plan_and_an_expired_plan_are_said():
+    assert text_of(build_plan(read(never_site()), None).verdict.headline) == "No plan yet."
+    was = read(normal_site())
+    old = Interval(NOW - timedelta(hours=9), NOW - timedelta(hours=1))
+    assert build_plan(replace(was, plan=replace(was.plan, valid=old)), None).verdict.level is Level.HIGH
+
+
+def test_a_silent_miner_shows_no_last_values_as_live():
+    case = SiteCase(rows=(silent(0, power_w=Watts(3400)), miner(1)))
+    shown = build_miner(
+        FakeReads([case]).miner(PRINCIPAL, "pecos-1", case.rows[0].miner_id, SIX_HOURS), "6h", SIX_HOURS
+    )
+    assert not any(tile.figure.known for tile in shown.tiles if tile.label != "Board")
+    assert text_of(shown.verdict.headline).startswith("State not known; last read at ")
+    assert "cannot be reached" in text_of(shown.verdict.detail)
+
+
+def test_a_liar_is_said_on_its_own_page_with_evidence():
+    case = shedding_site()
+    shown = build_miner(
+        FakeReads([case]).miner(PRINCIPAL, "pecos-2", case.rows[20].miner_id, SIX_HOURS), "6h", SIX_HOURS
+    )
+    assert text_of(shown.verdict.headline) == "Should be off, is on."
+    assert shown.acks[1].reason == "the feeder's power did not drop"
+    assert shown.acks[1].power == "3,400 W → not known"
+
+
+def test_a_stopped_miner_says_when_it_starts_again():
+    case = shedding_site()
+    shown = build_miner(
+        FakeReads([case]).miner(PRINCIPAL, "pecos-2", case.rows[1].miner_id, SIX_HOURS), "6h", SIX_HOURS
+    )
+    assert text_of(shown.verdict.headline) == "Stopped by plan."
+    assert text_of(shown.verdict.detail).startswith("Starts again at ")
+
+
+def test_list_pages_and_counts_are_exact():
+    site = read(huge_site())
+    listing = list_miners(site, Show.MISMATCH, 9)
+    census = take_census(site.miners)
+    assert listing.counts[Show.MISMATCH] == census.mismatch == len(listing.lines)
+    assert listing.page == listing.pages == 1
+    whole = list_miners(site, Show.ALL, 50)
+    assert (whole.pages, len(whole.lines), whole.page) == (50, PAGE_SIZE, 50)
+
+
+def test_time_before_the_grid_is_planned_too():
+    from cloud.api.reads import fill_before
+
+    window = Interval(NOW - timedelta(minutes=5), NOW + timedelta(minutes=5))
+    stop = PlannedStop("c", CurtailmentCause.PRICE, window, ("m",), None, Watts(300.0))
+    grid = (PlanSlot(Interval(NOW, NOW + timedelta(hours=1)), Watts(700.0)),)
+    filled = fill_before(NOW - timedelta(minutes=8), (stop,), grid)
+    assert [slot.planned_w for slot in filled] == [1000.0, 700.0, 700.0]
+    assert filled[0].interval == Interval(NOW - timedelta(minutes=8), window.start)
+    assert filled[-2].interval.end == grid[0].interval.start
+    assert fill_before(NOW, (), ()) == ()

@@ -1,0 +1,52 @@
+"""What no template may hold, whoever writes the next one: each would need eval, inline script or inline style."""
+
+import re
+
+import pytest
+
+from cloud.api.render import CONSOLE, data_island, moment, sentence
+from tests.unit.console.fakes import NOW
+
+TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
+FORBIDDEN = {
+    "inline style": r"\sstyle\s*=|<style",
+    "inline handler": r"\son[a-z]+\s*=",
+    "htmx handler": r"hx-on",
+    "evaluated value": r"[\"']\s*js:|javascript:",
+    "evaluated trigger": r"hx-trigger\s*=\s*[\"'][^\"']*\[",
+    "unescaped output": r"\|\s*safe\b",
+    "foreign address": r"(?:src|href)\s*=\s*[\"'](?:https?:)?//",
+}
+
+
+def test_there_are_templates():
+    assert len(TEMPLATES) > 8
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_template_holds_none_of(path, what):
+    assert re.search(FORBIDDEN[what], path.read_text("utf-8"), re.IGNORECASE) is None
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_every_script_is_data_or_carries_the_nonce(path):
+    for tag in re.findall(r"<script[^>]*>", path.read_text("utf-8")):
+        assert 'type="application/json"' in tag or 'nonce="{{ nonce }}"' in tag
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_every_htmx_element_carries_the_nonce(path):
+    for tag in re.findall(r"<[a-z][^>]*\shx-[^>]*>", path.read_text("utf-8")):
+        assert "hx-nonce" in tag
+
+
+def test_data_islands_cannot_be_broken_out_of():
+    text = str(data_island({"name": "</script><script>alert(1)</script>\u2028"}))
+    assert "<" not in text and "\u2028" not in text
+
+
+def test_moments_are_marked_up_and_names_escaped():
+    assert str(moment(NOW)) == '<time datetime="2026-11-24T20:05:07+00:00" data-form="time">20:05 UTC</time>'
+    assert "not known" in str(moment(None))
+    assert str(sentence(("<b>",))) == "&lt;b&gt;"
