@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     failsafe.add_argument("action", choices=("off", "on", "status"))
     failsafe.add_argument("--miner", nargs="+", metavar="ID", help="only these miners")
     failsafe.add_argument(
-        "--for", dest="duration", default="8h", metavar="2h", help="how long the daemon keeps to it (8h)"
+        "--for", dest="duration", default="4h", metavar="2h", help="how long the daemon keeps to it (4h)"
     )
     return parser
 

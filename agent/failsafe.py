@@ -1,0 +1,335 @@
+"""Stop, start and look at miners with the cloud, the link, the broker and the daemon dead.
+
+    override row in agent.db --> every living or later daemon keeps to it until it expires
+    miners, 64 at a time: first look -> order -> looked at until it shows, or the deadline
+    feeder meters before and after: what the devices claim must have left the feeder
+
+Invariants: no generated messages, grpc or broker are imported; a miner counts as done only when it has been read back,
+and a stop only when its feeder's meter, where there is one, fell with it. A database that cannot be opened is said and
+does not keep anybody from stopping a miner. Exit code 1 when any miner asked for is not proven done.
+"""
+
+import asyncio
+import sqlite3
+import uuid
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final, TextIO
+
+from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.control import MinerControl, controllable
+from agent.cgminer.device import Device
+from agent.errors import AgentError, BadInput, Permanent, Refused
+from agent.inventory import MinerEntry, load_inventory, load_meters
+from agent.local_curtail import overrides
+from agent.local_curtail.evidence import judge_start, reads_idle
+from agent.local_curtail.ports import Control, FeederMeter, Observed
+from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
+from agent.local_curtail.schema import schema
+from agent.meters import ModbusMeter
+from agent.settings import Settings
+from agent.storage import connect, in_transaction
+from sitelink.clock import Clock, SystemClock
+from sitelink.types import MinerState, Verb
+from sitelink.units import Watts
+
+_CONCURRENCY: Final = 64
+_LOOK_S: Final = 1.0
+_START_DEADLINE_S: Final = 30.0
+_SEND_AGAIN_S: Final = 3.0
+_NAMED: Final = 8
+_Order = Callable[[], Awaitable[None]]
+_Shows = Callable[[Observed], str | None]
+_VERBS: Final = {"off": Verb.STOP, "on": Verb.START}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How one miner was found: what it drew before and after, and whether what was asked for is proven."""
+
+    entry: MinerEntry
+    proven: bool
+    what: str
+    before_w: Watts | None = None
+    after_w: Watts | None = None
+    was_hashing: bool = False
+
+
+async def run_failsafe(
+    settings: Settings, action: str, miners: tuple[str, ...], duration: timedelta, out: TextIO
+) -> int:
+    """Stop ("off"), start ("on") or look at ("status") ``miners`` (none: all) and print what is proven of each.
+
+    Returns:
+        0 when everything asked for is proven, else 1.
+
+    Raises:
+        BadInput: the inventory is broken, or a miner named is not in it.
+    """
+    fleet = load_inventory(settings.site.inventory)
+    chosen = _chosen(fleet, miners, settings)
+    clock = SystemClock()
+    meters = _feeder_meters(settings, clock, out)
+    controls = {entry.miner_id: _control(entry, settings, clock) for entry in chosen}
+    failsafe = Failsafe(settings, controls, dict(meters), clock, out)
+    try:
+        if action == "status":
+            return await failsafe.status(chosen)
+        return await failsafe.switch(_VERBS[action], chosen, frozenset(miners) or None, duration)
+    finally:
+        for meter in meters.values():
+            await meter.close()
+
+
+class Failsafe:
+    """One run of the command."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        controls: dict[str, Control],
+        meters: dict[str, FeederMeter],
+        clock: Clock,
+        out: TextIO,
+    ) -> None:
+        self._settings = settings
+        self._controls = controls
+        self._meters = meters
+        self._clock = clock
+        self._out = out
+        self._places = asyncio.Semaphore(_CONCURRENCY)
+        self._done = 0
+
+    async def status(self, entries: tuple[MinerEntry, ...]) -> int:
+        """Print how each miner reads and which overrides are in force; return 1 when one does not answer."""
+        self._say_overrides()
+        findings = await asyncio.gather(*(self._look(entry) for entry in entries))
+        self._table(findings)
+        return self._verdict(findings, "answer")
+
+    async def switch(
+        self, verb: Verb, entries: tuple[MinerEntry, ...], named: frozenset[str] | None, duration: timedelta
+    ) -> int:
+        """Store the override, order ``verb`` of each miner, and print what is proven; return 1 when one is not."""
+        self._override(verb, named, duration)
+        feeders = sorted({entry.feeder_id for entry in entries} & set(self._meters))
+        before_w = await self._read(feeders)
+        self._say(f"{verb.value}: {len(entries)} miners, {_CONCURRENCY} at a time")
+        findings = await asyncio.gather(*(self._counted(entry, verb, len(entries)) for entry in entries))
+        if verb is Verb.STOP:
+            findings = self._against_meters(findings, before_w, await self._read(feeders))
+        self._table(findings)
+        return self._verdict(findings, "proven off" if verb is Verb.STOP else "proven running")
+
+    async def _counted(self, entry: MinerEntry, verb: Verb, total: int) -> Finding:
+        async with self._places:
+            finding = await (self._stop(entry) if verb is Verb.STOP else self._start(entry))
+        self._done += 1
+        if self._done % 25 == 0 and self._done < total:
+            self._say(f"  {self._done} of {total} looked at")
+        return finding
+
+    async def _look(self, entry: MinerEntry) -> Finding:
+        async with self._places:
+            try:
+                seen = await self._controls[entry.miner_id].observe()
+            except AgentError as error:
+                return Finding(entry, False, str(error))
+        return Finding(entry, True, f"{seen.state.value} ({seen.reason.value})", after_w=seen.power_w)
+
+    async def _stop(self, entry: MinerEntry) -> Finding:
+        refused = self._untouchable(entry)
+        if refused is not None:
+            return refused
+        control = self._controls[entry.miner_id]
+        share = self._settings.control.idle_share
+        try:
+            first = await control.observe()
+        except AgentError as error:
+            return Finding(entry, False, str(error))
+        hashing = first.state is MinerState.HASHING
+        baseline_w = first.power_w if hashing and first.power_w else entry.nameplate_w or ASSUMED_NAMEPLATE_W
+        found = Finding(entry, False, "still hashing after the order", first.power_w, was_hashing=hashing)
+        return await self._until(
+            found,
+            control.stop,
+            lambda seen: f"{seen.state.value}, read back" if reads_idle(seen, baseline_w, share) else None,
+            self._settings.control.device_deadline_s,
+        )
+
+    async def _start(self, entry: MinerEntry) -> Finding:
+        refused = self._untouchable(entry)
+        if refused is not None:
+            return refused
+        control = self._controls[entry.miner_id]
+        try:
+            first = await control.observe()
+        except AgentError as error:
+            return Finding(entry, False, str(error))
+        load_w = entry.nameplate_w or ASSUMED_NAMEPLATE_W
+
+        def back(seen: Observed) -> str | None:
+            verdict = judge_start(seen, first.power_w, load_w)
+            return None if verdict is None else f"{verdict.reason}, read back"
+
+        found = Finding(entry, False, "not hashing after the order", first.power_w)
+        return await self._until(found, control.start, back, _START_DEADLINE_S)
+
+    async def _until(self, found: Finding, order: _Order, shows: _Shows, patience_s: float) -> Finding:
+        """Order until it is taken, look until it shows; the order's own answer proves nothing."""
+        control = self._controls[found.entry.miner_id]
+        deadline_s = self._clock.monotonic() + patience_s
+        taken, sent_s, trouble = False, float("-inf"), found.what
+        while True:
+            if not taken and self._clock.monotonic() - sent_s >= _SEND_AGAIN_S:
+                sent_s = self._clock.monotonic()
+                try:
+                    await order()
+                    taken = True
+                except (Permanent, Refused) as error:
+                    return replace(found, what=str(error))
+                except AgentError as error:
+                    trouble = str(error)
+            try:
+                seen = await control.observe()
+            except AgentError as error:
+                trouble = str(error)
+            else:
+                found = replace(found, after_w=seen.power_w)
+                proof = shows(seen)
+                if proof is not None:
+                    return replace(found, proven=True, what=proof)
+            if self._clock.monotonic() >= deadline_s:
+                return replace(found, what=found.what if taken else trouble)
+            await asyncio.sleep(_LOOK_S)
+
+    def _untouchable(self, entry: MinerEntry) -> Finding | None:
+        if entry.miner_id in self._settings.limits.never_touch:
+            return Finding(entry, False, "this site never touches it ([limits] never_touch)")
+        if not (controllable(entry.dialect) or entry.dialect == "auto"):
+            return Finding(
+                entry, False, f"{entry.dialect} firmware cannot be switched by us; use its own page or breaker"
+            )
+        return None
+
+    def _override(self, verb: Verb, named: frozenset[str] | None, duration: timedelta) -> None:
+        path = self._settings.database
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = connect(path)
+            try:
+                in_transaction(connection, schema)
+                override_id = f"failsafe-{uuid.uuid4().hex[:12]}"
+                in_transaction(
+                    connection,
+                    lambda db: overrides.write(db, override_id, verb, named, duration, self._clock),
+                )
+            finally:
+                connection.close()
+        except (OSError, sqlite3.Error, AgentError) as error:
+            self._say(f"warning: no override could be stored in {path} ({error}); a daemon may undo this: stop it")
+            return
+        until = self._clock.now() + duration
+        self._say(f"override {override_id}: the daemon keeps to it until {until:%Y-%m-%d %H:%M} UTC")
+
+    def _say_overrides(self) -> None:
+        path = self._settings.database
+        if not path.exists():
+            self._say("no override: the agent has not run here yet")
+            return
+        try:
+            connection = connect(path)
+            try:
+                in_transaction(connection, schema)
+                stored = overrides.active(connection, self._clock)
+            finally:
+                connection.close()
+        except (sqlite3.Error, AgentError) as error:
+            self._say(f"overrides: {path} cannot be read: {error}")
+            return
+        for item in stored:
+            scope = "all miners" if item.override.miner_ids is None else f"{len(item.override.miner_ids)} miners"
+            self._say(f"override: {item.override.verb.value} of {scope} until {item.until:%Y-%m-%d %H:%M} UTC")
+        if not stored:
+            self._say("no override in force")
+
+    async def _read(self, feeders: list[str]) -> dict[str, Watts]:
+        samples = await asyncio.gather(*(self._meters[feeder].read() for feeder in feeders))
+        read = zip(feeders, samples, strict=True)
+        return {feeder: sample.power_w for feeder, sample in read if sample.power_w is not None}
+
+    def _against_meters(
+        self, findings: list[Finding], before_w: dict[str, Watts], after_w: dict[str, Watts]
+    ) -> list[Finding]:
+        """Take back what a feeder's meter contradicts: less has left it than its miners claim."""
+        claimed: defaultdict[str, list[Watts]] = defaultdict(list)
+        for finding in findings:
+            if finding.proven and finding.was_hashing and finding.before_w is not None:
+                claimed[finding.entry.feeder_id].append(finding.before_w)
+        short = {}
+        for feeder, loads_w in claimed.items():
+            if feeder in before_w and feeder in after_w:
+                fell_w = before_w[feeder] - after_w[feeder]
+                if fell_w < sum(loads_w) - 0.5 * min(loads_w):
+                    short[feeder] = f"feeder {feeder} fell by {fell_w:.0f} W, its miners claim {sum(loads_w):.0f} W"
+        return [
+            replace(finding, proven=False, what=short[finding.entry.feeder_id])
+            if finding.proven and finding.was_hashing and finding.entry.feeder_id in short
+            else replace(finding, what=f"{finding.what}; feeder meter agrees")
+            if finding.proven and finding.entry.feeder_id in before_w and finding.entry.feeder_id in after_w
+            else finding
+            for finding in findings
+        ]
+
+    def _table(self, findings: list[Finding]) -> None:
+        width = max((len(finding.entry.miner_id) for finding in findings), default=5)
+        self._say(f"{'miner':<{width}}  {'rack':<8} {'before':>8} {'after':>8}  proven  evidence")
+        for finding in findings:
+            proven = "yes" if finding.proven else "NO"
+            before, after = _shown(finding.before_w), _shown(finding.after_w)
+            rack = finding.entry.rack
+            self._say(
+                f"{finding.entry.miner_id:<{width}}  {rack:<8} {before:>8} {after:>8}  {proven:<6}  {finding.what}"
+            )
+
+    def _verdict(self, findings: list[Finding], wanted: str) -> int:
+        missing = [finding.entry.miner_id for finding in findings if not finding.proven]
+        self._say(f"{len(findings) - len(missing)} of {len(findings)} miners {wanted}")
+        if not missing:
+            return 0
+        more = f" and {len(missing) - _NAMED} more, marked NO above" if len(missing) > _NAMED else ""
+        self._say(f"not {wanted}: {', '.join(missing[:_NAMED])}{more}")
+        return 1
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._out, flush=True)
+
+
+def _chosen(fleet: tuple[MinerEntry, ...], miners: tuple[str, ...], settings: Settings) -> tuple[MinerEntry, ...]:
+    by_id = {entry.miner_id: entry for entry in fleet}
+    unknown = [name for name in miners if name not in by_id]
+    if unknown:
+        raise BadInput(f"--miner: {unknown[0]!r} is not in {settings.site.inventory}; write one of its miner_id")
+    return tuple(by_id[name] for name in dict.fromkeys(miners)) if miners else fleet
+
+
+def _feeder_meters(settings: Settings, clock: Clock, out: TextIO) -> dict[str, ModbusMeter]:
+    try:
+        entries = load_meters(settings.site.meters)
+    except BadInput as error:
+        print(f"warning: {error}; going on without meters, on the devices' word alone", file=out)
+        return {}
+    return {entry.feeder_id: ModbusMeter(entry, clock) for entry in entries if entry.kind == "feeder"}
+
+
+def _control(entry: MinerEntry, settings: Settings, clock: Clock) -> Control:
+    poll = settings.poll
+    deadlines = Deadlines(poll.connect_s, poll.first_byte_s, poll.total_s, poll.cap_bytes)
+    device = Device(Address(entry.host, entry.port), entry.dialect, clock, miner_id=entry.miner_id, deadlines=deadlines)
+    return MinerControl(device, entry.miner_id, settings.control.whatsminer_password)
+
+
+def _shown(power_w: Watts | None) -> str:
+    return "unknown" if power_w is None else f"{power_w:.0f} W"
