@@ -31,7 +31,7 @@ from agent.buffer import schema as buffer_schema
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.control import MinerControl, controllable
 from agent.cgminer.device import Device
-from agent.errors import Transient
+from agent.errors import BadInput, Transient
 from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity, load_identity
 from agent.inventory import MeterEntry, MinerEntry, load_inventory, load_meters
@@ -45,7 +45,7 @@ from agent.poller import Poller
 from agent.sealer import Sealer
 from agent.settings import Settings
 from agent.status import DaemonStatus, write_status
-from agent.storage import ThreadWriter, Writer, on_loop, quarantine_if_broken
+from agent.storage import StorageLost, ThreadWriter, Writer, on_loop, quarantine_if_broken, suspect
 from agent.supervisor import supervised
 from agent.uplink import GrpcUplink
 from sitelink.clock import Clock, SystemClock
@@ -143,7 +143,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 for name, work in parts.items():
-                    group.create_task(supervised(name, work, Backoff(self._rng, 0.2, 10.0), self._clock), name=name)
+                    group.create_task(supervised(name, work, Backoff(self._rng, 0.2, 10.0)), name=name)
         finally:
             await self._finish()
 
@@ -164,7 +164,7 @@ class Agent:
         rules = SiteRules(
             site_id=settings.site.site_id,
             agent_id=identity.agent_id,
-            never_touch=frozenset(settings.limits.never_touch),
+            never_touch=_never_touch(settings, inventory),
             max_off_s=settings.limits.max_off_s,
             max_step_w=settings.limits.max_step_w,
             fallback=settings.fallback.mode,
@@ -271,13 +271,18 @@ def run_agent(settings: Settings) -> None:
     """
     inventory = load_inventory(settings.site.inventory)
     meters = load_meters(settings.site.meters)
+    _never_touch(settings, inventory)
     clock = SystemClock()
     with StateLock(settings.site.state_dir):
         identity = load_identity(settings.identity_dir, settings.site.site_id)
         broken = quarantine_if_broken(settings.database, clock.now().strftime("%Y%m%dT%H%M%S"))
         if broken is not None:
             _LOG.error("agent.db is broken and was moved to %s; starting with a new one", broken)
-        asyncio.run(_run(settings, identity, inventory, meters, clock, broken))
+        try:
+            asyncio.run(_run(settings, identity, inventory, meters, clock, broken))
+        except StorageLost:
+            suspect(settings.database)
+            raise
 
 
 async def _run(
@@ -325,6 +330,18 @@ def _device(entry: MinerEntry, settings: Settings, clock: Clock) -> Device:
     deadlines = Deadlines(poll.connect_s, poll.first_byte_s, poll.total_s, poll.cap_bytes)
     address = Address(entry.host, entry.port)
     return Device(address, entry.dialect, clock, miner_id=entry.miner_id, deadlines=deadlines)
+
+
+def _never_touch(settings: Settings, inventory: tuple[MinerEntry, ...]) -> frozenset[str]:
+    """Return the inventory's own form of each id that no order may touch: a misspelt one would protect nobody."""
+    known = {entry.miner_id.lower(): entry.miner_id for entry in inventory}
+    for miner_id in settings.limits.never_touch:
+        if miner_id not in known:
+            raise BadInput(
+                f"{settings.source}: [limits] never_touch: {miner_id!r} is not in {settings.site.inventory.name}; "
+                "write the id as the inventory has it"
+            )
+    return frozenset(known[miner_id] for miner_id in settings.limits.never_touch)
 
 
 def _site_miner(entry: MinerEntry) -> SiteMiner:

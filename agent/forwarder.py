@@ -244,7 +244,7 @@ class Forwarder:
             full = len(telemetry) >= _WINDOW_BATCHES or sum(item.size for item in telemetry) >= _WINDOW_BYTES
             if full and len(self._in_flight) - len(telemetry) >= _CONTROL_BATCHES:
                 return
-            batches = await self._buffer.take(_SLICE_BYTES, self._in_flight.keys(), control_only=full)
+            batches = await self._buffer.take(_SLICE_BYTES, frozenset(self._in_flight), control_only=full)
             if not batches:
                 return
             for batch in batches[:_WINDOW_BATCHES]:

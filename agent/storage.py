@@ -24,6 +24,7 @@ from agent.errors import BadInput, Transient
 Result = TypeVar("Result")
 
 _BUSY_S: Final = 5.0
+_READ_WHOLE_BYTES: Final = 256 * 1024**2
 _BROKEN_FILE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -83,13 +84,25 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def suspect(path: Path) -> None:
+    """Have the next ``quarantine_if_broken`` read every page of the file at ``path``, however long it takes."""
+    _suspicion(path).touch()
+
+
 def quarantine_if_broken(path: Path, suffix: str) -> Path | None:
     """Check the file at ``path``; move it aside when it is not a sound database.
+
+    A file too large to be read whole at each start is, unless it is suspect: a site's curtailments wait meanwhile.
 
     Returns:
         The new name of the broken file (its ``-wal`` and ``-shm`` go with it), None when all is well.
     """
-    if not path.exists() or _sound(path):
+    suspicion = _suspicion(path)
+    suspected = suspicion.exists()
+    whole = suspected or (path.exists() and path.stat().st_size <= _READ_WHOLE_BYTES)
+    sound = not path.exists() or _sound(path, whole=whole)
+    suspicion.unlink(missing_ok=True)
+    if sound:
         return None
     moved = path.with_name(f"{path.name}.broken-{suffix}")
     for ending in ("-wal", "-shm", ""):
@@ -237,7 +250,11 @@ def _code(error: sqlite3.Error) -> int:
     return int(code) & 0xFF if code is not None else -1
 
 
-def _sound(path: Path) -> bool:
+def _suspicion(path: Path) -> Path:
+    return path.with_name(path.name + ".suspect")
+
+
+def _sound(path: Path, *, whole: bool) -> bool:
     try:
         connection = connect(path)
     except sqlite3.DatabaseError as error:
@@ -245,6 +262,9 @@ def _sound(path: Path) -> bool:
             return False
         raise
     try:
+        if not whole:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return True
         answer: tuple[str] = connection.execute("PRAGMA quick_check(1)").fetchone()
         return answer[0] == "ok"
     except sqlite3.DatabaseError as error:

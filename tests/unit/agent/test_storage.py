@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import storage
 from agent.errors import BadInput, Transient
 from agent.storage import (
     StorageFull,
@@ -16,6 +17,7 @@ from agent.storage import (
     in_transaction,
     on_loop,
     quarantine_if_broken,
+    suspect,
 )
 
 pytestmark = pytest.mark.agent
@@ -157,6 +159,22 @@ def test_a_sound_file_is_left_where_it_is(tmp_path: Path) -> None:
     connection.close()
     assert quarantine_if_broken(path, "x") is None
     assert path.exists()
+
+
+def test_a_large_file_is_read_whole_only_when_suspect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_READ_WHOLE_BYTES", 100)
+    path = tmp_path / "agent.db"
+    connection = connect(path)
+    make_table(connection)
+    connection.executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(5000)])
+    connection.close()
+    content = bytearray(path.read_bytes())
+    content[4096 : 3 * 4096] = b"\xff" * 8192
+    path.write_bytes(content)
+    assert quarantine_if_broken(path, "x") is None
+    suspect(path)
+    assert quarantine_if_broken(path, "x") is not None
+    assert [entry.name for entry in tmp_path.iterdir()] == ["agent.db.broken-x"]
 
 
 @pytest.mark.parametrize("damage", ["header", "page", "garbage"])
