@@ -65,8 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     crew = Crew(scene.folder, clock)
     try:
         held = _play(scene, crew, clock, over)
-    except (ChildFailed, KeyboardInterrupt) as error:
-        print(f"demo: {error or 'ended'}", file=sys.stderr)
+    except ChildFailed as error:
+        print(f"demo: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("demo: told to end", file=sys.stderr)
     finally:
         crew.close()
         if held:

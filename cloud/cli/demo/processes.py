@@ -122,12 +122,16 @@ class Crew:
         for child in reversed(list(self._children.values())):
             child.stop()
 
+    @staticmethod
+    def _still_wanted(child: Child) -> bool:
+        return child.wanted  # read again: ``stop`` may have been called from the main thread meanwhile
+
     def _keep(self) -> None:
         while not self._closing.wait(_CHECK_S):
             for child in list(self._children.values()):
                 if child.wanted and child.process is not None and child.process.poll() is not None:
                     self._closing.wait(_RESTART_AFTER_S)
-                    if child.wanted and not self._closing.is_set():
+                    if child.pid is None and not self._closing.is_set() and self._still_wanted(child):
                         child.restarts += 1
                         child.start()
 

@@ -384,10 +384,9 @@ class Story:
     def _verified_mwh(self, site: SiteStage) -> float | None:
         rows = self._watch.read(lambda uow: planner.verifications(uow, site.site_id)) or ()
         wanted = set(self.record.events[site.site_id].curtailment_ids)
-        found: dict[str, Any] = {row.curtailment_id: row for row in rows if row.curtailment_id in wanted}
-        if set(found) != wanted or any(row.verified_mwh is None for row in found.values()):
-            return None
-        return sum(row.verified_mwh for row in found.values())
+        found = {row.curtailment_id: row.verified_mwh for row in rows if row.curtailment_id in wanted}
+        known = [float(mwh) for mwh in found.values() if mwh is not None]
+        return sum(known) if len(known) == len(wanted) else None
 
 
 def _link_is_down(status: dict[str, Any] | None) -> bool:

@@ -1,0 +1,75 @@
+"""The demo holds from end to end, also while its processes are being killed, and leaves nothing running."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BALLAST = Path(sys.executable).parent / "ballast"
+
+
+def _play(*flags: str) -> tuple[dict[str, Any], subprocess.CompletedProcess[str]]:
+    done = subprocess.run(
+        [BALLAST, "demo", "--once", *flags], capture_output=True, text=True, timeout=280, env=dict(os.environ)
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1, done.stderr[-3000:]
+    document: dict[str, Any] = json.loads(lines[0])
+    return document, done
+
+
+def _children_left(marker: str) -> list[str]:
+    left = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if marker in line:
+                left.append(line)
+    return left
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kills", [0, 8])
+def test_the_story_holds(kills: int) -> None:
+    document, done = _play("--miners", "60", "--seed", str(100 + kills), "--kills", str(kills))
+    assert done.returncode == 0, done.stderr[-3000:]
+    figures = document["figures"]
+    assert document["bench"] == "demo"
+    assert figures["miners"] == 120
+    assert figures["samples_stored"] > 0
+    assert figures["samples_lost"] == figures["samples_duplicated"] == 0
+    assert figures["liars"] == figures["liars_named"] > 0
+    assert figures["liars_counted_as_shed"] == figures["left_off"] == figures["honest_named"] == 0
+    assert figures["verified"] == figures["curtailed_miners"] > 0
+    assert figures["restored_during_cut"] == figures["live_to_restore"] > 0
+    assert figures["verified_mwh"] > 0
+    assert figures["invoice_total_cents"] > 0
+    assert figures["kills"] == kills
+    assert not _children_left("ballast-demo-")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--miners", "3"), "--miners 3: too few"),
+        (("--miners", "many"), "--miners: invalid int value: 'many'"),
+        (("--kills", "-1"), "--kills -1: give 0 or more"),
+        (("--prices", "/nowhere.csv"), "--prices /nowhere.csv: no such file"),
+        (("--captures", "/"), "--captures /: holds no MANIFEST.csv"),
+        (("--pace", "fast"), "unrecognized arguments: --pace"),
+    ],
+)
+def test_bad_input_is_one_line(flags: tuple[str, ...], said: str) -> None:
+    done = subprocess.run([BALLAST, "demo", "--once", *flags], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not done.stdout
