@@ -65,6 +65,9 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("enrol", "--config", "{config}"), "the following arguments are required: --token"),
         (("enrol", "--config", "{config}", "--token", "abc"), "--token: not a join token; copy the whole line"),
         (("run", "--config", "{config}"), "trust.json: no such file: this agent is not enrolled; enrol with"),
+        (("failsafe", "off", "--config", "{config}", "--for", "soon"), "--for: 'soon' is not a duration; write"),
+        (("failsafe", "off", "--config", "{config}", "--for", "999h"), "--for: '999h' is out of range; write at most"),
+        (("failsafe", "off", "--config", "{config}", "--miner", "m9"), "m9"),
         (("failsafe", "explode", "--config", "{config}"), "invalid choice: 'explode'"),
     ],
 )
@@ -128,12 +131,14 @@ def test_run_starts_with_the_agents_own_requirements_alone(repository: Path) -> 
     assert not loaded & {"cloud", "simulator", "pydantic", "sqlalchemy", "fastapi", "numpy", "httpx", "psycopg", "rich"}
 
 
-def test_poll_and_help_load_no_grpc(repository: Path) -> None:
+def test_poll_and_failsafe_load_no_grpc(repository: Path, tmp_path: Path) -> None:
+    config = site(tmp_path, inventory="m1,127.0.0.1,9,luxos,S19,f1,r1,1,3000,100\n")
     script = (
         "import sys; from agent.cli import main; main(['poll', '127.0.0.1:9']);"
+        f"main(['failsafe', 'status', '--config', {str(config)!r}]); print();"
         "import json; print(json.dumps(sorted(name for name in sys.modules if name.partition('.')[0] in"
         " {'grpc', 'google', 'aiomqtt', 'paho'})))"
     )
     paths = {"PYTHONPATH": f"{repository}:{repository / 'proto'}", "PATH": os.environ["PATH"]}
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=paths)
-    assert json.loads(found.stdout) == []
+    assert json.loads(found.stdout.splitlines()[-1]) == []
