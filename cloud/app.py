@@ -30,7 +30,7 @@ from cloud.identity.authority import CertificateAuthority
 from cloud.identity.model import FirstOperator
 from cloud.infra.connect import database_url
 from cloud.infra.db import Database
-from cloud.infra.migrate import migrate
+from cloud.infra.migrate import migrate, require_current
 from cloud.infra.outbox import HandlerContext, OutboxWorker, Subscription
 from cloud.infra.postgres import EmbeddedPostgres, embedded_home, wait_for
 from cloud.infra.signer_client import SignerClient
@@ -157,6 +157,7 @@ class _Prepared:
         elif settings.migration_url is not None:
             wait_for(settings.migration_url.get_secret_value(), _DATABASE_WITHIN_S)
             migrate(settings.migration_url.get_secret_value())
+        require_current(database_url(settings))
         database = Database(database_url(settings))
         try:
             database.check()
@@ -175,6 +176,7 @@ class _Prepared:
 def _ready_database(settings: Settings) -> Database:
     url = database_url(settings)
     wait_for(url, _DATABASE_WITHIN_S)
+    require_current(url)
     database = Database(url)
     database.check()
     return database

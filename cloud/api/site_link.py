@@ -191,10 +191,10 @@ class LinkServers:
             self._servers.append(server)
 
     async def stop(self, grace_s: float = 1.0) -> None:
-        """End every stream and stop listening."""
+        """End every stream, stop listening, and wait for what is being stored."""
         self._parts.closing.set()
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
 
 def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials, setting: str) -> int:

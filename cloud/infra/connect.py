@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cloud.infra.db import Database
-from cloud.infra.migrate import migrate
+from cloud.infra.migrate import migrate, require_current
 from cloud.infra.postgres import EmbeddedPostgres, embedded_home
 from cloud.models.tenancy import OWNER_ROLE
 from cloud.settings import Settings
@@ -32,7 +32,9 @@ def open_database(settings: Settings) -> Iterator[Database]:
         else:
             cluster.start()
             migrate(cluster.url(OWNER_ROLE))
-    database = Database(database_url(settings))
+    url = database_url(settings)
+    require_current(url)
+    database = Database(url)
     try:
         database.check()
         yield database

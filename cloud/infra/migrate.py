@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, exc, pool, text
 
 from cloud.core.errors import Permanent, Transient
+from cloud.models.tenancy import APP_ROLE
 
 _LOCK: Final = 7_255_431
 _SCRIPTS: Final = Path(__file__).resolve().parent.parent / "migrations"
@@ -37,15 +38,43 @@ def migrate(owner_url: str) -> None:
             command.upgrade(config, "heads")
             connection.commit()
     except exc.OperationalError as error:
-        raise Transient(f"database: {str(error.orig).strip().splitlines()[0]}") from error
+        raise Transient(f"database: {_first_line(error)}") from error
+    except exc.ProgrammingError as error:
+        raise Permanent(
+            f"database: the schema cannot be migrated: {_first_line(error)}; the login of migration_url must own the"
+            f" database, and a role {APP_ROLE} must exist"
+        ) from error
     finally:
         engine.dispose()
 
 
-def is_current(connection: Connection) -> bool:
-    """Return whether the schema is the one this code was written for."""
-    heads = MigrationContext.configure(connection).get_current_heads()
-    return set(heads) == set(ScriptDirectory.from_config(_config()).get_heads())
+def require_current(url: str) -> None:
+    """Check, as the application, that the schema is the one this code was written for.
+
+    Raises:
+        Transient: the database does not answer.
+        Permanent: it is an earlier or a later schema, or none.
+    """
+    engine = create_engine(url, poolclass=pool.NullPool)
+    wanted = set(ScriptDirectory.from_config(_config()).get_heads())
+    try:
+        with engine.connect() as connection:
+            found = set(MigrationContext.configure(connection).get_current_heads())
+    except exc.OperationalError as error:
+        raise Transient(f"database: {_first_line(error)}") from error
+    except exc.ProgrammingError:
+        found = set()
+    finally:
+        engine.dispose()
+    if found != wanted:
+        raise Permanent(
+            f"the database has schema {', '.join(sorted(found)) or 'none'}, this ballast needs {', '.join(wanted)};"
+            " set migration_url to the owner's login and run ballast up"
+        )
+
+
+def _first_line(error: exc.DBAPIError) -> str:
+    return (str(error.orig).strip().splitlines() or ["no message"])[0]
 
 
 def _refuse_newer(connection: Connection) -> None:

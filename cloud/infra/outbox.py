@@ -102,6 +102,7 @@ class OutboxWorker:
                     self._handle(principal, event_id, event, subscription)
         except Permanent as error:
             _LOGGER.error("event %s %s is parked: %s", name, event_id, error)  # noqa: TRY400 - the message is the cause
+            self._failing.discard((event_id, name))
             self._finish(principal, event_id, {"parked_at": self._context.clock.now(), "last_error": str(error)})
         except Exception as error:  # noqa: BLE001 - the supervisor of handlers: logged once, tried again
             self._postpone(principal, event_id, name, attempts, error)

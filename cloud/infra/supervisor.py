@@ -159,7 +159,7 @@ class Supervisor:
         del self._next_try[service.name]
         try:
             service.start()
-        except CloudError as error:
+        except (CloudError, OSError) as error:
             self._outages[service.name].failed(error)
             return
         self._started_at[service.name] = time.monotonic()

@@ -176,7 +176,7 @@ async def link(database: Database, principal: Principal, signer: SignerClient) -
         made.key_pem, reply = await made.enrol(made.token())
         made.certificate_pem, made.agent_id, made.reply = reply.certificate_pem, reply.agent_id, reply
         yield made
-        await servers.stop(0)
+        await servers.stop()
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
 
@@ -264,6 +264,7 @@ async def test_a_plan_is_sent_again_when_the_site_lags_behind_it(link: Link) -> 
     async with link.stream() as stream:
         await stream.hello()
         first = await stream.until(is_envelope(Domain.PLAN))
+        await eventually(lambda: link.servers.counters.plans_sent == 1)
         link.clock.advance(11)
         await stream.send(Heartbeat("n", 3, ClockTrust.SYNCED, 0, 0, 0))
         await stream.until(is_envelope(Domain.TIME))
@@ -399,6 +400,17 @@ async def test_a_bad_request_leaves_the_token_unused(link: Link) -> None:
     with pytest.raises(grpc.aio.AioRpcError):
         await link.enrol(token, csr=b"not a csr")
     await link.enrol(token)
+
+
+async def test_a_stopping_cloud_ends_its_streams_itself(link: Link, caplog: pytest.LogCaptureFixture) -> None:
+    async with link.stream() as stream:
+        await stream.hello()
+        stopping = asyncio.create_task(link.servers.stop(5))
+        assert (await stream.refusal()).code() is grpc.StatusCode.UNAVAILABLE
+        await stopping
+    with link.database.unit_of_work(link.principal) as uow:
+        assert not queries.link(uow, "pecos-1").up
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_newer_connection_takes_the_site_over(link: Link) -> None:

@@ -278,6 +278,7 @@ _DIRECTORY: Final = (
     """CREATE FUNCTION ballast_tenant_ids() RETURNS TABLE (tenant_id uuid)
        LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
        AS 'SELECT t.tenant_id FROM public.tenants t ORDER BY t.created_at, t.tenant_id'""",
+    f"GRANT SELECT ON alembic_version TO {APP_ROLE}",
     "REVOKE ALL ON FUNCTION ballast_tenant_ids() FROM PUBLIC",
     f"GRANT EXECUTE ON FUNCTION ballast_tenant_ids() TO {APP_ROLE}",
 )
