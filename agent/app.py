@@ -206,7 +206,7 @@ class Agent:
             self.buffer,
             self._site_clock,
             self._ids,
-            Backoff(self._rng, 0.5, 10.0),
+            Backoff(self._rng, 0.5, 5.0),
             Introduction(identity.site_id, identity.agent_id, _version(), key_ids),
             self._facts,
             self.curtail.journal,
