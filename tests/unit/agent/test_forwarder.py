@@ -160,6 +160,19 @@ async def test_control_gets_through_while_telemetry_waits_for_receipts() -> None
     assert await site.backlog() == 201, "sending settles nothing"
 
 
+async def test_what_was_in_flight_when_the_link_broke_is_sent_again_at_once() -> None:
+    site = Site()
+    site.forwarder._resend_s = 3600.0
+    site.cloud.answers_batches = False
+    await site.fill(3)
+    async with site.running():
+        await until(lambda: len(site.cloud.arrivals) >= 3)
+        site.cloud.answers_batches = True
+        site.uplink.break_off()
+        await drained(site)
+    assert len(site.cloud.stored) == 3
+
+
 async def test_a_half_open_link_is_down_and_is_left() -> None:
     site = Site()
     async with site.running():
