@@ -160,14 +160,15 @@ class Failsafe:
         )
 
     async def _start(self, entry: MinerEntry) -> Finding:
-        refused = self._untouchable(entry)
-        if refused is not None:
-            return refused
         control = self._controls[entry.miner_id]
         try:
             first = await control.observe()
         except AgentError as error:
             return Finding(entry, False, str(error))
+        refused = self._untouchable(entry)
+        if refused is not None:
+            runs = first.state is MinerState.HASHING
+            return replace(refused, proven=True, what="hashing", after_w=first.power_w) if runs else refused
         load_w = entry.nameplate_w or ASSUMED_NAMEPLATE_W
 
         def back(seen: Observed) -> str | None:
