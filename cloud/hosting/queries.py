@@ -4,11 +4,11 @@ Invariants: a query sees only the principal's tenant and sites; unknown is None;
 now is unknown.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import numpy as np
 from sqlalchemy import Row, func, select, text
 
 from cloud.core.access import Permission
@@ -155,12 +155,11 @@ def site_miners(uow: UnitOfWork, site_id: str) -> tuple[MinerRow, ...]:
     )
     inventory = uow.session.execute(query).all()
     records = latest.load(_latest_data(uow, site_id))
-    places = {bytes(miner_id).decode(): place for place, miner_id in enumerate(records["miner_id"])}
-    in_force = orders.in_force(uow, site_id)
-    return tuple(
-        _miner_row(row, records[places[row.miner_id]] if row.miner_id in places else None, in_force, uow.now())
-        for row in inventory
-    )
+    # Plain values at once: reaching into numpy records field by field costs ten times as much at 5,000 miners.
+    names = latest.RECORD.names or ()
+    known = {values[0].decode(): dict(zip(names, values, strict=True)) for values in records.tolist()}
+    in_force, now = orders.in_force(uow, site_id), uow.now()
+    return tuple(_miner_row(row, known.get(row.miner_id), in_force, now) for row in inventory)
 
 
 def power_series(
@@ -293,7 +292,7 @@ def _require_site(uow: UnitOfWork, site_id: str) -> None:
     uow.principal.require(Permission.READ_FLEET, site_id)
 
 
-def _miner_row(row: Row[Any], record: np.void | None, in_force: orders.InForce, now: datetime) -> MinerRow:
+def _miner_row(row: Row[Any], record: Mapping[str, Any] | None, in_force: orders.InForce, now: datetime) -> MinerRow:
     read = _reading_fields(record, now)
     ack = _ack_fields(record)
     stopped = row.miner_id in in_force.stopped or (
@@ -318,7 +317,7 @@ def _miner_row(row: Row[Any], record: np.void | None, in_force: orders.InForce, 
     )
 
 
-def _reading_fields(record: np.void | None, now: datetime) -> dict[str, Any]:
+def _reading_fields(record: Mapping[str, Any] | None, now: datetime) -> dict[str, Any]:
     names = ("hashrate_ths", "power_w", "board_temp_c", "chip_temp_c", "fan_rpm", "uptime_s")
     read_at = None if record is None else latest.moment(int(record["read_at_ms"]))
     if record is None or read_at is None or now - read_at > STALE_AFTER:
@@ -337,7 +336,7 @@ def _reading_fields(record: np.void | None, now: datetime) -> dict[str, Any]:
     }
 
 
-def _ack_fields(record: np.void | None) -> dict[str, Any]:
+def _ack_fields(record: Mapping[str, Any] | None) -> dict[str, Any]:
     at = None if record is None else latest.moment(int(record["ack_at_ms"]))
     if record is None or at is None:
         return dict.fromkeys(
@@ -368,9 +367,9 @@ def _ack(row: Any) -> Ack:
     )
 
 
-def _known(record: np.void, name: str, unit: Any) -> Any:
+def _known(record: Mapping[str, Any], name: str, unit: Any) -> Any:
     value = float(record[name])
-    return None if np.isnan(value) else unit(value)
+    return None if math.isnan(value) else unit(value)
 
 
 def _sum(unit: Any, values: Sequence[float | None]) -> Any:
