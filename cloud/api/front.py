@@ -37,8 +37,9 @@ async def run(settings: Settings, database: Database, signer: SignerClient) -> N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    application = create_http_app(database, settings)
     config = uvicorn.Config(
-        create_http_app(database, settings),
+        application,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -51,6 +52,7 @@ async def run(settings: Settings, database: Database, signer: SignerClient) -> N
             listening = tasks.create_task(bus.run())
             serving = tasks.create_task(http.serve(sockets=[listener]))
             await _either(stop.wait(), serving)
+            application.state.console.hub.close()  # else every open live page holds the server until its time is up
             http.should_exit = True
             await link.stop()
             await serving
