@@ -17,6 +17,7 @@ Source: the cumulative form of unit commitment (Rajan and Takriti 2005, "Minimum
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -55,7 +56,8 @@ class Variable:
 class Programme:
     """Maximise ``constant + sum cost * variable`` under ``rows``.
 
-    Stops of group ``k`` in slot ``t`` are variable ``2 * (k * n_slots + t)``, starts the one after it.
+    Stops of group ``k`` in slot ``t`` are variable ``2 * (k * n_slots + t)``, starts the one after it. ``tightened``
+    are (row, MW) of upper bounds that stand that much below the problem's own, to leave room for rounding.
     """
 
     variables: tuple[Variable, ...]
@@ -63,6 +65,38 @@ class Programme:
     constant: float
     n_slots: int
     n_groups: int
+    tightened: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Return whether any variable is a whole number."""
+        return any(variable.whole for variable in self.variables)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """A group as the programme sees it: ``values_usd`` is what one running unit earns in each slot (n_intervals)."""
+
+    units: int
+    power_mw: float
+    values_usd: tuple[float, ...]
+    off: bool
+
+    @property
+    def whole(self) -> bool:
+        """Return whether rounding would cost too much, so that counts are whole in the programme."""
+        return self.units < SMALL_GROUP
+
+
+def means(problem: Problem) -> tuple[Means, ...]:
+    """Return each group's means; prices that are not known cost nothing."""
+    found = []
+    for group in problem.groups:
+        per_h = hash_revenue_usd_per_h(problem.rules.hashprice, group.unit_hashrate_ths)
+        power_mw = float(megawatts(group.unit_power_w))
+        values = tuple((per_h - (slot.price_usd_per_mwh or 0.0) * power_mw) * slot.hours for slot in problem.slots)
+        found.append(Means(len(group.units), power_mw, values, group.off_since is not None))
+    return tuple(found)
 
 
 def stops_at(programme_slots: int, group: int, slot: int) -> int:
@@ -71,41 +105,35 @@ def stops_at(programme_slots: int, group: int, slot: int) -> int:
 
 
 def formulate(problem: Problem, tighten_w: float = 0.0) -> Programme:
-    """Return the programme of ``problem``, its caps and limits lowered by ``tighten_w`` to leave room for rounding."""
+    """Return the programme of ``problem``; ``tighten_w`` lowers caps, limits and ramp to leave room for rounding."""
     variables: list[Variable] = []
     rows: list[Row] = []
-    constant = 0.0
-    for place, group in enumerate(problem.groups):
-        values = _unit_values(problem, group)
-        constant += 0.0 if group.off_since else sum(values) * len(group.units)
-        variables += _columns(problem, group, values, place)
+    tightened: list[tuple[int, float]] = []
+    groups = means(problem)
+    for place, (group, mean) in enumerate(zip(problem.groups, groups, strict=True)):
+        variables += _columns(problem, group, mean, place)
         rows += _timer_rows(problem, group, place)
     if _couples(problem):
-        rows += _coupling(problem, variables, tighten_w)
-    return Programme(tuple(variables), tuple(rows), constant, len(problem.slots), len(problem.groups))
+        coupling = _Coupling(problem, groups, tighten_w / 1e6, variables, len(rows))
+        rows += coupling.rows
+        tightened = coupling.tightened
+    constant = sum(0.0 if mean.off else sum(mean.values_usd) * mean.units for mean in groups)
+    return Programme(tuple(variables), tuple(rows), constant, len(problem.slots), len(groups), tuple(tightened))
 
 
-def _unit_values(problem: Problem, group: Group) -> list[float]:
-    """Return what one unit earns in each slot, in USD."""
-    per_h = hash_revenue_usd_per_h(problem.rules.hashprice, group.unit_hashrate_ths)
-    power_mw = megawatts(group.unit_power_w)
-    return [(per_h - (slot.price_usd_per_mwh or 0.0) * power_mw) * slot.hours for slot in problem.slots]
-
-
-def _columns(problem: Problem, group: Group, values: list[float], place: int) -> list[Variable]:
-    units, whole = len(group.units), len(group.units) < SMALL_GROUP
+def _columns(problem: Problem, group: Group, mean: Means, place: int) -> list[Variable]:
     starts = [slot.interval.start for slot in problem.slots]
     columns: list[Variable] = []
     last = len(starts) - 1
-    for slot, value in enumerate(values):
+    for slot, value in enumerate(mean.values_usd):
         # the cumulative count enters every later slot; a tie-break is paid once, on the last count
         tie = PER_STOP_USD + place * PER_PLACE_USD if slot == last else 0.0
-        most = float(units * (slot + 1))  # a unit moves at most once a slot; without this bound branching never ends
+        most = float(mean.units * (slot + 1))  # a unit moves at most once a slot; else branching never ends
         no_stop = group.earliest_stop is not None and starts[slot] < group.earliest_stop
-        columns.append(Variable(-value - tie, 0.0, 0.0 if no_stop else most, whole))
+        columns.append(Variable(-value - tie, 0.0, 0.0 if no_stop else most, mean.whole))
         no_start = group.earliest_start is not None and starts[slot] < group.earliest_start
-        must_start = _must_start(problem, group, starts, slot)
-        columns.append(Variable(value, float(units) if must_start else 0.0, 0.0 if no_start else most, whole))
+        least = float(mean.units) if _must_start(problem, group, starts, slot) else 0.0
+        columns.append(Variable(value, least, 0.0 if no_start else most, mean.whole))
     return columns
 
 
@@ -173,41 +201,48 @@ def _couples(problem: Problem) -> bool:
     )
 
 
-def _coupling(problem: Problem, variables: list[Variable], tighten_w: float) -> list[Row]:
-    """Add load and slack columns to ``variables`` and return the rows that bind them."""
-    rows: list[Row] = []
-    before: int | None = None
-    for place, slot in enumerate(problem.slots):
-        load = _add(variables, 0.0)
-        rows.append(_load_row(problem, place, load))
-        for limit, price in (
-            (slot.cap_w, SHED_PENALTY_USD_PER_MWH),
-            (problem.rules.import_limit_w, IMPORT_PENALTY_USD_PER_MWH),
-        ):
-            if limit is not None:
-                slack = _add(variables, -price * slot.hours)
-                rows.append(Row(((load, 1.0), (slack, -1.0)), None, (limit - tighten_w) / 1e6))
-        if problem.rules.ramp_w is not None and before is not None:
-            slack = _add(variables, -RAMP_PENALTY_USD_PER_MW)
-            step = problem.rules.ramp_w / 1e6
-            rows.append(Row(((load, 1.0), (before, -1.0), (slack, -1.0)), None, step))
-            rows.append(Row(((before, 1.0), (load, -1.0), (slack, -1.0)), None, step))
-        before = load
-    return rows
+class _Coupling:
+    """The rows that bind the site's load, and the load and slack columns they need (appended to ``variables``)."""
 
+    def __init__(
+        self, problem: Problem, groups: Sequence[Means], tighten_mw: float, variables: list[Variable], first_row: int
+    ) -> None:
+        self.rows: list[Row] = []
+        self.tightened: list[tuple[int, float]] = []
+        self._problem, self._groups = problem, groups
+        self._tighten_mw, self._variables, self._first_row = tighten_mw, variables, first_row
+        self._running_mw = sum(0.0 if mean.off else mean.power_mw * mean.units for mean in groups)
+        before: int | None = None
+        for place, slot in enumerate(problem.slots):
+            load = self._add(0.0)
+            self.rows.append(self._load_row(place, load))
+            for limit, price in (
+                (slot.cap_w, SHED_PENALTY_USD_PER_MWH),
+                (problem.rules.import_limit_w, IMPORT_PENALTY_USD_PER_MWH),
+            ):
+                if limit is not None:
+                    slack = self._add(-price * slot.hours)
+                    self._bind(((load, 1.0), (slack, -1.0)), limit / 1e6)
+            if problem.rules.ramp_w is not None and before is not None:
+                slack, step = self._add(-RAMP_PENALTY_USD_PER_MW), problem.rules.ramp_w / 1e6
+                self._bind(((load, 1.0), (before, -1.0), (slack, -1.0)), step)
+                self._bind(((before, 1.0), (load, -1.0), (slack, -1.0)), step)
+            before = load
 
-def _load_row(problem: Problem, place: int, load: int) -> Row:
-    """Return ``load - sum power * (starts - stops) = constant + what runs at first``, in MW."""
-    terms: list[tuple[int, float]] = [(load, 1.0)]
-    base_w = float(problem.slots[place].constant_w)
-    for position, group in enumerate(problem.groups):
-        power_mw = megawatts(group.unit_power_w)
-        stops = stops_at(len(problem.slots), position, place)
-        terms += [(stops, float(power_mw)), (stops + 1, -float(power_mw))]
-        base_w += 0.0 if group.off_since else group.unit_power_w * len(group.units)
-    return Row(tuple(terms), base_w / 1e6, base_w / 1e6)
+    def _bind(self, terms: tuple[tuple[int, float], ...], limit_mw: float) -> None:
+        self.rows.append(Row(terms, None, limit_mw - self._tighten_mw))
+        if self._tighten_mw:
+            self.tightened.append((self._first_row + len(self.rows) - 1, self._tighten_mw))
 
+    def _load_row(self, place: int, load: int) -> Row:
+        """Return ``load - sum power * (starts - stops) = constant + what runs at first``, in MW."""
+        terms: list[tuple[int, float]] = [(load, 1.0)]
+        for position, mean in enumerate(self._groups):
+            stops = stops_at(len(self._problem.slots), position, place)
+            terms += [(stops, mean.power_mw), (stops + 1, -mean.power_mw)]
+        base_mw = self._problem.slots[place].constant_w / 1e6 + self._running_mw
+        return Row(tuple(terms), base_mw, base_mw)
 
-def _add(variables: list[Variable], cost: float) -> int:
-    variables.append(Variable(cost, 0.0, None, whole=False))
-    return len(variables) - 1
+    def _add(self, cost: float) -> int:
+        self._variables.append(Variable(cost, 0.0, None, whole=False))
+        return len(self._variables) - 1

@@ -4,6 +4,7 @@ Used when the solver fails or runs out of time; the reason is recorded with the 
 limits hold as far as timers allow; what is missing shows as slack, as with the solver.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from cloud.planner.merit import ranges_of
@@ -18,19 +19,30 @@ def greedy_schedule(problem: Problem) -> Schedule:
         ((group, place) for group in problem.groups for place in range(len(group.units))),
         key=lambda item: (-_efficiency(item[0].units[item[1]]), item[0].name, item[1]),
     )
-    wanted = {(group.name, place): _losing(problem, group.units[place]) for group, place in ranked}
+    losing: dict[tuple[float, float], list[bool]] = {}
+    wanted: dict[tuple[str, int], list[bool]] = {}
+    for group, place in ranked:
+        unit = group.units[place]
+        key = (_power(unit), _hashrate(unit))
+        if key not in losing:
+            losing[key] = _losing(problem, unit)
+        wanted[group.name, place] = losing[key].copy()
     for slot in range(len(problem.slots)):
         _hold_limits(problem, slot, ranked, wanted)
     off: dict[str, list[tuple[tuple[int, int], ...]]] = {group.name: [] for group in problem.groups}
     for group in problem.groups:
+        legal: dict[tuple[bool, ...], tuple[tuple[int, int], ...]] = {}
         for place in range(len(group.units)):
-            off[group.name].append(_legal(problem, group, wanted[group.name, place]))
+            wish = tuple(wanted[group.name, place])
+            if wish not in legal:
+                legal[wish] = _legal(problem, group, wish)
+            off[group.name].append(legal[wish])
     return Schedule({name: tuple(patterns) for name, patterns in off.items()})
 
 
 def _efficiency(unit: _Unit) -> float:
-    rate = sum(miner.hashrate_ths for miner in unit)
-    return sum(miner.power_w for miner in unit) / rate if rate > 0 else float("inf")
+    rate = _hashrate(unit)
+    return _power(unit) / rate if rate > 0 else float("inf")
 
 
 def _losing(problem: Problem, unit: _Unit) -> list[bool]:
@@ -57,7 +69,11 @@ def _power(unit: _Unit) -> float:
     return sum(miner.power_w for miner in unit)
 
 
-def _legal(problem: Problem, group: Group, wanted: list[bool]) -> tuple[tuple[int, int], ...]:
+def _hashrate(unit: _Unit) -> float:
+    return sum(miner.hashrate_ths for miner in unit)
+
+
+def _legal(problem: Problem, group: Group, wanted: Sequence[bool]) -> tuple[tuple[int, int], ...]:
     """Walk the slots once and follow ``wanted`` whenever the timers allow it."""
     rules, off, since = problem.rules, group.off_since is not None, group.off_since
     free_to_stop, free_to_start = group.earliest_stop, group.earliest_start

@@ -9,11 +9,11 @@ from typing import Final
 
 from cloud.planner.check import check
 from cloud.planner.disaggregate import disaggregate
-from cloud.planner.formulate import PER_PLACE_USD, PER_STOP_USD, formulate
+from cloud.planner.formulate import PER_PLACE_USD, PER_STOP_USD, Programme, formulate
 from cloud.planner.greedy import greedy_schedule
 from cloud.planner.merit import breakeven_schedule, relaxed_bound_usd
 from cloud.planner.model import Answer, Method, Problem, Schedule, Score, Usd
-from cloud.planner.round import round_counts, thresholds
+from cloud.planner.round import best_roundings
 from cloud.planner.solver import Solution, SolverFailed, solve
 
 _SLACK_TOLERANCE_MWH: Final = 1e-6
@@ -50,36 +50,32 @@ def optimise(problem: Problem, limit_s: float = 10.0, *, solver: str = "auto") -
 
 
 def _solved(problem: Problem, limit_s: float, solver: str) -> Answer:
-    solution = solve(formulate(problem), limit_s, solver=solver)
-    best = _best_rounding(problem, solution)
-    unavoidable = _programme_slack_usd(problem, solution)
-    # each group may be off by one unit: tighten step by step until the rounded plan keeps what the programme kept
-    step_w = max((group.unit_power_w for group in problem.groups), default=0.0)
-    for steps in (1, 2, len(problem.groups)):
-        if best is not None and _slack_usd(problem, best) <= unavoidable + 1.0:
-            break
+    programme = formulate(problem)
+    # rounding moves a load by about one unit: leave that room at once where the bound can still be proven
+    room_w = 0.0 if programme.whole else max(group.unit_power_w for group in problem.groups)
+    solution = solve(formulate(problem, tighten_w=room_w) if room_w else programme, limit_s, solver=solver)
+    best, over_w = _best_rounding(problem, solution)
+    avoidable = over_w - _programme_over_mw(programme, solution) * 1e6
+    if avoidable > 1.0:
         try:
-            tightened = solve(formulate(problem, tighten_w=step_w * steps), limit_s / 4, solver=solver)
+            tighter = solve(formulate(problem, tighten_w=room_w + avoidable), limit_s / 2, solver=solver)
+            best = _better(best, _best_rounding(problem, tighter)[0])
         except SolverFailed:
-            break
-        best = _better(best, _best_rounding(problem, tightened))
-    best = _better(best, _checked(problem, greedy_schedule(problem)))
+            pass  # what was found first stands; its slack is reported
+        best = _better(best, _checked(problem, greedy_schedule(problem)))
     if best is None:
         raise SolverFailed("no rounded schedule survived the check")
     bound = Usd(min(solution.bound_usd + _tie_breaks_usd(problem), relaxed_bound_usd(problem)))
     return _answer(problem, best, Method.SOLVER, f"{solution.solver}: cap, limit, ramp or timers bind", bound)
 
 
-def _best_rounding(problem: Problem, solution: Solution) -> _Candidate | None:
-    best: _Candidate | None = None
-    seen = set()
-    for theta in thresholds(len(problem.groups)):
-        counts = round_counts(problem, solution.values, theta)
-        if counts in seen:
-            continue
-        seen.add(counts)
-        best = _better(best, _checked(problem, disaggregate(problem, counts)))
-    return best
+def _best_rounding(problem: Problem, solution: Solution) -> tuple[_Candidate | None, float]:
+    """Return the best legal candidate, and the most that it exceeds a limit by, in W."""
+    for rounding in best_roundings(problem, solution.values):
+        candidate = _checked(problem, disaggregate(problem, rounding.counts))
+        if candidate is not None:
+            return candidate, rounding.over_mw * 1e6
+    return None, 0.0
 
 
 def _better(first: _Candidate | None, second: _Candidate | None) -> _Candidate | None:
@@ -93,22 +89,11 @@ def _checked(problem: Problem, schedule: Schedule) -> _Candidate | None:
     return None if score.violations else _Candidate(schedule, score)
 
 
-def _slack_usd(problem: Problem, candidate: _Candidate) -> float:
-    """Return what the candidate pays for slack: its value without penalties minus its objective."""
-    free = Problem(
-        tuple(type(slot)(slot.interval, slot.price_usd_per_mwh, None, slot.constant_w) for slot in problem.slots),
-        problem.groups,
-        type(problem.rules)(problem.rules.hashprice),
-    )
-    return check(free, candidate.schedule).objective_usd - candidate.score.objective_usd
-
-
-def _programme_slack_usd(problem: Problem, solution: Solution) -> float:
-    """Return what the programme itself had to pay for slack."""
-    programme = formulate(problem)
+def _programme_over_mw(programme: Programme, solution: Solution) -> float:
+    """Return the largest slack that the programme itself could not avoid; loads are no slack and cost nothing."""
     first = 2 * programme.n_slots * programme.n_groups
     pairs = zip(programme.variables[first:], solution.values[first:], strict=True)
-    return -sum(variable.cost * value for variable, value in pairs)
+    return max((value for variable, value in pairs if variable.cost < 0), default=0.0)
 
 
 def _tie_breaks_usd(problem: Problem) -> float:

@@ -41,7 +41,7 @@ def test_the_programme_finds_the_same_plan_as_the_rule(seed: int) -> None:
         for kind in range(5)
     ]
     case = problem([draw.uniform(0, 200) for _ in range(16)], groups)
-    found = _best_rounding(case, solve(formulate(case), 10.0))
+    found, _ = _best_rounding(case, solve(formulate(case), 10.0))
     assert found is not None
     assert found.schedule == breakeven_schedule(case)
     assert loads_w(case, found.schedule) == loads_w(case, breakeven_schedule(case))
