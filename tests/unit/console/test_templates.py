@@ -1,6 +1,7 @@
 """What no template may hold, whoever writes the next one: each would need eval, inline script or inline style."""
 
 import re
+import shlex
 
 import pytest
 
@@ -50,3 +51,18 @@ def test_moments_are_marked_up_and_names_escaped():
     assert str(moment(NOW)) == '<time datetime="2026-11-24T20:05:07+00:00" data-form="time">20:05 UTC</time>'
     assert "not known" in str(moment(None))
     assert str(sentence(("<b>",))) == "&lt;b&gt;"
+
+
+def test_every_command_a_page_names_is_one_that_exists():
+    from cloud.cli.main import _parser
+
+    blocks = [
+        block
+        for path in TEMPLATES
+        for block in re.findall(r"<pre><code>(.*?)</code>", path.read_text("utf-8"), re.DOTALL)
+    ]
+    lines = [re.sub(r"\{\{.*?\}\}", "x", line) for block in blocks for line in block.splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("ballast ") and "--help" not in line]
+    assert len(commands) >= 4
+    for command in commands:
+        assert _parser(command).parse_args(command) is not None
