@@ -364,9 +364,9 @@ class Play:
                 if miner.miner_id in item.miner_ids
             ]
             overdue = now_s > max(ends, default=0.0) + 20 + max(0.0, miner.stop_delay_s - 4)
-            if overdue and not miner.hashing and miner.reachable_for(now_s, 20 + 15):
-                if not any(verb == "start" for _, verb in miner.pending):
-                    self.left_off.append((now_s, miner.miner_id))
+            starting = any(verb == "start" for _, verb in miner.pending)
+            if overdue and not miner.hashing and not starting and miner.reachable_for(now_s, 20 + 15):
+                self.left_off.append((now_s, miner.miner_id))
 
 
 def _ramp_s(item: Curtailment) -> float:

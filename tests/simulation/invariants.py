@@ -1,5 +1,6 @@
 """What must hold of every history. Pure: takes logs, knows no loop."""
 
+import itertools
 from collections import defaultdict
 
 from sitelink.types import NoticeCode, Outcome, Verb
@@ -64,7 +65,7 @@ def _acks(play: Play, acks, notices) -> list[str]:
     for ack in acks:
         history[ack.order_id, ack.miner_id, ack.verb].append((ack.outcome, ack.evidence, ack.reason))
     for key, given in history.items():
-        found += [f"ack {key} given twice: {one}" for one, two in zip(given, given[1:], strict=False) if one == two]
+        found += [f"ack {key} given twice: {one}" for one, two in itertools.pairwise(given) if one == two]
     if len({ack.ack_id for ack in acks}) != len(acks):
         found.append("an ack id was used twice")
     started = {notice.subject for notice in notices if notice.code is NoticeCode.CURTAILMENT_STARTED}
