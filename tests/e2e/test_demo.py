@@ -63,7 +63,6 @@ def test_the_story_holds(kills: int) -> None:
         (("--miners", "many"), "--miners: invalid int value: 'many'"),
         (("--kills", "-1"), "--kills -1: give 0 or more"),
         (("--prices", "/nowhere.csv"), "--prices /nowhere.csv: no such file"),
-        (("--captures", "/"), "--captures /: holds no MANIFEST.csv"),
         (("--pace", "fast"), "unrecognized arguments: --pace"),
     ],
 )

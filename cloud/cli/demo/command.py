@@ -31,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="play the story headless, judge it, print one JSON line")
     parser.add_argument("--miners", type=int, default=_MINERS, metavar="N", help="miners a site (default %(default)s)")
     parser.add_argument("--seed", type=int, help="what the simulation is drawn from (default: fresh, printed)")
-    parser.add_argument("--captures", type=Path, metavar="DIR", help="put recorded real devices beside the simulated")
     parser.add_argument("--prices", type=Path, metavar="FILE", help="drive the market with a real hourly price file")
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill -9 N processes at random moments")
     parser.add_argument("--http-port", type=int, metavar="PORT", help="the console's port (default: a free one)")
@@ -49,7 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
         miners=arguments.miners,
         seed=seed,
         kills=arguments.kills,
-        captures=arguments.captures and arguments.captures.absolute(),
         prices=arguments.prices and arguments.prices.absolute(),
         http_port=arguments.http_port,
     )
@@ -136,8 +134,6 @@ def _problem(arguments: argparse.Namespace) -> str | None:
         return f"--kills {arguments.kills}: give 0 or more"
     if arguments.prices is not None and not arguments.prices.is_file():
         return f"--prices {arguments.prices}: no such file; give a CSV of hourly prices"
-    if arguments.captures is not None and not (arguments.captures / "MANIFEST.csv").is_file():
-        return f"--captures {arguments.captures}: holds no MANIFEST.csv; give the folder of recorded replies"
     return None
 
 

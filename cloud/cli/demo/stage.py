@@ -45,7 +45,6 @@ class Options:
     miners: int
     seed: int
     kills: int
-    captures: Path | None = None
     prices: Path | None = None
     http_port: int | None = None
 
