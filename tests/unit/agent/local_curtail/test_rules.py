@@ -1,0 +1,182 @@
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from agent.errors import Refused
+from agent.local_curtail.admission import Arrival, admit_command, admit_plan
+from agent.local_curtail.evidence import FeederBefore, Lie, StopFacts, judge_start, judge_stop
+from agent.local_curtail.policy import Desired
+from agent.local_curtail.ramp import Pacer, capped, longest_s
+from agent.local_curtail.records import MinerRecord, miner_of, retarget, to_json
+from agent.local_curtail.rules import SiteMiner, SiteRules
+from sitelink.types import (
+    ClockTrust,
+    Command,
+    Curtailment,
+    CurtailmentCause,
+    Evidence,
+    Fallback,
+    Interval,
+    MinerState,
+    Outcome,
+    Ramp,
+    Reason,
+    SitePlan,
+    Verb,
+)
+from sitelink.units import Watts
+
+T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
+RULES = SiteRules("s", "a", frozenset({"m9"}), 3600.0, Watts(0), Fallback.RUN, 30.0)
+MINERS = {name: SiteMiner(name, "F1", Watts(3500), name != "m8") for name in ("m1", "m2", "m8", "m9")}
+NO_RAMP = Ramp(Watts(0), 0.0)
+
+
+def at(seconds):
+    return T0 + timedelta(seconds=seconds)
+
+
+def window(name="c1", start=100, end=200, miners=("m1", "m2"), up=NO_RAMP):
+    return Curtailment(name, CurtailmentCause.PRICE, Interval(at(start), at(end)), miners, NO_RAMP, up)
+
+
+def plan(*windows, sequence=5, end=1000):
+    return SitePlan("p", "s", "a", 1, sequence, 1, T0, Interval(T0, at(end)), Fallback.RUN, windows)
+
+
+def admit(order, held=None, now=T0, trust=ClockTrust.SYNCED, payload=b"new"):
+    return admit_plan(order, payload, held, RULES, MINERS, now, trust)
+
+
+@pytest.mark.parametrize(
+    ("order", "code"),
+    [
+        (replace(plan(window()), site_id="other"), "wrong_site"),
+        (replace(plan(window()), agent_id="clone"), "wrong_agent"),
+        (plan(window(end=1200)), "ends_before_release"),
+        (plan(window(up=Ramp(Watts(3500), 900.0))), "ends_before_release"),
+        (plan(window(miners=("m1", "zz"))), "unknown_miners"),
+        (plan(window(miners=("m8",))), "not_controllable"),
+        (plan(window(), window("c2", 150, 300)), "overlapping_windows"),
+        (plan(window(), window("c1", 300, 400)), "overlapping_windows"),
+        (plan(window(miners=("m1", "m1"))), "overlapping_windows"),
+        (plan(window(), end=210, sequence=5), "expired"),
+        (plan(window(), sequence=4), "older_than_held"),
+        (plan(window(), sequence=3), "older_than_held"),
+    ],
+)
+def test_a_plan_is_refused_with_a_stable_code(order, code):
+    held = (1, 4, b"held") if order.sequence < 5 else None
+    code = "sequence_reused" if order.sequence == 4 else code
+    with pytest.raises(Refused) as refusal:
+        admit(order, held, now=at(500) if code == "expired" else T0)
+    assert refusal.value.code == code
+
+
+def test_a_plan_is_taken_once_and_windows_may_touch():
+    order = plan(window(), window("c2", 200, 300))
+    assert admit(order) is Arrival.NEW
+    assert admit(order, (1, 5, b"new")) is Arrival.DUPLICATE
+    assert admit(plan(window(), end=210), now=at(9000), trust=ClockTrust.UNTRUSTED) is Arrival.NEW
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"site_id": "x"}, "wrong_site"), ({"signing_epoch": 0}, "older_epoch"), ({"expires_at": at(5)}, "expired"),
+        ({"miner_ids": ("zz",)}, "unknown_miners"), ({"miner_ids": ("m9",)}, "never_touch"),
+    ],
+)  # fmt: skip
+def test_a_command_is_refused_with_a_stable_code(changes, code):
+    order = replace(Command("k", "s", "a", 1, 1, T0, at(100), Verb.STOP, ("m1",), "why"), **changes)
+    with pytest.raises(Refused) as refusal:
+        admit_command(order, RULES, MINERS, 1, at(50), ClockTrust.SYNCED)
+    assert refusal.value.code == code
+
+
+@dataclass(frozen=True)
+class Seen:
+    state: MinerState
+    power_w: Watts | None
+    reason: Reason = Reason.NONE
+    hashrate_ths: float | None = None
+    uptime_s: int | None = None
+
+
+IDLE, HASHING = Seen(MinerState.IDLE, Watts(50)), Seen(MinerState.HASHING, Watts(3500))
+BEFORE = FeederBefore(Watts(30_000), Watts(100))
+
+
+def facts(seen, feeder_w=None, **changes):
+    known = StopFacts(Watts(3500), 0.15, True, True, seen, feeder_w is not None, BEFORE, feeder_w)
+    return replace(known, **changes)
+
+
+@pytest.mark.parametrize(
+    ("known", "outcome", "evidence", "reason", "lie"),
+    [
+        (facts(IDLE, 26_500), Outcome.COMPLETE, Evidence.FEEDER_METER, "power_below_idle", Lie.NONE),
+        (facts(IDLE, 29_900), Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_did_not_drop", Lie.REPORTS_IDLE),
+        (facts(IDLE, 26_500, elsewhere_w=Watts(3400)), Outcome.UNVERIFIED, Evidence.FEEDER_METER,
+         "feeder_did_not_drop", Lie.REPORTS_IDLE),
+        (facts(IDLE, 26_500, maybe_w=Watts(3400)), Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_clouded",
+         Lie.NONE),
+        (facts(IDLE, 26_500, before=FeederBefore(Watts(30_000), Watts(2000))), Outcome.UNVERIFIED,
+         Evidence.DEVICE_POWER, "feeder_too_noisy", Lie.NONE),
+        (facts(IDLE, None, metered=True), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "feeder_meter_silent", Lie.NONE),
+        (facts(IDLE), Outcome.COMPLETE, Evidence.DEVICE_POWER, "power_below_idle", Lie.NONE),
+        (facts(Seen(MinerState.IDLE, None)), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "power_unknown", Lie.NONE),
+        (facts(IDLE, was_hashing=False), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "already_idle", Lie.NONE),
+        (facts(HASHING, 30_000), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "still_hashing", Lie.ACK_WITHOUT_EFFECT),
+        (facts(HASHING, 30_000, acked=False), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "no_reply", Lie.NONE),
+        (facts(Seen(MinerState.HASHING, Watts(1500))), Outcome.PARTIAL, Evidence.DEVICE_POWER, "power_above_idle",
+         Lie.NONE),
+        (facts(Seen(MinerState.UNKNOWN, None)), Outcome.UNVERIFIED, Evidence.NONE, "state_unknown", Lie.NONE),
+        (facts(None, 26_500), Outcome.UNVERIFIED, Evidence.NONE, "unreachable", Lie.NONE),
+    ],
+)  # fmt: skip
+def test_a_stop_is_judged_by_what_is_read_back(known, outcome, evidence, reason, lie):
+    verdict = judge_stop(known)
+    assert (verdict.outcome, verdict.evidence, verdict.reason, verdict.lie) == (outcome, evidence, reason, lie)
+
+
+def test_a_start_is_seen_by_state_by_reason_or_by_rising_power():
+    assert judge_start(HASHING, None, Watts(3500)).reason == "hashing"
+    starting = Seen(MinerState.UNKNOWN, None, Reason.STARTING)
+    assert judge_start(starting, None, Watts(3500)).reason == "starting"
+    assert judge_start(Seen(MinerState.UNKNOWN, Watts(2000)), Watts(50), Watts(3500)).reason == "power_rising"
+    assert judge_start(IDLE, Watts(50), Watts(3500)) is None
+
+
+def test_a_ramp_lets_one_step_through_and_gives_a_dead_miners_place_back():
+    pacer = Pacer(Ramp(Watts(7000), 10.0))
+    assert [pacer.take(name, Watts(3500), 0.0) for name in ("m1", "m2", "m3")] == [True, True, False]
+    pacer.refund("m2")
+    assert pacer.take("m3", Watts(3500), 1.0)
+    assert not pacer.take("m4", Watts(3500), 9.9)
+    assert pacer.take("m4", Watts(3500), 10.0)
+    assert Pacer(Ramp(Watts(1000), 10.0)).take("big", Watts(3500), 0.0)
+
+
+def test_a_site_limit_caps_a_ramp():
+    assert capped(NO_RAMP, Watts(5000)) == Ramp(Watts(5000), 10.0)
+    assert capped(Ramp(Watts(9000), 3.0), Watts(5000)) == Ramp(Watts(5000), 3.0)
+    assert capped(Ramp(Watts(4000), 3.0), Watts(5000)) == Ramp(Watts(4000), 3.0)
+    assert longest_s(Ramp(Watts(7000), 10.0), [Watts(3500)] * 5) == 20.0
+
+
+def test_a_record_passed_on_keeps_its_proof_and_one_broken_off_is_closed():
+    proven = replace(
+        MinerRecord("m1", Verb.STOP, "c1", 1, "price"), outcome=Outcome.COMPLETE, reason="power_below_idle",
+        evidence=Evidence.FEEDER_METER, touched=True, sent_at=T0,
+    )  # fmt: skip
+    assert miner_of(to_json(proven)) == proven
+    passed = retarget(proven, Desired("m1", Verb.STOP, "c2", "price"), 2)
+    assert passed.carries == proven.verdict
+    assert passed.closes is None
+    released = retarget(proven, Desired("m1", Verb.START, "c1", "released"), 2)
+    assert released.record.touched
+    assert released.record.outcome is None
+    broken_off = retarget(replace(proven, outcome=None), Desired("m1", Verb.START, "c1", "released"), 2)
+    assert broken_off.closing.outcome is Outcome.EXPIRED
