@@ -107,8 +107,12 @@ class Stopper:
             await self._withdraw(attempt, record, refusal)
             return False
         verdict = await self._watch(attempt)
-        if verdict is not None and verdict.lie is Lie.REPORTS_IDLE and await self._someone_woke(miner):
+        if verdict is not None and verdict.lie is Lie.REPORTS_IDLE and await self._someone_rose(attempt):
             verdict = CLOUDED
+        caught = attempt.resumed and record.lie is Lie.REPORTS_IDLE
+        if verdict is not None and verdict.outcome is Outcome.COMPLETE and caught:
+            # It claimed to be off while its feeder had not fallen: a fall that comes later has another cause.
+            verdict = record.verdict
         if verdict is not None:
             power_w = None if attempt.seen is None else attempt.seen.power_w
             await self._judge(miner, verdict, power_w, acked=attempt.acked)
@@ -224,7 +228,7 @@ class Stopper:
             if other.proven_no > since:
                 proven_w += (other.baseline_w or 0.0) if self._may_be_down(other) else 0.0
             elif other.miner_id in attempt.suspects or (unproven and (attempt.resumed or other.sent_no > since)):
-                maybe_w += (other.baseline_w or 0.0) if await self._idles(other) else 0.0
+                maybe_w += 0.0 if await self._runs(other) else (other.baseline_w or 0.0)
         return Watts(proven_w), Watts(maybe_w)
 
     def _may_be_down(self, record: MinerRecord) -> bool:
@@ -235,9 +239,16 @@ class Stopper:
         now, _ = self._site_time.now()
         return record.sent_at is not None and abs((now - record.sent_at).total_seconds()) < _LATE_S
 
-    async def _someone_woke(self, miner: SiteMiner) -> bool:
-        """Return whether a neighbour held off hashes again: its rise may hide this miner's fall."""
-        held = [record for record in self._measured_neighbours(miner) if record.verb is Verb.STOP and record.complete]
+    async def _someone_rose(self, attempt: _Attempt) -> bool:
+        """Return whether a neighbour once held off hashes again: its rise may hide this miner's fall.
+
+        One that was ordered to start counts only beside a resumed attempt, whose feeder was measured long ago.
+        """
+        held = [
+            record
+            for record in self._known_neighbours(attempt.miner)
+            if (attempt.resumed if record.verb is Verb.START else record.complete or record.woken)
+        ]
         seen = await asyncio.gather(*(self._look(record.miner_id) for record in held))
         return any(one is not None and one.state is MinerState.HASHING for one in seen)
 
@@ -254,10 +265,17 @@ class Stopper:
         idle = await asyncio.gather(*(self._idles(other) for other in suspected))
         return frozenset(other.miner_id for other, idles in zip(suspected, idle, strict=True) if not idles)
 
-    def _measured_neighbours(self, miner: SiteMiner) -> list[MinerRecord]:
+    def _known_neighbours(self, miner: SiteMiner) -> list[MinerRecord]:
         names = (name for name in self._neighbours(miner.feeder_id) if name != miner.miner_id)
-        records = (self._books.miners.get(name) for name in names)
-        return [record for record in records if record is not None and record.baseline_w is not None]
+        return [self._books.miners[name] for name in names if name in self._books.miners]
+
+    def _measured_neighbours(self, miner: SiteMiner) -> list[MinerRecord]:
+        return [record for record in self._known_neighbours(miner) if record.baseline_w is not None]
+
+    async def _runs(self, record: MinerRecord) -> bool:
+        """Return whether the miner is seen running; one that does not answer may be off, whatever it was told."""
+        seen = await self._look(record.miner_id)
+        return seen is not None and not reads_idle(seen, record.baseline_w or Watts(0), self._rules.idle_share)
 
     async def _idles(self, record: MinerRecord) -> bool:
         seen = await self._look(record.miner_id)
