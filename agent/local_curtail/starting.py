@@ -26,6 +26,7 @@ NOT_HASHING: Final = "not_hashing"
 _LOOK_S: Final = 1.0
 _DEADLINE_S: Final = 20.0
 _SEND_AGAIN_S: Final = 3.0
+_NO_EFFECT_S: Final = 8.0
 _BROKEN: Final = {Reason.FAULT, Reason.THERMAL}
 
 
@@ -75,7 +76,9 @@ class Starter:
             now_s = self._clock.monotonic()
             if now_s >= deadline_s or isinstance(refusal, Permanent | Refused):
                 return _still_off(now, refusal), None if now is None else now.power_w
-            if refusal is not None and now_s - sent_s >= _SEND_AGAIN_S:
+            # A stop sent shortly before may be carried out after the start and undo it: a start without effect is
+            # sent again, which is safe to repeat.
+            if now_s - sent_s >= (_NO_EFFECT_S if refusal is None else _SEND_AGAIN_S):
                 refusal, sent_s = await self._send(miner), self._clock.monotonic()
             await asyncio.sleep(_LOOK_S)
         return None, None

@@ -249,6 +249,8 @@ class Stopper:
             for record in self._known_neighbours(attempt.miner)
             if (attempt.resumed if record.verb is Verb.START else record.complete or record.woken)
         ]
+        if attempt.resumed and any(record.woken for record in held):
+            return True  # it may have been off when this feeder was measured, and its second stop counted against it
         seen = await asyncio.gather(*(self._look(record.miner_id) for record in held))
         return any(one is not None and one.state is MinerState.HASHING for one in seen)
 

@@ -23,6 +23,8 @@ def play(seed: int) -> Play:
     [
         827,  # a neighbour woke, was measured while warming up, and its fall proved a liar's stop
         1757,  # a neighbour went off and silent, and its fall proved a liar's stop
+        5733,  # a neighbour woke and was stopped again between measuring a stop and judging it anew
+        3400,  # a late stop undid the start that followed it
         2153,  # a neighbour was restored between measuring a stop and judging it anew
         1850,  # a neighbour woke beside an honest stop, whose fall it hid
     ],
