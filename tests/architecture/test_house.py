@@ -5,9 +5,10 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.architecture.source import REPOSITORY, imported_names, modules, references, shipped, tracked_files
 
@@ -82,6 +83,27 @@ def test_every_pinned_requirement_carries_hashes(name):
     text = (REPOSITORY / f"requirements/{name}.txt").read_text("utf-8")
     blocks = re.split(r"\n(?=\S)", text.strip())
     assert [block.splitlines()[0] for block in blocks if "==" not in block or "--hash=sha256:" not in block] == []
+
+
+@pytest.mark.parametrize("name", ["agent", "demo", "test"])
+def test_a_pin_carries_the_extras_it_is_asked_for(name):
+    """An older pip takes the newest version for `coverage[toml]` when only `coverage` is pinned, and refuses it unpinned."""
+    text = (REPOSITORY / f"requirements/{name}.txt").read_text("utf-8")
+    lines = [line.split(" \\")[0] for line in text.splitlines() if line and not line.startswith((" ", "#"))]
+    pins = {pin.name.lower().replace("_", "-"): pin.extras for pin in map(Requirement, lines)}
+    needs = [
+        Requirement(line)
+        for distribution in distributions()
+        if distribution.name.lower().replace("_", "-") in pins
+        for line in distribution.requires or []
+    ]
+    missing = {
+        str(need)
+        for need in needs
+        if (need.marker is None or need.marker.evaluate({"extra": ""}))
+        and not need.extras <= pins.get(need.name.lower().replace("_", "-"), need.extras)
+    }
+    assert missing == set()
 
 
 def test_every_direct_dependency_imports():
