@@ -7,6 +7,7 @@ Invariants:
 * Each miner of the fleet gets exactly one ``Desired``, except a never_touch miner, which gets none, unless an earlier
   order of ours stopped it: then it is started.
 * Nothing but an order in force stops a miner, so the end of every order is a START.
+* Holding keeps off what is off and stops nobody new: whether a stop not yet sent is still due, nobody can say.
 * A START keeps the id of the order it ends, so that its acknowledgement answers that order.
 * A miner off longer than ``max_off_s`` is started and stays started for as long as the same order lasts. A local
   failsafe override is exempt: somebody may be standing in front of that rack, and it expires by itself.
@@ -107,7 +108,7 @@ def decide(situation: Situation) -> tuple[Desired, ...]:
         if override is not None:
             decided.append(Desired(miner_id, override.verb, override.override_id, OVERRIDE))
             continue
-        wanted = _ordered(miner_id, commands.get(miner_id), base, last)
+        wanted = _ordered(miner_id, commands.get(miner_id), base, last, situation.off_s)
         decided.append(_limited(wanted, last, situation))
     return tuple(decided)
 
@@ -154,7 +155,9 @@ class _Base:
         return cls({miner_id: item for item in open_now for miner_id in item.miner_ids}, None, RUN)
 
 
-def _ordered(miner_id: str, command: Command | None, base: _Base, last: Desired | None) -> Desired:
+def _ordered(
+    miner_id: str, command: Command | None, base: _Base, last: Desired | None, off_s: Mapping[str, float]
+) -> Desired:
     if command is not None:
         return Desired(miner_id, command.verb, command.command_id, COMMAND)
     window = base.windows.get(miner_id)
@@ -163,7 +166,8 @@ def _ordered(miner_id: str, command: Command | None, base: _Base, last: Desired 
     if base.mode is Fallback.STOP:
         return Desired(miner_id, Verb.STOP, FALLBACK_ORDER, base.reason)
     if base.mode is Fallback.HOLD and last is not None and last.reason not in {OVERRIDE, COMMAND}:
-        return last
+        waits = last.verb is Verb.STOP and miner_id not in off_s
+        return Desired(miner_id, Verb.START, last.order_id, base.reason) if waits else last
     if base.mode is not None:
         return Desired(miner_id, Verb.START, "" if last is None else last.order_id, base.reason)
     if last is None or not last.order_id:

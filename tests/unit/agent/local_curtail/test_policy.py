@@ -140,10 +140,21 @@ def test_the_plans_own_fallback_goes_before_the_sites():
 
 
 def test_hold_keeps_what_was_until_the_grace_is_over():
-    blind = situation(trust=ClockTrust.UNTRUSTED, grace_s=60.0, untrusted_s=30.0, last_desired=stopped("a"))
+    blind = situation(
+        trust=ClockTrust.UNTRUSTED, grace_s=60.0, untrusted_s=30.0, last_desired=stopped("a"), off_s={"a": 5.0}
+    )
     assert verbs(decide(blind)) == {"a": Verb.STOP, "b": Verb.START, "c": Verb.START, "d": Verb.START}
     assert policy.fallback_reason(blind) is None
     assert verbs(decide(replace(blind, untrusted_s=60.0)))["a"] is Verb.START
+
+
+def test_hold_stops_nobody_whose_stop_was_not_sent_yet():
+    blind = situation(
+        trust=ClockTrust.UNTRUSTED, grace_s=60.0, untrusted_s=30.0, last_desired=stopped("a", "b"), off_s={"a": 5.0}
+    )
+    a, b, *_ = decide(blind)
+    assert (a.verb, a.order_id) == (Verb.STOP, "c1")
+    assert (b.verb, b.order_id, b.reason) == (Verb.START, "c1", policy.GRACE)
 
 
 def test_commands_go_before_the_plan_and_the_latest_wins():
