@@ -31,6 +31,7 @@ from sitelink.types import (
     Verb,
 )
 from sitelink.units import Watts
+from tests.contract.simulator.world import free_port
 from tests.e2e.stub_cloud import StubCloud
 
 SITE = "kill-1"
@@ -95,8 +96,10 @@ class Stage:
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    roster = RosterOptions(site_id=SITE, miners=MINERS, seed=3, net="127.61", dead=0.05, liars=0.0, feeder_size=6)
-    options = SiteOptions(roster, out=tmp_path, meters_port=5061, time_scale=4.0)
+    roster = RosterOptions(
+        site_id=SITE, miners=MINERS, seed=3, net="127.61", port=free_port(), dead=0.05, liars=0.0, feeder_size=6
+    )
+    options = SiteOptions(roster, out=tmp_path, meters_port=0, time_scale=4.0)
     cloud = StubCloud(SITE)
     async with cloud.serving() as port:
         proxy = LinkProxy(("127.0.0.1", 0), ("127.0.0.1", port))

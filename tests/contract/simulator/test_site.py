@@ -2,7 +2,6 @@
 
 import csv
 import json
-import socket
 import struct
 
 import pytest
@@ -13,7 +12,19 @@ from simulator.errors import BadInput, SimulatorError
 from simulator.roster import RosterOptions
 from simulator.site import SimulatedSite, SiteOptions, allow_files, check_options
 from sitelink.clock import ManualClock, SystemClock
-from tests.contract.simulator.world import NOON, ask, clock_of, get, meter, miner_of, modbus, raw, site, url_parts
+from tests.contract.simulator.world import (
+    NOON,
+    ask,
+    clock_of,
+    free_port,
+    get,
+    meter,
+    miner_of,
+    modbus,
+    raw,
+    site,
+    url_parts,
+)
 
 
 async def test_the_files_name_exactly_what_listens(tmp_path):
@@ -193,7 +204,7 @@ async def test_truth_agrees_with_what_honest_miners_report():
 
 async def test_time_may_run_faster():
     clock = ManualClock(NOON)
-    base = RosterOptions("test-1", 5, 7, net="127.78", port=_free_port())
+    base = RosterOptions("test-1", 5, 7, net="127.78", port=free_port())
     options = SiteOptions(base, None, None, "127.0.0.1", 0, time_scale=20.0)
     async with SimulatedSite(options, clock) as opened:
         await stop(opened, miner_of(opened, "avalon"))
@@ -206,12 +217,6 @@ async def test_health_counts_replies():
     async with site() as opened:
         await ask(opened, miner_of(opened, "luxos").place.miner_id, "version")
         assert await get(opened, "/health") == {"ok": True, "site_id": "test-1", "miners": 5, "replies": 1}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_a_taken_address_is_named_and_nothing_stays_open():
