@@ -34,7 +34,7 @@ from agent.cgminer.device import Device
 from agent.errors import BadInput, Transient
 from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity, load_identity
-from agent.inventory import MeterEntry, MinerEntry, load_inventory, load_meters
+from agent.inventory import load_inventory, load_meters
 from agent.local_curtail.schema import schema as curtail_schema
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
@@ -49,6 +49,7 @@ from agent.storage import StorageLost, ThreadWriter, Writer, on_loop, quarantine
 from agent.supervisor import supervised
 from agent.uplink import GrpcUplink
 from sitelink.clock import Clock, SystemClock
+from sitelink.inventory import MeterEntry, MinerEntry
 from sitelink.signing import KeyRing
 from sitelink.types import BatchBody, Notice, NoticeCode, Reading, Reason
 

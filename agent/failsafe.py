@@ -22,7 +22,7 @@ from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.control import MinerControl, controllable
 from agent.cgminer.device import Device
 from agent.errors import AgentError, BadInput, Permanent, Refused
-from agent.inventory import MinerEntry, load_inventory, load_meters
+from agent.inventory import load_inventory, load_meters
 from agent.local_curtail import overrides
 from agent.local_curtail.evidence import judge_start, reads_idle
 from agent.local_curtail.ports import Control, FeederMeter, Observed
@@ -32,6 +32,7 @@ from agent.meters import ModbusMeter
 from agent.settings import Settings
 from agent.storage import connect, in_transaction
 from sitelink.clock import Clock, SystemClock
+from sitelink.inventory import MinerEntry
 from sitelink.types import MinerState, Verb
 from sitelink.units import Watts
 

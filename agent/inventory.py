@@ -1,255 +1,37 @@
-"""The site's two lists: which miners and which meters stand where. Read at start, never written.
+"""The site's two lists: which miners and which meters stand where. Read at start, never written."""
 
-Invariant: a list is taken whole or not at all; the first broken row is named with its file, line, field, cause and
-what to write instead.
-"""
-
-import csv
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from typing import TypeVar
 
 from agent.errors import BadInput
-from sitelink.units import TeraHashPerSecond, Watts
+from sitelink.inventory import BadList, MeterEntry, MinerEntry, read_meters, read_miners
 
-DIALECTS: Final = ("luxos", "whatsminer", "avalon", "antminer", "braiins", "cgminer", "auto")
-_MINER_FIELDS: Final = (
-    "miner_id",
-    "host",
-    "port",
-    "dialect",
-    "model",
-    "feeder_id",
-    "rack",
-    "position",
-    "nameplate_w",
-    "nameplate_ths",
-)
-_METER_FIELDS: Final = ("meter_id", "kind", "feeder_id", "url")
-_METER_KINDS: Final = ("site", "feeder")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
-_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,252}")
-
-
-@dataclass(frozen=True, slots=True)
-class MinerEntry:
-    """One miner of the inventory. ``miner_id`` is the device's own MAC (lower-case, colons) or serial."""
-
-    miner_id: str
-    host: str
-    port: int
-    dialect: str
-    model: str
-    feeder_id: str
-    rack: str
-    position: int
-    nameplate_w: Watts | None
-    nameplate_ths: TeraHashPerSecond | None
-
-
-@dataclass(frozen=True, slots=True)
-class MeterEntry:
-    """One meter: a Modbus TCP unit whose input registers hold float32 W at ``register`` and float32 kWh two above."""
-
-    meter_id: str
-    kind: str
-    feeder_id: str
-    host: str
-    port: int
-    unit: int
-    register: int
+_Entry = TypeVar("_Entry")
 
 
 def load_inventory(path: Path) -> tuple[MinerEntry, ...]:
     """Return the miners listed in the CSV file at ``path``.
 
     Raises:
-        BadInput: the file is missing, its header is wrong, a row is broken, or an id or address stands there twice.
+        BadInput: the file cannot be read, or a row is broken or doubled.
     """
-    entries: list[MinerEntry] = []
-    names = _Unique("miner_id", "each miner stands once; remove the second row")
-    places = _Unique("host", "two miners cannot share one address and port; correct one of the rows")
-    for row in _rows(path, _MINER_FIELDS):
-        entry = _miner(row)
-        names.add(row, entry.miner_id)
-        places.add(row, f"{entry.host}:{entry.port}")
-        entries.append(entry)
-    return tuple(entries)
+    return _load(path, read_miners)
 
 
 def load_meters(path: Path) -> tuple[MeterEntry, ...]:
     """Return the meters listed in the CSV file at ``path``.
 
     Raises:
-        BadInput: the file is missing, its header is wrong, a row is broken, or an id or feeder stands there twice.
+        BadInput: the file cannot be read, or a row is broken or doubled.
     """
-    entries: list[MeterEntry] = []
-    names = _Unique("meter_id", "each meter stands once; remove the second row")
-    feeders = _Unique("feeder_id", "one meter measures a feeder; remove the second row")
-    for row in _rows(path, _METER_FIELDS):
-        entry = _meter(row)
-        names.add(row, entry.meter_id)
-        if entry.kind == "feeder":
-            feeders.add(row, entry.feeder_id)
-        entries.append(entry)
-    return tuple(entries)
+    return _load(path, read_meters)
 
 
-class _Row:
-    """One line of a list; every complaint names the file, the line and the field."""
-
-    def __init__(self, file: str, line: int, values: Mapping[str, str]) -> None:
-        self._place = f"{file} line {line}"
-        self._values = values
-
-    def wrong(self, field: str, cause: str, fix: str) -> BadInput:
-        return BadInput(f"{self._place}: {field}: {cause}; {fix}")
-
-    def text(self, field: str) -> str:
-        return self._values[field].strip()
-
-    def name(self, field: str, fix: str, pattern: re.Pattern[str] = _NAME) -> str:
-        text = self.text(field)
-        if not text:
-            raise self.wrong(field, "it is empty", fix)
-        if not pattern.fullmatch(text):
-            raise self.wrong(field, f"{text!r} has characters that do not belong there", fix)
-        return text
-
-    def one_of(self, field: str, choices: tuple[str, ...]) -> str:
-        text = self.text(field).lower()
-        if text not in choices:
-            raise self.wrong(field, f"{text!r} is not known", f"write one of {', '.join(choices)}")
-        return text
-
-    def whole(self, field: str, low: int, high: int, fix: str) -> int:
-        return _whole(self, field, self.text(field), low, high, fix)
-
-    def positive(self, field: str, unit: str) -> float | None:
-        text = self.text(field)
-        if not text:
-            return None
-        fix = f"write the nameplate figure in {unit}, or leave it empty"
-        try:
-            number = float(text)
-        except ValueError:
-            raise self.wrong(field, f"{text!r} is not a number", fix) from None
-        if not 0 < number < 1e9:
-            raise self.wrong(field, f"{text} is out of range", fix)
-        return number
-
-
-class _Unique:
-    def __init__(self, field: str, fix: str) -> None:
-        self._field, self._fix = field, fix
-        self._seen: set[str] = set()
-
-    def add(self, row: _Row, value: str) -> None:
-        if value in self._seen:
-            raise row.wrong(self._field, f"{value!r} stands twice", self._fix)
-        self._seen.add(value)
-
-
-def _miner(row: _Row) -> MinerEntry:
-    power = row.positive("nameplate_w", "W")
-    hashrate = row.positive("nameplate_ths", "TH/s")
-    return MinerEntry(
-        miner_id=row.name("miner_id", "write the miner's MAC address or serial number"),
-        host=row.name("host", "write the miner's IP address or host name", _HOST),
-        port=row.whole("port", 1, 65535, "write the TCP port, usually 4028"),
-        dialect=row.one_of("dialect", DIALECTS),
-        model=row.text("model"),
-        feeder_id=row.text("feeder_id"),
-        rack=row.text("rack"),
-        position=row.whole("position", 0, 100_000, "write the place in the rack, counted from 0 or 1"),
-        nameplate_w=None if power is None else Watts(power),
-        nameplate_ths=None if hashrate is None else TeraHashPerSecond(hashrate),
-    )
-
-
-def _meter(row: _Row) -> MeterEntry:
-    kind = row.one_of("kind", _METER_KINDS)
-    feeder = row.text("feeder_id")
-    if kind == "feeder" and not feeder:
-        raise row.wrong("feeder_id", "it is empty", "a feeder meter needs the feeder it measures")
-    host, port, unit, register = _modbus(row, row.text("url"))
-    return MeterEntry(
-        meter_id=row.name("meter_id", "write a short name for the meter"),
-        kind=kind,
-        feeder_id=feeder,
-        host=host,
-        port=port,
-        unit=unit,
-        register=register,
-    )
-
-
-def _modbus(row: _Row, url: str) -> tuple[str, int, int, int]:
-    fix = "write modbus://HOST:PORT/UNIT?register=N"
+def _load(path: Path, read: Callable[[str, bytes], tuple[_Entry, ...]]) -> tuple[_Entry, ...]:
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise row.wrong("url", f"{url!r} is not an address", fix) from None
-    if parts.scheme != "modbus":
-        raise row.wrong("url", f"{url!r} is not a Modbus TCP address", fix)
-    if not parts.hostname:
-        raise row.wrong("url", f"{url!r} names no host", fix)
-    register = parse_qs(parts.query).get("register", ["0"])[0]
-    return (
-        parts.hostname,
-        502 if port is None else port,
-        _whole(row, "url", parts.path.strip("/"), 0, 255, f"{fix}, UNIT from 0 to 255"),
-        _whole(row, "url", register, 0, 65532, f"{fix}, N from 0 to 65532"),
-    )
-
-
-def _whole(row: _Row, field: str, text: str, low: int, high: int, fix: str) -> int:
-    if not re.fullmatch(r"-?[0-9]{1,12}", text):
-        raise row.wrong(field, f"{text!r} is not a number", fix)
-    if not low <= int(text) <= high:
-        raise row.wrong(field, f"{text} is not between {low} and {high}", fix)
-    return int(text)
-
-
-def _rows(path: Path, fields: tuple[str, ...]) -> Iterator[_Row]:
-    expected = ",".join(fields)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
+        return read(path.name, path.read_bytes())
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}; give the path of a CSV file") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: it is not UTF-8 text; save it as CSV with the header {expected}") from None
-    reader = csv.reader(text.splitlines(), strict=True)
-    lines = _numbered(path.name, reader)
-    _, header = next(lines, (0, []))
-    names = [name.strip() for name in header]
-    for name in fields:
-        if name not in names:
-            raise BadInput(f"{path.name} line 1: {name}: the column is missing; the header is {expected}")
-    for name in names:
-        if name not in fields or names.count(name) > 1:
-            raise BadInput(f"{path.name} line 1: {name}: the column is unknown or doubled; the header is {expected}")
-    for line, values in lines:
-        if len(values) != len(names):
-            raise BadInput(
-                f"{path.name} line {line}: {names[min(len(values), len(names) - 1)]}: the row has {len(values)} fields "
-                f"instead of {len(names)}; write one value, or nothing, for each of {expected}"
-            )
-        yield _Row(path.name, line, dict(zip(names, values, strict=True)))
-
-
-def _numbered(file: str, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    line: Callable[[], int] = lambda: int(getattr(reader, "line_num", 0))  # noqa: E731
-    while True:
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise BadInput(f"{file} line {line()}: row: {error}; put double quotes around the whole field") from None
-        if any(value.strip() for value in values):
-            yield line(), values
+    except BadList as error:
+        raise BadInput(str(error)) from None

@@ -13,8 +13,8 @@ import math
 import struct
 from typing import Final
 
-from agent.inventory import MeterEntry
 from sitelink.clock import Clock
+from sitelink.inventory import MeterEntry
 from sitelink.types import MeterSample
 from sitelink.units import Watts, watt_hours
 

@@ -22,8 +22,9 @@ from simulator.errors import BadInput, SimulatorError
 from simulator.faults import as_json
 from simulator.httpd import ControlServer
 from simulator.listener import bind
-from simulator.site import INVENTORY_HEADER, allow_files, write_csv
+from simulator.site import allow_files, write_csv
 from sitelink.clock import Clock
+from sitelink.inventory import MINER_FIELDS
 
 _DIALECTS = {
     "antminer-stock": "antminer",
@@ -273,7 +274,7 @@ class ReplayedDevices:
         rows = [self._row(index, device) for index, device in enumerate(self.devices)]
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write_csv(out / "inventory.csv", INVENTORY_HEADER, rows)
+            write_csv(out / "inventory.csv", MINER_FIELDS, rows)
         except OSError as error:
             raise SimulatorError(
                 f"cannot write the inventory to {out}: {error.strerror}; give another folder with --out"

@@ -28,21 +28,9 @@ from simulator.miner import Miner, SiteTime
 from simulator.orders import OrderLog
 from simulator.roster import DIALECTS, Place, RosterOptions, build_roster
 from sitelink.clock import Clock
+from sitelink.inventory import METER_FIELDS, MINER_FIELDS
 from sitelink.units import Watts
 
-INVENTORY_HEADER = (
-    "miner_id",
-    "host",
-    "port",
-    "dialect",
-    "model",
-    "feeder_id",
-    "rack",
-    "position",
-    "nameplate_w",
-    "nameplate_ths",
-)
-METERS_HEADER = ("meter_id", "kind", "feeder_id", "url")
 _FILES_BESIDE = 512
 _HOUSE_W, _HOUSE_SHARE = 2500.0, 0.008
 
@@ -253,8 +241,8 @@ class SimulatedSite:
     def _write_files(self, out: Path) -> None:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write_csv(out / "inventory.csv", INVENTORY_HEADER, [_inventory_row(place) for place in self.places])
-            write_csv(out / "meters.csv", METERS_HEADER, [self._meter_row(name) for name in self.bank.meters])
+            write_csv(out / "inventory.csv", MINER_FIELDS, [_inventory_row(place) for place in self.places])
+            write_csv(out / "meters.csv", METER_FIELDS, [self._meter_row(name) for name in self.bank.meters])
             (out / "truth.json").write_text(json.dumps(self.truth(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise SimulatorError(

@@ -15,8 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.hosting.model import LIAR_REASONS, MAX_MINER_ID_BYTES
+from cloud.hosting.model import LIAR_REASONS
 from sitelink.codec import POWER_SOURCES, REASONS, STATES, MalformedFrame, ReadingColumns
+from sitelink.inventory import MAX_MINER_ID_BYTES
 from sitelink.types import Ack, Evidence, Notice, NoticeCode, Outcome, Verb
 
 VERBS: Final = tuple(Verb)

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent.inventory import MeterEntry
 from agent.meters import ModbusMeter
 from sitelink.clock import ManualClock
+from sitelink.inventory import MeterEntry
 from sitelink.types import MeterSample
 
 pytestmark = pytest.mark.agent

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from agent.failsafe import Failsafe
-from agent.inventory import MinerEntry
 from agent.local_curtail import overrides
 from sitelink.clock import ManualClock
+from sitelink.inventory import MinerEntry
 from sitelink.types import MeterSample, MinerState, Reason, Verb
 from sitelink.units import Watts
 
