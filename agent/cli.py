@@ -2,22 +2,22 @@
 
 Invariants: bad input is one line on stderr that says where, what and what to do, with exit code 2 and nothing changed;
 a failure is one line with exit code 1. Each command imports what it needs when it runs, so that ``failsafe`` and
-``poll`` work where grpc is broken or missing.
+``poll`` work where grpc is broken or missing, and so that no command waits for the imports of another.
 """
 
 import argparse
-import asyncio
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from agent.errors import AgentError, BadInput
-from agent.settings import Settings, load_settings, parse_endpoint
-from sitelink.clock import SystemClock
+
+if TYPE_CHECKING:
+    from agent.settings import Settings
 
 _DEFAULT_PORT: Final = 4028
 _DURATION: Final = re.compile(r"([0-9]{1,6})([smh])")
@@ -93,7 +93,9 @@ def _quiet_grpc() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def _settings(options: argparse.Namespace) -> "Settings":
+    from agent.settings import load_settings
+
     return load_settings(options.config)
 
 
@@ -113,7 +115,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    import asyncio
+
     from agent import status
+    from sitelink.clock import SystemClock
 
     found = asyncio.run(status.read_status(_settings(options), SystemClock()))
     print(status.as_json(found) if options.json else status.as_table(found))
@@ -121,9 +126,12 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _poll(options: argparse.Namespace) -> int:
+    import asyncio
+
     from agent import probe
     from agent.cgminer.client import DEFAULT_DEADLINES, Address
-    from agent.inventory import DIALECTS
+    from sitelink.inventory import DIALECTS
+    from agent.settings import parse_endpoint
 
     if options.dialect not in DIALECTS:
         raise BadInput(f"--dialect: {options.dialect!r} is not known; write one of {', '.join(DIALECTS)}")
@@ -156,6 +164,8 @@ def _enrol(options: argparse.Namespace) -> int:
 
 
 def _failsafe(options: argparse.Namespace) -> int:
+    import asyncio
+
     from agent.failsafe import run_failsafe
 
     duration, miners = _duration(options.duration), tuple(options.miner or ())

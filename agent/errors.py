@@ -7,8 +7,6 @@ AgentError
   BadInput    a person wrote something wrong; the message names file, field, cause and what to do
 """
 
-from sitelink.types import Reason
-
 
 class AgentError(Exception):
     """The root of every error the agent raises on purpose."""
@@ -67,18 +65,3 @@ class WrongDevice(Refused):
 
 class BadInput(AgentError):
     """A file, option or argument is wrong; the message is one line naming where, what and what to do."""
-
-
-_REASONS: tuple[tuple[type[AgentError], Reason], ...] = (
-    (TimedOut, Reason.TIMEOUT),
-    (SessionBusy, Reason.SESSION_BUSY),
-    (Transient, Reason.UNREACHABLE),
-    (AccessDenied, Reason.ACCESS_DENIED),
-    (WrongDevice, Reason.WRONG_DEVICE),
-    (Permanent, Reason.GARBLED),
-)
-
-
-def reason_of(error: AgentError) -> Reason:
-    """Return the reason that an UNKNOWN reading carries after ``error``."""
-    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), Reason.NOT_REPORTED)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent.cgminer.observation import Observation
-from agent.errors import AgentError, Permanent, Refused, TimedOut, Transient, WrongDevice, reason_of
+from agent.errors import AgentError, Permanent, Refused, TimedOut, Transient, WrongDevice
+from agent.reasons import reason_of
 from agent.rota import Rota
 from sitelink.clock import Clock
 from sitelink.types import MinerState, Reading, Reason

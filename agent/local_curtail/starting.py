@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import replace
 from typing import Final
 
-from agent.errors import AgentError, Permanent, Refused, Transient, reason_of
+from agent.errors import AgentError, Permanent, Refused, Transient
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.evidence import UNREACHABLE, Verdict, judge_start
 from agent.local_curtail.ports import Observed
@@ -18,6 +18,7 @@ from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import Phase
 from agent.local_curtail.rules import SiteMiner
 from agent.local_curtail.site_time import SiteTime
+from agent.reasons import reason_of
 from sitelink.clock import Clock
 from sitelink.types import Evidence, MinerState, Outcome, Reason, Verb
 from sitelink.units import Watts

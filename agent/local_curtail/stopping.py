@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from agent.errors import AgentError, Refused, SessionBusy, Transient, reason_of
+from agent.errors import AgentError, Refused, SessionBusy, Transient
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.evidence import (
     ALREADY_IDLE,
@@ -30,6 +30,7 @@ from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
+from agent.reasons import reason_of
 from sitelink.clock import Clock
 from sitelink.types import Evidence, MinerState, NoticeCode, Outcome, Verb
 from sitelink.units import Watts

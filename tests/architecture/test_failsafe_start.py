@@ -1,0 +1,75 @@
+"""The failsafe starts lean: what it must not load is named here, so that no import brings a cost back unseen."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.source import REPOSITORY
+
+
+# The command line itself parses words: no event loop, no settings, no values of the wire, none of their data classes.
+NOT_AT_START = {
+    *(
+        "asyncio",
+        "concurrent",
+        "dataclasses",
+        "inspect",
+        "logging",
+        "queue",
+        "socket",
+        "ssl",
+        "subprocess",
+        "threading",
+    ),
+    *("csv", "json", "sqlite3", "tomllib", "uuid", "hashlib", "platform", "sitelink"),
+}
+# Looking at miners needs the above, but neither the daemon, nor the link, nor cryptography for a command not given.
+NOT_TO_LOOK = {
+    *("cryptography", "grpc", "google", "paho", "aiomqtt", "http", "email", "xml", "tempfile", "random", "unittest"),
+    *("multiprocessing", "importlib.metadata"),
+    *("agent.app", "agent.poller", "agent.meter_poller", "agent.forwarder", "agent.uplink", "agent.enrol"),
+    *("agent.identity", "agent.buffer", "agent.sealer", "agent.probe", "agent.status", "agent.supervisor"),
+    *("agent.local_curtail.executor", "agent.local_curtail.journal", "agent.local_curtail.stopping"),
+}
+ALLOWED_AT_START = {"agent", "agent.__main__", "agent.cli", "agent.errors"}
+
+
+def loaded(*arguments: str) -> set[str]:
+    """The modules a process of its own has loaded when the command ends."""
+    script = (
+        "import json, sys\n"
+        "bare = set(sys.modules)\n"
+        "sys.argv[1:], report = json.loads(sys.argv[1]), print\n"
+        "from agent.__main__ import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        "report('\\n' + ' '.join(set(sys.modules) - bare))"
+    )
+    paths = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'proto'}"}
+    command = [sys.executable, "-c", script, json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=paths, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def among(names: set[str], modules: set[str]) -> set[str]:
+    """Those of `modules` that are, or lie in, one of `names`."""
+    return {module for module in modules if any(module == name or module.startswith(f"{name}.") for name in names)}
+
+
+def test_the_command_line_starts_without_what_only_commands_need() -> None:
+    modules = loaded("failsafe", "--help")
+    assert among(NOT_AT_START, modules) == set()
+    assert {module for module in modules if module.partition(".")[0] == "agent"} <= ALLOWED_AT_START
+
+
+@pytest.mark.parametrize("action", ["status", "off"])
+def test_a_failsafe_loads_neither_the_daemon_nor_the_link(action: str, tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text('[site]\nsite_id = "pecos-1"\n[control]\ndevice_deadline_s = 0.5\n')
+    header = "miner_id,host,port,dialect,model,feeder_id,rack,position,nameplate_w,nameplate_ths"
+    (tmp_path / "inventory.csv").write_text(f"{header}\nm1,127.0.0.1,9,luxos,S19,f1,r1,1,3000,100\n")
+    modules = loaded("failsafe", action, "--config", str(tmp_path / "agent.toml"))
+    assert "agent.failsafe" in modules
+    assert among(NOT_TO_LOOK, modules) == set()
