@@ -130,8 +130,8 @@ def _poll(options: argparse.Namespace) -> int:
 
     from agent import probe
     from agent.cgminer.client import DEFAULT_DEADLINES, Address
-    from sitelink.inventory import DIALECTS
     from agent.settings import parse_endpoint
+    from sitelink.inventory import DIALECTS
 
     if options.dialect not in DIALECTS:
         raise BadInput(f"--dialect: {options.dialect!r} is not known; write one of {', '.join(DIALECTS)}")

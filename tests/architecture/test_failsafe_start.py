@@ -9,7 +9,6 @@ import pytest
 
 from tests.architecture.source import REPOSITORY
 
-
 # The command line itself parses words: no event loop, no settings, no values of the wire, none of their data classes.
 NOT_AT_START = {
     *(
