@@ -19,11 +19,8 @@ LINK_SILENT_AFTER: Final = timedelta(seconds=20)
 """A link not heard of for this long is down, whatever its row says."""
 
 CONTROLLABLE_DIALECTS: Final = frozenset({"luxos", "whatsminer", "avalon"})
-DIALECTS: Final = CONTROLLABLE_DIALECTS | {"antminer", "braiins", "cgminer", "auto"}
 LIAR_REASONS: Final = frozenset({"feeder_did_not_drop", "still_hashing"})
 """Reasons of an UNVERIFIED stop that name the miner a liar: it said it had stopped and the evidence disagrees."""
-
-MAX_MINER_ID_BYTES: Final = 48
 
 
 class MeterKind(StrEnum):
@@ -91,8 +88,8 @@ class MinerRow:
     fan_rpm: RevolutionsPerMinute | None
     uptime_s: int | None
     read_at: datetime | None
-    nameplate_w: Watts
-    nameplate_ths: TeraHashPerSecond
+    nameplate_w: Watts | None
+    nameplate_ths: TeraHashPerSecond | None
     controllable: bool
     desired: Desired
     liar: bool
@@ -161,8 +158,8 @@ class InventoryMiner:
     feeder_id: str
     rack: str
     position: int
-    nameplate_w: Watts
-    nameplate_ths: TeraHashPerSecond
+    nameplate_w: Watts | None
+    nameplate_ths: TeraHashPerSecond | None
 
     @property
     def controllable(self) -> bool:

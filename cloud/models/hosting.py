@@ -38,8 +38,8 @@ HOSTING_MINERS: Final = tenant_table(
     Column("feeder_id", Text, nullable=False),
     Column("rack", Text, nullable=False),
     Column("position", Integer, nullable=False),
-    Column("nameplate_w", Double, nullable=False),
-    Column("nameplate_ths", Double, nullable=False),
+    Column("nameplate_w", Double),
+    Column("nameplate_ths", Double),
     Column("controllable", Boolean, nullable=False),
     ForeignKeyConstraint(["tenant_id", "site_id"], ["hosting_sites.tenant_id", "hosting_sites.site_id"]),
 )

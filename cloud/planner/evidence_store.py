@@ -52,7 +52,10 @@ def fittings(uow: UnitOfWork, site_id: str) -> Mapping[str, Fitting]:
     query = select(rows.miner_id, rows.feeder_id, rows.nameplate_w).where(
         rows.tenant_id == uow.tenant_id, rows.site_id == site_id
     )
-    return {row.miner_id: Fitting(row.feeder_id, Watts(row.nameplate_w)) for row in uow.session.execute(query)}
+    return {
+        row.miner_id: Fitting(row.feeder_id, None if row.nameplate_w is None else Watts(row.nameplate_w))
+        for row in uow.session.execute(query)
+    }
 
 
 def meters(uow: UnitOfWork, site_id: str, window: Interval) -> Meters:

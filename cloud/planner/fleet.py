@@ -1,7 +1,8 @@
 """Who is planned for, who is not and why, and which miners count as alike. Pure.
 
 Invariants: only a miner that can be stopped, was seen lately, hashes and is no liar is planned for; everyone else has a
-``SkipReason``. Liars and uncontrollable miners that draw power are constant load: a plan never counts on them.
+``SkipReason``. Liars and uncontrollable miners that draw power are constant load: a plan never counts on them. A miner
+without a nameplate is never planned for, and its load is left out of every sum as unknown, not counted as zero.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,17 +11,17 @@ from math import floor
 from typing import Final
 
 from cloud.hosting.model import MinerRow
-from cloud.planner.model import FleetMiner, Group, SkipReason, stop_order
+from cloud.planner.model import FleetMiner, Group, SkipReason, UnratedMiner, stop_order
 from sitelink.types import MinerState
 from sitelink.units import Watts
 
 MAX_GROUPS: Final = 50  # solve time depends on the number of groups only; near-equal ones are merged beyond this
 _FIRST_BUCKET_J_PER_TH: Final = 0.5
-_LOAD_ANYWAY: Final = frozenset({SkipReason.LIAR, SkipReason.UNCONTROLLABLE})
+_LOAD_ANYWAY: Final = frozenset({SkipReason.LIAR, SkipReason.UNCONTROLLABLE, SkipReason.NO_NAMEPLATE})
 
 
 def select(rows: Iterable[MinerRow], now: datetime, seen_within: timedelta) -> tuple[FleetMiner, ...]:
-    """Return every miner with its planning figures (nameplate) and, unless it is planned for, the reason."""
+    """Return every miner of known nameplate with its planning figures and, unless it is planned for, the reason."""
     return tuple(
         FleetMiner(
             miner_id=row.miner_id,
@@ -31,6 +32,16 @@ def select(rows: Iterable[MinerRow], now: datetime, seen_within: timedelta) -> t
             skip=_skip_reason(row, now, seen_within),
         )
         for row in rows
+        if row.nameplate_w is not None and row.nameplate_ths is not None
+    )
+
+
+def select_unrated(rows: Iterable[MinerRow], now: datetime, seen_within: timedelta) -> tuple[UnratedMiner, ...]:
+    """Return every miner that ``select`` leaves out because its nameplate is not known."""
+    return tuple(
+        UnratedMiner(row.miner_id, row.nameplate_w, _skip_reason(row, now, seen_within) or SkipReason.NO_NAMEPLATE)
+        for row in rows
+        if row.nameplate_w is None or row.nameplate_ths is None
     )
 
 
@@ -43,17 +54,21 @@ def _skip_reason(row: MinerRow, now: datetime, seen_within: timedelta) -> SkipRe
         return SkipReason.NOT_HASHING
     if not row.controllable:
         return SkipReason.UNCONTROLLABLE
-    if row.nameplate_w <= 0 or row.nameplate_ths <= 0:
-        return SkipReason.NO_NAMEPLATE
     return None
 
 
-def constant_w(miners: Iterable[FleetMiner]) -> Watts:
-    """Return the load that no plan can stop."""
-    return Watts(sum(miner.power_w for miner in miners if miner.skip in _LOAD_ANYWAY))
+def constant_w(miners: Iterable[FleetMiner], unrated: Iterable[UnratedMiner] = ()) -> Watts:
+    """Return the known load that no plan can stop; ``count_unknown_load`` says how many miners it leaves out."""
+    known = [miner.power_w for miner in unrated if miner.power_w is not None and miner.skip in _LOAD_ANYWAY]
+    return Watts(sum(miner.power_w for miner in miners if miner.skip in _LOAD_ANYWAY) + sum(known))
 
 
-def count_skipped(miners: Iterable[FleetMiner]) -> Mapping[str, int]:
+def count_unknown_load(unrated: Iterable[UnratedMiner]) -> int:
+    """Return how many miners draw power that nobody can put a figure on before it is read."""
+    return sum(1 for miner in unrated if miner.power_w is None and miner.skip in _LOAD_ANYWAY)
+
+
+def count_skipped(miners: Iterable[FleetMiner | UnratedMiner]) -> Mapping[str, int]:
     """Return how many miners are left out, by reason."""
     counts: dict[str, int] = {}
     for miner in miners:

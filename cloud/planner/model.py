@@ -97,6 +97,15 @@ class FleetMiner:
         return breakeven_usd_per_mwh(hashprice, self.efficiency_j_per_th)
 
 
+@dataclass(frozen=True, slots=True)
+class UnratedMiner:
+    """A miner whose nameplate power or hash rate is not known: never planned for, and what it draws is not invented."""
+
+    miner_id: str
+    power_w: Watts | None
+    skip: SkipReason
+
+
 def stop_order(miner: FleetMiner) -> tuple[float, str]:
     """Return the key that sorts miners into stop order: least efficient first, then by id so that it never wavers."""
     return (-miner.efficiency_j_per_th, miner.miner_id)

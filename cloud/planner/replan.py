@@ -22,7 +22,7 @@ from cloud.planner.continuity import (
     standing,
     without_newcomers,
 )
-from cloud.planner.fleet import alike, constant_w, count_skipped
+from cloud.planner.fleet import alike, constant_w, count_skipped, count_unknown_load
 from cloud.planner.model import (
     Answer,
     FleetMiner,
@@ -38,6 +38,7 @@ from cloud.planner.model import (
     SignalKind,
     SkipReason,
     Slot,
+    UnratedMiner,
     Usd,
     stop_order,
 )
@@ -55,6 +56,7 @@ class Situation:
     """Everything one site's plan depends on.
 
     ``price_reason`` says why prices are unknown, and is empty otherwise. ``silent``: the site was not heard lately.
+    ``unrated`` are miners that no plan touches, since their nameplate is not known.
     """
 
     site_id: str
@@ -69,6 +71,7 @@ class Situation:
     horizon: timedelta
     solver_limit_s: float = 10.0
     silent: bool = False
+    unrated: tuple[UnratedMiner, ...] = ()
 
     @property
     def start(self) -> datetime:
@@ -112,7 +115,8 @@ def next_plan(situation: Situation, new_id: Callable[[], str]) -> Plan:
 def _slots(situation: Situation, keep: Standing, by_id: Mapping[str, FleetMiner]) -> tuple[Slot, ...]:
     """Return the grid with each slot's constant load: what cannot be stopped, and pinned miners while they run."""
     prices = remembered_prices(situation.current) if situation.price_reason else situation.prices
-    slots = build_slots(situation.start, situation.horizon, prices, situation.signals, constant_w(situation.miners))
+    fixed = constant_w(situation.miners, situation.unrated)
+    slots = build_slots(situation.start, situation.horizon, prices, situation.signals, fixed)
     pinned = [(item.curtailment.interval, _power_w(item, by_id)) for item in keep.pinned]
     return tuple(
         replace(
@@ -237,6 +241,12 @@ def _signal_of(window: Window, signals: Sequence[Signal]) -> Signal | None:
     return min(kin, key=lambda item: item.received_at, default=None)
 
 
+def _unknown_load(situation: Situation) -> str:
+    """Return what the plan's load leaves out, in words; empty when it leaves out nothing."""
+    count = count_unknown_load(situation.unrated)
+    return f"without the load of {count} miners whose nameplate is not known" if count else ""
+
+
 def _restore_time(limits: Limits, miners: Sequence[FleetMiner]) -> timedelta:
     """Return how long the ramp up of the whole fleet takes, with the margin."""
     if limits.ramp_up.step_w <= 0:
@@ -258,6 +268,7 @@ def _plan(
     reasons = [
         situation.price_reason,
         answer.reason if answer else "nothing to decide: no known price or cap, or nobody to stop",
+        _unknown_load(situation),
     ]
     return Plan(
         site_id=situation.site_id,
@@ -274,7 +285,7 @@ def _plan(
         method=answer.method if answer else Method.BREAK_EVEN,
         reason="; ".join(reason for reason in reasons if reason),
         slack_mwh=answer.slack_mwh if answer else 0.0,
-        skipped=count_skipped(situation.miners),
+        skipped=count_skipped((*situation.miners, *situation.unrated)),
         slots=problem.slots if problem else (),
         planned_w=loads_w(problem, answer.schedule) if problem and answer else (),
     )

@@ -24,7 +24,7 @@ from cloud.hosting.model import MinerRow
 from cloud.infra.db import UnitOfWork
 from cloud.planner import store
 from cloud.planner.continuity import same_orders
-from cloud.planner.fleet import select
+from cloud.planner.fleet import select, select_unrated
 from cloud.planner.model import FleetMiner, Limits, Plan, Price, Rules, Signal, SignalKind
 from cloud.planner.replan import Situation, next_plan
 from cloud.planner.spikes import find_spikes, merge_spikes, strike
@@ -98,6 +98,7 @@ def gather(uow: UnitOfWork, site_id: str, fleet: Sequence[MinerRow], rules: Poli
         site_id=site_id,
         now=now,
         miners=miners,
+        unrated=select_unrated(fleet, now, rules.seen_within),
         prices=tuple(item.price for item in known),
         price_reason=reason,
         signals=store.signals(uow, site_id, now),

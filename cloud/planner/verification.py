@@ -39,10 +39,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """Where a miner hangs and what it is rated at."""
+    """Where a miner hangs and what it is rated at, where that is known."""
 
     feeder_id: str
-    nameplate_w: Watts
+    nameplate_w: Watts | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,10 @@ def name_liars(planned: Planned, acks: Sequence[Ack], noticed: frozenset[str]) -
 
 
 def claim(planned: Planned, acks: Sequence[Ack], liars: Sequence[str], fittings: Mapping[str, Fitting]) -> Claim:
-    """Return what ``planned`` may count on; a miner without a known baseline counts with its nameplate at most."""
+    """Return what ``planned`` may count on; a miner without a known baseline counts with its nameplate at most.
+
+    One of which neither is known is credited with nothing.
+    """
     found: dict[str, Watts] = {}
     for miner_id, ack in last_stops(acks).items():
         if ack.outcome is Outcome.COMPLETE and miner_id in planned.curtailment.miner_ids and miner_id not in liars:

@@ -15,9 +15,11 @@ from cloud.core.events import PlanActivated
 from cloud.flows.curtailment import replan_site
 from cloud.flows.dispatch import compile_plan
 from cloud.hosting import queries as hosting
+from cloud.hosting import service as hosting_service
 from cloud.infra.db import Database
 from cloud.models.infra import OUTBOX_EVENTS
 from cloud.planner import queries, service
+from cloud.planner.evidence_store import fittings
 from cloud.planner.model import Plan, SignalKind
 from cloud.planner.service import policy
 from sitelink.orders import read_plan, write_plan
@@ -52,6 +54,31 @@ def test_the_first_plan_is_a_plan_though_it_is_empty_and_says_why(field: Field) 
     assert activated(field) == [1]
     assert replan(field) is None
     assert activated(field) == [1]
+
+
+def test_a_miner_whose_nameplate_is_not_known_is_stored_as_unknown_and_never_ordered(
+    field: Field, tmp_path: Path
+) -> None:
+    names = ("02:00:00:00:00:01", "02:00:00:00:01:00")
+    inventory = tmp_path / "inventory.csv"
+    text = inventory.read_text()
+    inventory.write_text(text.replace(",1,3500,200", ",1,,").replace(",3200,100", ",,100"))
+    with field.database.unit_of_work(field.principal) as uow:
+        hosting_service.import_inventory(uow, SITE, inventory, None)
+    with field.database.unit_of_work(field.principal) as uow:
+        rows = {row.miner_id: row for row in hosting.site_miners(uow, SITE)}
+        assert fittings(uow, SITE)[names[0]].nameplate_w is None
+    assert (rows[names[0]].nameplate_w, rows[names[0]].nameplate_ths) == (None, None)
+    assert (rows[names[1]].nameplate_w, rows[names[1]].nameplate_ths) == (None, 100)
+    field.prices([30, 30, 900, 900, 30, 30])
+    plan = replan(field)
+    assert plan is not None
+    stopped = {name for item in plan.curtailments for name in item.curtailment.miner_ids}
+    assert len(stopped) == 5
+    assert not stopped & set(names)
+    assert plan.skipped == {"no_nameplate": 1, "uncontrollable": 1}
+    assert all(slot.constant_w == 0 for slot in plan.slots)
+    assert "without the load of 2 miners whose nameplate is not known" in plan.reason
 
 
 def test_a_spike_stops_every_miner_that_loses_money_and_nothing_changes_until_something_does(field: Field) -> None:

@@ -100,7 +100,7 @@ def build_miner(read: MinerRead, window: str, back: timedelta) -> MinerScreen:
         chart=_chart(read, back),
         acks=tuple(_ack_line(ack) for ack in read.acks),
         notices=read.notices,
-        control="can be stopped and started" if read.miner.controllable else "read only; plans leave it out",
+        control=_control(read.miner),
     )
 
 
@@ -153,9 +153,19 @@ def _tiles(row: MinerRow) -> tuple[Tile, ...]:
     )
 
 
-def _of_nameplate(value: float | None, nameplate: float, unit: str) -> str:
+def _control(row: MinerRow) -> str:
+    if not row.controllable:
+        return "read only; plans leave it out"
+    if row.nameplate_w is None or row.nameplate_ths is None:
+        return "can be stopped and started; plans leave it out until its nameplate is in the inventory"
+    return "can be stopped and started"
+
+
+def _of_nameplate(value: float | None, nameplate: float | None, unit: str) -> str:
+    if nameplate is None:
+        return f"nameplate {formats.NOT_KNOWN}"
     plate = f"nameplate {number(nameplate)} {unit}"
-    if value is None or nameplate <= 0:
+    if value is None:
         return plate
     return f"{plate} · {number(100 * value / nameplate)} %"
 

@@ -53,7 +53,8 @@ class Census:
     """The miners of a site counted once each, with sums over those that report.
 
     ``meter_disagrees`` names miners that say they are off while their feeder's meter says otherwise; they count as
-    mismatch. ``power_w`` sums ``power_reporting`` devices, ``hashrate_ths`` all that report one.
+    mismatch. ``power_w`` sums ``power_reporting`` devices, ``hashrate_ths`` all that report one, ``expected_ths`` the
+    nameplates of those that should run; ``expected_unknown`` of these have none.
     """
 
     running: int
@@ -67,7 +68,8 @@ class Census:
     power_w: Watts | None
     power_reporting: int
     hashrate_ths: TeraHashPerSecond | None
-    expected_ths: TeraHashPerSecond
+    expected_ths: TeraHashPerSecond | None
+    expected_unknown: int
     ordered_off: int
 
     @property
@@ -101,7 +103,8 @@ def take_census(rows: Sequence[MinerRow]) -> Census:
     """Count ``rows`` once each and sum what they report; a sum over nobody is None."""
     counts = [0] * len(MinerClass)
     starting = hot = power_reporting = hash_reporting = ordered_off = 0
-    power = hashrate = expected = 0.0
+    power = hashrate = 0.0
+    expected: list[TeraHashPerSecond | None] = []
     liars: list[str] = []
     for row in rows:
         kind = classify(row)
@@ -111,7 +114,7 @@ def take_census(rows: Sequence[MinerRow]) -> Census:
         if row.desired is Desired.STOP:
             ordered_off += 1
         else:
-            expected += row.nameplate_ths
+            expected.append(row.nameplate_ths)
             starting += kind is MinerClass.OFF and row.reason is Reason.STARTING
         if kind is MinerClass.UNKNOWN:
             continue
@@ -123,6 +126,7 @@ def take_census(rows: Sequence[MinerRow]) -> Census:
             hash_reporting += 1
         temperature = temperature_c(row)
         hot += temperature is not None and temperature >= HOT_C
+    rated = [rate for rate in expected if rate is not None]
     return Census(
         running=counts[MinerClass.RUNNING],
         stopped=counts[MinerClass.STOPPED],
@@ -135,7 +139,8 @@ def take_census(rows: Sequence[MinerRow]) -> Census:
         power_w=Watts(power) if power_reporting else None,
         power_reporting=power_reporting,
         hashrate_ths=TeraHashPerSecond(hashrate) if hash_reporting else None,
-        expected_ths=TeraHashPerSecond(expected),
+        expected_ths=TeraHashPerSecond(sum(rated)) if rated or not expected else None,
+        expected_unknown=len(expected) - len(rated),
         ordered_off=ordered_off,
     )
 
@@ -204,7 +209,7 @@ def _cell(row: MinerRow) -> bytes:
         celsius = temperature_c(row)
         if celsius is not None:
             temperature = min(254, max(0, round(celsius)))
-        if row.hashrate_ths is not None and row.nameplate_ths > 0:
+        if row.hashrate_ths is not None and row.nameplate_ths is not None:
             share = min(254, max(0, round(100 * row.hashrate_ths / row.nameplate_ths)))
     return bytes((kind, temperature, share))
 

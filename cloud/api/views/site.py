@@ -17,6 +17,7 @@ from cloud.api.views.wording import Alert, Level, Sentence, Tile, Verdict
 from cloud.hosting.model import LinkState, SiteSummary
 from sitelink.types import Interval, Notice
 from sitelink.units import (
+    TeraHashPerSecond,
     UsdPerMegawattHour,
     UsdPerPetahashDay,
     Watts,
@@ -186,13 +187,22 @@ def _hash_tile(situation: Situation) -> Tile:
     census = situation.census
     if census.hashrate_ths is None:
         return Tile("Hash rate", formats.UNKNOWN, ("no miner reports one",), Level.UNKNOWN, "devices")
-    expected = census.expected_ths
-    against = f"expected {formats.hashrate(expected)}"
-    if expected > 0:
-        off = census.hashrate_ths / expected - 1
-        against += f" · {number(off * 100, 1, sign=True)} %"
+    against = _expected(census, census.hashrate_ths)
     silent = f" · {plural(census.unknown, 'miner', 'miners')} not known" if census.unknown else ""
     return Tile("Hash rate", formats.hashrate(census.hashrate_ths), (against + silent,), source="devices")
+
+
+def _expected(census: Census, hashing: TeraHashPerSecond) -> str:
+    """Return what the nameplates promise; a share only where every one of them is known."""
+    expected, unknown = census.expected_ths, census.expected_unknown
+    if expected is None:
+        return "expected not known: no nameplates"
+    against = f"expected {formats.hashrate(expected)}"
+    if unknown:
+        return f"{against} without {plural(unknown, 'nameplate', 'nameplates')} not known"
+    if expected > 0:
+        against += f" · {number((hashing / expected - 1) * 100, 1, sign=True)} %"
+    return against
 
 
 def _earning_tile(situation: Situation, hashprice: UsdPerPetahashDay) -> Tile:

@@ -123,8 +123,8 @@ CREATE TABLE hosting_miners (
     feeder_id text NOT NULL,
     rack text NOT NULL,
     position integer NOT NULL,
-    nameplate_w double precision NOT NULL,
-    nameplate_ths double precision NOT NULL,
+    nameplate_w double precision,
+    nameplate_ths double precision,
     controllable boolean NOT NULL,
     CONSTRAINT pk_hosting_miners PRIMARY KEY (tenant_id, site_id, miner_id),
     CONSTRAINT fk_hosting_miners_tenant_id_site_id FOREIGN KEY (tenant_id, site_id)

@@ -22,6 +22,7 @@ from sitelink.units import Celsius, UsdPerPetahashDay, Watts
 from tests.unit.console.fakes import (
     NOW,
     PRINCIPAL,
+    RATE,
     FakeReads,
     SiteCase,
     huge_site,
@@ -79,6 +80,22 @@ def test_sums_leave_out_the_silent_and_are_unknown_without_anybody():
     assert (census.power_w, census.power_reporting, census.reporting) == (3400.0, 1, 2)
     assert take_census([silent(1)]).power_w is None
     assert take_census([]).hashrate_ths is None
+
+
+def test_an_unknown_nameplate_is_said_and_never_counts_as_zero():
+    bare = miner(1, nameplate_w=None, nameplate_ths=None)
+    assert draw_racks([bare]).cells == bytes((MinerClass.RUNNING, 62, 255))
+    census = take_census([miner(0), bare, stopped(2, nameplate_ths=None)])
+    assert (census.expected_ths, census.expected_unknown) == (RATE, 1)
+    assert take_census([bare]).expected_ths is None
+    words = text_of(screen(SiteCase(rows=(miner(0), bare))).tiles[1].against)
+    assert "without 1 nameplate not known" in words
+    assert "%" not in words
+    assert "expected not known" in text_of(screen(SiteCase(rows=(bare,))).tiles[1].against)
+    reads = FakeReads([SiteCase(rows=(bare,))])
+    shown = build_miner(reads.miner(PRINCIPAL, "pecos-1", bare.miner_id, SIX_HOURS), "6h", SIX_HOURS)
+    assert [text_of(tile.against) for tile in shown.tiles[:2]] == ["nameplate not known", "nameplate not known"]
+    assert "plans leave it out" in shown.control
 
 
 def test_verdict_tile_chart_end_and_alarm_say_the_same():

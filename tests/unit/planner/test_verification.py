@@ -101,6 +101,7 @@ def test_a_liar_stays_one_though_it_acks_again() -> None:
 def test_a_miner_without_a_known_baseline_counts_with_its_nameplate() -> None:
     assert claim(order(), [ack("m0", before=None)], (), FITTINGS).power_w == {"m0": 3500.0}
     assert claim(order(), [ack("m0", before=None)], (), {}).power_w == {}
+    assert claim(order(), [ack("m0", before=None)], (), {"m0": Fitting("F0", None)}).power_w == {}
 
 
 def test_no_site_meter_no_figure() -> None:

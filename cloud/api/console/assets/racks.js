@@ -229,7 +229,7 @@ class RackMap {
     const parts = [this.ids?.miner_ids[cell] ?? "…", `rack ${this.racks[this.rackOf[cell]][0]}`, WORDS[kind]];
     if (kind !== UNKNOWN) {
       parts.push(temperature === NONE ? "temperature not known" : `${temperature} °C`);
-      parts.push(share === NONE ? "hash rate not known" : `${share} % of nameplate`);
+      parts.push(share === NONE ? "share of nameplate not known" : `${share} % of nameplate`);
     }
     this.readout.textContent = parts.join(" · ");
   }
