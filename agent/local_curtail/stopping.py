@@ -226,9 +226,11 @@ class Stopper:
         proven_w = maybe_w = 0.0
         for other in self._measured_neighbours(attempt.miner):
             unproven = other.verb is Verb.STOP and not other.complete
+            # A liar caught before this intent claimed to be off then as it does now: nothing has changed with it.
+            settled = other.sent_no < since and (not attempt.resumed or other.lie is Lie.REPORTS_IDLE)
             if other.proven_no > since:
                 proven_w += (other.baseline_w or 0.0) if self._may_be_down(other) else 0.0
-            elif other.miner_id in attempt.suspects or (unproven and (attempt.resumed or other.sent_no > since)):
+            elif other.miner_id in attempt.suspects or (unproven and not settled):
                 maybe_w += 0.0 if await self._runs(other) else (other.baseline_w or 0.0)
         return Watts(proven_w), Watts(maybe_w)
 

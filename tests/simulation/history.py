@@ -25,6 +25,7 @@ from sitelink.types import (
     SitePlan,
 )
 from sitelink.units import Watts
+from tests.simulation import loop
 from tests.simulation.world import (
     T0,
     Killed,
@@ -369,6 +370,18 @@ class Play:
                 self.left_off.append((now_s, miner.miner_id))
 
 
+def play(schedule: Schedule) -> Play:
+    """Play ``schedule`` from start to end in virtual time."""
+    played = {}
+
+    async def main(virtual):
+        played["it"] = Play(schedule, virtual)
+        await played["it"].run()
+
+    loop.run(main, random.Random(f"{schedule.seed} loop"))
+    return played["it"]
+
+
 def _ramp_s(item: Curtailment) -> float:
     if not item.ramp_up.step_w:
         return 0.0
@@ -376,4 +389,4 @@ def _ramp_s(item: Curtailment) -> float:
     return -(-len(item.miner_ids) // a_step) * item.ramp_up.step_s
 
 
-__all__ = ["ClockTrust", "Play", "Schedule", "generate"]
+__all__ = ["ClockTrust", "Play", "Schedule", "generate", "play"]
