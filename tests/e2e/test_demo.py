@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,19 @@ import pytest
 BALLAST = Path(sys.executable).parent / "ballast"
 
 
-def _play(*flags: str) -> tuple[dict[str, Any], subprocess.CompletedProcess[str]]:
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of this run alone, short enough for a socket's path and open to the account lent to PostgreSQL."""
+    made = Path(tempfile.mkdtemp(prefix="ballast-story-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+def _play(folder: Path, *flags: str) -> tuple[dict[str, Any], subprocess.CompletedProcess[str]]:
+    environment = {**os.environ, "TMPDIR": str(folder)}
     done = subprocess.run(
-        [BALLAST, "demo", "--once", *flags], capture_output=True, text=True, timeout=280, env=dict(os.environ)
+        [BALLAST, "demo", "--once", *flags], capture_output=True, text=True, timeout=280, env=environment
     )
     lines = done.stdout.splitlines()
     assert len(lines) == 1, done.stderr[-3000:]
@@ -38,8 +51,8 @@ def _children_left(marker: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kills", [0, 8])
-def test_the_story_holds(kills: int) -> None:
-    document, done = _play("--miners", "60", "--seed", str(100 + kills), "--kills", str(kills))
+def test_the_story_holds(kills: int, folder: Path) -> None:
+    document, done = _play(folder, "--miners", "60", "--seed", str(100 + kills), "--kills", str(kills))
     assert done.returncode == 0, done.stderr[-3000:]
     figures = document["figures"]
     assert document["bench"] == "demo"
@@ -53,7 +66,7 @@ def test_the_story_holds(kills: int) -> None:
     assert figures["verified_mwh"] > 0
     assert figures["invoice_total_cents"] > 0
     assert figures["kills"] == kills
-    assert not _children_left("ballast-demo-")
+    assert not _children_left(str(folder))
 
 
 @pytest.mark.parametrize(
