@@ -21,10 +21,11 @@ from simulator.errors import BadInput, SimulatorError
 from simulator.link import LinkProxy
 from simulator.market import MarketFeed, MarketOptions
 from simulator.prices import MIN_SPIKE_USD_PER_MWH, Curve, RecordedHours, SyntheticDay, read_hours
-from simulator.replay import ReplayedDevices, ReplayOptions
+from simulator.replay import ReplayedDevices, ReplayOptions, load_devices
 from simulator.roster import DIALECTS, RosterOptions
 from simulator.site import SimulatedSite, SiteOptions, check_net
 from sitelink.clock import SystemClock
+from sitelink.inventory import DIALECTS as INVENTORY_DIALECTS
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -186,6 +187,8 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     add("--net", default="127.30", help="first two bytes of the devices' addresses")
     add("--port", type=int, default=4028)
     add("--out", type=Path, default=None, help="folder for inventory.csv")
+    add("--dialect", choices=INVENTORY_DIALECTS, help="dialect of every device in inventory.csv; default its own")
+    add("--check", action="store_true", help="only say whether DIR can be replayed, and how many devices it holds")
     add("--no-nul", action="store_true", help="send recordings without a NUL behind them")
     add("--control", default="127.0.0.1:0", help="HOST:PORT of the control port")
     parser.set_defaults(run=_run_replay)
@@ -193,6 +196,9 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
 
 async def _run_replay(options: argparse.Namespace) -> int:
     check_net(options.net)
+    if options.check:
+        print(json.dumps({"devices": len(load_devices(options.folder, options.net))}))
+        return 0
     replay = ReplayedDevices(
         ReplayOptions(
             folder=options.folder,
@@ -201,6 +207,7 @@ async def _run_replay(options: argparse.Namespace) -> int:
             nul=not options.no_nul,
             out=options.out,
             control=parse_address("--control", options.control),
+            dialect=options.dialect,
         ),
         SystemClock(),
     )

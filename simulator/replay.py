@@ -1,7 +1,8 @@
 """Recorded devices: replies captured from real miners, served byte for byte, one device a case.
 
 Invariants: a recorded reply leaves as it was recorded, with or without a NUL behind it; a command that was not
-recorded gets the firmware's own error; recordings with the same command take turns.
+recorded gets the firmware's own error; recordings with the same command take turns, but those that name another
+device than the first do not: a device never changes its MAC. A recording never tells a nameplate.
 
       MANIFEST.csv -> case -> 127.30.x.y:4028, command -> file
 """
@@ -24,7 +25,7 @@ from simulator.httpd import ControlServer
 from simulator.listener import bind
 from simulator.site import allow_files, write_csv
 from sitelink.clock import Clock
-from sitelink.inventory import MINER_FIELDS
+from sitelink.inventory import MAX_MINER_ID_BYTES, MINER_FIELDS
 
 _DIALECTS = {
     "antminer-stock": "antminer",
@@ -35,9 +36,20 @@ _DIALECTS = {
     "whatsminer-btminer": "whatsminer",
 }
 _JOINERS = {"avalon", "braiins", "luxos"}
+_SHOWS_STATE = {
+    "antminer": ("stats",),
+    "avalon": ("summary",),
+    "braiins": ("summary",),
+    "luxos": ("summary",),
+    "whatsminer": ("summary", "status"),
+}
+"""By dialect, the commands any one of which says whether the device hashes."""
+
 _COLUMNS = ("file", "case", "firmware", "model", "transport", "command")
 _NO_COMMAND = "reply"
 _MAC = re.compile(rb'"(?:MAC|MACAddr|mac)"\s*:\s*"([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5})"')
+_DNA = re.compile(rb"DNA\[([0-9A-Fa-f]{12,20})\]")
+_NO_NAME = re.compile(r"[^A-Za-z0-9._:@-]")
 _SERIAL = re.compile(rb'"miner_id"\s*:\s*"([0-9A-Fa-f]{12,20})"')
 _REQUEST_BYTES = 65_536
 _IDLE_S = 10.0
@@ -50,16 +62,26 @@ class RecordedDevice:
     case: str
     firmware: str
     model: str
-    expected: Mapping[str, Any]
     replies: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)
     turns: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     host: str = ""
     miner_id: str = ""
+    asked: int = 0
 
     @property
     def dialect(self) -> str:
         """Return the dialect for inventory.csv; ``auto`` where the firmware is none of ours."""
         return _DIALECTS.get(self.firmware, "auto")
+
+    @property
+    def lacks(self) -> str:
+        """Return the commands of which one would have to be recorded to see the device's state; empty if one is.
+
+        Unknown firmware (dialect ``auto``) promises nothing.
+        """
+        shows = _SHOWS_STATE.get(self.dialect, ())
+        recorded = {name for command, _ in self.replies for name in command.split("+")}
+        return "" if recorded & set(shows) else " or ".join(shows) or "its dialect"
 
     def answer(self, request: Request, when: int) -> bytes:
         """Return the recorded reply to ``request``, or the firmware's error at device time ``when``."""
@@ -119,9 +141,7 @@ def load_devices(folder: Path, net: str) -> tuple[RecordedDevice, ...]:
     for place, row in _rows(folder / "MANIFEST.csv"):
         if row["transport"] != "rpc4028" or row["command"] == _NO_COMMAND:
             continue
-        device = devices.setdefault(
-            row["case"], RecordedDevice(row["case"], row["firmware"], row["model"], _expected(place, row))
-        )
+        device = devices.setdefault(row["case"], RecordedDevice(row["case"], row["firmware"], row["model"]))
         try:
             reply = (folder / row["file"]).read_bytes()
         except OSError as error:
@@ -143,20 +163,16 @@ def _rows(path: Path) -> list[tuple[str, dict[str, str]]]:
             if missing:
                 raise BadInput(f"{path} line 1: no column {missing[0]}; the header needs {','.join(_COLUMNS)}")
             rows = [(f"{path} line {reader.line_num}", row) for row in reader]
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: it is not UTF-8 text; save it as CSV in UTF-8") from None
+    except csv.Error as error:
+        raise BadInput(f"{path} line {reader.line_num}: {error}; mend the quoting") from None
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}; give a folder with MANIFEST.csv") from None
     for place, row in rows:
         if any(row[name] is None for name in _COLUMNS):
             raise BadInput(f"{place}: fewer columns than the header; complete the row")
     return rows
-
-
-def _expected(place: str, row: Mapping[str, str]) -> Mapping[str, Any]:
-    try:
-        value = json.loads(row.get("expected") or "{}")
-    except ValueError as error:
-        raise BadInput(f"{place}: expected: {error}; write a JSON object or leave it empty") from None
-    return value if isinstance(value, dict) else {}
 
 
 def _request_of(command: str) -> tuple[str, str]:
@@ -176,19 +192,28 @@ def _place(devices: tuple[RecordedDevice, ...], net: str) -> None:
     for index, device in enumerate(devices):
         device.host = f"{net}.{1 + index // 250}.{1 + index % 250}"
         told = [_identity(reply) for replies in device.replies.values() for reply in replies]
-        name = next((found for found in told if found and found not in taken), device.case)
+        own = next((found for found in told if found), None)
+        name = own if own and own not in taken else _name(device.case, index, taken)
         device.miner_id = name
         taken.add(name)
+        for key, replies in device.replies.items():
+            device.replies[key] = [reply for reply in replies if _identity(reply) in {None, own}] or replies
+
+
+def _name(case: str, index: int, taken: set[str]) -> str:
+    """Return ``case`` as an inventory takes it: its own characters, its length, once."""
+    plain = _NO_NAME.sub("-", case).lstrip("._:@-")[:MAX_MINER_ID_BYTES]
+    return plain if plain and plain not in taken else f"device-{index + 1}"
 
 
 def _identity(reply: bytes) -> str | None:
-    found = _MAC.search(reply) or _SERIAL.search(reply)
+    found = _MAC.search(reply) or _SERIAL.search(reply) or _DNA.search(reply)
     return found[1].decode().lower() if found else None
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """What to serve and how; ``out`` receives inventory.csv."""
+    """What to serve and how; ``out`` receives inventory.csv, with ``dialect`` for every device where one is given."""
 
     folder: Path
     net: str = "127.30"
@@ -196,6 +221,7 @@ class ReplayOptions:
     nul: bool = True
     out: Path | None = None
     control: tuple[str, int] | None = None
+    dialect: str | None = None
 
 
 class ReplayedDevices:
@@ -213,9 +239,8 @@ class ReplayedDevices:
         self.devices = load_devices(options.folder, options.net)
         self._servers: list[asyncio.Server] = []
         self._open: set[asyncio.StreamWriter] = set()
-        self.control = (
-            ControlServer(*options.control, {("GET", "/health"): self._on_health}) if options.control else None
-        )
+        routes = {("GET", "/health"): self._on_health, ("GET", "/devices"): self._on_devices}
+        self.control = ControlServer(*options.control, routes) if options.control else None
 
     async def __aenter__(self) -> Self:
         allow_files(len(self.devices) * 2)
@@ -262,6 +287,7 @@ class ReplayedDevices:
 
     async def _serve(self, device: RecordedDevice, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         data = await _read_request(reader)
+        device.asked += 1
         when = int(self._clock.now().timestamp())
         try:
             reply = device.answer(parse_request(data, ""), when)
@@ -281,14 +307,16 @@ class ReplayedDevices:
             ) from None
 
     def _row(self, index: int, device: RecordedDevice) -> tuple[object, ...]:
-        told = device.expected
-        power = told.get("power_limit") or told.get("wattage") or ""
-        rate = told.get("expected_ths") or told.get("hashrate_ths") or ""
-        place = (device.host, self._options.port, device.dialect, device.model, "", "REPLAY", index + 1)
-        return (device.miner_id, *place, power, rate)
+        dialect = self._options.dialect or device.dialect
+        place = (device.host, self._options.port, dialect, device.model, "", "REPLAY", index + 1)
+        return (device.miner_id, *place, "", "")
 
     async def _on_health(self, _fields: Mapping[str, Any]) -> dict[str, Any]:
         return {"ok": True, "devices": len(self.devices)}
+
+    async def _on_devices(self, _fields: Mapping[str, Any]) -> dict[str, Any]:
+        fields = ("miner_id", "case", "firmware", "model", "dialect", "lacks", "asked")
+        return {"devices": [{name: getattr(device, name) for name in fields} for device in self.devices]}
 
 
 async def _read_request(reader: asyncio.StreamReader) -> bytes:

@@ -5,6 +5,7 @@ import csv
 import json
 
 import pytest
+from httpx import AsyncClient
 
 from agent.cgminer.client import Address
 from agent.cgminer.device import Device
@@ -104,12 +105,58 @@ async def test_the_inventory_names_each_device_by_what_it_tells(tmp_path):
         assert {entry.port for entry in entries} == {opened._options.port}
 
 
+async def test_a_recording_tells_no_nameplate_and_the_dialect_may_be_left_open(tmp_path):
+    rows = ('a,lux,luxos,S19,rpc4028,summary,"{""hashrate_ths"": 90, ""wattage"": 3000}"',)
+    async with replay(folder(tmp_path, *rows, a=SUMMARY), out=tmp_path / "out", dialect="auto"):
+        (entry,) = load_inventory(tmp_path / "out" / "inventory.csv")
+    assert (entry.dialect, entry.nameplate_w, entry.nameplate_ths) == ("auto", None, None)
+
+
+async def test_a_device_says_what_its_recording_lacks_to_show_a_state(tmp_path):
+    rows = (
+        "a,lux,luxos,S19,rpc4028,summary,",
+        "b,boser,braiins,S9,rpc4028,version,",
+        "b,wm,whatsminer-btminer,M30,rpc4028,version,",
+        "b,odd,unheard-of,X,rpc4028,version,",
+        "b,joined,avalon-cgminer,A10,rpc4028,pools+summary,",
+    )
+    async with replay(folder(tmp_path, *rows, a=SUMMARY, b=b"{}"), control=("127.0.0.1", 0)) as opened:
+        lacks = {device.case: device.lacks for device in opened.devices}
+        assert lacks == {"lux": "", "boser": "summary", "wm": "summary or status", "odd": "its dialect", "joined": ""}
+        await reply(opened, opened.devices[0], b"summary")
+        async with AsyncClient() as client:
+            told = (await client.get(f"{opened.control.url}/devices")).json()["devices"]
+    assert [(row["case"], row["dialect"], row["asked"]) for row in told[:2]] == [
+        ("lux", "luxos", 1),
+        ("boser", "braiins", 0),
+    ]
+
+
+async def test_a_device_never_changes_its_name(tmp_path):
+    other = SUMMARY.replace(b"00:AA", b"00:BB")
+    rows = ("a,m,luxos,S19,rpc4028,summary,", "b,m,luxos,S19,rpc4028,summary,")
+    async with replay(folder(tmp_path, *rows, a=SUMMARY, b=other), nul=False) as opened:
+        assert [await reply(opened, opened.devices[0], b"summary") for _ in range(3)] == [SUMMARY] * 3
+
+
+def test_devices_are_named_as_an_inventory_takes_it(tmp_path):
+    dna = b'{"STATS":[{"MM ID0":"Ver[1246] DNA[02010000cb231da8] x"}]}'
+    rows = (
+        "a,my case,luxos,S19,rpc4028,pools,",
+        f"a,{'long' * 20},luxos,S19,rpc4028,pools,",
+        "a,***,luxos,S19,rpc4028,pools,",
+        "b,ava,avalon-cgminer,A,rpc4028,stats,",
+        "b,again,avalon-cgminer,A,rpc4028,stats,",
+    )
+    names = [device.miner_id for device in replay(folder(tmp_path, *rows, a=POOLS, b=dna)).devices]
+    assert names == ["my-case", "long" * 12, "device-3", "02010000cb231da8", "again"]
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
         (("x,lux,luxos,S19,rpc4028,summary,",), "line 2: file: cannot read x"),
         (("a,lux,luxos",), "line 2: fewer columns"),
-        (("a,lux,luxos,S19,rpc4028,summary,{",), "line 2: expected:"),
         (("a,lux,luxos,S19,http,summary,",), "no rpc4028 case"),
     ],
 )
@@ -125,6 +172,12 @@ def test_a_folder_without_manifest_is_refused(tmp_path):
         replay(tmp_path)
     (tmp_path / "MANIFEST.csv").write_text("file,case\n")
     with pytest.raises(BadInput, match="line 1: no column firmware"):
+        replay(tmp_path)
+    (tmp_path / "MANIFEST.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadInput, match="not UTF-8"):
+        replay(tmp_path)
+    (tmp_path / "MANIFEST.csv").write_text("")
+    with pytest.raises(BadInput, match="line 1: no column file"):
         replay(tmp_path)
 
 
