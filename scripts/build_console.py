@@ -102,12 +102,17 @@ def _node_folder() -> Path:
 
 def _node(*arguments: str) -> None:
     node = str(_node_folder() / "bin/node")
-    environment = {**os.environ, "PATH": f"{_node_folder() / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+    environment = {
+        "NODE_USE_SYSTEM_CA": "1",  # as pip does: a certificate authority that this machine trusts is good for npm too
+        **os.environ,
+        "PATH": f"{_node_folder() / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
     done = subprocess.run(
         [node, *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise RuntimeError(f"{Path(arguments[0]).name} failed: {(done.stderr or done.stdout).strip()}")
+        said = (done.stderr or done.stdout).strip()
+        raise RuntimeError(f"{Path(arguments[0]).name} failed; mend what it says and run this again:\n{said}")
 
 
 if __name__ == "__main__":
