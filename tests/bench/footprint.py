@@ -26,8 +26,9 @@ from cloud.identity.authority import CertificateAuthority
 from cloud.infra.connect import database_url
 from cloud.infra.db import Database
 from cloud.settings import load_settings
-from tests.bench.ingest import BATCH, Processes, enrolled, running
+from tests.bench.load import BATCH, enrolled
 from tests.bench.report import ROOT, arguments, finish, say
+from tests.bench.served import Processes, running
 
 MINERS = 500
 SITES = 10

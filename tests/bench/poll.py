@@ -9,75 +9,15 @@ Ours and pyasic run on asyncio's own event loop; pyasic on uvloop is measured to
 """
 
 import json
-import os
-import subprocess
 import sys
-import venv
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from tests.bench.peer import Child, peer_python
 from tests.bench.report import ROOT, arguments, finish, say
 
 FIRMWARES = ("whatsminer", "luxos", "antminer")
-PEERS = {"pyasic": ("pyasic==0.79.0", "uvloop"), "pyasic_rs": ("pyasic_rs==0.8.6",)}
 VARIANTS = ("pyasic", "pyasic_uvloop", "pyasic_rs")
 CONCURRENCY = 250
-WAIT_S = 900
-
-
-class Child:
-    """A process that speaks one JSON line at a time."""
-
-    def __init__(self, *command: str) -> None:
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def tell(self, line: str) -> None:
-        """Send one line."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-
-    def hear(self) -> str:
-        """Return the next line."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a process of the bench ended early with code {self._process.wait()}")
-        return line.strip()
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}"}
-
-
-def peer_python(name: str) -> Path | None:
-    """Return the interpreter of a peer's cached environment, made when missing; None when it cannot be had."""
-    folder = ROOT / ".cache" / "bench" / name
-    python = folder / "bin" / "python"
-    probe = [str(python), "-c", f"import {name}"]
-    if python.exists() and subprocess.run(probe, capture_output=True, check=False).returncode == 0:
-        return python
-    say(f"  installing {' '.join(PEERS[name])} into {folder.relative_to(ROOT)}")
-    venv.create(folder, with_pip=True, clear=True)
-    done = subprocess.run([str(python), "-m", "pip", "install", "-q", *PEERS[name]], capture_output=True, check=False)
-    if done.returncode != 0:
-        say(f"  {name} cannot be installed: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}")
-        return None
-    return python
 
 
 def measure(server: Child, client: Child, job: dict[str, Any]) -> dict[str, Any]:
