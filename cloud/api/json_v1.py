@@ -33,7 +33,8 @@ def overview(request: Request, visitor: SignedVisitor) -> JSONResponse:
     """Return every site in scope."""
     screen = _console(request).fleet(visitor.account.principal)
     sites = [
-        _summary(line.site.summary) | {"level": line.level.value, "state": text_of(line.state)} for line in screen.sites
+        _summary(line.summary) | {"level": line.verdict.level.value, "state": text_of(line.verdict.headline)}
+        for line in screen.sites
     ]
     return _answer(_head(screen.as_of, screen.verdict, screen.tiles) | {"sites": sites})
 

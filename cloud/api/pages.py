@@ -16,7 +16,7 @@ from cloud.api.views.site import WINDOWS
 from cloud.core.access import Principal
 
 ROUTER: Final = APIRouter()
-Window = Annotated[Literal["15m", "1h", "6h", "24h"] | None, Query()]
+Window = Annotated[Literal["5m", "15m", "1h", "6h", "24h"] | None, Query()]
 
 
 def _console(request: Request) -> Console:

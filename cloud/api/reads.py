@@ -4,7 +4,6 @@ Invariants: a read sees one snapshot (repeatable read), so its parts agree; its 
 of that transaction; the power on the tiles is the last point of the chart's series, or not known when that is stale.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -14,7 +13,6 @@ from cloud.analytics import queries as market
 from cloud.api import billing_reads
 from cloud.api.source import (
     FleetRead,
-    FleetSite,
     InvoiceRead,
     InvoicesRead,
     MarketSlot,
@@ -22,19 +20,19 @@ from cloud.api.source import (
     PlanFacts,
     PlannedStop,
     PlanSlot,
-    PowerPoint,
     SiteRead,
     StopCheck,
 )
 from cloud.core.access import Principal
 from cloud.core.errors import NotFound
 from cloud.hosting import queries as hosting
-from cloud.hosting.model import METER_STALE_AFTER, Desired, MinerRow, SiteSummary
+from cloud.hosting.columns import NO_POWER, PowerColumns
+from cloud.hosting.model import METER_STALE_AFTER
 from cloud.infra.db import Database, UnitOfWork
 from cloud.planner import queries as planner
 from cloud.settings import Settings
-from sitelink.types import Evidence, Interval, MinerState
-from sitelink.units import TeraHashPerSecond, Watts
+from sitelink.types import Evidence, Interval
+from sitelink.units import Watts
 
 _AHEAD: Final = timedelta(hours=36)
 _EVENTS: Final = 50
@@ -55,20 +53,33 @@ class DatabaseReads:
     def fleet(self, principal: Principal) -> FleetRead:
         """Return every site in scope."""
         with self._database.snapshot(principal) as uow:
-            summaries = hosting.fleet_overview(uow)
-            sites = tuple(FleetSite(summary, _plan(uow, summary.site_id)) for summary in summaries)
-            return FleetRead(sites, uow.now())
+            return FleetRead(
+                sites=tuple(
+                    SiteRead(
+                        summary=summary,
+                        miners=miners,
+                        power=NO_POWER,
+                        notices=hosting.notices(uow, summary.site_id, _EVENTS),
+                        plan=_plan(uow, summary.site_id),
+                        prices=(),
+                        checks=(),
+                        read_at=uow.now(),
+                    )
+                    for summary, miners in hosting.fleet_miners(uow)
+                ),
+                read_at=uow.now(),
+            )
 
     def site(self, principal: Principal, site_id: str, back: timedelta) -> SiteRead:
         """Return one site with its meter series of the last ``back``."""
         with self._database.snapshot(principal) as uow:
             now = uow.now()
-            rows = hosting.site_miners(uow, site_id)
+            miners = hosting.site_miners(uow, site_id)
             power = hosting.power_series(uow, site_id, now - back, now + METER_STALE_AFTER)
             prices = market.prices(uow, self._market, now - back, now + _AHEAD)
             return SiteRead(
-                summary=_summary(uow, site_id, rows, power),
-                miners=rows,
+                summary=hosting.summarise(uow, site_id, miners, _metered(power, now)),
+                miners=miners,
                 power=power,
                 notices=hosting.notices(uow, site_id, _EVENTS),
                 plan=_plan(uow, site_id),
@@ -81,14 +92,14 @@ class DatabaseReads:
         """Return one miner with its history of the last ``back``."""
         with self._database.snapshot(principal) as uow:
             now = uow.now()
-            rows = hosting.site_miners(uow, site_id)
-            row = next((row for row in rows if row.miner_id == miner_id), None)
+            miners = hosting.site_miners(uow, site_id)
+            row = miners.find(miner_id)
             if row is None:
                 raise NotFound(f"site {site_id} has no miner {miner_id}")
             acks = [ack for ack in hosting.acks(uow, site_id) if ack.miner_id == miner_id]
             notices = hosting.notices(uow, site_id, 500)
             return MinerRead(
-                summary=_summary(uow, site_id, rows, ()),
+                summary=hosting.summarise(uow, site_id, miners, None),
                 miner=row,
                 history=hosting.miner_history(uow, site_id, miner_id, now - back, now + METER_STALE_AFTER),
                 acks=tuple(reversed(acks))[:_ACKS],
@@ -109,34 +120,10 @@ class DatabaseReads:
             return billing_reads.read_invoice(uow, invoice_id)
 
 
-def _summary(uow: UnitOfWork, site_id: str, rows: Sequence[MinerRow], power: Sequence[PowerPoint]) -> SiteSummary:
-    site = hosting.site(uow, site_id)
-    if site is None:
-        raise NotFound(f"there is no site {site_id}")
-    states = Counter(row.state for row in rows)
-    powers = [row.power_w for row in rows if row.power_w is not None]
-    rates = [row.hashrate_ths for row in rows if row.hashrate_ths is not None]
-    return SiteSummary(
-        site_id=site_id,
-        name=site.name,
-        timezone=site.timezone,
-        miners_total=len(rows),
-        hashing=states[MinerState.HASHING],
-        idle=states[MinerState.IDLE],
-        unknown=states[MinerState.UNKNOWN],
-        stopped_by_plan=sum(row.desired is Desired.STOP for row in rows),
-        power_w=_metered(power, uow.now()),
-        device_power_w=Watts(sum(powers)) if powers else None,
-        hashrate_ths=TeraHashPerSecond(sum(rates)) if rates else None,
-        link=hosting.link(uow, site_id),
-        as_of=max((row.read_at for row in rows if row.read_at is not None), default=None),
-    )
-
-
-def _metered(power: Sequence[PowerPoint], now: datetime) -> Watts | None:
-    if not power or now - power[-1][0] > METER_STALE_AFTER:
+def _metered(power: PowerColumns, now: datetime) -> Watts | None:
+    if power.last is None or now - power.last[0] > METER_STALE_AFTER:
         return None
-    return power[-1][1]
+    return power.last[1]
 
 
 def _plan(uow: UnitOfWork, site_id: str) -> PlanFacts | None:

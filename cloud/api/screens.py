@@ -4,8 +4,6 @@ Invariant: the same screen stands behind the page, the live stream and the JSON 
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
 
 from cloud.api.live import LiveHub
 from cloud.api.source import Accounts, ConsoleReads, InvoiceRead, InvoicesRead, SiteRead
@@ -16,8 +14,6 @@ from cloud.api.views.site import LONGEST, WINDOWS, SiteScreen, build_site
 from cloud.core.access import Permission, Principal
 from sitelink.clock import Clock
 from sitelink.units import UsdPerPetahashDay
-
-MINER_WINDOW: Final = "6h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +47,8 @@ class Console:
     def miner(self, principal: Principal, site_id: str, miner_id: str, window: str | None) -> MinerScreen:
         """Return the miner page."""
         principal.require(Permission.READ_FLEET, site_id)
-        chosen = window or MINER_WINDOW
-        back: timedelta = WINDOWS[chosen]
-        return build_miner(self.reads.miner(principal, site_id, miner_id, back), chosen, back)
+        back = WINDOWS[window] if window else LONGEST
+        return build_miner(self.reads.miner(principal, site_id, miner_id, back), window)
 
     def invoices(self, principal: Principal) -> InvoicesRead:
         """Return the list of invoices."""

@@ -10,11 +10,10 @@ from typing import Protocol
 
 from cloud.core.access import Principal
 from cloud.core.money import Money
+from cloud.hosting.columns import MinerColumns, PowerColumns
 from cloud.hosting.model import MinerRow, SiteSummary
 from sitelink.types import Ack, CurtailmentCause, Evidence, Interval, Notice, Reading
 from sitelink.units import Watts
-
-PowerPoint = tuple[datetime, Watts | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,32 +81,24 @@ class StopCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class FleetSite:
-    """One site with the plan in force there."""
-
-    summary: SiteSummary
-    plan: PlanFacts | None
-
-
-@dataclass(frozen=True, slots=True)
-class FleetRead:
-    """Every site in the caller's scope."""
-
-    sites: tuple[FleetSite, ...]
-    read_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class SiteRead:
     """One site: miners, meter series (oldest first), events (newest first), plan and checks (newest first)."""
 
     summary: SiteSummary
-    miners: tuple[MinerRow, ...]
-    power: tuple[PowerPoint, ...]
+    miners: MinerColumns
+    power: PowerColumns
     notices: tuple[Notice, ...]
     plan: PlanFacts | None
     prices: tuple[MarketSlot, ...]
     checks: tuple[StopCheck, ...]
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRead:
+    """Every site in the caller's scope, without meter series, prices and checks."""
+
+    sites: tuple[SiteRead, ...]
     read_at: datetime
 
 

@@ -136,6 +136,16 @@ def merge_control(records: Records, acks: Iterable[Ack], notices: Iterable[Notic
     return records
 
 
+def take(records: Records, ids: NDArray[Any]) -> Records:
+    """Return one record for each of ``ids``, in their order; what was never read is missing throughout."""
+    taken = _unread(ids)
+    places = np.minimum(np.searchsorted(records["miner_id"], ids), max(0, len(records) - 1))
+    if len(records):
+        found = records["miner_id"][places] == ids
+        taken[found] = records[places[found]]
+    return taken
+
+
 def moment(milliseconds: int) -> datetime | None:
     """Return the time of a millisecond column; None for -1."""
     return None if milliseconds < 0 else _EPOCH + timedelta(milliseconds=int(milliseconds))
@@ -159,14 +169,19 @@ def _with_miners(records: Records, ids: NDArray[Any]) -> Records:
     new = np.setdiff1d(ids, records["miner_id"], assume_unique=True)
     if not len(new):
         return records
-    added = np.zeros(len(new), dtype=RECORD)
-    added["miner_id"] = new
-    for name in ("read_at_ms", "fan_rpm", "accepted", "rejected", "uptime_s", "ack_at_ms"):
-        added[name] = -1
-    for name in ("hashrate_ths", "power_w", "board_temp_c", "chip_temp_c"):
-        added[name] = np.nan
-    merged = np.concatenate((records, added))
+    merged = np.concatenate((records, _unread(new)))
     return merged[np.argsort(merged["miner_id"], kind="stable")]
+
+
+def _unread(ids: NDArray[Any]) -> Records:
+    """Return a record for each of ``ids`` of which nothing is known."""
+    made = np.zeros(len(ids), dtype=RECORD)
+    made["miner_id"] = ids
+    for name in ("read_at_ms", "fan_rpm", "accepted", "rejected", "uptime_s", "ack_at_ms"):
+        made[name] = -1
+    for name in ("hashrate_ths", "power_w", "board_temp_c", "chip_temp_c"):
+        made[name] = np.nan
+    return made
 
 
 def _wide(kind: Any) -> Any:

@@ -49,6 +49,11 @@ class LinkState:
     backlog_batches: int
     backlog_bytes: int
 
+    @property
+    def lost(self) -> bool:
+        """Return whether an agent was heard of once and is not now."""
+        return not self.up and self.last_heard is not None
+
 
 @dataclass(frozen=True, slots=True)
 class SiteSummary:

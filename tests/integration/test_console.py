@@ -46,7 +46,7 @@ def test_a_new_site_reads_whole(field: Field, console: Console):
     assert text_of(shown.verdict.headline) == "No agent has reported yet."
     assert not shown.tiles[0].figure.known
     fleet = console.fleet(field.principal)
-    assert [line.miners for line in fleet.sites] == ["7 of 7"]
+    assert [str(line.miners) for line in fleet.sites] == ["7 of 7"]
 
 
 def test_a_planned_spike_shows_on_site_and_plan_pages(field: Field, console: Console):

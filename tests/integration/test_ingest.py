@@ -191,7 +191,7 @@ def test_what_a_batch_carries_is_visible_with_it(database: Database, principal: 
     assert miners["m001"].liar and not miners["m000"].liar
     assert (miners["m001"].last_ack_outcome, miners["m002"].state.value) == (Outcome.UNVERIFIED, "unknown")
     assert [reading.power_w for reading in history] == [3000.0]
-    assert [power for _, power in series] == [6100.0]
+    assert series.power_w.tolist() == [6100.0]
 
 
 def test_a_silent_site_becomes_unknown(database: Database, principal: Principal, clock: ManualClock) -> None:

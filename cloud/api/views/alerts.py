@@ -4,17 +4,18 @@ Invariants: one alarm a cause: while the site's link is down its silent miners a
 a curtailment runs its stopped miners are no alarm at all; what needs nobody stands in the event log instead.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from cloud.api.source import PlannedStop, SiteRead
 from cloud.api.views.formats import number, percent, plural, power
-from cloud.api.views.miners import Census, MinerClass, classify
+from cloud.api.views.heard import without_lost
+from cloud.api.views.miners import Census, MinerClass, classes, take_census
 from cloud.api.views.series import slot_at
 from cloud.api.views.wording import Alert, Level
-from cloud.hosting.model import MinerRow
+from cloud.hosting.columns import STARTING
 from sitelink.types import NoticeCode
 from sitelink.units import Watts
 
@@ -34,6 +35,12 @@ class Situation:
 
     read: SiteRead
     census: Census
+
+    @classmethod
+    def of(cls, read: SiteRead) -> "Situation":
+        """Return the situation that ``read`` shows; behind a lost link nothing of now is known."""
+        known = without_lost(read)
+        return cls(known, take_census(known.miners))
 
     @property
     def now(self) -> datetime:
@@ -155,8 +162,8 @@ def _liars(situation: Situation) -> Alert | None:
 def _still_on(situation: Situation) -> Alert | None:
     if situation.settling:
         return None
-    rows = _of_class(situation.read.miners, MinerClass.MISMATCH)
-    honest = [row for row in rows if not row.liar]
+    miners = situation.read.miners
+    honest = miners.ids((classes(miners) == MinerClass.MISMATCH) & ~miners.liar)
     if not honest:
         return None
     return Alert(
@@ -164,20 +171,21 @@ def _still_on(situation: Situation) -> Alert | None:
         (f"{plural(len(honest), 'miner runs that should be off', 'miners run that should be off')}",),
         ("Their stop is not confirmed; the agent keeps trying.",),
         "If they stay on, check that control is allowed on the device.",
-        subjects=_names(honest),
+        subjects=honest[:_SUBJECTS],
     )
 
 
 def _still_off(situation: Situation) -> Alert | None:
-    rows = [r for r in _of_class(situation.read.miners, MinerClass.OFF) if r.reason.value != "starting"]
-    if not rows or situation.settling:
+    miners = situation.read.miners
+    names = miners.ids((classes(miners) == MinerClass.OFF) & (miners.reason != STARTING))
+    if not names or situation.settling:
         return None
     return Alert(
         Level.HIGH if situation.released else Level.LOW,
-        (f"{plural(len(rows), 'miner is off that should run', 'miners are off that should run')}",),
+        (f"{plural(len(names), 'miner is off that should run', 'miners are off that should run')}",),
         ("They earn nothing meanwhile.",),
         "Open one to see its reason; a fault or heat needs a person at the rack.",
-        subjects=_names(rows),
+        subjects=names[:_SUBJECTS],
     )
 
 
@@ -196,19 +204,19 @@ def _silent(situation: Situation) -> Alert | None:
     census = situation.census
     if not situation.link_up or not census.total or census.unknown / census.total <= _SILENT_SHARE:
         return None
-    rows = _of_class(situation.read.miners, MinerClass.UNKNOWN)
+    miners = situation.read.miners
     return Alert(
         Level.LOW,
         (f"{number(census.unknown)} of {number(census.total)} miners do not answer",),
         ("Their state is not known; sums leave them out.",),
         "Check the network of their racks; a dead power supply looks the same.",
-        subjects=_names(rows),
+        subjects=miners.ids(classes(miners) == MinerClass.UNKNOWN)[:_SUBJECTS],
     )
 
 
 def _meter_gap(situation: Situation) -> Alert | None:
     apart = meter_gap_share(situation)
-    if apart is None or situation.settling or abs(apart) <= _LOSSES_SHARE or situation.census.unknown:
+    if apart is None or situation.settling or abs(apart) <= _LOSSES_SHARE:
         return None
     return Alert(
         Level.LOW,
@@ -219,9 +227,10 @@ def _meter_gap(situation: Situation) -> Alert | None:
 
 
 def meter_gap_share(situation: Situation) -> float | None:
-    """Return (meter - device sum) / meter; None when either is not known."""
-    metered, devices = situation.read.summary.power_w, situation.census.power_w
-    if metered is None or devices is None or metered <= 0:
+    """Return (meter - device sum) / meter; None unless the meter and every device report."""
+    census = situation.census
+    metered, devices = situation.read.summary.power_w, census.power_w
+    if metered is None or devices is None or metered <= 0 or census.power_reporting < census.total:
         return None
     return (metered - devices) / metered
 
@@ -241,14 +250,6 @@ def _plan_refused(situation: Situation) -> Alert | None:
         "Mend the cause; the next planning run sends a new revision.",
         since=refusal.at,
     )
-
-
-def _of_class(rows: Sequence[MinerRow], kind: MinerClass) -> list[MinerRow]:
-    return [row for row in rows if classify(row) is kind]
-
-
-def _names(rows: Sequence[MinerRow]) -> tuple[str, ...]:
-    return tuple(row.miner_id for row in rows[:_SUBJECTS])
 
 
 _RULES: Final[tuple[Callable[[Situation], Alert | None], ...]] = (

@@ -1,15 +1,19 @@
-"""The overview's view model: sites by urgency. Pure."""
+"""The overview's view model: sites by urgency. Pure.
+
+Invariant: a site's line says what its own page says: level, sentence and counts come from the same rules.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from cloud.api.source import FleetRead, FleetSite
+from cloud.api.source import FleetRead
 from cloud.api.views import formats
-from cloud.api.views.alerts import tolerance_w
+from cloud.api.views.alerts import Situation, find_alerts
 from cloud.api.views.formats import UNKNOWN, Figure, number, plural
-from cloud.api.views.series import slot_at
-from cloud.api.views.verdict import judge_fleet
-from cloud.api.views.wording import Level, Sentence, Tile, Verdict
+from cloud.api.views.miners import add_up, count_words
+from cloud.api.views.verdict import judge_fleet, judge_site
+from cloud.api.views.wording import Level, Tile, Verdict
+from cloud.hosting.model import SiteSummary
 from sitelink.units import TeraHashPerSecond, Watts
 
 
@@ -17,14 +21,13 @@ from sitelink.units import TeraHashPerSecond, Watts
 class SiteLine:
     """One site in the list. ``deviation`` is meter minus plan."""
 
-    site: FleetSite
-    level: Level
-    state: Sentence
+    summary: SiteSummary
+    verdict: Verdict
     power: Figure
     planned: Figure
     deviation: Figure
     hashrate: Figure
-    miners: str
+    miners: Figure
     detail: str
 
 
@@ -40,89 +43,75 @@ class FleetScreen:
 
 def build_fleet(read: FleetRead) -> FleetScreen:
     """Return the overview of ``read``: the most urgent site first, then by name."""
-    lines = [_line(site, read.read_at) for site in read.sites]
-    verdict = judge_fleet(read.sites, [line.level for line in lines])
-    lines.sort(key=lambda line: (line.level.rank, line.site.summary.name))
-    return FleetScreen(read.read_at, verdict, _tiles(read, lines) if read.sites else (), tuple(lines))
+    situations = [Situation.of(site) for site in read.sites]
+    lines = sorted(
+        (_line(situation) for situation in situations), key=lambda line: (line.verdict.level.rank, line.summary.name)
+    )
+    verdict = judge_fleet([(line.summary.name, line.verdict) for line in lines])
+    return FleetScreen(read.read_at, verdict, _tiles(situations) if situations else (), tuple(lines))
 
 
-def _line(site: FleetSite, now: datetime) -> SiteLine:
-    summary, plan = site.summary, site.plan
-    slot = slot_at(plan.slots, now) if plan else None
-    planned = None if slot is None else slot.planned_w
-    away = None if planned is None or summary.power_w is None else Watts(summary.power_w - planned)
-    level, state = _state(site, now, planned, away)
+def _line(situation: Situation) -> SiteLine:
+    summary, census = situation.read.summary, situation.census
+    known = bool(census.reporting) or not census.total
     return SiteLine(
-        site=site,
-        level=level,
-        state=state,
+        summary=summary,
+        verdict=judge_site(situation, find_alerts(situation)),
         power=formats.power(summary.power_w),
-        planned=formats.power(planned),
-        deviation=formats.power(away, sign=True),
-        hashrate=formats.hashrate(summary.hashrate_ths),
-        miners=f"{number(summary.hashing)} of {number(summary.miners_total)}",
-        detail=_detail(site),
+        planned=formats.power(situation.planned_w),
+        deviation=formats.power(situation.off_target_w, sign=True),
+        hashrate=formats.hashrate(census.hashrate_ths),
+        miners=Figure(f"{number(census.running)} of {number(census.total)}") if known else UNKNOWN,
+        detail=count_words(census) if known else f"{number(census.total)} miners",
     )
 
 
-def _detail(site: FleetSite) -> str:
-    summary = site.summary
+def _tiles(situations: list[Situation]) -> tuple[Tile, ...]:
+    return (_power_tile(situations), _hash_tile(situations), _miners_tile(situations), _sites_tile(situations))
+
+
+def _power_tile(situations: list[Situation]) -> Tile:
+    metered = [item.read.summary.power_w for item in situations if item.read.summary.power_w is not None]
+    planned = [item.planned_w for item in situations if item.planned_w is not None]
+    if len(metered) < len(situations):
+        level = Level.NORMAL if metered else Level.UNKNOWN
+        figure = formats.power(Watts(sum(metered))) if metered else UNKNOWN
+        return Tile("Power", figure, (f"{len(metered)} of {len(situations)} meters report",), level, "site meters")
+    whole = Watts(sum(metered))
+    if len(planned) < len(situations):
+        against = f"{len(planned)} of {len(situations)} sites have a plan for now"
+    else:
+        away = formats.power(Watts(whole - sum(planned)), sign=True)
+        against = f"plan {formats.power(Watts(sum(planned)))} · {away}"
+    return Tile("Power", formats.power(whole), (against,), source="site meters")
+
+
+def _hash_tile(situations: list[Situation]) -> Tile:
+    rates = [item.census.hashrate_ths for item in situations if item.census.hashrate_ths is not None]
+    if not rates:
+        return Tile("Hash rate", UNKNOWN, ("no miner reports one",), Level.UNKNOWN, "devices")
+    heard = sum(item.census.reporting for item in situations)
+    rate = formats.hashrate(TeraHashPerSecond(sum(rates)))
+    return Tile("Hash rate", rate, (f"from {plural(heard, 'miner', 'miners')} that report",), source="devices")
+
+
+def _miners_tile(situations: list[Situation]) -> Tile:
+    census = add_up([item.census for item in situations])
+    if census.total and not census.reporting:
+        return Tile("Miners", UNKNOWN, (f"none of {number(census.total)} reports",), Level.UNKNOWN, "devices")
+    figure = Figure(number(census.running), f"of {number(census.total)} run")
+    return Tile("Miners", figure, (count_words(census) or "all run",), source="devices")
+
+
+def _sites_tile(situations: list[Situation]) -> Tile:
+    links = [item.read.summary.link for item in situations]
+    live = sum(link.up for link in links)
+    lost = sum(link.lost for link in links)
+    sheds = sum(item.stop is not None for item in situations)
     parts = (
-        f"{number(summary.stopped_by_plan)} ordered off" if summary.stopped_by_plan else "",
-        f"{number(summary.unknown)} not known" if summary.unknown else "",
+        plural(lost, "link lost", "links lost") if lost else "",
+        plural(sheds, "curtailment runs", "curtailments run") if sheds else "no curtailment runs",
     )
-    return " · ".join(part for part in parts if part)
-
-
-def _state(site: FleetSite, now: datetime, planned: Watts | None, away: Watts | None) -> tuple[Level, Sentence]:
-    link = site.summary.link
-    if link.last_heard is None:
-        return Level.UNKNOWN, ("no agent yet",)
-    if not link.up:
-        return Level.UNKNOWN, ("link lost at ", link.last_heard)
-    stops = site.plan.stops if site.plan else ()
-    running = next((stop for stop in stops if stop.interval.contains(now)), None)
-    off = away is not None and planned is not None and abs(away) > tolerance_w(planned)
-    if running is not None:
-        short = off and away is not None and away > 0
-        return (Level.HIGH if short else Level.NORMAL), ("shedding until ", running.interval.end)
-    upcoming = min((s.interval.start for s in stops if s.interval.start > now), default=None)
-    words: Sentence = ("running; next stop at ", upcoming) if upcoming else ("running",)
-    return (Level.LOW if off else Level.NORMAL), words
-
-
-def _tiles(read: FleetRead, lines: list[SiteLine]) -> tuple[Tile, ...]:
-    summaries = [site.summary for site in read.sites]
-    metered = [summary.power_w for summary in summaries if summary.power_w is not None]
-    hashing = [summary.hashrate_ths for summary in summaries if summary.hashrate_ths is not None]
-    slots = [slot_at(site.plan.slots, read.read_at) if site.plan else None for site in read.sites]
-    planned = [slot.planned_w for slot in slots if slot is not None and slot.planned_w is not None]
-    whole = len(metered) == len(planned) == len(summaries)
-    aim = f"plan {formats.power(Watts(sum(planned)))}" if whole else f"{len(metered)} of {len(summaries)} meters report"
-    live = sum(summary.link.up for summary in summaries)
-    total = sum(summary.miners_total for summary in summaries)
-    unknown = sum(summary.unknown for summary in summaries)
-    stopped = sum(summary.stopped_by_plan for summary in summaries)
-    running = sum(summary.hashing for summary in summaries)
-    off = sum(summary.idle for summary in summaries)
-    power = formats.power(Watts(sum(metered))) if metered else UNKNOWN
-    rate = formats.hashrate(TeraHashPerSecond(sum(hashing))) if hashing else UNKNOWN
-    links = Level.NORMAL if live == len(summaries) else Level.UNKNOWN
-    sheds = sum(line.state[0] == "shedding until " for line in lines)
-    return (
-        Tile("Power", power, (aim,), source="site meters"),
-        Tile("Hash rate", rate, (f"from {plural(total - unknown, 'miner', 'miners')} that report",), source="devices"),
-        Tile(
-            "Miners",
-            Figure(number(running), f"of {number(total)} hash"),
-            (f"{number(off)} off, {number(stopped)} ordered off · {number(unknown)} not known",),
-            source="devices",
-        ),
-        Tile(
-            "Sites",
-            Figure(number(live), f"of {number(len(summaries))} live"),
-            (f"{plural(sheds, 'site sheds', 'sites shed')} now",),
-            links,
-            "agent links",
-        ),
-    )
+    level = Level.UNKNOWN if lost else Level.NORMAL
+    against = " · ".join(part for part in parts if part)
+    return Tile("Sites", Figure(number(live), f"of {number(len(links))} live"), (against,), level, "agent links")

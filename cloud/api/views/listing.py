@@ -5,33 +5,38 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cloud.api.source import SiteRead
 from cloud.api.views import formats
 from cloud.api.views.formats import Figure
-from cloud.api.views.miners import MinerClass, classify, temperature_c
+from cloud.api.views.heard import without_lost
+from cloud.api.views.miners import MinerClass, classes, rack_order, temperature_c
+from cloud.hosting.columns import Bools, MinerColumns
 from cloud.hosting.model import MinerRow, SiteSummary
 
 PAGE_SIZE: Final = 100
 
 
 class Show(StrEnum):
-    """Which miners a list holds."""
+    """Which miners a list holds, in the order offered."""
 
     ALL = "all"
+    RUNNING = "running"
+    STOPPED = "stopped"
     MISMATCH = "mismatch"
     OFF = "off"
     UNKNOWN = "unknown"
-    STOPPED = "stopped"
-    RUNNING = "running"
     LIARS = "liars"
 
 
 _CLASSES: Final = {
+    Show.RUNNING: MinerClass.RUNNING,
+    Show.STOPPED: MinerClass.STOPPED,
     Show.MISMATCH: MinerClass.MISMATCH,
     Show.OFF: MinerClass.OFF,
     Show.UNKNOWN: MinerClass.UNKNOWN,
-    Show.STOPPED: MinerClass.STOPPED,
-    Show.RUNNING: MinerClass.RUNNING,
 }
 
 
@@ -61,21 +66,23 @@ class Listing:
 
 def list_miners(read: SiteRead, show: Show, page: int) -> Listing:
     """Return page ``page`` (from 1) of the miners that ``show`` names, by rack and position."""
-    kinds = [(classify(row), row) for row in read.miners]
-    counts = {name: sum(kind is wanted for kind, _ in kinds) for name, wanted in _CLASSES.items()}
-    counts[Show.ALL] = len(kinds)
-    counts[Show.LIARS] = sum(row.liar for _, row in kinds)
-    chosen = [(kind, row) for kind, row in kinds if _fits(kind, row, show)]
+    miners = without_lost(read).miners
+    kinds = classes(miners)
+    counts = {name: int((kinds == wanted).sum()) for name, wanted in _CLASSES.items()}
+    counts = {Show.ALL: len(miners), **counts, Show.LIARS: int(miners.liar.sum())}
+    order, _ = rack_order(miners)
+    chosen = order[_fits(miners, kinds, show)[order]]
     pages = max(1, -(-len(chosen) // PAGE_SIZE))
     at = min(page, pages)
-    lines = tuple(_line(kind, row) for kind, row in chosen[(at - 1) * PAGE_SIZE : at * PAGE_SIZE])
+    places = chosen[(at - 1) * PAGE_SIZE : at * PAGE_SIZE].tolist()
+    lines = tuple(_line(MinerClass(kinds[place]), miners[place]) for place in places)
     return Listing(read.summary, read.read_at, show, counts, lines, at, pages)
 
 
-def _fits(kind: MinerClass, row: MinerRow, show: Show) -> bool:
+def _fits(miners: MinerColumns, kinds: NDArray[np.uint8], show: Show) -> Bools:
     if show is Show.ALL:
-        return True
-    return row.liar if show is Show.LIARS else kind is _CLASSES[show]
+        return np.ones(len(miners), dtype=bool)
+    return miners.liar if show is Show.LIARS else kinds == _CLASSES[show]
 
 
 def _line(kind: MinerClass, row: MinerRow) -> MinerLine:

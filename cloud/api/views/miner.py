@@ -4,11 +4,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+import numpy as np
+
 from cloud.api.source import MinerRead
 from cloud.api.views import formats, series
 from cloud.api.views.formats import number
+from cloud.api.views.heard import without_lost_miner
 from cloud.api.views.miners import HOT_C, MinerClass, classify
 from cloud.api.views.plan import EVIDENCE
+from cloud.api.views.site import WINDOWS, window_since
 from cloud.api.views.wording import Level, Sentence, Tile, Verdict
 from cloud.hosting.model import Desired, MinerRow, SiteSummary
 from sitelink.types import Ack, Notice, Reason
@@ -88,16 +92,18 @@ class MinerScreen:
     control: str
 
 
-def build_miner(read: MinerRead, window: str, back: timedelta) -> MinerScreen:
-    """Return the miner page of ``read``; the chart spans ``back`` up to the read."""
+def build_miner(read: MinerRead, window: str | None) -> MinerScreen:
+    """Return the miner page of ``read``; ``window`` None chooses one that the history fills."""
+    read = without_lost_miner(read)
+    chosen = window or window_since(read.history[0].read_at if read.history else None, read.read_at)
     return MinerScreen(
         summary=read.summary,
         miner=read.miner,
         as_of=read.read_at,
-        window=window,
+        window=chosen,
         verdict=_verdict(read),
         tiles=_tiles(read.miner),
-        chart=_chart(read, back),
+        chart=_chart(read, WINDOWS[chosen]),
         acks=tuple(_ack_line(ack) for ack in read.acks),
         notices=read.notices,
         control=_control(read.miner),
@@ -121,6 +127,9 @@ def _verdict(read: MinerRead) -> Verdict:
         return Verdict(Level.NORMAL if starting else Level.HIGH, (words,), () if starting else why)
     if kind is MinerClass.STOPPED:
         return Verdict(Level.NORMAL, ("Stopped by plan.",), _until(read))
+    if row.board_temp_c is not None and row.board_temp_c >= HOT_C:
+        hot = f"Running at {formats.temperature(row.board_temp_c)}, limit {number(HOT_C)} °C."
+        return Verdict(Level.CRITICAL, (hot,), ("Check its fans and inlet air.",))
     if row.liar:
         return Verdict(
             Level.HIGH, ("Running; it lied about its last stop.",), ("Inspect it before it is planned again.",)
@@ -172,12 +181,16 @@ def _of_nameplate(value: float | None, nameplate: float | None, unit: str) -> st
 
 def _chart(read: MinerRead, back: timedelta) -> MinerChart:
     axis = series.axis_around(read.read_at, back, timedelta(0))
-    seconds = axis.seconds
+    at_s = np.array([reading.read_at.timestamp() for reading in read.history])
+
+    def means(values: list[float | None]) -> series.Values:
+        return series.means(axis, at_s, np.array(values, dtype=np.float64))
+
     return MinerChart(
-        seconds=seconds,
-        hashrate_ths=series.means(axis, ((r.read_at, r.hashrate_ths) for r in read.history)),
-        power_w=series.means(axis, ((r.read_at, r.power_w) for r in read.history)),
-        board_temp_c=series.means(axis, ((r.read_at, r.board_temp_c) for r in read.history)),
+        seconds=axis.seconds,
+        hashrate_ths=means([reading.hashrate_ths for reading in read.history]),
+        power_w=means([reading.power_w for reading in read.history]),
+        board_temp_c=means([reading.board_temp_c for reading in read.history]),
     )
 
 

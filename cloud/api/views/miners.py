@@ -1,7 +1,7 @@
 """A site's miners as counts and as packed cells of the heat map. Pure.
 
 Invariants: each miner stands in exactly one class, so the counts add up to the number of miners; the map's cells are
-made in the same pass from the same rows.
+made from the same columns.
 
     cell = 3 bytes:  class | hottest temperature in °C, 255 not known | hash rate in % of nameplate, 255 not known
 """
@@ -10,12 +10,18 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.api.views.formats import number
+from cloud.hosting.columns import STARTING, MinerColumns
 from cloud.hosting.model import Desired, MinerRow
-from sitelink.types import MinerState, Reason
+from sitelink.codec import STATES
+from sitelink.types import MinerState
 from sitelink.units import TeraHashPerSecond, Watts
 
 CELL_BYTES: Final = 3
@@ -85,13 +91,28 @@ class Census:
 
 def classify(row: MinerRow) -> MinerClass:
     """Return the one class of ``row``; a liar that should be off counts as on, whatever it reports."""
-    if row.state is MinerState.UNKNOWN:
+    return _class_of(row.state, stopped=row.desired is Desired.STOP, liar=row.liar)
+
+
+def _class_of(state: MinerState, *, stopped: bool, liar: bool) -> MinerClass:
+    if state is MinerState.UNKNOWN:
         return MinerClass.UNKNOWN
-    if row.desired is Desired.STOP:
-        if row.liar or row.state is MinerState.HASHING:
-            return MinerClass.MISMATCH
-        return MinerClass.STOPPED
-    return MinerClass.RUNNING if row.state is MinerState.HASHING else MinerClass.OFF
+    if stopped:
+        return MinerClass.MISMATCH if liar or state is MinerState.HASHING else MinerClass.STOPPED
+    return MinerClass.RUNNING if state is MinerState.HASHING else MinerClass.OFF
+
+
+_NO_YES: Final = (False, True)
+_CLASSES: Final = np.array(
+    [[[_class_of(state, stopped=stop, liar=liar) for liar in _NO_YES] for stop in _NO_YES] for state in STATES],
+    dtype=np.uint8,
+)
+
+
+def classes(miners: MinerColumns) -> NDArray[np.uint8]:
+    """Return the class of each miner."""
+    found: NDArray[np.uint8] = _CLASSES[miners.state, miners.stopped.astype(np.intp), miners.liar.astype(np.intp)]
+    return found
 
 
 def temperature_c(row: MinerRow) -> float | None:
@@ -99,50 +120,59 @@ def temperature_c(row: MinerRow) -> float | None:
     return row.chip_temp_c if row.board_temp_c is None else row.board_temp_c
 
 
-def take_census(rows: Sequence[MinerRow]) -> Census:
-    """Count ``rows`` once each and sum what they report; a sum over nobody is None."""
-    counts = [0] * len(MinerClass)
-    starting = hot = power_reporting = hash_reporting = ordered_off = 0
-    power = hashrate = 0.0
-    expected: list[TeraHashPerSecond | None] = []
-    liars: list[str] = []
-    for row in rows:
-        kind = classify(row)
-        counts[kind] += 1
-        if row.liar:
-            liars.append(row.miner_id)
-        if row.desired is Desired.STOP:
-            ordered_off += 1
-        else:
-            expected.append(row.nameplate_ths)
-            starting += kind is MinerClass.OFF and row.reason is Reason.STARTING
-        if kind is MinerClass.UNKNOWN:
-            continue
-        if row.power_w is not None:
-            power += row.power_w
-            power_reporting += 1
-        if row.hashrate_ths is not None:
-            hashrate += row.hashrate_ths
-            hash_reporting += 1
-        temperature = temperature_c(row)
-        hot += temperature is not None and temperature >= HOT_C
-    rated = [rate for rate in expected if rate is not None]
+def take_census(miners: MinerColumns) -> Census:
+    """Count ``miners`` once each and sum what they report; a sum over nobody is None."""
+    kinds = classes(miners)
+    counts = np.bincount(kinds, minlength=len(MinerClass)).tolist()
+    known = kinds != MinerClass.UNKNOWN
+    power, power_reporting = _sum(miners.records["power_w"][known])
+    hashrate, hash_reporting = _sum(miners.records["hashrate_ths"][known])
+    to_run = ~miners.stopped
+    expected, rated = _sum(miners.nameplate_ths[to_run])
+    unrated = int(to_run.sum()) - rated
     return Census(
         running=counts[MinerClass.RUNNING],
         stopped=counts[MinerClass.STOPPED],
         mismatch=counts[MinerClass.MISMATCH],
         off=counts[MinerClass.OFF],
         unknown=counts[MinerClass.UNKNOWN],
-        starting=starting,
-        liars=tuple(liars),
-        hot=hot,
+        starting=int(((kinds == MinerClass.OFF) & (miners.reason == STARTING)).sum()),
+        liars=miners.ids(miners.liar),
+        hot=int((miners.hottest_c[known] >= HOT_C).sum()),
         power_w=Watts(power) if power_reporting else None,
         power_reporting=power_reporting,
         hashrate_ths=TeraHashPerSecond(hashrate) if hash_reporting else None,
-        expected_ths=TeraHashPerSecond(sum(rated)) if rated or not expected else None,
-        expected_unknown=len(expected) - len(rated),
-        ordered_off=ordered_off,
+        expected_ths=TeraHashPerSecond(expected) if rated or not unrated else None,
+        expected_unknown=unrated,
+        ordered_off=int(miners.stopped.sum()),
     )
+
+
+def _sum(values: NDArray[np.floating]) -> tuple[float, int]:
+    """Return the sum of the known values and how many they are."""
+    known = values[~np.isnan(values)]
+    return float(known.sum(dtype=np.float64)), len(known)
+
+
+def add_up(parts: Sequence[Census]) -> Census:
+    """Return several sites counted as one; a sum is known where any part of it is."""
+    names = [field.name for field in fields(Census)]
+    sums: dict[str, Any] = {name: [getattr(part, name) for part in parts] for name in names}
+    for name, values in sums.items():
+        known = [value for value in values if value is not None]
+        sums[name] = sum(known, start=() if name == "liars" else 0) if known else None
+    return Census(**sums)
+
+
+def count_words(census: Census) -> str:
+    """Return what does not simply run, in words; empty when everything does."""
+    parts = (
+        f"{number(census.stopped)} stopped by plan" if census.stopped else "",
+        f"{number(census.mismatch)} should be off" if census.mismatch else "",
+        f"{number(census.off)} off" if census.off else "",
+        f"{number(census.unknown)} not known" if census.unknown else "",
+    )
+    return " · ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,20 +197,22 @@ class RackMap:
         return b64encode(self.cells).decode("ascii")
 
 
-def draw_racks(rows: Sequence[MinerRow]) -> RackMap:
-    """Return the heat map of ``rows``: racks in natural order (C2 before C10), positions in order."""
-    keys = {row.rack: _natural(row.rack) for row in rows}
-    ordered = sorted(rows, key=lambda row: (keys[row.rack], row.position, row.miner_id))
-    racks: list[tuple[str, int]] = []
-    cells = bytearray()
-    for row in ordered:
-        if not racks or racks[-1][0] != row.rack:
-            racks.append((row.rack, 0))
-        racks[-1] = (row.rack, racks[-1][1] + 1)
-        cells += _cell(row)
-    ids = tuple(row.miner_id for row in ordered)
-    digest = hashlib.sha256(repr((racks, ids)).encode()).hexdigest()[:16]
-    return RackMap(Layout(tuple(racks), ids, digest), bytes(cells))
+def rack_order(miners: MinerColumns) -> tuple[NDArray[np.intp], tuple[tuple[str, int], ...]]:
+    """Return the places in reading order, and the racks as (name, miners): C2 before C10, positions in order."""
+    racks = miners.inventory.rack
+    names = sorted(set(racks), key=_natural)
+    ranks = {name: rank for rank, name in enumerate(names)}
+    rank_of = np.fromiter((ranks[rack] for rack in racks), dtype=np.intp, count=len(racks))
+    sizes = np.bincount(rank_of, minlength=len(names)).tolist()
+    return np.argsort(rank_of, kind="stable"), tuple(zip(names, sizes, strict=True))
+
+
+def draw_racks(miners: MinerColumns) -> RackMap:
+    """Return the heat map of ``miners``."""
+    order, racks = rack_order(miners)
+    ids = tuple(miners.inventory.miner_id[place] for place in order.tolist())
+    digest = hashlib.sha256("\n".join((*(f"{name} {size}" for name, size in racks), *ids)).encode()).hexdigest()[:16]
+    return RackMap(Layout(racks, ids, digest), _cells(miners)[order].tobytes())
 
 
 def cell_changes(old: bytes, new: bytes) -> bytes | None:
@@ -201,17 +233,15 @@ def cell_changes(old: bytes, new: bytes) -> bytes | None:
     return bytes(changes) if len(changes) < len(new) else None
 
 
-def _cell(row: MinerRow) -> bytes:
-    kind = classify(row)
-    temperature = _NOT_KNOWN
-    share = _NOT_KNOWN
-    if kind is not MinerClass.UNKNOWN:
-        celsius = temperature_c(row)
-        if celsius is not None:
-            temperature = min(254, max(0, round(celsius)))
-        if row.hashrate_ths is not None and row.nameplate_ths is not None:
-            share = min(254, max(0, round(100 * row.hashrate_ths / row.nameplate_ths)))
-    return bytes((kind, temperature, share))
+def _cells(miners: MinerColumns) -> NDArray[np.uint8]:
+    """Return n_miners x ``CELL_BYTES``."""
+    kinds = classes(miners)
+    rated = np.where(miners.nameplate_ths > 0, miners.nameplate_ths, np.nan)
+    share = 100 * miners.records["hashrate_ths"] / rated
+    figures = np.stack((miners.hottest_c, share), axis=1)
+    figures[kinds == MinerClass.UNKNOWN] = np.nan
+    shown = np.where(np.isnan(figures), _NOT_KNOWN, np.clip(np.rint(figures), 0, 254)).astype(np.uint8)
+    return np.column_stack((kinds, shown))
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -8,8 +8,8 @@ from cloud.api.source import PlanFacts, PlannedStop, SiteRead, StopCheck
 from cloud.api.views import formats, series
 from cloud.api.views.alerts import Situation
 from cloud.api.views.formats import Figure, duration, number, percent, plural
-from cloud.api.views.miners import take_census
 from cloud.api.views.site import WINDOWS, Chart, choose_window, draw_chart
+from cloud.api.views.verdict import silent_site
 from cloud.api.views.wording import Level, Sentence, Tile, Verdict
 from cloud.hosting.model import SiteSummary
 from sitelink.types import CurtailmentCause, Evidence
@@ -19,6 +19,8 @@ CAUSES: Final = {
     CurtailmentCause.MUST_SHED: "grid operator's request",
     CurtailmentCause.MANUAL: "set by hand",
 }
+METHODS: Final = {"solver": "the solver", "break_even": "the break-even rule", "greedy": "the greedy rule"}
+_RESULTS: Final = {"verified": Level.NORMAL, "partial": Level.HIGH, "unverified": Level.UNKNOWN}
 EVIDENCE: Final = {
     Evidence.SITE_METER: "site meter",
     Evidence.FEEDER_METER: "feeder meter",
@@ -67,23 +69,27 @@ class PlanScreen:
     stops: tuple[StopLine, ...]
     checks: tuple[CheckLine, ...]
     chart: Chart
+    method: str
     delivery: str
 
 
 def build_plan(read: SiteRead, window: str | None) -> PlanScreen:
     """Return the plan page of ``read``."""
+    situation = Situation.of(read)
+    read = situation.read
     chosen = window or _covering(read)
     stops = tuple(_stop_line(stop, read.read_at) for stop in (read.plan.stops if read.plan else ()))
     return PlanScreen(
         summary=read.summary,
         as_of=read.read_at,
         window=chosen,
-        verdict=_verdict(read),
+        verdict=_verdict(situation),
         tiles=_tiles(read),
         plan=read.plan,
         stops=stops,
         checks=tuple(_check_line(check) for check in read.checks),
         chart=draw_chart(read, WINDOWS[chosen]),
+        method=_method(read.plan) if read.plan else "",
         delivery=_delivery(read),
     )
 
@@ -98,7 +104,8 @@ def _covering(read: SiteRead) -> str:
     return next((name for name, span in WINDOWS.items() if span >= WINDOWS[least] and span / 2 >= needed), "24h")
 
 
-def _verdict(read: SiteRead) -> Verdict:
+def _verdict(situation: Situation) -> Verdict:
+    read = situation.read
     plan, now = read.plan, read.read_at
     if plan is None:
         return Verdict(Level.LOW, ("No plan yet.",), ("The planner makes one once prices and an inventory are known.",))
@@ -107,7 +114,8 @@ def _verdict(read: SiteRead) -> Verdict:
             Level.HIGH, ("The plan expired at ", plan.valid.end, "."), ("The site follows its configured fallback.",)
         )
     level = Level.NORMAL if read.summary.link.plan_revision >= plan.revision else Level.LOW
-    situation = Situation(read, take_census(read.miners))
+    if read.summary.link.lost:
+        return silent_site(situation, Level.UNKNOWN)
     if situation.stop is not None:
         return _running(situation, level)
     coming = min((s for s in plan.stops if s.interval.start > now), key=lambda s: s.interval.start, default=None)
@@ -172,7 +180,16 @@ def _worth_tile(plan: PlanFacts | None) -> Tile:
 def _gap_tile(plan: PlanFacts | None) -> Tile:
     if plan is None or plan.gap is None:
         return Tile("Gap to optimum", formats.UNKNOWN, ("no plan",), Level.UNKNOWN, "planner")
-    return Tile("Gap to optimum", percent(plan.gap, 2), (f"by {plan.method.replace('_', ' ')}",), source="planner")
+    return Tile(
+        "Gap to optimum",
+        percent(plan.gap, 2),
+        (f"by {_method(plan)}",),
+        source="planner",
+    )
+
+
+def _method(plan: PlanFacts) -> str:
+    return METHODS.get(plan.method, plan.method.replace("_", " "))
 
 
 def _stop_line(stop: PlannedStop, now: datetime) -> StopLine:
@@ -196,9 +213,7 @@ def _whole_minutes(span: timedelta) -> timedelta:
 
 
 def _check_line(check: StopCheck) -> CheckLine:
-    level = Level.NORMAL if check.unverified == 0 and check.partial == 0 and not check.liars else Level.HIGH
-    if check.verified_mwh is None:
-        level = Level.UNKNOWN
+    level = _RESULTS.get(check.result, Level.UNKNOWN)
     counts = (
         f"{number(check.complete)} complete",
         f"{number(check.partial)} partial" if check.partial else "",

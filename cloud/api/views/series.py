@@ -5,14 +5,19 @@ value before it; the last bucket ends at or after the screen's ``read_at``.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
+import numpy as np
+
 from cloud.api.source import MarketSlot, PlanSlot
+from cloud.hosting.columns import Floats
 
 POINTS: Final = 240
+_LEAST_STEP_S: Final = 5
+"""Meter series come every 5 s: shorter buckets would be gaps."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Values = tuple[float | None, ...]
@@ -40,23 +45,21 @@ class Axis:
 
 def axis_around(now: datetime, back: timedelta, ahead: timedelta) -> Axis:
     """Return an axis of about ``POINTS`` buckets; its bounds lie on multiples of the step, so it moves in steps."""
-    step = max(1, round((back + ahead).total_seconds() / POINTS))
+    step = max(_LEAST_STEP_S, round((back + ahead).total_seconds() / POINTS))
     first = int(_seconds(now - back) // step) * step
     last = int(_seconds(now + ahead) // step) * step
     return Axis(first, step, (last - first) // step + 1)
 
 
-def means(axis: Axis, points: Iterable[tuple[datetime, float | None]]) -> Values:
-    """Return the mean of each bucket's known samples, rounded to a hundredth."""
-    sums = [0.0] * axis.count
-    counts = [0] * axis.count
-    first, step, size = axis.first_s, axis.step_s, axis.count
-    for moment, value in points:
-        place = int((moment.timestamp() - first) // step)
-        if value is not None and 0 <= place < size:
-            sums[place] += value
-            counts[place] += 1
-    return tuple(round(total / n, 2) if n else None for total, n in zip(sums, counts, strict=True))
+def means(axis: Axis, at_s: Floats, values: Floats) -> Values:
+    """Return the mean of each bucket's known samples (NaN is not known), rounded to a hundredth."""
+    places = np.floor_divide(at_s - axis.first_s, axis.step_s)
+    inside = (places >= 0) & (places < axis.count) & ~np.isnan(values)
+    buckets = places[inside].astype(np.intp)
+    counts = np.bincount(buckets, minlength=axis.count)
+    sums = np.bincount(buckets, weights=values[inside], minlength=axis.count)
+    pairs = zip(sums.tolist(), counts.tolist(), strict=True)
+    return tuple(round(total / count, 2) if count else None for total, count in pairs)
 
 
 def planned_power(axis: Axis, slots: Sequence[PlanSlot]) -> Values:

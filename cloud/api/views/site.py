@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from cloud.api.source import SiteRead, StopCheck
+from cloud.api.source import SiteRead
 from cloud.api.views import formats, series
 from cloud.api.views.alerts import Situation, find_alerts, meter_gap_share
 from cloud.api.views.formats import NOT_KNOWN, Figure, number, percent, plural
-from cloud.api.views.miners import Census, RackMap, draw_racks, take_census
+from cloud.api.views.miners import Census, RackMap, count_words, draw_racks
 from cloud.api.views.verdict import judge_site
 from cloud.api.views.wording import Alert, Level, Sentence, Tile, Verdict
 from cloud.hosting.model import LinkState, SiteSummary
@@ -26,6 +26,7 @@ from sitelink.units import (
 )
 
 WINDOWS: Final = {
+    "5m": timedelta(minutes=5),
     "15m": timedelta(minutes=15),
     "1h": timedelta(hours=1),
     "6h": timedelta(hours=6),
@@ -34,7 +35,6 @@ WINDOWS: Final = {
 """How much of the past the chart shows; half as much of the future is shown beside it."""
 
 LONGEST: Final = timedelta(hours=6)
-_YOUNG: Final = (("15m", timedelta(minutes=15)), ("1h", timedelta(hours=1)))
 _EVENTS: Final = 12
 
 
@@ -88,7 +88,6 @@ class SiteScreen:
     racks: RackMap
     census: Census
     link: LinkFacts
-    running_check: StopCheck | None
 
     def tick(self) -> dict[str, object]:
         """Return the chart's last point, which is the tiles' own figures."""
@@ -99,43 +98,54 @@ class SiteScreen:
 
 def build_site(read: SiteRead, window: str | None, hashprice: UsdPerPetahashDay) -> SiteScreen:
     """Return the site page of ``read``; ``window`` None chooses one that the history fills."""
-    situation = Situation(read, take_census(read.miners))
+    situation = Situation.of(read)
     alerts = find_alerts(situation)
-    chosen = window or choose_window(read)
+    known = situation.read
+    chosen = window or choose_window(known)
     return SiteScreen(
-        summary=read.summary,
-        as_of=read.read_at,
+        summary=known.summary,
+        as_of=known.read_at,
         window=chosen,
         verdict=judge_site(situation, alerts),
         tiles=_tiles(situation, hashprice),
         alerts=alerts,
-        events=read.notices[:_EVENTS],
-        chart=draw_chart(read, WINDOWS[chosen]),
-        racks=draw_racks(read.miners),
+        events=known.notices[:_EVENTS],
+        chart=draw_chart(known, WINDOWS[chosen]),
+        racks=draw_racks(known.miners),
         census=situation.census,
         link=_link(situation),
-        running_check=read.checks[0] if read.checks else None,
     )
 
 
 def choose_window(read: SiteRead) -> str:
     """Return the smallest window that holds the whole history of a young site, else six hours."""
-    if not read.power:
+    return window_since(read.power.first_at, read.read_at)
+
+
+def window_since(first_at: datetime | None, now: datetime) -> str:
+    """Return the smallest window that holds everything since ``first_at``, at most six hours."""
+    if first_at is None:
         return "6h"
-    age = read.read_at - read.power[0][0]
-    return next((name for name, span in _YOUNG if age <= span), "6h")
+    return next((name for name, span in WINDOWS.items() if now - first_at <= span <= LONGEST), "6h")
 
 
 def draw_chart(read: SiteRead, back: timedelta) -> Chart:
-    """Return power, plan and price from ``back`` before the read to half of that after it."""
+    """Return power, plan and price from ``back`` before the read to half of that after it.
+
+    Metered power ends at the tile's own figure.
+    """
     axis = series.axis_around(read.read_at, back, back / 2)
     slots = read.plan.slots if read.plan else ()
     planned = read.plan.stops if read.plan else ()
     spans = [*(stop.interval for stop in planned), *(check.interval for check in read.checks)]
+    power = list(_in_mw(series.means(axis, read.power.at_s, read.power.power_w)))
+    place = axis.place(read.read_at)
+    if place is not None and read.summary.power_w is not None:
+        power[place] = _mw(read.summary.power_w)
     return Chart(
         axis=axis,
         seconds=axis.seconds,
-        power_mw=_in_mw(series.means(axis, read.power)),
+        power_mw=tuple(power),
         planned_mw=_in_mw(series.planned_power(axis, slots)),
         price_usd_per_mwh=series.prices(axis, read.prices),
         windows=tuple(sorted({_bounds(interval) for interval in spans})),
@@ -171,10 +181,10 @@ def _power_tile(situation: Situation) -> Tile:
 
 
 def _last_power(situation: Situation) -> Sentence:
-    known = [(at, power_w) for at, power_w in situation.read.power if power_w is not None]
-    if not known:
+    last = situation.read.power.last
+    if last is None:
         return ("the site meter does not report",)
-    at, power_w = known[-1]
+    at, power_w = last
     return (f"last known {formats.power(power_w)} at ", at)
 
 
@@ -186,21 +196,28 @@ def _signed_mw(power_w: Watts) -> str:
 def _hash_tile(situation: Situation) -> Tile:
     census = situation.census
     if census.hashrate_ths is None:
-        return Tile("Hash rate", formats.UNKNOWN, ("no miner reports one",), Level.UNKNOWN, "devices")
-    against = _expected(census, census.hashrate_ths)
+        return Tile("Hash rate", formats.UNKNOWN, _unheard(situation), Level.UNKNOWN, "devices")
+    against = _expected(situation, census.hashrate_ths)
     silent = f" · {plural(census.unknown, 'miner', 'miners')} not known" if census.unknown else ""
     return Tile("Hash rate", formats.hashrate(census.hashrate_ths), (against + silent,), source="devices")
 
 
-def _expected(census: Census, hashing: TeraHashPerSecond) -> str:
-    """Return what the nameplates promise; a share only where every one of them is known."""
-    expected, unknown = census.expected_ths, census.expected_unknown
+def _unheard(situation: Situation) -> Sentence:
+    link, total = situation.read.summary.link, number(situation.census.total)
+    if link.lost:
+        return (f"none of {total} heard since ", link.last_heard or situation.now)
+    return (f"none of {total} reports",) if situation.census.total else ("no inventory yet",)
+
+
+def _expected(situation: Situation, hashing: TeraHashPerSecond) -> str:
+    """Return what the nameplates promise; a share only where every one is known and no ramp is under way."""
+    expected, unknown = situation.census.expected_ths, situation.census.expected_unknown
     if expected is None:
         return "expected not known: no nameplates"
     against = f"expected {formats.hashrate(expected)}"
     if unknown:
         return f"{against} without {plural(unknown, 'nameplate', 'nameplates')} not known"
-    if expected > 0:
+    if expected > 0 and not situation.settling:
         against += f" · {number((hashing / expected - 1) * 100, 1, sign=True)} %"
     return against
 
@@ -217,7 +234,7 @@ def _earning_tile(situation: Situation, hashprice: UsdPerPetahashDay) -> Tile:
     against = f"energy {formats.price(price)} · hash {number(hashprice, 2)} USD/PH/day"
     return Tile(
         "Earning now",
-        Figure(number(net, 0 if abs(net) >= 1000 else 2), "USD/h"),
+        Figure(number(net, 0 if abs(net) >= 100 else 2), "USD/h"),
         (against,),
         source="estimate, energy paid",
     )
@@ -226,14 +243,8 @@ def _earning_tile(situation: Situation, hashprice: UsdPerPetahashDay) -> Tile:
 def _miners_tile(situation: Situation) -> Tile:
     census = situation.census
     if census.total and not census.reporting:
-        return Tile("Miners", formats.UNKNOWN, (f"none of {number(census.total)} reports",), Level.UNKNOWN, "devices")
-    parts = [
-        f"{number(census.stopped)} stopped by plan" if census.stopped else "",
-        f"{number(census.off)} off" if census.off else "",
-        f"{number(census.unknown)} not known" if census.unknown else "",
-        f"{number(census.mismatch)} should be off" if census.mismatch else "",
-    ]
-    against = " · ".join(part for part in parts if part) or ("all run" if census.total else "no inventory yet")
+        return Tile("Miners", formats.UNKNOWN, _unheard(situation), Level.UNKNOWN, "devices")
+    against = count_words(census) or ("all run" if census.total else "no inventory yet")
     level = Level.HIGH if census.mismatch and not situation.settling else Level.NORMAL
     return Tile(
         "Miners", Figure(number(census.running), f"of {number(census.total)} run"), (against,), level, "devices"
@@ -264,9 +275,12 @@ def _plan_held(situation: Situation) -> Sentence:
 
 def _meter_check(situation: Situation) -> Sentence:
     metered, census = situation.read.summary.power_w, situation.census
+    if metered is None:
+        return ("The site meter is not heard now, so nothing can be compared.",)
     heard = f"{number(census.power_reporting)} of {number(census.total)} devices"
     both = f"Meter {formats.power(metered)} · {heard} report {formats.power(census.power_w)}"
     apart = meter_gap_share(situation)
-    if apart is None:
-        return (f"{both}.",)
-    return (f"{both} · {percent(abs(apart))} apart; fans and losses explain 2 to 4 %.",)
+    if apart is not None:
+        return (f"{both} · {percent(abs(apart))} apart; fans and losses explain 2 to 4 %.",)
+    rest = number(census.total - census.power_reporting)
+    return (f"{both}. The other {rest} report no power, so the gap says nothing about losses.",)

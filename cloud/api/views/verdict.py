@@ -4,8 +4,8 @@ Invariant: its level is at least as urgent as the most urgent open alarm, and it
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from cloud.api.source import FleetSite
 from cloud.api.views.alerts import Situation
 from cloud.api.views.formats import number, plural, power
 from cloud.api.views.wording import Alert, Level, Sentence, Verdict, worst
@@ -20,8 +20,8 @@ def judge_site(situation: Situation, alerts: tuple[Alert, ...]) -> Verdict:
     if link.last_heard is None:
         return Verdict(Level.UNKNOWN, ("No agent has reported yet.",), ("Enrol the site's agent with a join token.",))
     urgency = worst(alerts)
-    if not situation.link_up:
-        return _silent_site(situation, urgency)
+    if link.lost:
+        return silent_site(situation, urgency)
     if situation.stop is not None:
         return _shedding(situation, alerts, urgency)
     if situation.released is not None and census.off:
@@ -31,7 +31,8 @@ def judge_site(situation: Situation, alerts: tuple[Alert, ...]) -> Verdict:
     return _running(situation, alerts, urgency)
 
 
-def _silent_site(situation: Situation, urgency: Level) -> Verdict:
+def silent_site(situation: Situation, urgency: Level) -> Verdict:
+    """Return what a site does that is not heard: it goes on by the plan it holds."""
     link, plan = situation.read.summary.link, situation.read.plan
     held = f"The agent holds plan revision {link.plan_revision} and keeps acting on it"
     until: Sentence = (".",)
@@ -40,8 +41,7 @@ def _silent_site(situation: Situation, urgency: Level) -> Verdict:
     elif plan is not None and plan.revision == link.plan_revision:
         until = (" until ", plan.valid.end, ".")
     heard: Sentence = ("Site link lost; last heard at ", link.last_heard or situation.now, ".")
-    level = urgency if urgency is Level.CRITICAL else Level.UNKNOWN
-    return Verdict(level, heard, (held, *until))
+    return Verdict(urgency, heard, (held, *until))
 
 
 def _shedding(situation: Situation, alerts: tuple[Alert, ...], urgency: Level) -> Verdict:
@@ -64,13 +64,15 @@ def _shedding(situation: Situation, alerts: tuple[Alert, ...], urgency: Level) -
 
 
 def _running(situation: Situation, alerts: tuple[Alert, ...], urgency: Level) -> Verdict:
-    headline = "Running to plan." if situation.planned_w is not None else "Running; no plan covers this hour."
     if situation.beyond_tolerance and not situation.settling:
         away = situation.off_target_w or Watts(0)
-        headline = f"Running, {power(Watts(abs(away)))} {'above' if away > 0 else 'below'} plan."
-    elif urgency in {Level.CRITICAL, Level.HIGH}:
-        headline = f"Running; {plural(len(alerts), 'alarm is', 'alarms are')} open."
-    return Verdict(urgency, (headline,), (*_next_change(situation), *_worst_named(alerts)))
+        headline: Sentence = (f"Running, {power(Watts(abs(away)))} {'above' if away > 0 else 'below'} plan.",)
+        return Verdict(urgency, headline, (*_next_change(situation), *_worst_named(alerts)))
+    if alerts:
+        more = f" {plural(len(alerts) - 1, 'more alarm is', 'more alarms are')} open." if len(alerts) > 1 else ""
+        return Verdict(urgency, ("Running. ", *alerts[0].title, f".{more}"), _next_change(situation))
+    headline = ("Running to plan." if situation.planned_w is not None else "Running; no plan covers this hour.",)
+    return Verdict(urgency, headline, _next_change(situation))
 
 
 def _worst_named(alerts: tuple[Alert, ...]) -> Sentence:
@@ -87,15 +89,21 @@ def _next_change(situation: Situation) -> Sentence:
     return (f"Next: {miners} at ", upcoming.interval.start, ", until ", upcoming.interval.end, ".")
 
 
-def judge_fleet(sites: Sequence[FleetSite], levels: Sequence[Level]) -> Verdict:
-    """Return the fleet's sentence; ``levels`` are the sites' own, in the same order."""
+def judge_fleet(sites: Sequence[tuple[str, Verdict]]) -> Verdict:
+    """Return the fleet's sentence from its sites' names and own verdicts, the most urgent first."""
     if not sites:
         return Verdict(Level.LOW, ("No sites yet.",), ("Create the first one with the command below.",))
-    urgency = min(levels, key=lambda level: level.rank)
-    abnormal = [site for site, level in zip(sites, levels, strict=True) if level not in {Level.NORMAL, Level.LOW}]
-    if not abnormal:
-        return Verdict(urgency, (f"{plural(len(sites), 'site runs', 'sites run')} to plan.",))
-    named = ", ".join(site.summary.name for site in abnormal[:3])
-    more = f" and {len(abnormal) - 3} more" if len(abnormal) > 3 else ""
-    headline = f"{number(len(abnormal))} of {plural(len(sites), 'site needs', 'sites need')} attention."
-    return Verdict(urgency, (headline,), (f"{named}{more}.",))
+    urgency = min((verdict.level for _, verdict in sites), key=lambda level: level.rank)
+    abnormal = [site for site in sites if site[1].level not in {Level.NORMAL, Level.LOW}]
+    noted = abnormal or [site for site in sites if site[1].level is Level.LOW]
+    if abnormal:
+        headline = f"{number(len(abnormal))} of {plural(len(sites), 'site needs', 'sites need')} attention."
+    elif noted:
+        headline = f"{number(len(sites) - len(noted))} of {plural(len(sites), 'site runs', 'sites run')} to plan."
+    else:
+        headline = f"{plural(len(sites), 'site runs', 'sites run')} to plan."
+    named: list[str | datetime] = []
+    for name, verdict in noted[:3]:
+        named += [f"{name}: ", *verdict.headline, " "]
+    more = f"And {number(len(noted) - 3)} more." if len(noted) > 3 else ""
+    return Verdict(urgency, (headline,), (*named, more))

@@ -9,10 +9,11 @@ from math import sin
 from random import Random
 from uuid import UUID
 
+import numpy as np
+
 from cloud.api.source import (
     EvidenceRow,
     FleetRead,
-    FleetSite,
     InvoiceLine,
     InvoiceRead,
     InvoicesRead,
@@ -29,7 +30,10 @@ from cloud.api.source import (
 from cloud.core.access import Principal, Role
 from cloud.core.errors import NotFound, Refused, Transient
 from cloud.core.money import Money
+from cloud.hosting import latest
+from cloud.hosting.columns import INVENTORY_FIELDS, NO_POWER, Inventory, MinerColumns, PowerColumns
 from cloud.hosting.model import Desired, LinkState, MinerRow, SiteSummary
+from sitelink.codec import REASONS, STATES
 from sitelink.types import (
     Ack,
     CurtailmentCause,
@@ -57,6 +61,25 @@ RATE = 110.0
 def _rate(rows) -> TeraHashPerSecond | None:
     known = [row.hashrate_ths for row in rows if row.hashrate_ths is not None]
     return TeraHashPerSecond(sum(known)) if known else None
+
+
+def columns(*rows: MinerRow) -> MinerColumns:
+    """The rows as the store returns them."""
+    names = {name: tuple(getattr(row, name) for row in rows) for name in INVENTORY_FIELDS}
+    records = latest.take(
+        latest.load(None), np.array([row.miner_id.encode() for row in rows], latest.RECORD["miner_id"])
+    )
+    for place, row in enumerate(rows):
+        records["state"][place] = STATES.index(row.state)
+        records["reason"][place] = REASONS.index(row.reason)
+        records["liar"][place] = row.liar
+        if row.read_at is not None:
+            records["read_at_ms"][place] = int(row.read_at.timestamp() * 1000)
+        for name in ("hashrate_ths", "power_w", "board_temp_c", "chip_temp_c", "fan_rpm", "uptime_s"):
+            if getattr(row, name) is not None:
+                records[name][place] = getattr(row, name)
+    stopped = np.array([row.desired is Desired.STOP for row in rows], dtype=bool)
+    return MinerColumns(Inventory(**names), records, stopped)
 
 
 def miner(place: int, **values) -> MinerRow:
@@ -178,10 +201,7 @@ class FakeReads:
 
     def fleet(self, principal: Principal) -> FleetRead:
         self.ready()
-        sites = tuple(
-            FleetSite(read.summary, read.plan)
-            for read in (self.site(principal, case.site_id, timedelta(minutes=15)) for case in self.cases)
-        )
+        sites = tuple(self.site(principal, case.site_id, timedelta(minutes=15)) for case in self.cases)
         return FleetRead(sites, self.now)
 
     def site(self, principal: Principal, site_id: str, back: timedelta) -> SiteRead:
@@ -195,7 +215,7 @@ class FakeReads:
         power = Watts(case.power_w if case.power_w is not None else sums * 1.03)
         made = plan(rows, *case.stop, now=self.now) if case.stop and rows else None
         spike = made.stops[0].interval if made else None
-        series = self._power(case, power, made, min(back, case.history)) if case.meter and rows else ()
+        series = self._power(case, power, made, min(back, case.history)) if case.meter and rows else NO_POWER
         states = [row.state for row in rows]
         return SiteRead(
             summary=SiteSummary(
@@ -207,13 +227,13 @@ class FakeReads:
                 idle=states.count(MinerState.IDLE),
                 unknown=states.count(MinerState.UNKNOWN),
                 stopped_by_plan=sum(row.desired is Desired.STOP for row in rows),
-                power_w=power if series else None,
+                power_w=power if len(series) else None,
                 device_power_w=Watts(sums) if rows else None,
                 hashrate_ths=_rate(rows),
                 link=case.link,
                 as_of=max((row.read_at for row in rows if row.read_at), default=None),
             ),
-            miners=rows,
+            miners=columns(*rows),
             power=series,
             notices=case.notices,
             plan=made,
@@ -231,11 +251,12 @@ class FakeReads:
             slot = next((s for s in made.slots if s.interval.contains(at)), None) if made else None
             base = slot.planned_w if slot else power
             points.append((at, Watts(base * (1 + random.gauss(0, 0.003)))))
-        return (*points, (self.now, power))
+        points.append((self.now, power))
+        return PowerColumns(np.array([at.timestamp() for at, _ in points]), np.array([watts for _, watts in points]))
 
     def miner(self, principal: Principal, site_id: str, miner_id: str, back: timedelta) -> MinerRead:
         read = self.site(principal, site_id, back)
-        row = next((row for row in read.miners if row.miner_id == miner_id), None)
+        row = read.miners.find(miner_id)
         if row is None:
             raise NotFound(f"site {site_id} has no miner {miner_id}")
         random = Random(3)

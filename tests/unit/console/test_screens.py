@@ -4,6 +4,7 @@ from base64 import b64decode
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from cloud.api.source import PlannedStop, PlanSlot
@@ -12,7 +13,7 @@ from cloud.api.views.alerts import SETTLING
 from cloud.api.views.fleet import build_fleet
 from cloud.api.views.listing import PAGE_SIZE, Show, list_miners
 from cloud.api.views.miner import build_miner
-from cloud.api.views.miners import MinerClass, cell_changes, classify, draw_racks, take_census
+from cloud.api.views.miners import MinerClass, cell_changes, classes, classify, draw_racks, take_census
 from cloud.api.views.plan import build_plan
 from cloud.api.views.site import build_site, choose_window
 from cloud.api.views.wording import Level, text_of
@@ -25,6 +26,7 @@ from tests.unit.console.fakes import (
     RATE,
     FakeReads,
     SiteCase,
+    columns,
     huge_site,
     live_link,
     lost_site,
@@ -75,25 +77,37 @@ def test_every_state_has_exactly_one_class():
     assert {kind for (state, _, _), kind in found.items() if state is MinerState.UNKNOWN} == {MinerClass.UNKNOWN}
 
 
+def test_columns_and_rows_class_alike_and_carry_the_same_values():
+    case = shedding_site()
+    miners = columns(*case.rows)
+    assert [MinerClass(kind) for kind in classes(miners)] == [classify(row) for row in miners]
+    rows = normal_site().rows
+    miners = columns(*rows)
+    assert tuple(miners) == rows
+    assert miners[7] == rows[7] == miners.find(rows[7].miner_id)
+    assert miners[3:5] == list(rows[3:5])
+    assert miners.find("nobody") is None
+
+
 def test_sums_leave_out_the_silent_and_are_unknown_without_anybody():
-    census = take_census([miner(0), silent(1), miner(2, power_w=None)])
+    census = take_census(columns(miner(0), silent(1), miner(2, power_w=None)))
     assert (census.power_w, census.power_reporting, census.reporting) == (3400.0, 1, 2)
-    assert take_census([silent(1)]).power_w is None
-    assert take_census([]).hashrate_ths is None
+    assert take_census(columns(silent(1))).power_w is None
+    assert take_census(columns()).hashrate_ths is None
 
 
 def test_an_unknown_nameplate_is_said_and_never_counts_as_zero():
     bare = miner(1, nameplate_w=None, nameplate_ths=None)
-    assert draw_racks([bare]).cells == bytes((MinerClass.RUNNING, 62, 255))
-    census = take_census([miner(0), bare, stopped(2, nameplate_ths=None)])
+    assert draw_racks(columns(bare)).cells == bytes((MinerClass.RUNNING, 62, 255))
+    census = take_census(columns(miner(0), bare, stopped(2, nameplate_ths=None)))
     assert (census.expected_ths, census.expected_unknown) == (RATE, 1)
-    assert take_census([bare]).expected_ths is None
+    assert take_census(columns(bare)).expected_ths is None
     words = text_of(screen(SiteCase(rows=(miner(0), bare))).tiles[1].against)
     assert "without 1 nameplate not known" in words
     assert "%" not in words
     assert "expected not known" in text_of(screen(SiteCase(rows=(bare,))).tiles[1].against)
     reads = FakeReads([SiteCase(rows=(bare,))])
-    shown = build_miner(reads.miner(PRINCIPAL, "pecos-1", bare.miner_id, SIX_HOURS), "6h", SIX_HOURS)
+    shown = build_miner(reads.miner(PRINCIPAL, "pecos-1", bare.miner_id, SIX_HOURS), "6h")
     assert [text_of(tile.against) for tile in shown.tiles[:2]] == ["nameplate not known", "nameplate not known"]
     assert "plans leave it out" in shown.control
 
@@ -150,6 +164,50 @@ def test_a_lost_site_link_is_unknown_and_says_which_plan_is_held():
     assert shown.link.state == "lost"
 
 
+def test_behind_a_lost_link_no_page_shows_a_figure_as_live():
+    case = shedding_site()
+    case = replace(case, link=replace(live_link(), up=False, last_heard=NOW - timedelta(seconds=40)))
+    shown = screen(case)
+    assert (shown.census.unknown, shown.census.total) == (250, 250)
+    assert set(shown.racks.cells[0::3]) == {MinerClass.UNKNOWN}
+    assert not any(tile.figure.known for tile in shown.tiles)
+    assert text_of(shown.tiles[3].against).startswith("none of 250 heard since ")
+    assert shown.tick()["power"] is None
+    assert [alert.level for alert in shown.alerts if alert.level is not Level.HIGH] == [Level.UNKNOWN]
+    (line,) = build_fleet(FakeReads([case]).fleet(PRINCIPAL)).sites
+    assert line.verdict == shown.verdict
+    assert not any(figure.known for figure in (line.power, line.deviation, line.hashrate, line.miners))
+    assert list_miners(read(case), Show.UNKNOWN, 1).counts[Show.UNKNOWN] == 250
+    assert build_plan(read(case), None).verdict.level is Level.UNKNOWN
+    one = build_miner(FakeReads([case]).miner(PRINCIPAL, "pecos-2", case.rows[100].miner_id, SIX_HOURS), None)
+    assert text_of(one.verdict.headline).startswith("State not known; last read at ")
+
+
+@pytest.mark.parametrize("case", [normal_site, shedding_site, lost_site, huge_site, never_site])
+def test_the_overview_says_what_the_site_page_says(case):
+    shown = screen(case())
+    fleet = build_fleet(FakeReads([case()]).fleet(PRINCIPAL))
+    assert fleet.sites[0].verdict == shown.verdict
+    assert fleet.verdict.level is shown.verdict.level
+    if shown.census.reporting:
+        assert fleet.tiles[2].figure == shown.tiles[3].figure
+        assert fleet.sites[0].detail == text_of(shown.tiles[3].against)
+
+
+def test_devices_that_report_no_power_make_no_gap():
+    rows = (*(miner(n) for n in range(80)), *(miner(n, power_w=None) for n in range(80, 100)))
+    shown = screen(SiteCase(rows=rows, power_w=100 * 3400 * 1.03))
+    assert shown.alerts == ()
+    assert "The other 20 report no power" in text_of(shown.link.meter_check)
+
+
+def test_a_hot_miner_is_critical_on_its_own_page_too():
+    case = SiteCase(rows=(miner(0, board_temp_c=Celsius(91.0)),))
+    shown = build_miner(FakeReads([case]).miner(PRINCIPAL, "pecos-1", case.rows[0].miner_id, SIX_HOURS), None)
+    assert shown.verdict.level is Level.CRITICAL
+    assert text_of(shown.verdict.headline) == "Running at 91.0 °C, limit 85 °C."
+
+
 def test_last_known_power_is_dated():
     case = replace(normal_site(), link=replace(live_link(), up=False))
     was = read(case)
@@ -191,22 +249,22 @@ def test_heat_is_critical_and_named_in_the_sentence():
     rows = (miner(0, board_temp_c=Celsius(91.0)), *(miner(n) for n in range(1, 20)))
     shown = screen(SiteCase(rows=rows))
     assert shown.verdict.level is Level.CRITICAL
-    assert "1 miner is at 85 °C or above" in text_of(shown.verdict.detail)
+    assert text_of(shown.verdict.headline) == "Running. 1 miner is at 85 °C or above."
 
 
 def test_racks_are_in_natural_order():
     rows = [miner(n, rack=rack) for n, rack in enumerate(("C10-R1", "C2-R10", "C2-R9", "机房-1"))]
-    assert [name for name, _ in draw_racks(rows).layout.racks] == ["C2-R9", "C2-R10", "C10-R1", "机房-1"]
+    assert [name for name, _ in draw_racks(columns(*rows)).layout.racks] == ["C2-R9", "C2-R10", "C10-R1", "机房-1"]
 
 
 def test_cells_of_unknown_values_are_not_zero():
-    cells = draw_racks([silent(0), miner(1, hashrate_ths=None, board_temp_c=None, chip_temp_c=None)]).cells
+    cells = draw_racks(columns(silent(0), miner(1, hashrate_ths=None, board_temp_c=None, chip_temp_c=None))).cells
     assert cells == bytes((MinerClass.UNKNOWN, 255, 255, MinerClass.RUNNING, 255, 255))
 
 
 def test_cell_changes_rebuild_the_new_map():
-    old = draw_racks([miner(n) for n in range(300)]).cells
-    new = draw_racks([silent(n) if n in {3, 299} else miner(n) for n in range(300)]).cells
+    old = draw_racks(columns(*(miner(n) for n in range(300)))).cells
+    new = draw_racks(columns(*(silent(n) if n in {3, 299} else miner(n) for n in range(300)))).cells
     changes = cell_changes(old, new)
     assert changes is not None and len(changes) == 10
     rebuilt = bytearray(old)
@@ -220,7 +278,8 @@ def test_cell_changes_rebuild_the_new_map():
 
 def test_series_share_one_axis_and_keep_gaps():
     axis = series.axis_around(NOW, timedelta(hours=1), timedelta(minutes=30))
-    values = series.means(axis, [(NOW, 5.0), (NOW, None), (NOW - timedelta(hours=9), 1.0)])
+    now_s = NOW.timestamp()
+    values = series.means(axis, np.array([now_s, now_s, now_s - 9 * 3600]), np.array([5.0, np.nan, 1.0]))
     assert len(values) == len(axis.seconds) == axis.count
     assert values[axis.place(NOW)] == 5.0
     assert sum(value is not None for value in values) == 1
@@ -237,7 +296,8 @@ def test_planned_load_holds_over_its_slot_and_not_beyond():
 
 
 def test_a_young_site_gets_a_short_window():
-    assert choose_window(read(replace(normal_site(), history=timedelta(minutes=4)))) == "15m"
+    assert choose_window(read(replace(normal_site(), history=timedelta(minutes=4)))) == "5m"
+    assert choose_window(read(replace(normal_site(), history=timedelta(minutes=14)))) == "15m"
     assert choose_window(read(replace(normal_site(), history=timedelta(minutes=40)))) == "1h"
     assert choose_window(read(normal_site())) == "6h"
 
@@ -252,7 +312,7 @@ def test_chart_ends_at_the_metered_tile():
 def test_fleet_puts_the_abnormal_first_and_sums_only_what_is_known():
     case = replace(shedding_site(), power_w=800_000.0)
     shown = build_fleet(FakeReads([normal_site(), case, lost_site()]).fleet(PRINCIPAL))
-    assert [line.site.summary.site_id for line in shown.sites] == ["pecos-2", "odessa", "pecos-1"]
+    assert [line.summary.site_id for line in shown.sites] == ["pecos-2", "odessa", "pecos-1"]
     assert text_of(shown.verdict.headline) == "2 of 3 sites need attention."
     assert text_of(shown.tiles[0].against) == "2 of 3 meters report"
     assert shown.sites[1].power.known is False
@@ -292,9 +352,7 @@ def test_no_plan_and_an_expired_plan_are_said():
 
 def test_a_silent_miner_shows_no_last_values_as_live():
     case = SiteCase(rows=(silent(0, power_w=Watts(3400)), miner(1)))
-    shown = build_miner(
-        FakeReads([case]).miner(PRINCIPAL, "pecos-1", case.rows[0].miner_id, SIX_HOURS), "6h", SIX_HOURS
-    )
+    shown = build_miner(FakeReads([case]).miner(PRINCIPAL, "pecos-1", case.rows[0].miner_id, SIX_HOURS), "6h")
     assert not any(tile.figure.known for tile in shown.tiles if tile.label != "Board")
     assert text_of(shown.verdict.headline).startswith("State not known; last read at ")
     assert "cannot be reached" in text_of(shown.verdict.detail)
@@ -302,9 +360,7 @@ def test_a_silent_miner_shows_no_last_values_as_live():
 
 def test_a_liar_is_said_on_its_own_page_with_evidence():
     case = shedding_site()
-    shown = build_miner(
-        FakeReads([case]).miner(PRINCIPAL, "pecos-2", case.rows[20].miner_id, SIX_HOURS), "6h", SIX_HOURS
-    )
+    shown = build_miner(FakeReads([case]).miner(PRINCIPAL, "pecos-2", case.rows[20].miner_id, SIX_HOURS), "6h")
     assert text_of(shown.verdict.headline) == "Should be off, is on."
     assert shown.acks[1].reason == "the feeder's power did not drop"
     assert shown.acks[1].power == "3,400 W → not known"
@@ -312,9 +368,7 @@ def test_a_liar_is_said_on_its_own_page_with_evidence():
 
 def test_a_stopped_miner_says_when_it_starts_again():
     case = shedding_site()
-    shown = build_miner(
-        FakeReads([case]).miner(PRINCIPAL, "pecos-2", case.rows[1].miner_id, SIX_HOURS), "6h", SIX_HOURS
-    )
+    shown = build_miner(FakeReads([case]).miner(PRINCIPAL, "pecos-2", case.rows[1].miner_id, SIX_HOURS), "6h")
     assert text_of(shown.verdict.headline) == "Stopped by plan."
     assert text_of(shown.verdict.detail).startswith("Starts again at ")
 
