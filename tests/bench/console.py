@@ -33,8 +33,8 @@ from sitelink.codec import pack
 from sitelink.inventory import METER_FIELDS, MINER_FIELDS
 from sitelink.types import Batch, BatchBody, BatchKind, Interval, MeterSample, MinerState, Reading
 from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, UsdPerMegawattHour, Watts
-from tests.bench.ingest import Processes, running
 from tests.bench.report import arguments, finish, say
+from tests.bench.served import Processes, running
 
 MINERS = 5000
 SITE = "bench"
