@@ -31,7 +31,7 @@ from cloud.hosting.model import METER_STALE_AFTER
 from cloud.infra.db import Database, UnitOfWork
 from cloud.planner import queries as planner
 from cloud.settings import Settings
-from sitelink.types import Evidence, Interval
+from sitelink.types import Interval
 from sitelink.units import Watts
 
 _AHEAD: Final = timedelta(hours=36)
@@ -186,7 +186,7 @@ def _checks(uow: UnitOfWork, site_id: str) -> tuple[StopCheck, ...]:
             interval=view.interval,
             result=view.status.value,
             reason=view.reason,
-            evidence=None if view.verified_mwh is None else Evidence.SITE_METER,
+            evidence=view.evidence if view.evidence or not view.complete else None,
             miners=view.miners,
             complete=view.complete,
             partial=view.partial,

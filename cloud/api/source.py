@@ -4,6 +4,7 @@ Invariant: every value of one ``...Read`` comes from one transaction, whose mome
 from one read, so that its sentence, tiles, chart end and map cannot disagree.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -63,13 +64,17 @@ class PlanFacts:
 
 @dataclass(frozen=True, slots=True)
 class StopCheck:
-    """How one curtailment ended, measured. ``result`` is a stable word such as ``verified`` or ``unverified``."""
+    """How one curtailment ended, measured. ``result`` is a stable word such as ``verified`` or ``unverified``.
+
+    ``evidence`` counts the credited stops by what confirmed each, best first; None where that was not kept.
+    ``verified_mwh`` rests on the site meter, or is None.
+    """
 
     curtailment_id: str
     interval: Interval
     result: str
     reason: str
-    evidence: Evidence | None
+    evidence: Mapping[Evidence, int] | None
     miners: int
     complete: int
     partial: int

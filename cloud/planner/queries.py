@@ -13,7 +13,7 @@ from cloud.planner import evidence_store, store
 from cloud.planner.model import Plan, Planned, Signal, Usd
 from cloud.planner.verification import Compliance, Delivered, FeederDifference, Status
 from cloud.planner.verification_document import read_verification
-from sitelink.types import Curtailment, CurtailmentCause, Interval
+from sitelink.types import Curtailment, CurtailmentCause, Evidence, Interval
 from sitelink.units import MegawattHours, UsdPerMegawattHour, Watts
 
 
@@ -82,6 +82,7 @@ class VerificationView:
     unverified: int
     refused: int
     silent: int
+    evidence: Mapping[Evidence, int]
     liars: tuple[str, ...]
     intervals: tuple[Delivered, ...]
     feeders: tuple[FeederDifference, ...]
@@ -134,6 +135,7 @@ def verifications(uow: UnitOfWork, site_id: str) -> tuple[VerificationView, ...]
                 unverified=counts["unverified"],
                 refused=counts["refused"] + counts["expired"],
                 silent=counts["silent"],
+                evidence=verdict.evidence,
                 liars=verdict.liars,
                 intervals=verdict.intervals,
                 feeders=verdict.feeders,

@@ -23,7 +23,7 @@ from typing import Final
 from cloud.hosting.model import LIAR_REASONS
 from cloud.planner.metering import Sample, mean_before_w, mean_power_w
 from cloud.planner.model import Planned
-from sitelink.types import Ack, Interval, Outcome, Verb
+from sitelink.types import Ack, Evidence, Interval, Outcome, Verb
 from sitelink.units import MegawattHours, Watts, energy_mwh
 
 METER_BEFORE: Final = "meter-before"
@@ -110,7 +110,11 @@ class Compliance:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The verdict on one curtailment."""
+    """The verdict on one curtailment.
+
+    ``evidence`` counts the stops that are credited by what confirmed each; a verdict written before it was kept has
+    none. The energy itself rests on the site meter, or there is none.
+    """
 
     status: Status
     reason: str
@@ -120,6 +124,7 @@ class Verification:
     baseline_w: Watts | None
     claimed_w: Watts
     outcomes: Mapping[str, int]
+    evidence: Mapping[Evidence, int]
     liars: tuple[str, ...]
     intervals: tuple[Delivered, ...]
     feeders: tuple[FeederDifference, ...]
@@ -182,6 +187,7 @@ def verify(
         baseline_w=baseline,
         claimed_w=own.total_w,
         outcomes=_outcomes(own.planned, acks),
+        evidence=_evidence(own, acks),
         liars=liars,
         intervals=intervals,
         feeders=_feeders(own, liars, before, measured, fittings, compliance),
@@ -236,6 +242,12 @@ def _outcomes(planned: Planned, acks: Sequence[Ack]) -> dict[str, int]:
         ack = last.get(miner_id)
         counts[ack.outcome.value if ack else "silent"] += 1
     return counts
+
+
+def _evidence(own: Claim, acks: Sequence[Ack]) -> dict[Evidence, int]:
+    """Return how many credited stops rest on each grade, best first."""
+    found = [ack.evidence for name, ack in last_stops(acks).items() if name in own.power_w]
+    return {grade: found.count(grade) for grade in Evidence if grade in found}
 
 
 def _feeders(

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from cloud.planner.verification import Compliance, Delivered, FeederDifference, Status, Verification
-from sitelink.types import Interval
+from sitelink.types import Evidence, Interval
 from sitelink.units import MegawattHours, Watts
 
 
@@ -21,6 +21,7 @@ def write_verification(verdict: Verification) -> dict[str, Any]:
         "baseline_w": verdict.baseline_w,
         "claimed_w": verdict.claimed_w,
         "outcomes": dict(verdict.outcomes),
+        "evidence": {grade.value: count for grade, count in verdict.evidence.items()},
         "liars": list(verdict.liars),
         "intervals": [
             [item.interval.start.isoformat(), item.interval.end.isoformat(), item.meter_w, item.delivered_w]
@@ -48,6 +49,7 @@ def read_verification(document: Mapping[str, Any]) -> Verification:
         baseline_w=_watts(document["baseline_w"]),
         claimed_w=Watts(document["claimed_w"]),
         outcomes=document["outcomes"],
+        evidence={grade: document["evidence"][grade] for grade in Evidence if grade in document.get("evidence", {})},
         liars=tuple(document["liars"]),
         intervals=tuple(
             Delivered(

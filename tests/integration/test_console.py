@@ -85,7 +85,8 @@ def test_a_verified_curtailment_names_its_liar(field: Field, console: Console):
     assert verify_site(field.database, field.principal, SITE, verify_policy(SETTINGS)) == (order.curtailment_id,)
     (line,) = console.plan(field.principal, SITE, None).checks
     assert line.check.liars == (liar,)
-    assert (line.check.complete, line.check.unverified, line.evidence) == (5, 1, "site meter")
+    assert (line.check.complete, line.check.unverified) == (5, 1)
+    assert (line.stops_by, line.energy_by) == ("5 by feeder meter", "energy by site meter")
     shown = console.miner(field.principal, SITE, liar, None)
     assert (shown.acks[0].reason, shown.miner.liar) == ("it went on hashing", True)
     assert [notice.code for notice in shown.notices] == [NoticeCode.LIAR_NAMED]

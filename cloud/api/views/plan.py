@@ -1,5 +1,6 @@
 """The plan page's view model: the plan in force, its curtailments, and how past ones were verified. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -45,12 +46,13 @@ class StopLine:
 
 @dataclass(frozen=True, slots=True)
 class CheckLine:
-    """One verified curtailment, with the grade of its evidence."""
+    """One verified curtailment: what its energy rests on, and what confirmed its stops."""
 
     check: StopCheck
     level: Level
     result: str
-    evidence: str
+    energy_by: str
+    stops_by: str
     verified: Figure
     expected: Figure
     counts: str
@@ -223,8 +225,18 @@ def _check_line(check: StopCheck) -> CheckLine:
         check=check,
         level=level,
         result=check.result.replace("_", " "),
-        evidence=EVIDENCE[check.evidence] if check.evidence else formats.NOT_KNOWN,
+        energy_by="no metered energy" if check.verified_mwh is None else "energy by site meter",
+        stops_by=_grades(check.evidence),
         verified=formats.energy(check.verified_mwh),
         expected=formats.energy(check.expected_mwh),
         counts=" · ".join(part for part in counts if part),
+    )
+
+
+def _grades(evidence: Mapping[Evidence, int] | None) -> str:
+    """Return how many stops each grade of evidence confirmed, best first."""
+    if evidence is None:
+        return formats.NOT_KNOWN
+    return (
+        " · ".join(f"{number(count)} by {EVIDENCE[grade]}" for grade, count in evidence.items()) or "no stop confirmed"
     )

@@ -345,7 +345,8 @@ class FakeAccounts:
 def check(liars: tuple[str, ...] = ()) -> StopCheck:
     window = Interval(NOW - timedelta(hours=3), NOW - timedelta(hours=2))
     return StopCheck(
-        "cur-0000", window, "partial" if liars else "verified", "", Evidence.SITE_METER, 60, 60 - len(liars), 0,
+        "cur-0000", window, "partial" if liars else "verified", "",
+        {Evidence.FEEDER_METER: 50, Evidence.DEVICE_POWER: 10 - len(liars)}, 60, 60 - len(liars), 0,
         len(liars), 0.1874, 0.2041, liars, NOW - timedelta(hours=1),
     )  # fmt: skip
 

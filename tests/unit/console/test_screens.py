@@ -327,8 +327,12 @@ def test_plan_lists_windows_and_grades_evidence():
     shown = build_plan(read(shedding_site()), None)
     assert shown.stops[0].phase == "running"
     assert str(shown.stops[0].miners) == "70"
-    assert shown.checks[0].evidence == "site meter"
-    assert shown.checks[0].level is Level.HIGH
+    (line,) = shown.checks
+    assert (line.stops_by, line.energy_by) == ("50 by feeder meter · 8 by device power", "energy by site meter")
+    assert line.level is Level.HIGH
+    unmetered = replace(line.check, result="unverified", verified_mwh=None, evidence=None)
+    (line,) = build_plan(read(replace(shedding_site(), checks=(unmetered,))), None).checks
+    assert (line.stops_by, line.energy_by, line.level) == ("not known", "no metered energy", Level.UNKNOWN)
     assert shown.checks[0].check.liars
     assert "0.060 MW short of target" in text_of(shown.verdict.headline)
     assert shown.chart.windows[-1] == (

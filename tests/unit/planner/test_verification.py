@@ -1,5 +1,6 @@
 """Credit is bounded by the meter and by confirmed miners, whatever the evidence."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import given
@@ -102,6 +103,19 @@ def test_a_miner_without_a_known_baseline_counts_with_its_nameplate() -> None:
     assert claim(order(), [ack("m0", before=None)], (), FITTINGS).power_w == {"m0": 3500.0}
     assert claim(order(), [ack("m0", before=None)], (), {}).power_w == {}
     assert claim(order(), [ack("m0", before=None)], (), {"m0": Fitting("F0", None)}).power_w == {}
+
+
+def test_a_verdict_keeps_what_confirmed_the_stops_it_credits() -> None:
+    weak = replace(ack("m1"), evidence=Evidence.DEVICE_STATE)
+    acks = [weak, ack("m0"), ack("m2"), ack("m3", Outcome.UNVERIFIED)]
+    own = claim(order(), acks, ("m2",), FITTINGS)
+    compliance = Compliance(START, None, None, None)
+    verdict = verify(own, (), acks, ("m2",), measured([(-10, 1.0)]), FITTINGS, compliance)
+    assert list(verdict.evidence.items()) == [(Evidence.FEEDER_METER, 1), (Evidence.DEVICE_STATE, 1)]
+    document = write_verification(verdict)
+    assert read_verification(document) == verdict
+    del document["evidence"]
+    assert read_verification(document).evidence == {}
 
 
 def test_no_site_meter_no_figure() -> None:
