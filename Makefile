@@ -4,15 +4,15 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-# What `make demo` passes on: make demo ONCE=1 PRICES=FILE.csv SEED=N
-DEMO_FLAGS = $(if $(ONCE),--once) $(if $(PRICES),--prices "$(PRICES)") $(if $(SEED),--seed "$(SEED)")
+# What `make demo` passes on: make demo ONCE=1 CAPTURES=DIR PRICES=FILE.csv SEED=N
+DEMO_FLAGS = $(if $(ONCE),--once) $(if $(CAPTURES),--captures "$(CAPTURES)") $(if $(PRICES),--prices "$(PRICES)") $(if $(SEED),--seed "$(SEED)")
 
 .PHONY: help setup gen check test demo bench soak lock environment
 
 help: ## Explain every command
 	@echo "Ballast:"
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
-	@echo "  In a hurry: make demo. Its switches: ONCE=1 PRICES=FILE.csv SEED=N"
+	@echo "  In a hurry: make demo. Its switches: ONCE=1 CAPTURES=DIR PRICES=FILE.csv SEED=N"
 
 environment:
 	@scripts/setup.sh demo

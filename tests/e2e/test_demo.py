@@ -69,6 +69,20 @@ def test_the_story_holds(kills: int, folder: Path) -> None:
     assert not _children_left(str(folder))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_recorded_devices_stand_beside_the_simulated_ones_read_and_never_ordered(captures: Path, folder: Path) -> None:
+    document, done = _play(folder, "--miners", "30", "--seed", "300", "--captures", str(captures))
+    assert done.returncode == 0, done.stderr[-3000:]
+    figures = document["figures"]
+    assert figures["miners"] == 60
+    assert figures["captured_devices"] >= figures["captured_read"] >= figures["captured_readable"] > 20
+    assert figures["captured_missed"] == figures["captured_silent"] == figures["captured_ordered"] == 0
+    assert figures["samples_lost"] == figures["samples_duplicated"] == 0
+    assert f"{figures['captured_read']} of {figures['captured_devices']} recorded real devices read" in done.stderr
+    assert not _children_left(str(folder))
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -76,6 +90,8 @@ def test_the_story_holds(kills: int, folder: Path) -> None:
         (("--miners", "many"), "--miners: invalid int value: 'many'"),
         (("--kills", "-1"), "--kills -1: give 0 or more"),
         (("--prices", "/nowhere.csv"), "--prices /nowhere.csv: no such file"),
+        (("--captures", "/nowhere"), "--captures /nowhere: no such folder; give the folder"),
+        (("--captures", "/"), "--captures /: holds no MANIFEST.csv; give the folder"),
         (("--pace", "fast"), "unrecognized arguments: --pace"),
     ],
 )

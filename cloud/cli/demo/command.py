@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from cloud.cli.demo import stage
+from cloud.cli.demo import captures, stage
 from cloud.cli.demo.chaos import Chaos
 from cloud.cli.demo.figures import Figures, json_line, machine
 from cloud.cli.demo.judge import judge
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="play the story headless, judge it, print one JSON line")
     parser.add_argument("--miners", type=int, default=_MINERS, metavar="N", help="miners a site (default %(default)s)")
     parser.add_argument("--seed", type=int, help="what the simulation is drawn from (default: fresh, printed)")
+    parser.add_argument("--captures", type=Path, metavar="DIR", help="put recorded real devices beside the simulated")
     parser.add_argument("--prices", type=Path, metavar="FILE", help="drive the market with a real hourly price file")
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill -9 N processes at random moments")
     parser.add_argument("--http-port", type=int, metavar="PORT", help="the console's port (default: a free one)")
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         miners=arguments.miners,
         seed=seed,
         kills=arguments.kills,
+        captures=arguments.captures and arguments.captures.resolve(),
         prices=arguments.prices and arguments.prices.absolute(),
         http_port=arguments.http_port,
     )
@@ -80,18 +82,20 @@ def _play(scene: Stage, crew: Crew, clock: Clock, over: threading.Event) -> bool
     settings, database = open_database(scene)
     narrator = Narrator(clock, terminal=sys.stderr.isatty() and not scene.options.once)
     narrator.say(f"Ballast demo: {len(scene.sites)} sites of {scene.options.miners} miners, seed {scene.options.seed}")
+    if scene.options.captures is not None:
+        narrator.say(f"and the devices recorded in {scene.options.captures}, replayed as they answered")
     narrator.say("Starting simulators, PostgreSQL and the control plane")
     stage.start_cloud(scene, crew)
-    stage.start_market(scene, crew)
     stage.start_simulators(scene, crew)
     watch = Watch(database)
     try:
         principal = await_cloud(scene, crew, database, watch.serves, clock)
         watch.principal = principal
         password = open_sites(scene, crew, settings, database, principal)
+        stage.start_market(scene, crew)
         narrator.say(f"Console http://{scene.http}  login {settings.operator_email}  one-time password {password}")
         story = Story(scene, crew, watch, narrator, clock)
-        agents = tuple(f"agent-{site.site_id}" for site in scene.sites)
+        agents = tuple(f"agent-{site.site_id}" for site in scene.all_sites)
         chaos = Chaos(crew, agents, scene.options.kills, scene.options.seed, narrator.say)
         held = _tell(story, narrator, chaos)
         figures = judge(scene, story.record, watch, kills=chaos.done)
@@ -134,6 +138,9 @@ def _problem(arguments: argparse.Namespace) -> str | None:
         return f"--kills {arguments.kills}: give 0 or more"
     if arguments.prices is not None and not arguments.prices.is_file():
         return f"--prices {arguments.prices}: no such file; give a CSV of hourly prices"
+    if arguments.captures is not None:
+        wrong = captures.problem(arguments.captures, stage.program("ballast-sim"))
+        return None if wrong is None else f"--captures {arguments.captures}: {wrong}"
     return None
 
 

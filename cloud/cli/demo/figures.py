@@ -8,13 +8,17 @@ agents' counters   --+
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from cloud.cli.demo.captures import Captured
+
+_CAPTURED: Final = "captured"
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The figures of one demo run; units in the names, counts otherwise."""
+    """The figures of one demo run; units in the names, counts otherwise. ``captured`` None: nothing was replayed."""
 
     miners: int
     samples_stored: int
@@ -37,6 +41,7 @@ class Figures:
     honest_unverified: int
     honest_named: int
     kills: int
+    captured: Captured | None = None
 
     def failures(self) -> tuple[str, ...]:
         """Return what did not hold, one plain line each; empty when the whole story held."""
@@ -56,12 +61,15 @@ class Figures:
             (self.verified_mwh <= 0, "no curtailed energy was verified"),
             (self.invoice_total_cents <= 0, "no invoice was issued"),
         )
-        return tuple(line for failed, line in wrong if failed)
+        recorded = self.captured.failures() if self.captured is not None else ()
+        return (*(line for failed, line in wrong if failed), *recorded)
 
 
 def json_line(figures: Figures, seed: int, machine: Mapping[str, Any]) -> str:
-    """Return the run as the one JSON line that benchmarks print."""
-    named = {name: getattr(figures, name) for name in Figures.__slots__}
+    """Return the run as the one JSON line that benchmarks print; ``captured_*`` only where devices were replayed."""
+    named = {name: getattr(figures, name) for name in Figures.__slots__ if name != _CAPTURED}
+    if figures.captured is not None:
+        named |= {f"{_CAPTURED}_{name}": value for name, value in asdict(figures.captured).items()}
     return json.dumps({"bench": "demo", "figures": named, "peers": {}, "machine": dict(machine), "seed": seed})
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from cloud.cli.demo.captures import Captured, weigh
 from cloud.cli.demo.figures import Figures
-from cloud.cli.demo.stage import Stage
-from cloud.cli.demo.story import Event, Record
+from cloud.cli.demo.record import Event, Record
+from cloud.cli.demo.stage import SiteStage, Stage
 from cloud.cli.demo.watch import TrueMiner, Watch
 from cloud.hosting import queries as hosting
 from sitelink.types import NoticeCode, Outcome, Verb
@@ -59,7 +60,13 @@ def judge(scene: Stage, record: Record, watch: Watch, kills: int) -> Figures:
         invoice_total_cents=record.invoice_cents,
         gap=record.gap,
         kills=kills,
+        captured=None if scene.captures is None else _captured(watch, scene.captures),
     )
+
+
+def _captured(watch: Watch, site: SiteStage) -> Captured:
+    acks = watch.read(lambda uow: hosting.acks(uow, site.site_id)) or ()
+    return weigh(watch.recorded(site), watch.kept(site) or {}, ordered=len(acks))
 
 
 def _claims(watch: Watch, site_id: str, event: Event) -> Claims:

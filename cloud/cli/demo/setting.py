@@ -59,15 +59,19 @@ def await_cloud(scene: Stage, crew: Crew, database: Database, serving: Serving, 
 
 
 def open_sites(scene: Stage, crew: Crew, settings: Settings, database: Database, principal: Principal) -> str:
-    """Create the sites, import their inventories, enrol and start their agents; return the operator's password."""
+    """Create the sites, import their inventories, enrol and start their agents; return the operator's password.
+
+    Recorded devices have no contract: they are read, not curtailed.
+    """
     authority = CertificateAuthority(settings.key_dir, database.clock)
     contract_from = database.clock.now() - timedelta(days=1)
-    for site in scene.sites:
+    for site in scene.all_sites:
         with database.unit_of_work(principal) as uow:
             hosting.create_site(uow, site.site_id, site.site_id.replace("-", " ").title(), _TIMEZONE)
-            billing.set_contract(
-                uow, site.site_id, stage.RATE_USD_PER_KWH, _TIMEZONE, contract_from, stage.CREDIT_USD_PER_MWH
-            )
+            if site is not scene.captures:
+                billing.set_contract(
+                    uow, site.site_id, stage.RATE_USD_PER_KWH, _TIMEZONE, contract_from, stage.CREDIT_USD_PER_MWH
+                )
             hosting.import_inventory(uow, site.site_id, site.inventory, site.meters)
             token = enrolment.make_join_token(uow, authority, site.site_id)
         run_once([str(part) for part in stage.enrol_command(site, token)], f"enrolling {site.site_id}")

@@ -1,6 +1,6 @@
 """The demo's stage: a folder, free ports, configuration files, and the processes that play.
 
-    folder/  cloud.toml  cloud/   pecos-1/{agent.toml, inventory.csv, meters.csv, state/}   *.log
+    folder/  cloud.toml  cloud/   pecos-1/{agent.toml, inventory.csv, meters.csv, state/}  captures/..   *.log
 
 Invariant: everything is on loopback and in one temporary folder, so that two demos never meet.
 """
@@ -16,7 +16,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from cloud.cli.demo import captures
 from cloud.cli.demo.processes import Crew
+from sitelink.inventory import METER_FIELDS
 
 SITES: Final = ("pecos-1", "pecos-2")
 INTERVAL_S: Final = 8
@@ -26,8 +28,8 @@ BILLING_INTERVAL_S: Final = 10
 RATE_USD_PER_KWH: Final = Decimal("0.0725")
 CREDIT_USD_PER_MWH: Final = Decimal(40)
 _MARKET: Final = "DEMO"
-_SPIKE_AFTER: Final = 5
-"""Intervals from the market's opening to the spike: time to start, enrol, poll and see what is normal."""
+_SPIKE_AFTER: Final = 4
+"""Intervals from the market's opening, once the agents run, to the spike: time to poll and see what is normal."""
 _SPIKE_INTERVALS: Final = 5
 _DIALECTS: Final = "luxos,whatsminer,avalon,antminer,braiins"
 _SCRIPTS: Final = Path(sys.executable).parent
@@ -39,19 +41,20 @@ class NoStage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the person asked for. ``miners`` is per site."""
+    """What the person asked for. ``miners`` is per site; ``captures`` is a folder of recorded devices."""
 
     once: bool
     miners: int
     seed: int
     kills: int
+    captures: Path | None = None
     prices: Path | None = None
     http_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SiteStage:
-    """Where one simulated site plays. Addresses are ``host:port``."""
+    """Where one site plays. Addresses are ``host:port``; ``link_control`` is empty where there is no cable to cut."""
 
     site_id: str
     folder: Path
@@ -78,7 +81,7 @@ class SiteStage:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """All addresses and files of one demo."""
+    """All addresses and files of one demo. ``sites`` are simulated; ``captures`` replays recorded devices, if any."""
 
     options: Options
     folder: Path
@@ -87,6 +90,12 @@ class Stage:
     enrol: str
     market: str
     sites: tuple[SiteStage, ...]
+    captures: SiteStage | None = None
+
+    @property
+    def all_sites(self) -> tuple[SiteStage, ...]:
+        """Return every site that has an agent."""
+        return self.sites if self.captures is None else (*self.sites, self.captures)
 
     @property
     def cloud_config(self) -> Path:
@@ -110,16 +119,18 @@ def build(options: Options) -> Stage:
             raise NoStage(f"{name} is not installed beside {sys.executable}; run make setup")
     folder = Path(tempfile.mkdtemp(prefix="ballast-demo-"))
     folder.chmod(0o755)  # the account lent to PostgreSQL must reach its own folder below
-    networks = _free_networks(len(SITES), options.seed)
-    ports = iter(_free_ports(4 + 3 * len(SITES), fixed=options.http_port))
+    networks = _free_networks(len(SITES) + 1, options.seed)
+    ports = iter(_free_ports(5 + 3 * len(SITES), fixed=options.http_port))
     http, link, enrol, market = (f"127.0.0.1:{next(ports)}" for _ in range(4))
     sites = tuple(
         SiteStage(site_id, folder / site_id, network, *(f"127.0.0.1:{next(ports)}" for _ in range(3)))
-        for site_id, network in zip(SITES, networks, strict=True)
+        for site_id, network in zip(SITES, networks, strict=False)
     )
-    stage = Stage(options, folder, http, link, enrol, market, sites)
+    replay = f"127.0.0.1:{next(ports)}"
+    recorded = SiteStage(captures.SITE_ID, folder / captures.SITE_ID, networks[-1], replay, link, link_control="")
+    stage = Stage(options, folder, http, link, enrol, market, sites, recorded if options.captures else None)
     _write_cloud_config(stage)
-    for site in sites:
+    for site in stage.all_sites:
         site.folder.mkdir()
         _write_agent_config(stage, site)
     return stage
@@ -131,7 +142,7 @@ def clear(stage: Stage) -> None:
 
 
 def start_simulators(stage: Stage, crew: Crew) -> None:
-    """Start the simulated sites and the cables between them and the cloud."""
+    """Start the simulated sites and the cables between them and the cloud, and the replay of recorded devices."""
     for place, site in enumerate(stage.sites):
         crew.spawn_ready(
             f"simulator-{site.site_id}",
@@ -147,6 +158,18 @@ def start_simulators(stage: Stage, crew: Crew) -> None:
             [*_program("ballast-sim"), "link", "--listen", site.link_listen, "--to", stage.link,
              "--control", site.link_control],
         )  # fmt: skip
+
+    if stage.captures is not None:
+        _start_replay(stage, stage.captures, crew)
+
+
+def _start_replay(stage: Stage, site: SiteStage, crew: Crew) -> None:
+    crew.spawn_ready(
+        f"replay-{site.site_id}",
+        [*_program("ballast-sim"), "replay", str(stage.options.captures), "--net", site.network,
+         "--control", site.simulator, "--out", site.folder, "--dialect", captures.DIALECT],
+    )  # fmt: skip
+    site.meters.write_text(",".join(METER_FIELDS) + "\n", encoding="utf-8")
 
 
 def start_cloud(stage: Stage, crew: Crew) -> None:
@@ -183,8 +206,13 @@ def status_command(site: SiteStage) -> list[str | Path]:
     return [*_program("ballast-agent"), "status", "--config", site.config, "--json"]
 
 
+def program(name: str) -> Path:
+    """Return where one of our own programmes is installed."""
+    return _SCRIPTS / name
+
+
 def _program(name: str) -> list[str | Path]:
-    return [_SCRIPTS / name]
+    return [program(name)]
 
 
 def _write_cloud_config(stage: Stage) -> None:

@@ -7,13 +7,13 @@ Invariant: a step that does not come true in time ends the story with the reason
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
+from cloud.cli.demo import captures
 from cloud.cli.demo.narrator import Narrator, SiteLine
 from cloud.cli.demo.pricing import price
 from cloud.cli.demo.processes import Crew
+from cloud.cli.demo.record import Event, Record
 from cloud.cli.demo.stage import SiteStage, Stage
 from cloud.cli.demo.watch import TrueMiner, Watch
 from cloud.core.errors import CloudError
@@ -21,45 +21,16 @@ from cloud.hosting import queries as hosting
 from cloud.hosting.model import SiteSummary
 from cloud.planner import queries as planner
 from sitelink.clock import Clock
+from sitelink.types import MinerState
 
 _PAUSE_S: Final = 0.25
 _BASELINE_S: Final = 10.0
 _SHOW_SITES_S: Final = 1.0
-_NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _Found = TypeVar("_Found")
 
 
 class StepFailed(Exception):
     """What a step claims did not come true in time; the message is what was seen instead."""
-
-
-@dataclass(slots=True)
-class Event:
-    """The curtailment under way at one site: the plan revision the site holds, and who is to stop until when."""
-
-    revision: int
-    curtailment_ids: tuple[str, ...]
-    miner_ids: frozenset[str]
-    signal_at: datetime
-    start: datetime
-    release: datetime
-
-
-@dataclass(slots=True)
-class Record:
-    """What the story measured; times in seconds."""
-
-    events: dict[str, Event] = field(default_factory=dict)
-    unsettled: int = 0
-    metered_from: datetime = _NEVER
-    restored_during_cut: int = 0
-    left_off: int = 0
-    live_to_restore: int = 0
-    drained_s: float | None = None
-    gap: float | None = None
-    truth: dict[str, dict[str, TrueMiner]] = field(default_factory=dict)
-    verified_mwh: float = 0.0
-    invoice_cents: int = 0
 
 
 class Story:
@@ -97,9 +68,11 @@ class Story:
             self._narrator.end(title, held=True, detail=detail)
 
     def _steps(self) -> tuple[tuple[str, Callable[[Callable[[str], None]], str]], ...]:
+        recorded = (("Read the recorded devices", self._read_recorded),) if self._scene.captures else ()
         return (
-            ("Enrol two sites", self._enrol),
+            (f"Enrol {'three' if self._scene.captures else 'two'} sites", self._enrol),
             ("Poll every miner", self._poll),
+            *recorded,
             ("Stream to the cloud", self._stream),
             ("Plan for the price spike", self._plan),
             ("Start the curtailment", self._start),
@@ -115,8 +88,8 @@ class Story:
     def _enrol(self, say: Callable[[str], None]) -> str:
         def connected() -> str | None:
             up = [site.site_id for site in self._summaries() if site.link.up]
-            say(f"{len(up)} of {len(self._scene.sites)} agents connected over mutual TLS")
-            return ", ".join(up) if len(up) == len(self._scene.sites) else None
+            say(f"{len(up)} of {len(self._scene.all_sites)} agents connected over mutual TLS")
+            return ", ".join(up) if len(up) == len(self._scene.all_sites) else None
 
         return f"{self._wait(connected, 30, 'the agents did not connect')} connected over mutual TLS"
 
@@ -124,7 +97,7 @@ class Story:
         dead = {site.site_id: self._dead(site) for site in self._scene.sites}
 
         def answered() -> str | None:
-            sites = self._summaries()
+            sites = [site for site in self._summaries() if site.site_id in dead]
             live = sum(site.hashing + site.idle for site in sites)
             expected = sum(self._scene.options.miners - dead[site.site_id] for site in sites)
             say(f"{live} of {expected} live miners read")
@@ -133,6 +106,20 @@ class Story:
             return f"{live} miners read in five dialects; {sum(dead.values())} dead ones shown as unknown"
 
         return self._wait(answered, 30, "not every live miner was read")
+
+    def _read_recorded(self, say: Callable[[str], None]) -> str:
+        site = self._scene.captures
+        assert site is not None
+        devices = self._watch.recorded(site)
+
+        def read() -> str | None:
+            rows = self._watch.read(lambda uow: hosting.site_miners(uow, site.site_id)) or ()
+            known = {row.miner_id for row in rows if row.state is not MinerState.UNKNOWN}
+            told = captures.describe(devices, known, {row.miner_id: row.reason.value for row in rows})
+            say(told)
+            return None if captures.waiting(devices, known) else told
+
+        return self._wait(read, 30, "not every readable recorded device was read")
 
     def _stream(self, say: Callable[[str], None]) -> str:
         began = self._clock.monotonic()
@@ -147,8 +134,8 @@ class Story:
             return f"{counts.items} items stored, then acknowledged, then settled" if enough else None
 
         detail = self._wait(stored, 30, "the store does not answer")
-        for site in self._summaries():
-            self._before_kw[site.site_id] = (site.power_w or 0.0) / 1e3
+        metered = {site.site_id: site.power_w for site in self._summaries() if site.power_w is not None}
+        self._before_kw = {site_id: power_w / 1e3 for site_id, power_w in metered.items()}
         return detail
 
     def _plan(self, say: Callable[[str], None]) -> str:
@@ -265,10 +252,10 @@ class Story:
         return priced.detail
 
     def _count(self, say: Callable[[str], None]) -> str:
-        sealed = {site.site_id: self._sealed(site) for site in self._scene.sites}
+        sealed = {site.site_id: self._sealed(site) for site in self._scene.all_sites}
 
         def complete() -> str | None:
-            self.record.unsettled = sum(self._missing(*sealed[site.site_id], site) for site in self._scene.sites)
+            self.record.unsettled = sum(self._missing(*sealed[site.site_id], site) for site in self._scene.all_sites)
             say(f"{self.record.unsettled} of the numbers given so far are not stored")
             counts = self._watch.read(hosting.stored_counts)
             stored = self._watch.count_readings()

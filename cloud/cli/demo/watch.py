@@ -5,20 +5,23 @@ Invariant: a source that does not answer gives None, never an old or invented va
 
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import httpx
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
 from cloud.cli.demo import stage
+from cloud.cli.demo.captures import Kept, Recorded, devices_of
 from cloud.cli.demo.stage import SiteStage
 from cloud.core.access import Principal
 from cloud.core.errors import Transient
 from cloud.infra.db import Database, UnitOfWork
 from cloud.models.hosting import MINER_TELEMETRY
 from sitelink import codec
+from sitelink.types import MinerState
 
 _TIMEOUT_S: Final = 5.0
 _Result = TypeVar("_Result")
@@ -58,6 +61,10 @@ class Watch:
             for row in document["miners"]
         }
 
+    def recorded(self, site: SiteStage) -> tuple[Recorded, ...]:
+        """Return every recorded device of a site as its replay knows it."""
+        return devices_of(self._http.get(f"http://{site.simulator}/devices").raise_for_status().json())
+
     def set_cable(self, site: SiteStage, mode: str) -> None:
         """Cut or mend a site's link to the cloud: ``cut`` or ``up``."""
         self._http.post(f"http://{site.link_control}/link", json={"mode": mode}).raise_for_status()
@@ -96,6 +103,10 @@ class Watch:
         """Count the stored readings by decoding every batch: the store's own counters are not believed here."""
         return self.read(_count_readings)
 
+    def kept(self, site: SiteStage) -> dict[str, Kept] | None:
+        """Return what the store holds of each device of a site, by miner id, by decoding every batch."""
+        return self.read(lambda uow: _kept(uow, site.site_id))
+
     def serves(self, address: str) -> bool:
         """Return whether the console answers."""
         try:
@@ -109,14 +120,27 @@ class Watch:
         self._database.close()
 
 
-def _count_readings(uow: UnitOfWork) -> StoredReadings:
+def _payloads(uow: UnitOfWork, *chosen: ColumnElement[bool]) -> Iterable[bytes]:
     rows = MINER_TELEMETRY.c
-    payloads: Iterable[bytes] = uow.session.execute(
-        select(rows.payload).where(rows.tenant_id == uow.tenant_id, rows.readings > 0)
-    ).scalars()
+    query = select(rows.payload).where(rows.tenant_id == uow.tenant_id, rows.readings > 0, *chosen)
+    return uow.session.execute(query).scalars()
+
+
+def _kept(uow: UnitOfWork, site_id: str) -> dict[str, Kept]:
+    readings: Counter[str] = Counter()
+    known: Counter[str] = Counter()
+    for payload in _payloads(uow, MINER_TELEMETRY.c.site_id == site_id):
+        columns, _ = codec.unpack_columns(payload)
+        readings.update(columns.miner_id)
+        states = zip(columns.miner_id, columns.state, strict=True)
+        known.update(miner_id for miner_id, state in states if codec.STATES[state] is not MinerState.UNKNOWN)
+    return {miner_id: Kept(count, known[miner_id]) for miner_id, count in readings.items()}
+
+
+def _count_readings(uow: UnitOfWork) -> StoredReadings:
     seen: set[tuple[str, int]] = set()
     readings = 0
-    for payload in payloads:
+    for payload in _payloads(uow):
         columns, _ = codec.unpack_columns(payload)
         readings += len(columns)
         seen.update(zip(columns.miner_id, columns.read_at_ms, strict=True))
