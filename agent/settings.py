@@ -19,6 +19,7 @@ from sitelink.units import Watts
 
 PASSWORD_VARIABLE: Final = "BALLAST_AGENT_WHATSMINER_PASSWORD"  # noqa: S105 - a name, not a password
 _SITE_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_SHOWN_CHARACTERS: Final = 60
 _SECTIONS: Final = ("site", "poll", "link", "buffer", "control", "limits", "fallback")
 
 
@@ -45,7 +46,10 @@ class SiteSettings:
 
 @dataclass(frozen=True, slots=True)
 class PollSettings:
-    """How often and how patiently devices are read. The three deadlines run from the same start."""
+    """How often and how patiently devices are read.
+
+    ``connect_s`` and ``total_s`` run from the start of an exchange, ``first_byte_s`` from its connection.
+    """
 
     interval_s: float
     concurrency: int
@@ -174,7 +178,7 @@ def parse_endpoint(text: str, default_port: int | None = None) -> Endpoint:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; give the agent's settings with --config agent.toml") from None
     except OSError as error:
@@ -183,6 +187,11 @@ def _document(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{path}: not valid TOML: {error}; correct that line") from None
+    except ValueError:
+        # Python reads no decimal integer beyond some thousand digits, and tomllib lets that error through.
+        raise BadInput(f"{path}: it holds a number of thousands of digits; write a shorter one") from None
+    except RecursionError:
+        raise BadInput(f"{path}: its lists or tables nest too deeply; write them flat") from None
 
 
 def _site(section: "_Section") -> SiteSettings:
@@ -277,7 +286,9 @@ class _Section:
         self._name = name
         table = document.get(name, {})
         if not isinstance(table, dict):
-            raise BadInput(f"{path}: [{name}]: expected a section, got {table!r}; write [{name}] and its keys below")
+            raise BadInput(
+                f"{path}: [{name}]: expected a section, got {_shown(table)}; write [{name}] and its keys below"
+            )
         self._left: dict[str, Any] = dict(table)
 
     def bad(self, key: str, cause: str, remedy: str) -> BadInput:
@@ -290,35 +301,43 @@ class _Section:
         if value is None:
             raise self.bad(key, "is missing", "add it")
         if not isinstance(value, str) or not value.strip():
-            raise self.bad(key, f"expected a text, got {value!r}", "write it in quotes")
+            raise self.bad(key, f"expected a text, got {_shown(value)}", "write it in quotes")
+        if not value.isprintable():
+            raise self.bad(key, "has characters that cannot be printed", "remove them")
         return value
 
     def number(self, key: str, default: float, low: float, high: float) -> float:
         """Return a number within ``low..high``."""
         value = self._left.pop(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.bad(key, f"expected a number, got {value!r}", f"write a number from {low:g} to {high:g}")
+            raise self.bad(key, f"expected a number, got {_shown(value)}", f"write a number from {low:g} to {high:g}")
         if not low <= value <= high:
-            raise self.bad(key, f"{value!r} is out of range", f"write a number from {low:g} to {high:g}")
+            raise self.bad(key, f"{_shown(value)} is out of range", f"write a number from {low:g} to {high:g}")
         return float(value)
 
     def whole(self, key: str, default: int, low: int, high: int) -> int:
         """Return a whole number within ``low..high``."""
         value = self._left.pop(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.bad(key, f"{value!r} does not fit", f"write a whole number from {low} to {high}")
+            raise self.bad(key, f"{_shown(value)} does not fit", f"write a whole number from {low} to {high}")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of texts, empty when the key is absent."""
         value = self._left.pop(key, [])
         if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise self.bad(key, f"expected a list of texts, got {value!r}", 'write for example ["02:00:00:00:00:01"]')
+            raise self.bad(
+                key, f"expected a list of texts, got {_shown(value)}", 'write for example ["02:00:00:00:00:01"]'
+            )
         return tuple(item.strip().lower() for item in value)
 
     def path(self, key: str, default: str) -> Path:
         """Return a path, taken relative to the settings file."""
-        return (self._path.parent / Path(self.text(key, default)).expanduser()).absolute()
+        text = self.text(key, default)
+        try:
+            return (self._path.parent / Path(text).expanduser()).absolute()
+        except RuntimeError:
+            raise self.bad(key, f"{_shown(text)} names a user without a home folder", "write the whole path") from None
 
     def endpoint(self, key: str, default: str) -> Endpoint:
         """Return a host and port."""
@@ -332,3 +351,12 @@ class _Section:
         """Refuse keys nobody asked for."""
         if self._left:
             raise self.bad(min(self._left), "is not a known key", "remove it or correct its spelling")
+
+
+def _shown(value: object) -> str:
+    """Return ``value`` as a complaint quotes it: short, whatever was written."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

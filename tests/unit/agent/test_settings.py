@@ -77,6 +77,18 @@ def test_the_password_may_come_from_the_environment_and_is_never_shown(tmp_path:
         (MINIMAL + '[fallback]\nmode = "pray"\n', r"mode: 'pray' is not known; write one of run, hold, stop"),
         ('[site]\nsite_id = "Pecos 1"\n', r"site_id: 'Pecos 1' is not a site id; use small letters"),
         ('[site]\nsite_id = "a"\ninventory = ""\n', r"inventory: expected a text, got ''"),
+        (
+            '[site]\nsite_id = "a"\ninventory = "~no-such-user/x"\n',
+            r"inventory: '~no-such-user/x' names a user without a home folder; write the whole path",
+        ),
+        (
+            '[site]\nsite_id = "a"\ninventory = "a\\u0000b"\n',
+            r"\[site\] inventory: has characters that cannot be printed",
+        ),
+        (MINIMAL + f"[poll]\nconcurrency = {'9' * 5000}\n", r"a number of thousands of digits; write a shorter one"),
+        (MINIMAL + f"[poll]\nconcurrency = 0x{'f' * 5000}\n", r"concurrency: a number of thousands of digits does"),
+        (MINIMAL + f"[poll]\ninterval_s = {'9' * 4000}\n", r"interval_s: 9{60}\.\.\. is out of range"),
+        (MINIMAL + f"x = {'[' * 3000}{']' * 3000}\n", r"agent\.toml: its lists or tables nest too deeply"),
     ],
 )
 def test_bad_settings_are_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
@@ -93,6 +105,11 @@ def test_a_missing_file_and_one_that_is_no_text_are_told(tmp_path: Path) -> None
         load_settings(tmp_path / "agent.toml")
     with pytest.raises(BadInput, match="cannot be read"):
         load_settings(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_letter(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text(MINIMAL, encoding="utf-8-sig")
+    assert load_settings(tmp_path / "agent.toml", {}).site.site_id == "pecos-1"
 
 
 @pytest.mark.parametrize(
