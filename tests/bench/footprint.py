@@ -2,21 +2,21 @@
 
 ``agent_site_packages_mb``: an environment of its own made from ``requirements/agent.txt``, without pip and setuptools.
 ``agent_pss_mb_500_grpc``: one agent polling 500 simulated miners over the real link (proportional set size).
-``failsafe_ratio_bare_python``: the median time of ``agent failsafe --help`` over that of ``python -c pass``.
+``failsafe_ratio_bare_python``: starting ``agent failsafe`` (its help) over ``python -c pass``, CPU, median;
+``failsafe_look_ratio_bare_python``: ``failsafe status`` of one silent miner, settings, event loop and database included.
 ``cloud_pss_mb_5000``: serve, worker and PostgreSQL while ten sites report 5,000 miners (every 10 s).
-The MQTT uplink comes with a later issue; its figure is left out until then.
+``footprint_peers`` describes the peers, pyasic and pyasic_rs. The MQTT uplink comes with a later issue; its figure is
+left out until then.
 """
 
 import asyncio
 import json
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
 
 from cloud.core.access import Principal, system_principal
@@ -26,50 +26,39 @@ from cloud.identity.authority import CertificateAuthority
 from cloud.infra.connect import database_url
 from cloud.infra.db import Database
 from cloud.settings import load_settings
+from tests.bench.footprint_peers import peers, ratios
 from tests.bench.load import BATCH, enrolled
+from tests.bench.peer import environment, site_packages_mb, size
 from tests.bench.report import ROOT, arguments, finish, say
 from tests.bench.served import Processes, running
+from tests.bench.starts import over_bare
 
 MINERS = 500
 SITES = 10
 
 
-def agent_site_packages_mb() -> float:
-    """Return the size of the agent's own environment."""
-    folder = ROOT / ".cache" / "bench" / "agent"
-    marker = folder / ".made"
-    wanted = (ROOT / "requirements" / "agent.txt").read_text()
-    if not marker.is_file() or marker.read_text() != wanted:
-        say("making the agent's own environment")
-        shutil.rmtree(folder, ignore_errors=True)
-        venv.create(folder, with_pip=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--require-hashes", "-r", str(ROOT / "requirements" / "agent.txt")], check=True)
-        marker.write_text(wanted)
-    (packages,) = (folder / "lib").glob("python*/site-packages")
-    own = [ROOT / "agent", ROOT / "proto" / "sitelink"]
-    counted = [entry for entry in packages.iterdir() if not entry.name.startswith(("pip", "setuptools", "_distutils"))]
-    return sum(_size(path) for path in (*counted, *own)) / 1e6
+def agent_python() -> Path:
+    """Return the interpreter of the agent's own environment: its requirements and nothing else."""
+    python = environment("agent", ROOT / "requirements" / "agent.txt", "--require-hashes")
+    if python is None:
+        raise RuntimeError("the agent's own environment cannot be made; what pip said stands above")
+    return python
 
 
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file() and not entry.is_symlink())
-
-
-def failsafe_ratio(runs: int) -> float:
-    """Return the start of the failsafe command over that of a bare interpreter."""
-
-    def median_s(*command: str) -> float:
-        times = []
-        for _ in range(runs):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
-            times.append(time.perf_counter() - start)
-        return statistics.median(times)
-
-    return median_s("-m", "agent", "failsafe", "--help") / median_s("-c", "pass")
+def starts(python: Path, folder: Path, runs: int) -> dict[str, float]:
+    """Return what starting the failsafe, looking at one silent miner with it, and importing the daemon cost."""
+    header = "miner_id,host,port,dialect,model,feeder_id,rack,position,nameplate_w,nameplate_ths"
+    (folder / "failsafe.toml").write_text('[site]\nsite_id = "footprint"\ninventory = "one.csv"\n')
+    (folder / "one.csv").write_text(f"{header}\nm1,127.0.0.1,9,luxos,S19,f1,r1,1,3000,100\n")
+    commands = {
+        "failsafe_ratio_bare_python": ("-m", "agent", "failsafe", "--help"),
+        "failsafe_look_ratio_bare_python": (
+            *("-m", "agent", "failsafe", "status", "--config"),
+            str(folder / "failsafe.toml"),
+        ),
+        "agent_start_ratio_bare_python": ("-c", "import agent.app"),
+    }
+    return {name: round(ratio, 2) for name, ratio in over_bare(python, commands, runs).items()}
 
 
 def agent_pss_mb(config: Path, database: Database, principal: Principal, folder: Path, seconds: float) -> float:
@@ -163,15 +152,18 @@ def _free_address() -> str:
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
-def main() -> None:
-    """Run the bench."""
+def main() -> int:
+    """Run the bench; return 1 when the peers could not be measured."""
     options = arguments("footprint", "How much room Ballast takes.").parse_args()
-    seconds = 8.0 if options.quick else 60.0
-    figures = {"agent_site_packages_mb": round(agent_site_packages_mb(), 1)}
-    figures["failsafe_ratio_bare_python"] = round(failsafe_ratio(5 if options.quick else 21), 2)
+    seconds = 5.0 if options.quick else 60.0
+    runs = 5 if options.quick else 21
+    python = agent_python()
+    own_bytes = size(ROOT / "agent") + size(ROOT / "proto" / "sitelink")
+    figures = {"agent_site_packages_mb": round(site_packages_mb(python) + own_bytes / 1e6, 1)}
     folder = Path(tempfile.mkdtemp(prefix="ballast-bench-", dir="/tmp"))
     folder.chmod(0o711)
     try:
+        figures |= starts(python, folder, runs)
         with running(folder) as (config, supervisor):
             database = Database(database_url(load_settings(config)))
             (tenant_id,) = database.tenant_ids()
@@ -184,8 +176,10 @@ def main() -> None:
             database.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    finish("footprint", figures, options.seed)
+    theirs = peers(MINERS, runs, options.seed)
+    finish("footprint", figures | (ratios(figures, theirs) if theirs else {}), options.seed, theirs)
+    return 0 if theirs else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,6 +5,7 @@ import json
 import resource
 import sys
 import time
+from pathlib import Path
 
 from pyasic_rs import MinerFactory
 
@@ -40,6 +41,11 @@ async def poll_all(miners, concurrency):
     return missed
 
 
+def pss_mb():
+    with Path("/proc/self/smaps_rollup").open() as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
 async def run(job):
     miners = await identify(job["addresses"], min(job["concurrency"], 50))
     print("warm", flush=True)
@@ -49,6 +55,7 @@ async def run(job):
     spent_s, passed_s = time.process_time() - before, time.perf_counter() - started
     polled = max(len(miners), 1)
     figures = {"cpu_ms": spent_s * 1e3 / polled, "polls_per_s": polled / passed_s, "missed": missed}
+    figures["pss_mb"] = pss_mb()
     print(json.dumps({**figures, "identified": len(miners), "kind": str(miners[0])[:60] if miners else ""}))
 
 
