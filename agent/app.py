@@ -28,10 +28,10 @@ from typing import Any, Final
 from agent.backoff import Backoff
 from agent.buffer import Buffer
 from agent.buffer import schema as buffer_schema
-from agent.cgminer.client import Address, Deadlines
-from agent.cgminer.control import MinerControl, controllable
+from agent.cgminer.control import MinerControl
 from agent.cgminer.device import Device
-from agent.errors import BadInput, Transient
+from agent.errors import Transient
+from agent.fleet import device_of, switchable, untouchable
 from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity, load_identity
 from agent.inventory import load_inventory, load_meters
@@ -102,7 +102,7 @@ class Agent:
         site_id = settings.site.site_id
         wake = across(self._wake_forwarder)
         self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake)
-        devices = {entry.miner_id: _device(entry, settings, clock) for entry in inventory}
+        devices = {entry.miner_id: device_of(entry, settings, clock) for entry in inventory}
         modbus = {entry.meter_id: ModbusMeter(entry, self._site_clock) for entry in meters}
         self.sealer = Sealer(self.buffer, self._site_clock, site_id, ids, settings.buffer.seal_s)
         self.poller = Poller(
@@ -165,7 +165,7 @@ class Agent:
         rules = SiteRules(
             site_id=settings.site.site_id,
             agent_id=identity.agent_id,
-            never_touch=_never_touch(settings, inventory),
+            never_touch=untouchable(settings, inventory),
             max_off_s=settings.limits.max_off_s,
             max_step_w=settings.limits.max_step_w,
             fallback=settings.fallback.mode,
@@ -272,7 +272,7 @@ def run_agent(settings: Settings) -> None:
     """
     inventory = load_inventory(settings.site.inventory)
     meters = load_meters(settings.site.meters)
-    _never_touch(settings, inventory)
+    untouchable(settings, inventory)
     clock = SystemClock()
     with StateLock(settings.site.state_dir):
         identity = load_identity(settings.identity_dir, settings.site.site_id)
@@ -326,28 +326,8 @@ def _schemas(connection: sqlite3.Connection) -> None:
     curtail_schema(connection)
 
 
-def _device(entry: MinerEntry, settings: Settings, clock: Clock) -> Device:
-    poll = settings.poll
-    deadlines = Deadlines(poll.connect_s, poll.first_byte_s, poll.total_s, poll.cap_bytes)
-    address = Address(entry.host, entry.port)
-    return Device(address, entry.dialect, clock, miner_id=entry.miner_id, deadlines=deadlines)
-
-
-def _never_touch(settings: Settings, inventory: tuple[MinerEntry, ...]) -> frozenset[str]:
-    """Return the inventory's own form of each id that no order may touch: a misspelt one would protect nobody."""
-    known = {entry.miner_id.lower(): entry.miner_id for entry in inventory}
-    for miner_id in settings.limits.never_touch:
-        if miner_id not in known:
-            raise BadInput(
-                f"{settings.source}: [limits] never_touch: {miner_id!r} is not in {settings.site.inventory.name}; "
-                "write the id as the inventory has it"
-            )
-    return frozenset(known[miner_id] for miner_id in settings.limits.never_touch)
-
-
 def _site_miner(entry: MinerEntry) -> SiteMiner:
-    able = controllable(entry.dialect) or entry.dialect == "auto"
-    return SiteMiner(entry.miner_id, entry.feeder_id, entry.nameplate_w, able)
+    return SiteMiner(entry.miner_id, entry.feeder_id, entry.nameplate_w, switchable(entry))
 
 
 def _new_id() -> str:

@@ -18,10 +18,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, TextIO
 
-from agent.cgminer.client import Address, Deadlines
-from agent.cgminer.control import MinerControl, controllable
-from agent.cgminer.device import Device
+from agent.cgminer.control import MinerControl
 from agent.errors import AgentError, BadInput, Permanent, Refused
+from agent.fleet import device_of, switchable, untouchable
 from agent.inventory import load_inventory, load_meters
 from agent.local_curtail import overrides
 from agent.local_curtail.evidence import judge_start, reads_idle
@@ -67,14 +66,21 @@ async def run_failsafe(
         0 when everything asked for is proven, else 1.
 
     Raises:
-        BadInput: the inventory is broken, or a miner named is not in it.
+        BadInput: the inventory is broken or lists no miner, or a miner named, here or as never to be touched, is not
+            in it.
     """
     fleet = load_inventory(settings.site.inventory)
+    if not fleet:
+        raise BadInput(f"{settings.site.inventory}: no miner is listed; write one row for each miner of the site")
     chosen = _chosen(fleet, miners, settings)
+    spared = untouchable(settings, fleet)
     clock = SystemClock()
     meters = _feeder_meters(settings, clock, out)
-    controls = {entry.miner_id: _control(entry, settings, clock) for entry in chosen}
-    failsafe = Failsafe(settings, controls, dict(meters), clock, out)
+    password = settings.control.whatsminer_password
+    controls = {
+        entry.miner_id: MinerControl(device_of(entry, settings, clock), entry.miner_id, password) for entry in chosen
+    }
+    failsafe = Failsafe(settings, spared, dict(controls), dict(meters), clock, out)
     try:
         if action == "status":
             return await failsafe.status(chosen)
@@ -90,12 +96,15 @@ class Failsafe:
     def __init__(
         self,
         settings: Settings,
+        spared: frozenset[str],
         controls: dict[str, Control],
         meters: dict[str, FeederMeter],
         clock: Clock,
         out: TextIO,
     ) -> None:
+        """``spared`` are the miners that no order may touch."""
         self._settings = settings
+        self._spared = spared
         self._controls = controls
         self._meters = meters
         self._clock = clock
@@ -208,9 +217,9 @@ class Failsafe:
             await asyncio.sleep(_LOOK_S)
 
     def _untouchable(self, entry: MinerEntry) -> Finding | None:
-        if entry.miner_id in self._settings.limits.never_touch:
+        if entry.miner_id in self._spared:
             return Finding(entry, False, "this site never touches it ([limits] never_touch)")
-        if not (controllable(entry.dialect) or entry.dialect == "auto"):
+        if not switchable(entry):
             return Finding(
                 entry, False, f"{entry.dialect} firmware cannot be switched by us; use its own page or breaker"
             )
@@ -324,13 +333,6 @@ def _feeder_meters(settings: Settings, clock: Clock, out: TextIO) -> dict[str, M
         print(f"warning: {error}; going on without meters, on the devices' word alone", file=out)
         return {}
     return {entry.feeder_id: ModbusMeter(entry, clock) for entry in entries if entry.kind == "feeder"}
-
-
-def _control(entry: MinerEntry, settings: Settings, clock: Clock) -> Control:
-    poll = settings.poll
-    deadlines = Deadlines(poll.connect_s, poll.first_byte_s, poll.total_s, poll.cap_bytes)
-    device = Device(Address(entry.host, entry.port), entry.dialect, clock, miner_id=entry.miner_id, deadlines=deadlines)
-    return MinerControl(device, entry.miner_id, settings.control.whatsminer_password)
 
 
 def _shown(power_w: Watts | None) -> str:

@@ -329,7 +329,7 @@ class _Section:
             raise self.bad(
                 key, f"expected a list of texts, got {_shown(value)}", 'write for example ["02:00:00:00:00:01"]'
             )
-        return tuple(item.strip().lower() for item in value)
+        return tuple(item.strip() for item in value)
 
     def path(self, key: str, default: str) -> Path:
         """Return a path, taken relative to the settings file."""

@@ -152,14 +152,16 @@ class _Row:
 
 
 class _Unique:
+    """Names that may stand once; two that differ in case alone are one name."""
+
     def __init__(self, field: str, fix: str) -> None:
         self._field, self._fix = field, fix
         self._seen: set[str] = set()
 
     def add(self, row: _Row, value: str) -> None:
-        if value in self._seen:
+        if value.lower() in self._seen:
             raise row.wrong(self._field, f"{value!r} stands twice", self._fix)
-        self._seen.add(value)
+        self._seen.add(value.lower())
 
 
 def _miner(row: _Row) -> MinerEntry:

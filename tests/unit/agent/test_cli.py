@@ -67,7 +67,8 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("run", "--config", "{config}"), "trust.json: no such file: this agent is not enrolled; enrol with"),
         (("failsafe", "off", "--config", "{config}", "--for", "soon"), "--for: 'soon' is not a duration; write"),
         (("failsafe", "off", "--config", "{config}", "--for", "999h"), "--for: '999h' is out of range; write at most"),
-        (("failsafe", "off", "--config", "{config}", "--miner", "m9"), "m9"),
+        (("failsafe", "off", "--config", "{config}"), "inventory.csv: no miner is listed; write one row for each"),
+        (("failsafe", "status", "--config", "{config}"), "inventory.csv: no miner is listed"),
         (("failsafe", "explode", "--config", "{config}"), "invalid choice: 'explode'"),
     ],
 )
@@ -101,6 +102,33 @@ def test_run_refuses_bad_files_before_it_touches_anything(
     before = contents(tmp_path)
     assert told in complaint(capsys, "run", "--config", str(config))
     assert contents(tmp_path) == before
+
+
+MINER = "02:aa,127.0.0.1,9,luxos,S19,f1,r1,1,3000,100\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "told"),
+    [
+        ("", ("--miner", "m9"), "--miner: 'm9' is not in "),
+        ('[limits]\nnever_touch = ["02:Ab"]\n', (), "[limits] never_touch: '02:Ab' is not in inventory.csv; write"),
+    ],
+)
+def test_failsafe_refuses_a_miner_that_nobody_knows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str, arguments: tuple[str, ...], told: str
+) -> None:
+    config = site(tmp_path, settings, MINER)
+    assert told in complaint(capsys, "failsafe", "off", "--config", str(config), *arguments)
+    assert not (tmp_path / "state").exists(), "nobody is switched where a misspelt id may protect somebody"
+
+
+@pytest.mark.parametrize("written", ["02:AA", "02:aa"])
+def test_failsafe_spares_a_miner_however_its_id_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], written: str
+) -> None:
+    config = site(tmp_path, f'[limits]\nnever_touch = ["{written}"]\n', MINER.replace("02:aa", "02:Aa"))
+    assert main(("failsafe", "off", "--config", str(config))) == 1
+    assert "this site never touches it" in capsys.readouterr().out
 
 
 def test_run_refuses_an_identity_of_another_site(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ def test_everything_written_is_read(tmp_path: Path) -> None:
     )
     assert settings.poll.interval_s == 5
     assert str(settings.link.endpoint) == "[::1]:9"
-    assert settings.limits.never_touch == ("02:aa",)
+    assert settings.limits.never_touch == ("02:AA",), "as written: whom it means, the inventory tells"
     assert settings.limits.max_step_w == 500_000
     assert (settings.fallback.mode, settings.fallback.grace_s) == (Fallback.HOLD, 1.5)
 

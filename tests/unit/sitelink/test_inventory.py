@@ -75,6 +75,7 @@ def test_a_broken_row_names_its_place_cause_and_remedy(
         ((HEADER, "a,b"), "line 2: port", "the row has 2 fields instead of 10"),
         ((HEADER, ROW + ",1,2"), "line 2", "the row has 12 fields"),
         ((HEADER, ROW, ROW), "line 3: miner_id", "stands twice"),
+        ((HEADER, ROW, ROW.replace("aa:", "AA:").replace("10.0.0.1", "10.0.0.2")), "line 3: miner_id", "stands twice"),
         ((HEADER, ROW, ROW.replace("aa:", "ab:")), "line 3: host", "stands twice"),
         ((HEADER, '"unclosed,1'), "line 2: row", "unexpected end of data"),
     ],

@@ -63,11 +63,11 @@ def rig(tmp_path, controls, never_touch=()):
     out = io.StringIO()
     settings = SimpleNamespace(
         control=SimpleNamespace(idle_share=0.15, device_deadline_s=5.0),
-        limits=SimpleNamespace(never_touch=never_touch),
         database=tmp_path / "state" / "agent.db",
     )
     clock = ManualClock(T0, 10.0)
-    return Failsafe(settings, controls, {"F1": FakeMeter(list(controls.values()))}, clock, out), clock, out, settings
+    meters = {"F1": FakeMeter(list(controls.values()))}
+    return Failsafe(settings, frozenset(never_touch), controls, meters, clock, out), clock, out, settings
 
 
 async def test_off_leaves_an_override_and_proves_each_miner(tmp_path):

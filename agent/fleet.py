@@ -1,0 +1,41 @@
+"""The site's miners as its files mean them: who may never be touched, who can be switched, and how each is reached.
+
+Invariant: daemon and failsafe take these answers from here alone, so that neither touches whom the other spares.
+"""
+
+from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.control import controllable
+from agent.cgminer.device import Device
+from agent.errors import BadInput
+from agent.settings import Settings
+from sitelink.clock import Clock
+from sitelink.inventory import MinerEntry
+
+
+def untouchable(settings: Settings, inventory: tuple[MinerEntry, ...]) -> frozenset[str]:
+    """Return the inventory's own form of each id that no order may touch, however it is written.
+
+    Raises:
+        BadInput: one is not in the inventory: a misspelt id would protect nobody.
+    """
+    known = {entry.miner_id.lower(): entry.miner_id for entry in inventory}
+    for miner_id in settings.limits.never_touch:
+        if miner_id.lower() not in known:
+            raise BadInput(
+                f"{settings.source}: [limits] never_touch: {miner_id!r} is not in {settings.site.inventory.name}; "
+                "write the id as the inventory has it"
+            )
+    return frozenset(known[miner_id.lower()] for miner_id in settings.limits.never_touch)
+
+
+def switchable(entry: MinerEntry) -> bool:
+    """Return whether the miner's firmware can be stopped and started, or may turn out to be."""
+    return controllable(entry.dialect) or entry.dialect == "auto"
+
+
+def device_of(entry: MinerEntry, settings: Settings, clock: Clock) -> Device:
+    """Return the miner at its address, read as patiently as the settings say."""
+    poll = settings.poll
+    deadlines = Deadlines(poll.connect_s, poll.first_byte_s, poll.total_s, poll.cap_bytes)
+    address = Address(entry.host, entry.port)
+    return Device(address, entry.dialect, clock, miner_id=entry.miner_id, deadlines=deadlines)
