@@ -1,7 +1,8 @@
 """Site and feeder meters over Modbus TCP.
 
-Invariants: a meter that does not answer gives a sample with ``power_w`` None, never an exception and never zero; each
-read has one deadline; one connection is kept and opened again after any fault.
+Invariants: a meter that does not answer gives a sample with ``power_w`` None, never an exception and never zero; reads
+take turns, each with its own deadline from the start of its turn; one connection is kept and opened again after any
+fault.
 
     request:  transaction 2 | protocol 0 2 | length 2 | unit 1 | function 4 | register 2 | count 4
     reply:    transaction 2 | protocol 0 2 | length 2 | unit 1 | function 4 | bytes 8    | W float32 | kWh float32
@@ -30,7 +31,7 @@ class _MeterFault(Exception):
 
 
 class ModbusMeter:
-    """One meter, read by one task at a time."""
+    """One meter. Several tasks may read it: a meter serves one request at a time, so each waits for its turn."""
 
     def __init__(self, entry: MeterEntry, clock: Clock, timeout_s: float = 1.0) -> None:
         self._entry = entry
@@ -51,10 +52,20 @@ class ModbusMeter:
 
         Source: Modbus Application Protocol 1.1b3, function 4; registers as the site's meter list says.
         """
+        # The connection belongs to whose turn it is: one who still waits, or gives up waiting, leaves it alone.
+        async with self._turn:
+            return await self._sample()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._drop()
+
+    async def _sample(self) -> MeterSample:
         try:
-            async with asyncio.timeout(self._timeout_s), self._turn:
+            async with asyncio.timeout(self._timeout_s):
                 power_w, energy_kwh = await self._registers()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, _MeterFault) as error:
+        except (OSError, UnicodeError, TimeoutError, asyncio.IncompleteReadError, _MeterFault) as error:
+            # UnicodeError is how Python refuses a host name that cannot be looked up.
             self._drop()
             self._note_silence(error)
             return MeterSample(self._entry.meter_id, self._clock.now(), None)
@@ -68,10 +79,6 @@ class ModbusMeter:
             Watts(power_w) if math.isfinite(power_w) else None,
             watt_hours(energy_kwh) if math.isfinite(energy_kwh) else None,
         )
-
-    async def close(self) -> None:
-        """Close the connection."""
-        self._drop()
 
     async def _registers(self) -> tuple[float, float]:
         if self._stream is None:

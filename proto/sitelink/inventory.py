@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from sitelink.units import TeraHashPerSecond, Watts
 
@@ -36,7 +36,10 @@ METER_FIELDS: Final = ("meter_id", "kind", "feeder_id", "url")
 _METER_KINDS: Final = ("site", "feeder")
 MAX_MINER_ID_BYTES: Final = 48
 _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:@-]{{0,{MAX_MINER_ID_BYTES - 1}}}")
-_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,252}")
+_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})"
+_HOST: Final = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}(?:\.{_LABEL})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)")
+"""A name whose every label can be looked up, or an IPv4 or IPv6 address."""
+_REGISTER: Final = re.compile(r"(?:register=([^&;=]+))?")
 
 
 class BadList(ValueError):
@@ -209,12 +212,16 @@ def _modbus(row: _Row, url: str) -> tuple[str, int, int, int]:
         raise row.wrong("url", f"{url!r} is not a Modbus TCP address", fix)
     if not parts.hostname:
         raise row.wrong("url", f"{url!r} names no host", fix)
-    register = parse_qs(parts.query).get("register", ["0"])[0]
+    if not _HOST.fullmatch(parts.hostname) or port == 0:
+        raise row.wrong("url", f"{url!r} names a host or port that cannot be", fix)
+    asked = _REGISTER.fullmatch(parts.query)
+    if asked is None or parts.fragment or parts.username is not None:
+        raise row.wrong("url", f"{url!r} says more than host, port, unit and register", fix)
     return (
         parts.hostname,
         502 if port is None else port,
         _whole(row, "url", parts.path.strip("/"), 0, 255, f"{fix}, UNIT from 0 to 255"),
-        _whole(row, "url", register, 0, 65532, f"{fix}, N from 0 to 65532"),
+        _whole(row, "url", asked[1] or "0", 0, 65532, f"{fix}, N from 0 to 65532"),
     )
 
 

@@ -31,7 +31,7 @@ def figures(request: bytes, power_w: float = 123456.0, energy_kwh: float = 7.5, 
 
 
 @asynccontextmanager
-async def metered(answer: Answer) -> AsyncIterator[tuple[ModbusMeter, list[int]]]:
+async def metered(answer: Answer, delay_s: float = 0.0) -> AsyncIterator[tuple[ModbusMeter, list[int]]]:
     connections: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -41,6 +41,7 @@ async def metered(answer: Answer) -> AsyncIterator[tuple[ModbusMeter, list[int]]
                 reply = answer(await reader.readexactly(12))
                 if reply is None:
                     return
+                await asyncio.sleep(delay_s)
                 writer.write(reply)
         except (asyncio.IncompleteReadError, ConnectionError):
             return
@@ -99,6 +100,32 @@ async def test_a_meter_comes_back_over_a_new_connection_and_each_outage_is_told_
     assert "m1 at 127.0.0.1" in caplog.messages[0]
 
 
-async def test_nobody_there_is_no_figure() -> None:
-    entry = MeterEntry("m1", "site", "", "127.0.0.1", 1, 3, 40)
+async def test_a_slow_meter_serves_all_who_wait_for_it() -> None:
+    """Three tasks of the agent read one meter; an answer takes longer than a third of the deadline."""
+    async with metered(figures, delay_s=0.09) as (meter, connections):
+        samples = await asyncio.gather(*(meter.read() for _ in range(4)))
+        assert [sample.power_w for sample in samples] == [123456.0] * 4
+        assert len(connections) == 1
+
+
+async def test_a_reader_that_gives_up_waiting_breaks_off_nobody_elses_read() -> None:
+    asked = asyncio.Event()
+
+    def answer(request: bytes) -> bytes:
+        asked.set()
+        return figures(request)
+
+    async with metered(answer, delay_s=0.05) as (meter, connections):
+        first = asyncio.create_task(meter.read())
+        await asked.wait()
+        waiting = asyncio.create_task(meter.read())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        assert (await first).power_w == 123456.0
+        assert len(connections) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "a..b"])
+async def test_nobody_there_is_no_figure(host: str) -> None:
+    entry = MeterEntry("m1", "site", "", host, 1, 3, 40)
     assert await ModbusMeter(entry, ManualClock(NOW), 0.2).read() == MeterSample("m1", NOW, None, None)

@@ -42,6 +42,7 @@ def test_columns_may_stand_in_another_order_and_a_byte_order_mark_is_no_letter()
         ({0: ""}, "miner_id", "it is empty", "write the miner's MAC address or serial number"),
         ({0: "a b"}, "miner_id", "'a b' has characters that do not belong there", "MAC address"),
         ({1: ""}, "host", "it is empty", "IP address"),
+        ({1: "a..b"}, "host", "characters that do not belong", "IP address"),
         ({1: "10.0.0.1/x"}, "host", "characters that do not belong", "IP address"),
         ({3: "bitaxe"}, "dialect", "'bitaxe' is not known", "write one of luxos, whatsminer"),
         ({7: "x"}, "position", "'x' is not a number", "the place in the rack"),
@@ -113,6 +114,15 @@ def test_any_text_is_read_or_refused_in_one_line(body: str) -> None:
     assert message.isprintable()
 
 
+@pytest.mark.parametrize(
+    "host", ["10.0.0.1", "rig-1", "rig_1.site.", "a" * 63 + ".b", "fe80::1", "::1", "::ffff:10.0.0.1"]
+)
+def test_a_host_is_a_name_or_an_address(host: str) -> None:
+    assert miners(HEADER, ROW.replace("10.0.0.1", host))[0].host == host
+    url_host = f"[{host}]" if ":" in host else host
+    assert meters(METERS, f"m,site,,modbus://{url_host}/1")[0].host == host
+
+
 def test_meters_are_read() -> None:
     lines = (METERS, "m1,site,,modbus://127.0.0.1:5020/1?register=0", "m2,feeder,F1,modbus://meter-2/7?register=40")
     assert meters(*lines) == (
@@ -132,6 +142,14 @@ def test_meters_are_read() -> None:
         ("m,site,,modbus://h/300", "url", "300 is not between 0 and 255"),
         ("m,site,,modbus://h:99999/1", "url", "is not an address"),
         ("m,site,,modbus://h/1?register=70000", "url", "70000 is not between 0 and 65532"),
+        ("m,site,,modbus://a..b:5020/2?register=0", "url", "names a host or port that cannot be"),
+        (f"m,site,,modbus://{'a' * 64}/2", "url", "names a host or port that cannot be"),
+        ("m,site,,modbus://h:0/1", "url", "names a host or port that cannot be"),
+        ("m,site,,modbus://h/1?reg=40", "url", "says more than host, port, unit and register"),
+        ("m,site,,modbus://h/1?register=", "url", "says more than"),
+        ("m,site,,modbus://h/1?register=40&register=41", "url", "says more than"),
+        ("m,site,,modbus://h/1#register=40", "url", "says more than"),
+        ("m,site,,modbus://me@h/1", "url", "says more than"),
         (",site,,modbus://h/1", "meter_id", "it is empty"),
     ],
 )
