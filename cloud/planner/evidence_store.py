@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from cloud.infra.db import UnitOfWork
@@ -139,6 +139,29 @@ def latest_verdict(uow: UnitOfWork, site_id: str, curtailment_id: str) -> Row[An
         .limit(1)
     )
     return uow.session.execute(query).one_or_none()
+
+
+def latest_inputs(uow: UnitOfWork, site_id: str, curtailment_ids: Sequence[str]) -> Mapping[str, str]:
+    """Return what names the evidence of each curtailment's newest verdict."""
+    rows = CURTAILMENT_VERIFICATIONS.c
+    newest = (
+        select(rows.curtailment_id, rows.inputs)
+        .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.curtailment_id.in_(curtailment_ids))
+        .order_by(rows.curtailment_id, rows.revision.desc())
+        .ext(distinct_on(rows.curtailment_id))
+    )
+    return {row.curtailment_id: row.inputs for row in uow.session.execute(newest)}
+
+
+def confirm_verdict(uow: UnitOfWork, site_id: str, curtailment_id: str, revision: int, inputs: str) -> None:
+    """Note that a verdict also stands on the evidence that ``inputs`` names."""
+    rows = CURTAILMENT_VERIFICATIONS.c
+    uow.session.execute(
+        update(CURTAILMENT_VERIFICATIONS)
+        .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.curtailment_id == curtailment_id)
+        .where(rows.revision == revision)
+        .values(inputs=inputs)
+    )
 
 
 def latest_verdicts(uow: UnitOfWork, site_id: str) -> Sequence[Row[Any]]:

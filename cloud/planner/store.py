@@ -18,6 +18,7 @@ from cloud.models.analytics import MARKET_ANALYTICS
 from cloud.models.planner import CURTAILMENT_PLAN_MINERS, CURTAILMENT_PLANS, CURTAILMENT_SIGNALS, CURTAILMENTS
 from cloud.planner.document import read_plan, read_planned, write_plan, write_planned
 from cloud.planner.model import Plan, Planned, Price, Signal, SignalKind
+from cloud.planner.overlap import Window
 from sitelink.types import Interval
 from sitelink.units import UsdPerMegawattHour, Watts
 
@@ -131,30 +132,28 @@ def put_curtailments(uow: UnitOfWork, plan: Plan, now: datetime) -> None:
         )
 
 
-def ended_curtailments(
-    uow: UnitOfWork, site_id: str, since: datetime, now: datetime
-) -> tuple[tuple[Planned, str], ...]:
-    """Return curtailments whose release lies in ``[since, now)``, oldest first, each with its state."""
+def windows(uow: UnitOfWork, site_id: str, interval: Interval) -> tuple[Window, ...]:
+    """Return the windows of curtailments that were not cancelled and touch ``interval``, by start."""
     rows = CURTAILMENTS.c
     query = (
-        select(rows.body, rows.state)
-        .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.state.in_((PLANNED, FINISHED)))
-        .where(rows.end_at >= since, rows.end_at < now)
-        .order_by(rows.end_at, rows.curtailment_id)
-    )
-    return tuple((read_planned(row.body), row.state) for row in uow.session.execute(query))
-
-
-def overlapping_curtailments(uow: UnitOfWork, site_id: str, interval: Interval) -> tuple[Planned, ...]:
-    """Return curtailments that were not cancelled and touch ``interval``, by start."""
-    rows = CURTAILMENTS.c
-    query = (
-        select(rows.body)
+        select(rows.curtailment_id, rows.start_at, rows.end_at, rows.revision)
         .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.state != CANCELLED)
         .where(rows.start_at < interval.end, rows.end_at > interval.start)
         .order_by(rows.start_at, rows.curtailment_id)
     )
-    return tuple(read_planned(body) for body in uow.session.execute(query).scalars())
+    return tuple(
+        Window(row.curtailment_id, Interval(row.start_at, row.end_at), row.revision)
+        for row in uow.session.execute(query)
+    )
+
+
+def planned_curtailment(uow: UnitOfWork, site_id: str, curtailment_id: str) -> Planned:
+    """Return one curtailment with what was expected of it."""
+    rows = CURTAILMENTS.c
+    query = select(rows.body).where(
+        rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.curtailment_id == curtailment_id
+    )
+    return read_planned(uow.session.execute(query).scalar_one())
 
 
 def finish_curtailment(uow: UnitOfWork, site_id: str, curtailment_id: str) -> None:

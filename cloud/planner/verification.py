@@ -6,7 +6,8 @@ Invariants:
   were not named liars. A liar counts for nothing.
 * Without a meter there is no figure: UNVERIFIED with the reason, never zero. An interval without meter data is unknown
   and counts for nothing.
-* Curtailments that overlap share the meter's drop in proportion to what each claims.
+* Curtailments that overlap share the meter's drop in proportion to what each claims. All of them are weighed over the
+  same intervals, cut where any of them begins or ends, so that together they never exceed the drop.
 * The same evidence gives the same result; later evidence gives another revision.
 
       power  ----baseline----.                                 .----
@@ -18,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final
 
 from cloud.hosting.model import LIAR_REASONS
@@ -60,12 +62,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the site's meters say, and how to read them."""
+    """What the site's meters say, and how to read them.
+
+    ``before`` ends where the first of the overlapping curtailments begins: the baseline is read from it, and the
+    intervals are counted from its end.
+    """
 
     site: Sequence[Sample]
     feeders: Mapping[str, Sequence[Sample]]
     has_site_meter: bool
-    baseline: timedelta
+    before: Interval
     interval: timedelta
     max_gap: timedelta
 
@@ -170,32 +176,30 @@ def verify(
     compliance: Compliance,
 ) -> Verification:
     """Return the verdict on ``own``; ``others`` are the curtailments that overlap it."""
-    order = own.planned.curtailment
-    begin = min((item.planned.curtailment.interval.start for item in (own, *others)), default=order.interval.start)
-    before = Interval(begin - measured.baseline, begin)
-    baseline = mean_before_w(measured.site, before, measured.max_gap)
+    baseline = mean_before_w(measured.site, measured.before, measured.max_gap)
     intervals = _intervals(own, others, baseline, measured)
     known = [item for item in intervals if item.delivered_w is not None]
-    status, reason = _status(measured, before, baseline, len(known), len(intervals))
+    status, reason = _status(measured, baseline, len(known), len(intervals))
     mwh = sum(energy_mwh(item.delivered_w or Watts(0.0), item.interval.duration) for item in known)
     return Verification(
         status=status,
         reason=reason,
         method=METER_BEFORE,
         verified_mwh=None if status is Status.UNVERIFIED else MegawattHours(mwh),
-        expected_mwh=energy_mwh(own.planned.expected_w, order.interval.duration),
+        expected_mwh=energy_mwh(own.planned.expected_w, own.planned.curtailment.interval.duration),
         baseline_w=baseline,
         claimed_w=own.total_w,
         outcomes=_outcomes(own.planned, acks),
         evidence=_evidence(own, acks),
         liars=liars,
         intervals=intervals,
-        feeders=_feeders(own, liars, before, measured, fittings, compliance),
+        feeders=_feeders(own, liars, measured, fittings, compliance),
         compliance=compliance,
     )
 
 
-def _status(measured: Measured, before: Interval, baseline: Watts | None, known: int, total: int) -> tuple[Status, str]:
+def _status(measured: Measured, baseline: Watts | None, known: int, total: int) -> tuple[Status, str]:
+    before = measured.before
     if not measured.has_site_meter:
         return Status.UNVERIFIED, "the site has no site meter; add one to meters.csv"
     if baseline is None:
@@ -216,23 +220,29 @@ def _status(measured: Measured, before: Interval, baseline: Watts | None, known:
 def _intervals(
     own: Claim, others: Sequence[Claim], baseline: Watts | None, measured: Measured
 ) -> tuple[Delivered, ...]:
-    window = own.planned.curtailment.interval
     found = []
-    start = window.start
-    while start < window.end:
-        interval = Interval(start, min(start + measured.interval, window.end))
+    for interval in _cut(
+        own.planned.curtailment.interval, [item.planned.curtailment.interval for item in others], measured
+    ):
         meter = mean_power_w(measured.site, interval, measured.max_gap)
         delivered = None
         if meter is not None and baseline is not None:
-            middle = interval.start + interval.duration / 2
-            active = [item for item in others if item.planned.curtailment.interval.contains(middle)]
+            active = [item for item in others if item.planned.curtailment.interval.contains(interval.start)]
             drop = max(0.0, baseline - meter)
             claimed = own.total_w + sum(item.total_w for item in active)
             share = own.total_w / claimed if claimed > 0 else 0.0
             delivered = Watts(min(own.total_w, drop * share))
         found.append(Delivered(interval, meter, delivered))
-        start = interval.end
     return tuple(found)
+
+
+def _cut(window: Interval, others: Sequence[Interval], measured: Measured) -> list[Interval]:
+    """Cut ``window`` into intervals counted from the cluster's begin, and where one of ``others`` begins or ends."""
+    begin, step = measured.before.end, measured.interval
+    edges = {window.start, window.end, *(edge for other in others for edge in (other.start, other.end))}
+    edges |= {begin + step * place for place in range((window.start - begin) // step, (window.end - begin) // step + 1)}
+    ordered = sorted(edge for edge in edges if window.start <= edge <= window.end)
+    return [Interval(start, end) for start, end in pairwise(ordered)]
 
 
 def _outcomes(planned: Planned, acks: Sequence[Ack]) -> dict[str, int]:
@@ -253,7 +263,6 @@ def _evidence(own: Claim, acks: Sequence[Ack]) -> dict[Evidence, int]:
 def _feeders(
     own: Claim,
     liars: Sequence[str],
-    before: Interval,
     measured: Measured,
     fittings: Mapping[str, Fitting],
     compliance: Compliance,
@@ -270,7 +279,7 @@ def _feeders(
         claimed = sum(
             power for name, power in own.power_w.items() if name in fittings and fittings[name].feeder_id == feeder_id
         )
-        at_first = mean_before_w(samples, before, measured.max_gap)
+        at_first = mean_before_w(samples, measured.before, measured.max_gap)
         held = (
             mean_power_w(samples, Interval(held_from, window.end), measured.max_gap) if held_from < window.end else None
         )

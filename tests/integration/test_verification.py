@@ -1,5 +1,6 @@
 """Finished curtailments weighed in a real database: meters, acks, liars, silence and late data."""
 
+import uuid
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from cloud.core.events import CurtailmentFinished, CurtailmentVerified
 from cloud.flows.curtailment import replan_site, verify_site
 from cloud.infra.db import Database
 from cloud.models.infra import OUTBOX_EVENTS
-from cloud.planner import queries
+from cloud.planner import evidence_store, queries, store
+from cloud.planner.model import Method, Plan, Planned, Usd
 from cloud.planner.queries import VerificationView
 from cloud.planner.service import policy
 from cloud.planner.verification import Status
 from cloud.planner.verify_service import verify_policy
-from sitelink.types import Interval, NoticeCode, Outcome
+from sitelink.types import Curtailment, CurtailmentCause, Interval, MeterSample, NoticeCode, Outcome, Ramp
+from sitelink.units import Watts
 from tests.integration.brain import NOON, QUARTER, SETTINGS, SITE, Field, open_field
 
 pytestmark = pytest.mark.postgres
@@ -171,3 +174,69 @@ def test_an_order_nobody_heard_delivers_nothing(field: Field) -> None:
     view = verdict(field)
     assert (view.curtailment_id, view.verified_mwh, view.silent) == (name, 0.0, 6)
     assert view.signal_to_confirmed_s is None
+
+
+def put_plan(field: Field, revision: int, *orders: tuple[str, tuple[str, ...], Interval]) -> None:
+    """Activate a plan of these curtailments as if the planner had made it."""
+    ramp = Ramp(Watts(0.0), 1.0)
+    items = tuple(
+        Planned(
+            Curtailment(name, CurtailmentCause.PRICE, window, miners, ramp, ramp), Watts(3500.0 * len(miners)), NOON
+        )
+        for name, miners, window in orders
+    )
+    valid = Interval(NOON, NOON + timedelta(days=2))
+    plan = Plan(
+        SITE, revision, uuid.uuid4().hex, NOON, valid, items, Usd(0.0), Usd(0.0), 0.0, Method.BREAK_EVEN, "test"
+    )
+    with field.database.unit_of_work(field.principal) as uow:
+        store.put_plan(uow, plan)
+        store.put_curtailments(uow, plan, NOON)
+
+
+def minutes(start: float, end: float) -> Interval:
+    return Interval(NOON + timedelta(minutes=start), NOON + timedelta(minutes=end))
+
+
+def test_a_late_stop_in_one_curtailment_lowers_what_its_neighbour_was_credited(field: Field) -> None:
+    """B's miners stop only at 12:26, after A was weighed; the 10.5 kW that A alone had shed must not count twice."""
+    first, second = field.miners[:3], field.miners[3:6]
+    put_plan(field, 1, ("A", first, minutes(10, 20)), ("B", second, minutes(15.5, 40)))
+    field.clock.advance(41 * 60)
+    field.meter(minutes(0, 10), FULL_W)
+    field.meter(minutes(10, 25), FULL_W - 10500.0)
+    field.report(acks=tuple(field.ack("A", miner, NOON + timedelta(minutes=11)) for miner in first))
+    no_effect = [
+        field.ack("B", miner, NOON + timedelta(minutes=16), Outcome.UNVERIFIED, "no_effect") for miner in second
+    ]
+    field.report(acks=tuple(no_effect))
+    assert weigh(field) == ("A",)
+    field.meter(minutes(25, 41), FULL_W - 21000.0)
+    field.report(acks=tuple(field.ack("B", miner, NOON + timedelta(minutes=26)) for miner in second))
+    after_grace(field)
+    assert weigh(field) == ("A", "B")
+    assert weigh(field) == ()
+    with field.database.unit_of_work(field.principal) as uow:
+        views = queries.verifications(uow, SITE)
+    credited: dict[Interval, float] = {}
+    for item in (item for view in views for item in view.intervals):
+        assert item.meter_w is not None
+        credited[item.interval] = credited.get(item.interval, 0.0) + (item.delivered_w or 0.0)
+        assert credited[item.interval] <= FULL_W - item.meter_w + 1e-6
+    assert sum(power for held, power in credited.items() if minutes(16, 20).contains(held.start)) > 0
+
+
+def test_while_nothing_is_new_no_reading_is_read(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, window, miners = planned(field)
+    field.meter(before(window), FULL_W)
+    field.meter(Interval(window.start, beyond(window).end), STOPPED_W)
+    field.report(acks=tuple(field.ack(name, miner, window.start + timedelta(seconds=20)) for miner in miners))
+    after_grace(field)
+    assert weigh(field) == (name,)
+    later = MeterSample("site", beyond(window).end + timedelta(seconds=15), Watts(STOPPED_W), None)
+    field.report(meters=(later,))  # new, and changes nothing: no new revision
+    assert weigh(field) == ()
+    assert verdict(field).revision == 1
+    with monkeypatch.context() as forbidding:
+        forbidding.setattr(evidence_store, "meters", None)
+        assert weigh(field) == ()

@@ -2,13 +2,24 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.planner.metering import mean_before_w, mean_power_w, sum_samples
 from cloud.planner.model import Planned
-from cloud.planner.verification import Claim, Compliance, Fitting, Measured, Status, claim, name_liars, verify
+from cloud.planner.verification import (
+    Claim,
+    Compliance,
+    Fitting,
+    Measured,
+    Status,
+    Verification,
+    claim,
+    name_liars,
+    verify,
+)
 from cloud.planner.verification_document import read_verification, write_verification
 from sitelink.types import Ack, Curtailment, CurtailmentCause, Evidence, Interval, Outcome, Ramp, Verb
 from sitelink.units import Watts
@@ -16,6 +27,7 @@ from tests.unit.planner.samples import QUARTER, START
 
 GAP = timedelta(seconds=60)
 WINDOW = Interval(START, START + QUARTER)
+BEFORE = Interval(START - timedelta(seconds=120), START)
 FITTINGS = {f"m{n}": Fitting(f"F{n % 2}", Watts(3500.0)) for n in range(5)}
 
 
@@ -39,11 +51,12 @@ def ack(
 
 
 def measured(samples: list[tuple[float, float]]) -> Measured:
+    """Read from a curtailment, or the first of several, that begins at ``START``."""
     site = [(START + timedelta(seconds=second), power) for second, power in samples]
-    return Measured(site, {}, True, timedelta(seconds=120), timedelta(seconds=60), GAP)
+    return Measured(site, {}, True, BEFORE, timedelta(seconds=60), GAP)
 
 
-def weigh(own: Claim, samples: list[tuple[float, float]], others: tuple[Claim, ...] = ()) -> object:
+def weigh(own: Claim, samples: list[tuple[float, float]], others: tuple[Claim, ...] = ()) -> Verification:
     return verify(own, others, [], (), measured(samples), FITTINGS, Compliance(START, None, None, None))
 
 
@@ -71,17 +84,22 @@ def test_credit_never_exceeds_meter_or_confirmed_miners(
     assert read_verification(write_verification(verdict)) == verdict
 
 
-@given(st.integers(0, 5), st.integers(0, 5), st.floats(0, 40_000))
+@given(st.integers(0, 5), st.integers(0, 5), st.floats(0, 40_000), st.integers(0, 899), st.integers(1, 900))
 def test_overlapping_curtailments_share_the_meter_and_never_count_it_twice(
-    first: int, second: int, drop: float
+    first: int, second: int, drop: float, later_s: int, long_s: int
 ) -> None:
     names = list(FITTINGS)
+    later = START + timedelta(seconds=later_s)
     one = Claim(order("a"), dict.fromkeys(names[:first], Watts(3500.0)))
-    two = Claim(order("b"), dict.fromkeys(names[:second], Watts(3500.0)))
-    samples = [(s, 50_000.0 if s < 0 else 50_000.0 - drop) for s in range(-150, 1000, 10)]
-    delivered = [weigh(one, samples, (two,)), weigh(two, samples, (one,))]
-    for pair in zip(*(item.intervals for item in delivered), strict=True):  # type: ignore[attr-defined]
-        assert sum(item.delivered_w or 0.0 for item in pair) <= drop + 1e-6
+    two = Claim(
+        order("b", Interval(later, later + timedelta(seconds=long_s))), dict.fromkeys(names[:second], Watts(3500.0))
+    )
+    samples = [(s, 50_000.0 if s < 0 else 50_000.0 - drop) for s in range(-150, 2000, 10)]
+    credited: dict[Interval, float] = {}
+    for item in (*weigh(one, samples, (two,)).intervals, *weigh(two, samples, (one,)).intervals):
+        credited[item.interval] = credited.get(item.interval, 0.0) + (item.delivered_w or 0.0)
+    assert all(power <= drop + 1e-6 for power in credited.values())
+    assert all(before.end <= after.start for before, after in pairwise(sorted(credited, key=lambda item: item.start)))
 
 
 def test_the_last_word_of_a_miner_counts() -> None:
@@ -119,7 +137,7 @@ def test_a_verdict_keeps_what_confirmed_the_stops_it_credits() -> None:
 
 
 def test_no_site_meter_no_figure() -> None:
-    meters = Measured((), {}, False, timedelta(seconds=120), timedelta(seconds=60), GAP)
+    meters = Measured((), {}, False, BEFORE, timedelta(seconds=60), GAP)
     verdict = verify(
         claim(order(), [ack("m0")], (), FITTINGS), (), [], (), meters, FITTINGS, Compliance(START, None, None, None)
     )
