@@ -117,6 +117,8 @@ class Device:
         await self._find_dialect()
         commands = table_of(self._dialect).commands
         static = await self._static_sections(commands.static)
+        if self._unknown.issuperset(commands.poll):
+            self._unknown.clear()  # else nothing at all would be asked, and its silence would go unnoticed
         fresh = Sections(static)
         await self._collect(fresh, commands.poll, joins=commands.joins)
         observation = interpret(self._dialect, fresh)

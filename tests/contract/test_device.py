@@ -63,6 +63,16 @@ async def test_commands_unknown_to_the_firmware_are_not_asked_again() -> None:
     assert miner.commands() == ["stats"]
 
 
+async def test_a_device_that_knows_no_command_is_asked_again_and_its_silence_is_noticed() -> None:
+    miner = FakeMiner({}, joins=False)
+    async with serving(miner.speak) as address:
+        antminer = device(address, "antminer")
+        seen = [await antminer.observe() for _ in range(3)]
+        assert [(one.state, one.reason) for one in seen] == [(MinerState.UNKNOWN, Reason.NOT_REPORTED)] * 3
+    with pytest.raises(Unreachable):
+        await antminer.observe()
+
+
 async def test_only_a_miner_that_does_not_hash_is_asked_why() -> None:
     replies = dict(made.luxos(CurtailMode="Sleep"))
     miner = FakeMiner(dict(replies))
