@@ -1,7 +1,7 @@
 """Figures as text: fixed units, tabular digits, a true minus sign. Pure.
 
-Invariants: None becomes ``NOT_KNOWN``, never zero; a negative value that rounds to zero loses its sign; conversions
-of units are those of ``sitelink.units``.
+Invariants: None becomes ``NOT_KNOWN``, never zero; a device's small hash rate takes a smaller unit and never shows as
+zero; a negative value that rounds to zero loses its sign; conversions of units are those of ``sitelink.units``.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from sitelink.units import TeraHashPerSecond, Watts, megawatts
 
 NOT_KNOWN: Final = "not known"
 _MINUS: Final = "−"
+_LEAST_SHOWN: Final = 0.05
+"""What one decimal still shows as more than zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,15 @@ def hashrate(hashrate_ths: TeraHashPerSecond | None) -> Figure:
 
 
 def device_hashrate(hashrate_ths: TeraHashPerSecond | None) -> Figure:
-    """Return one device's hash rate in TH/s."""
-    return UNKNOWN if hashrate_ths is None else Figure(number(hashrate_ths, 1), "TH/s")
+    """Return one device's hash rate in TH/s; what that would round to zero in the unit that shows it."""
+    if hashrate_ths is None:
+        return UNKNOWN
+    value, unit = float(hashrate_ths), "TH/s"
+    for smaller in ("GH/s", "MH/s", "kH/s", "H/s"):
+        if value <= 0 or value >= _LEAST_SHOWN:
+            break
+        value, unit = value * 1e3, smaller
+    return Figure(number(value, 1), unit)
 
 
 def temperature(celsius: float | None) -> Figure:

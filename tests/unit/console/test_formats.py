@@ -38,6 +38,12 @@ def test_power_keeps_about_four_digits_in_one_unit():
     ]
 
 
+def test_a_device_that_hashes_never_shows_zero():
+    figures = [str(formats.device_hashrate(TeraHashPerSecond(rate))) for rate in (0.0, 95.0, 0.05, 0.0163, 1.97e-4)]
+    assert figures == ["0.0 TH/s", "95.0 TH/s", "0.1 TH/s", "16.3 GH/s", "0.2 GH/s"]
+    assert str(formats.device_hashrate(TeraHashPerSecond(1.4154e-07))) == "0.1 MH/s"
+
+
 def test_hashrate_scales_within_a_tile():
     assert str(formats.hashrate(TeraHashPerSecond(27_410))) == "27.41 PH/s"
     assert str(formats.hashrate(TeraHashPerSecond(1_234_000))) == "1.23 EH/s"
