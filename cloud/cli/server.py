@@ -7,8 +7,7 @@ from typing import Any
 
 from cloud import app
 from cloud.app import Ready
-from cloud.cli.options import add_config
-from cloud.settings import load_settings
+from cloud.cli.options import add_config, read_settings
 
 
 def register(commands: Any) -> None:
@@ -28,18 +27,18 @@ def _add(commands: Any, name: str, summary: str, run: Callable[[argparse.Namespa
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    settings = load_settings(arguments.config)
+    settings = read_settings(arguments)
     app.up(settings, arguments.config, _say_json if arguments.json else _say)
     return 0
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    app.serve(load_settings(arguments.config))
+    app.serve(read_settings(arguments))
     return 0
 
 
 def _worker(arguments: argparse.Namespace) -> int:
-    app.work(load_settings(arguments.config))
+    app.work(read_settings(arguments))
     return 0
 
 

@@ -4,12 +4,12 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cloud.cli.options import add_config
+from cloud.cli.options import add_config, read_settings
 from cloud.core.access import Principal, system_principal
 from cloud.core.errors import NotFound
 from cloud.infra.connect import open_database as open_for_settings
 from cloud.infra.db import Database
-from cloud.settings import Settings, load_settings
+from cloud.settings import Settings
 
 __all__ = ["add_config", "open_database"]
 
@@ -22,7 +22,7 @@ def open_database(arguments: argparse.Namespace) -> Iterator[tuple[Database, Set
         BadInput: the settings cannot be used.
         NotFound: nothing has been set up here yet.
     """
-    settings = load_settings(arguments.config)
+    settings = read_settings(arguments)
     with open_for_settings(settings) as database:
         tenants = database.tenant_ids()
         if not tenants:

@@ -3,8 +3,7 @@
 import argparse
 
 from cloud import signer
-from cloud.cli.options import add_config
-from cloud.settings import load_settings
+from cloud.cli.options import add_config, read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +13,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Answer requests until the process ends."""
-    settings = load_settings(arguments.config)
+    settings = read_settings(arguments)
     signer.serve(settings.signer_dir, settings.signer_socket, settings.max_stopped_miners)
     return 0

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cloud.core.errors import Refused, Transient
 from cloud.infra.db import Database
 from cloud.infra.migrate import migrate, require_current
 from cloud.infra.postgres import EmbeddedPostgres, embedded_home
@@ -22,23 +23,35 @@ def open_database(settings: Settings) -> Iterator[Database]:
     """Yield the database for one command, starting the embedded cluster when ``ballast up`` does not run.
 
     Raises:
-        Transient: a configured database does not answer.
+        Transient: the database does not answer, though ``ballast up`` runs or it is configured.
+        Refused: the embedded cluster cannot be started here.
     """
-    cluster = None
-    if settings.database_url is None:
-        cluster = EmbeddedPostgres(embedded_home(settings.data_dir))
-        if cluster.answers():
-            cluster = None
-        else:
-            cluster.start()
-            migrate(cluster.url(OWNER_ROLE))
-    url = database_url(settings)
-    require_current(url)
-    database = Database(url)
+    with _running_cluster(settings):
+        url = database_url(settings)
+        require_current(url)
+        database = Database(url)
+        try:
+            database.check()
+            yield database
+        finally:
+            database.close()
+
+
+@contextmanager
+def _running_cluster(settings: Settings) -> Iterator[None]:
+    """Start the embedded cluster for as long as the block runs, unless it runs already or another is configured."""
+    cluster = None if settings.database_url is not None else EmbeddedPostgres(embedded_home(settings.data_dir))
+    if cluster is None or cluster.answers():
+        yield
+        return
     try:
-        database.check()
-        yield database
+        cluster.start()
+    except Refused as refusal:
+        if refusal.code != "already_running":
+            raise
+        raise Transient(f"ballast runs on {settings.data_dir}, but its database does not answer; try again") from None
+    try:
+        migrate(cluster.url(OWNER_ROLE))
+        yield
     finally:
-        database.close()
-        if cluster is not None:
-            cluster.stop()
+        cluster.stop()

@@ -3,21 +3,21 @@
 Invariants:
 
 * It listens on a unix socket only, in a folder of mode 0700, and believes the kernel about who connects (peer).
-* It never runs as root: root lends it an existing unprivileged account. No parent folder's permissions change.
-* One supervisor a folder (a lock). It dies with its supervisor; an orphan or a stale pid file of a killed one is
-  cleared away at the next start, and what was committed is still there.
+* It never runs as root: in a folder of root's own, root lends it an existing unprivileged account. A folder changes
+  owner only when it is root's and holds no cluster; no parent folder's permissions change.
+* One supervisor a folder (a lock, taken before anything is touched). It dies with its supervisor; an orphan or a stale
+  pid file of a killed one is cleared away at the next start, and what was committed is still there.
 
       home/           ours             home/data/   the account's, 0700
       home/lock       the supervisor   home/run/    the account's, 0700: the socket
       home/pg_hba.conf, pg_ident.conf  who may be whom
 """
 
-import fcntl
 import hashlib
 import os
-import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -28,6 +28,7 @@ import psycopg
 from psycopg import sql
 
 from cloud.core.errors import Permanent, Refused, Transient
+from cloud.infra import folder as folders
 from cloud.infra.postgres_binaries import Binaries, find_binaries
 from cloud.infra.process import run_as, spawn, unprivileged_account
 from cloud.models.tenancy import APP_ROLE, OWNER_ROLE
@@ -54,6 +55,7 @@ class EmbeddedPostgres:
     """One cluster in ``home``; ``durable=False`` survives killed processes but not a power cut, for tests."""
 
     def __init__(self, home: Path, *, durable: bool = True) -> None:
+        home = home.resolve()  # one name for it, whatever links lead there
         self.home = home
         self._account = unprivileged_account()
         self._durable = durable
@@ -84,14 +86,16 @@ class EmbeddedPostgres:
         """Make the cluster if there is none, start it and wait until it accepts connections.
 
         Raises:
-            Refused: another supervisor holds the folder, or no PostgreSQL works here.
+            Refused: another supervisor holds the folder, it is somebody else's, or no PostgreSQL works here.
             Permanent: the server does not come up; the message quotes its log.
         """
         if self.alive():
             return
-        self._make_folders()
-        self._take_lock()
+        if self._lock is None:
+            self._lock = folders.hold(self.home)
         try:
+            self._claim(self._data)
+            self._claim(self._socket_folder)
             self._start()
         except BaseException:
             self.stop()
@@ -151,32 +155,27 @@ class EmbeddedPostgres:
         runtime = Path(f"/run/user/{os.geteuid()}")
         return (runtime if runtime.is_dir() else Path(tempfile.gettempdir())) / name
 
-    def _make_folders(self) -> None:
+    def _claim(self, folder: Path) -> None:
+        """Make ``folder`` the server's own, 0700. What somebody else owns, or holds a cluster, keeps its owner."""
+        server = self._account.uid if self._account else os.geteuid()
         try:
-            self.home.mkdir(mode=0o755, parents=True, exist_ok=True)
-            for folder in (self._data, self._socket_folder):
-                folder.mkdir(mode=0o700, exist_ok=True)
-                if self._account is not None:
-                    os.chown(folder, self._account.uid, self._account.gid)
-                owner = self._account.uid if self._account else os.geteuid()
-                if folder.is_symlink() or folder.stat().st_uid != owner:
-                    raise Refused("foreign_folder", f"{folder} belongs to somebody else; remove it or move data_dir")
-                folder.chmod(0o700)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            found = folder.lstat()
+            if self._account and found.st_uid == 0 and stat.S_ISDIR(found.st_mode) and _holds_no_cluster(folder):
+                os.chown(folder, self._account.uid, self._account.gid, follow_symlinks=False)
+                found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode):
+                raise Refused("no_folder", f"{folder}: not a plain folder; choose another data_dir")
+            if found.st_uid != server:
+                owner, ours = folders.account_name(found.st_uid), folders.account_name(server)
+                raise Refused(
+                    "foreign_folder",
+                    f"{folder} belongs to {owner}, and PostgreSQL would run as {ours}; run ballast as the account that"
+                    f" made it, or give it to {ours}",
+                )
+            folder.chmod(0o700)
         except OSError as error:
             raise Refused("no_folder", f"{error.filename}: {error.strerror}; choose another data_dir") from None
-
-    def _take_lock(self) -> None:
-        if self._lock is not None:
-            return
-        lock = (self.home / "lock").open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise Refused(
-                "already_running", f"another ballast runs on {self.home}; stop it, or choose another data_dir"
-            ) from None
-        self._lock = lock
 
     def _cluster_major(self) -> int | None:
         try:
@@ -220,7 +219,7 @@ class EmbeddedPostgres:
             raise Permanent(f"initdb in {self._data}: {cause[0] if cause else 'failed'}")
 
     def _write_access_files(self) -> None:
-        names = {pwd.getpwuid(os.geteuid()).pw_name}
+        names = {folders.account_name(os.geteuid())}
         if self._account is not None:
             names.add(self._account.name)
         roles = (_SUPERUSER, OWNER_ROLE, APP_ROLE)
@@ -294,10 +293,10 @@ def embedded_home(data_dir: Path) -> Path:
     account = unprivileged_account()
     if account is None:
         return data_dir / "postgres"
-    data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    folders.make(data_dir)
     if run_as(account, ["test", "-x", data_dir]).returncode == 0:
         return data_dir / "postgres"
-    return _SHARED_HOME / f"postgres-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]}"
+    return _SHARED_HOME / f"postgres-{hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:12]}"
 
 
 def wait_for(url: str, within_s: float) -> None:
@@ -316,6 +315,10 @@ def wait_for(url: str, within_s: float) -> None:
             time.sleep(0.1)
         else:
             return
+
+
+def _holds_no_cluster(folder: Path) -> bool:
+    return not (folder / "PG_VERSION").exists()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -56,6 +56,32 @@ def unprivileged_account() -> Account | None:
     raise Refused("no_account", "PostgreSQL refuses to run as root: create an account called postgres or nobody")
 
 
+def act_as_owner(folder: Path) -> None:
+    """As root, become the account that owns ``folder`` for the rest of this process; anybody else stays who they are.
+
+    So a command that root types reads, writes and connects as the service does, and leaves nothing behind that only
+    root can open. A folder that is root's, or is not there yet, changes nothing.
+
+    Raises:
+        Refused: the owner has no account here, or cannot read this installation.
+    """
+    if os.geteuid() != 0 or not folder.exists() or (owner := folder.stat().st_uid) == 0:
+        return
+    try:
+        entry = pwd.getpwuid(owner)
+    except KeyError:
+        raise Refused("no_account", f"{folder} belongs to user id {owner}, which has no account here") from None
+    account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    if run_as(account, [sys.executable, "-c", f"open({__file__!r}).close()"]).returncode != 0:
+        raise Refused(
+            "closed_installation",
+            f"{folder} belongs to {account.name}, who cannot read the ballast in {sys.prefix}; use one that they can",
+        )
+    os.initgroups(account.name, account.gid)
+    os.setgid(account.gid)
+    os.setuid(account.uid)
+
+
 def spawn(
     command: Sequence[str | Path],
     *,

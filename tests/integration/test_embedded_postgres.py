@@ -113,6 +113,20 @@ def test_a_stale_pid_file_of_another_process_is_no_obstacle(home: Path) -> None:
     server.stop()
 
 
+def test_a_living_server_is_known_through_a_symbolic_link(home: Path) -> None:
+    first = EmbeddedPostgres(home, durable=False)
+    first.start()
+    assert first.pid is not None
+    linked = home.with_name("link")
+    linked.symlink_to(home)
+    second = EmbeddedPostgres(linked, durable=False)
+    try:
+        assert second.answers() and second.url() == first.url()
+        assert second._is_our_postmaster(first.pid)
+    finally:
+        first.stop()
+
+
 def test_a_long_path_gets_a_short_socket(home: Path) -> None:
     server = EmbeddedPostgres(home / ("x" * 100), durable=False)
     server.start()
