@@ -34,7 +34,9 @@ from cloud.core.access import Permission
 from cloud.core.errors import BadInput, NotFound, Refused
 from cloud.core.events import InvoiceIssued
 from cloud.core.money import Money, total
+from cloud.core.times import kept_moment
 from cloud.infra.db import UnitOfWork
+from cloud.infra.sites import require_site
 from cloud.settings import Settings
 from sitelink.types import Interval
 from verifier.rating import Reading, check_bundle, evidence_digest, rate_line, sum_kwh
@@ -64,7 +66,8 @@ def set_contract(
     """Add a version of a site's energy contract, in force from ``valid_from``; the same one again changes nothing.
 
     Raises:
-        BadInput: the rate is not positive, or the time zone is unknown.
+        BadInput: the rate is not positive, the time zone is unknown, or the moment is out of range.
+        NotFound: there is no such site.
         Refused: the version would change what is already billed (``already_billed``).
         Conflict: another version starts at that moment.
     """
@@ -77,6 +80,8 @@ def set_contract(
         zoneinfo.ZoneInfo(timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise BadInput(f"contract: time zone {timezone!r} is unknown; write one such as America/Chicago") from None
+    valid_from = kept_moment(valid_from, "contract")
+    require_site(uow, site_id)
     contract = Contract(site_id, valid_from, rate_usd_per_kwh, credit_usd_per_mwh, "USD", timezone)
     billed = [item for item in store.invoices(uow, site_id) if item.period.end > valid_from]
     if billed and contract not in store.contracts(uow, site_id):

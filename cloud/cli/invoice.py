@@ -16,6 +16,7 @@ from cloud.cli.session import add_config, open_database
 from cloud.cli.signal import read_time, read_window
 from cloud.core.errors import BadInput, NotFound
 from cloud.infra.db import UnitOfWork
+from cloud.infra.sites import require_site
 from sitelink.types import Interval
 
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
@@ -107,6 +108,8 @@ def month(text: str, timezone: str) -> Interval:
 
 def _list(arguments: argparse.Namespace) -> int:
     with open_database(arguments) as (database, _, principal), database.unit_of_work(principal) as uow:
+        if arguments.site_id is not None:
+            require_site(uow, arguments.site_id)
         for item in queries.invoices(uow, arguments.site_id):
             period = f"{item.period.start.isoformat()} to {item.period.end.isoformat()}"
             print(f"{item.number}  {item.invoice_id}  {item.site_id}  {period}  {item.total}")

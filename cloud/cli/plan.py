@@ -8,6 +8,7 @@ from typing import Any
 from cloud.cli.session import add_config, open_database
 from cloud.core.errors import NotFound
 from cloud.flows.curtailment import replan_site, verify_site
+from cloud.infra.sites import require_site
 from cloud.planner import queries
 from cloud.planner.document import write_plan
 from cloud.planner.queries import PlanView, VerificationView
@@ -35,6 +36,7 @@ def _add(actions: Any, name: str, summary: str, run: Callable[[argparse.Namespac
 
 def _show(arguments: argparse.Namespace) -> int:
     with open_database(arguments) as (database, _, principal), database.unit_of_work(principal) as uow:
+        require_site(uow, arguments.site_id)
         plan, view = queries.active_plan(uow, arguments.site_id), queries.current_plan(uow, arguments.site_id)
     if plan is None or view is None:
         raise NotFound(f"site {arguments.site_id} has no plan yet; make one: ballast plan make {arguments.site_id}")
@@ -55,6 +57,7 @@ def _make(arguments: argparse.Namespace) -> int:
 
 def _verdicts(arguments: argparse.Namespace) -> int:
     with open_database(arguments) as (database, _, principal), database.unit_of_work(principal) as uow:
+        require_site(uow, arguments.site_id)
         for view in queries.verifications(uow, arguments.site_id):
             print(describe_verdict(view))
     return 0

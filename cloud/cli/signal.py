@@ -10,6 +10,8 @@ from cloud.analytics import service as analytics
 from cloud.analytics.ercot import read_ercot
 from cloud.cli.session import add_config, open_database
 from cloud.core.errors import BadInput
+from cloud.core.times import kept_moment
+from cloud.infra.sites import require_site
 from cloud.planner import queries, service
 from cloud.planner.model import SignalKind
 from sitelink.types import Interval
@@ -47,7 +49,7 @@ def read_time(text: str, option: str) -> datetime:
     """Return the time in ``text``.
 
     Raises:
-        BadInput: it is no ISO time, or has no zone.
+        BadInput: it is no ISO time, has no zone, or is out of range.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -55,7 +57,7 @@ def read_time(text: str, option: str) -> datetime:
         raise BadInput(f"{option}: {text!r} is not a time; write such as 2026-08-20T18:00:00-05:00") from None
     if moment.tzinfo is None:
         raise BadInput(f"{option}: {text!r} has no zone; add one, such as Z or -05:00")
-    return moment
+    return kept_moment(moment, option)
 
 
 def read_window(start_text: str, end_text: str) -> Interval:
@@ -82,6 +84,7 @@ def _add_signal(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     with open_database(arguments) as (database, _, principal), database.unit_of_work(principal) as uow:
+        require_site(uow, arguments.site_id)
         for signal in queries.signals(uow, arguments.site_id):
             cap = "" if signal.cap_w is None else f", at most {signal.cap_w / 1e6:g} MW"
             window = f"{signal.interval.start.isoformat()} to {signal.interval.end.isoformat()}"

@@ -10,6 +10,7 @@ from cloud.core.errors import NotFound
 from cloud.hosting import queries, service
 from cloud.identity import enrolment
 from cloud.identity.authority import CertificateAuthority
+from cloud.infra.sites import require_site
 
 
 def register(commands: Any) -> None:
@@ -58,8 +59,7 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _token(arguments: argparse.Namespace) -> int:
     with open_database(arguments) as (database, settings, principal), database.unit_of_work(principal) as uow:
-        if queries.site(uow, arguments.site_id) is None:
-            raise NotFound(f"there is no site {arguments.site_id}; create it: ballast site create {arguments.site_id}")
+        require_site(uow, arguments.site_id)
         authority = CertificateAuthority(settings.key_dir, database.clock)
         print(enrolment.make_join_token(uow, authority, arguments.site_id))
     return 0

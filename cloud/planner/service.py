@@ -20,8 +20,10 @@ from typing import Final
 from cloud.core.access import Permission
 from cloud.core.errors import BadInput, NotFound
 from cloud.core.events import PlanActivated
+from cloud.core.times import kept_moment
 from cloud.hosting.model import MinerRow
 from cloud.infra.db import UnitOfWork
+from cloud.infra.sites import require_site
 from cloud.planner import store
 from cloud.planner.continuity import same_orders
 from cloud.planner.fleet import select, select_unrated
@@ -33,6 +35,7 @@ from sitelink.types import Interval, Ramp
 from sitelink.units import UsdPerPetahashDay, Watts
 
 _STALE_INTERVALS: Final = 3
+_LARGEST_CAP_W: Final = Watts(1e12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +140,18 @@ def add_signal(
     """Ask a site to stay at or under ``cap_w`` for a window; the next planning round acts on it.
 
     Raises:
-        BadInput: the window is over, or the cap is negative.
+        BadInput: the window is over or out of range, or the cap is not a power.
+        NotFound: there is no such site.
     """
     uow.principal.require(Permission.ORDER_MINERS, site_id)
     if kind is SignalKind.PRICE_SPIKE:
         raise BadInput("signal: kind price_spike comes from prices; write must_shed or manual")
+    interval = Interval(kept_moment(interval.start, "signal"), kept_moment(interval.end, "signal"))
     if interval.end <= uow.now():
         raise BadInput(f"signal: the window ended at {interval.end.isoformat()}; give one that ends in the future")
-    if cap_w < 0:
-        raise BadInput(f"signal: cap {cap_w:g} W is negative; write 0 to stop everything that can be stopped")
+    if not 0 <= cap_w <= _LARGEST_CAP_W:  # nor is it NaN
+        raise BadInput(f"signal: cap {cap_w:g} W is not a power; write 0 to stop everything that can be stopped")
+    require_site(uow, site_id)
     signal = Signal(signal_id or _new_id(), site_id, kind, interval, cap_w, uow.now())
     store.put_signal(uow, signal)
     return signal

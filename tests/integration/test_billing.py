@@ -213,6 +213,10 @@ def test_what_cannot_be_billed_is_refused_with_the_reason(field: Field) -> None:
             service.set_contract(uow, SITE, Decimal(-1), "UTC", NOON)
         with pytest.raises(BadInput, match="time zone 'Mars' is unknown"):
             service.set_contract(uow, SITE, Decimal(1), "Mars", NOON)
+        with pytest.raises(BadInput, match="out of range"):
+            service.set_contract(uow, SITE, Decimal(1), "UTC", datetime.fromisoformat("0001-01-01T00:00:00+14:00"))
+        with pytest.raises(NotFound, match="no site nowhere"):
+            service.set_contract(uow, "nowhere", Decimal(1), "UTC", NOON)
         with pytest.raises(NotFound, match="no energy contract"):
             service.issue_energy_invoice(uow, "nowhere", HOUR, RULES)
     with pytest.raises(Conflict, match="already has a contract"), field.database.unit_of_work(field.principal) as uow:

@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -270,7 +270,13 @@ def test_signals_refuse_what_cannot_be_meant(field: Field) -> None:
     with field.database.unit_of_work(field.principal) as uow:
         with pytest.raises(BadInput, match="ended"):
             service.add_signal(uow, SITE, SignalKind.MUST_SHED, Interval(NOON - QUARTER, NOON), Watts(0.0))
-        with pytest.raises(BadInput, match="negative"):
-            service.add_signal(uow, SITE, SignalKind.MUST_SHED, Interval(NOON, NOON + QUARTER), Watts(-1.0))
+        for cap in (-1.0, float("nan"), float("inf"), 1e308):
+            with pytest.raises(BadInput, match="is not a power"):
+                service.add_signal(uow, SITE, SignalKind.MUST_SHED, Interval(NOON, NOON + QUARTER), Watts(cap))
+        ancient = datetime.fromisoformat("0001-01-01T00:00:00+14:00")
+        with pytest.raises(BadInput, match="out of range"):
+            service.add_signal(uow, SITE, SignalKind.MUST_SHED, Interval(ancient, NOON + QUARTER), Watts(0.0))
+        with pytest.raises(NotFound, match="no site nowhere"):
+            service.add_signal(uow, "nowhere", SignalKind.MANUAL, Interval(NOON, NOON + QUARTER), Watts(0.0))
         with pytest.raises(NotFound):
             service.withdraw_signal(uow, SITE, "nobody")
