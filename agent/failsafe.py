@@ -16,10 +16,10 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, TextIO
+from typing import Final, TextIO, TypeVar
 
 from agent.cgminer.control import MinerControl
-from agent.errors import AgentError, BadInput, Permanent, Refused
+from agent.errors import AgentError, BadInput, Permanent, Refused, Transient
 from agent.fleet import device_of, switchable, untouchable
 from agent.inventory import load_inventory, load_meters
 from agent.local_curtail import overrides
@@ -29,7 +29,7 @@ from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
 from agent.local_curtail.schema import schema
 from agent.meters import ModbusMeter
 from agent.settings import Settings
-from agent.storage import connect, in_transaction
+from agent.storage import StorageLost, connect, in_transaction, is_there
 from sitelink.clock import Clock, SystemClock
 from sitelink.inventory import MinerEntry
 from sitelink.types import MinerState, Verb
@@ -40,6 +40,7 @@ _LOOK_S: Final = 1.0
 _START_DEADLINE_S: Final = 30.0
 _SEND_AGAIN_S: Final = 3.0
 _NAMED: Final = 8
+_Result = TypeVar("_Result")
 _Order = Callable[[], Awaitable[None]]
 _Shows = Callable[[Observed], str | None]
 _VERBS: Final = {"off": Verb.STOP, "on": Verb.START}
@@ -226,45 +227,47 @@ class Failsafe:
         return None
 
     def _override(self, verb: Verb, named: frozenset[str] | None, duration: timedelta) -> None:
-        path = self._settings.database
+        override_id = f"failsafe-{uuid.uuid4().hex[:12]}"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            connection = connect(path)
-            try:
-                in_transaction(connection, schema)
-                override_id = f"failsafe-{uuid.uuid4().hex[:12]}"
-                in_transaction(
-                    connection,
-                    lambda db: overrides.write(db, override_id, verb, named, duration, self._clock),
-                )
-            finally:
-                connection.close()
-        except (OSError, sqlite3.Error, AgentError) as error:
-            self._say(f"warning: no override could be stored in {path} ({error}); a daemon may undo this: stop it")
+            self._settings.database.parent.mkdir(parents=True, exist_ok=True)
+            self._in_database(lambda db: overrides.write(db, override_id, verb, named, duration, self._clock))
+        except (OSError, BadInput) as error:
+            self._say(f"warning: no override could be stored ({error}); a daemon may undo this: stop it")
             return
         until = self._clock.now() + duration
         self._say(f"override {override_id}: the daemon keeps to it until {until:%Y-%m-%d %H:%M} UTC")
 
     def _say_overrides(self) -> None:
-        path = self._settings.database
-        if not path.exists():
-            self._say("no override: the agent has not run here yet")
-            return
         try:
-            connection = connect(path)
-            try:
-                in_transaction(connection, schema)
-                stored = overrides.active(connection, self._clock)
-            finally:
-                connection.close()
-        except (sqlite3.Error, AgentError) as error:
-            self._say(f"overrides: {path} cannot be read: {error}")
+            if not is_there(self._settings.database):
+                self._say("no override: the agent has not run here yet")
+                return
+            stored = self._in_database(lambda db: overrides.active(db, self._clock))
+        except BadInput as error:
+            self._say(f"overrides: unknown ({error})")
             return
         for item in stored:
             scope = "all miners" if item.override.miner_ids is None else f"{len(item.override.miner_ids)} miners"
             self._say(f"override: {item.override.verb.value} of {scope} until {item.until:%Y-%m-%d %H:%M} UTC")
         if not stored:
             self._say("no override in force")
+
+    def _in_database(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Return ``work(connection)`` after committing its transaction.
+
+        Raises:
+            BadInput: the file cannot be used, whatever is wrong with it; no miner waits for its repair.
+        """
+        path = self._settings.database
+        try:
+            connection = connect(path)
+            try:
+                in_transaction(connection, schema)
+                return in_transaction(connection, work)
+            finally:
+                connection.close()
+        except (sqlite3.Error, Transient, StorageLost) as error:
+            raise BadInput(f"{path}: {error.__cause__ or error}") from None
 
     async def _read(self, feeders: list[str]) -> dict[str, Watts]:
         samples = await asyncio.gather(*(self._meters[feeder].read() for feeder in feeders))

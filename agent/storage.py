@@ -15,7 +15,8 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -25,6 +26,7 @@ Result = TypeVar("Result")
 
 _BUSY_S: Final = 5.0
 _READ_WHOLE_BYTES: Final = 256 * 1024**2
+_NOT_OPENED: Final = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR}
 _BROKEN_FILE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -59,13 +61,9 @@ def connect(path: Path) -> sqlite3.Connection:
         BadInput: the file cannot be opened at all.
         sqlite3.DatabaseError: the file is not a sound database.
     """
-    try:
+    with _opening(path):
         connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
-            raise BadInput(f"{path}: cannot be opened: {error}; check that its folder exists and is writable") from None
-        raise
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
     return connection
@@ -75,13 +73,44 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     """Return a connection that cannot write, for looking at a file that a daemon may be using.
 
     Raises:
-        BadInput: there is no such file.
+        BadInput: there is no such file, or it cannot be opened.
     """
-    if not path.exists():
+    if not is_there(path):
         raise BadInput(f"{path}: no such file; the agent has not run with these settings yet")
-    connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None)
-    connection.execute("PRAGMA query_only=ON")
+    with _opening(path):
+        connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None)
+        connection.execute("PRAGMA query_only=ON")
     return connection
+
+
+def is_there(path: Path) -> bool:
+    """Return whether something stands at ``path``.
+
+    Raises:
+        BadInput: its folder may not be looked into.
+    """
+    with _opening(path):
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Translate what keeps the file from being opened."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.strerror
+    except sqlite3.OperationalError as error:
+        if _code(error) not in _NOT_OPENED:
+            raise
+        cause = str(error)
+    else:
+        return
+    raise BadInput(f"{path}: cannot be opened: {cause}; check [site] state_dir and whether this user may write there")
 
 
 def suspect(path: Path) -> None:

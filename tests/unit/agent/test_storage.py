@@ -1,7 +1,9 @@
 """One transaction a piece of work; an unknown outcome ends the process."""
 
 import asyncio
+import errno
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,9 +64,25 @@ def test_the_file_is_durable_at_every_commit(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="check that its folder exists"):
+    with pytest.raises(BadInput, match=r"cannot be opened: unable to open .*check \[site\] state_dir"):
         connect(tmp_path / "nowhere" / "agent.db")
-    with pytest.raises(BadInput, match="has not run"):
+    for path in (tmp_path / "agent.db", tmp_path / "nowhere" / "agent.db"):
+        with pytest.raises(BadInput, match="has not run"):
+            connect_read_only(path)
+
+
+@pytest.mark.parametrize("opened", [connect, connect_read_only])
+def test_a_folder_in_the_files_place_is_told(tmp_path: Path, opened: Callable[[Path], sqlite3.Connection]) -> None:
+    with pytest.raises(BadInput, match=r"cannot be opened: .*; check \[site\] state_dir"):
+        opened(tmp_path)
+
+
+def test_a_folder_of_another_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(BadInput, match=r"agent\.db: cannot be opened: Permission denied; check"):
         connect_read_only(tmp_path / "agent.db")
 
 

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 from agent.failsafe import Failsafe
 from agent.local_curtail import overrides
+from agent.local_curtail.schema import schema
+from agent.storage import connect, in_transaction
 from sitelink.clock import ManualClock
 from sitelink.inventory import MinerEntry
 from sitelink.types import MeterSample, MinerState, Reason, Verb
@@ -102,6 +104,43 @@ async def test_never_touch_holds_and_a_broken_database_stops_nobody(tmp_path):
     assert await failsafe.switch(Verb.STOP, (entry("m1"), entry("m2")), None, timedelta(hours=1)) == 1
     assert "no override could be stored" in out.getvalue()
     assert (controls["m1"].off, controls["m2"].off) == (True, False)
+
+
+def corrupt(path, table):
+    """Overwrite the page that holds `table`."""
+    stored = connect(path)
+    in_transaction(stored, schema)
+    (root,) = stored.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    (size,) = stored.execute("PRAGMA page_size").fetchone()
+    stored.close()
+    content = bytearray(path.read_bytes())
+    content[(root - 1) * size : root * size] = b"\xff" * size
+    path.write_bytes(content)
+
+
+async def test_a_corrupt_page_keeps_no_order_back(tmp_path):
+    controls = {"m1": FakeControl(off=True)}
+    failsafe, _, out, settings = rig(tmp_path, controls)
+    settings.database.parent.mkdir()
+    corrupt(settings.database, "curtail_overrides")
+    assert await failsafe.switch(Verb.START, (entry("m1"),), None, timedelta(hours=1)) == 0
+    assert await failsafe.status((entry("m1"),)) == 0
+    warning, *_ = out.getvalue().splitlines()
+    assert "no override could be stored" in warning
+    assert "agent.db: database disk image is malformed); a daemon may undo this: stop it" in warning
+    assert "overrides: unknown" in out.getvalue()
+    assert not controls["m1"].off
+
+
+async def test_status_says_that_it_may_not_look(tmp_path, monkeypatch):
+    failsafe, _, out, settings = rig(tmp_path, {"m1": FakeControl()})
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert await failsafe.status((entry("m1"),)) == 0
+    assert f"overrides: unknown ({settings.database}: cannot be opened: Permission denied; check" in out.getvalue()
 
 
 async def test_on_brings_back_and_status_reads(tmp_path):
