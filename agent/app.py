@@ -125,6 +125,8 @@ class Agent:
     async def load(self, broken: Path | None) -> None:
         """Make the tables, take up what an earlier process left, and tell the cloud that a new one began."""
         await self._writer.run(_schemas)
+        if broken is not None:
+            await self.curtail.recover(broken)
         await self._load()
         await self._tell(NoticeCode.AGENT_STARTED, f"version {_version()}")
         if broken is not None:

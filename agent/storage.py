@@ -15,7 +15,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -35,7 +35,7 @@ class StorageLost(BaseException):
 
 
 class StorageFull(Transient):
-    """The disk has no room; nothing of this transaction was stored."""
+    """The disk has no room or takes no writes; nothing of this transaction was stored."""
 
 
 class Writer(Protocol):
@@ -209,6 +209,21 @@ class _Job:
             return  # the loop has closed: nobody waits any more
 
 
+async def uninterrupted(work: Coroutine[Any, Any, Result]) -> Result:
+    """Return what ``work`` returns. A caller cancelled meanwhile is cancelled once ``work`` has ended.
+
+    For work that changes memory after its transaction: half of it would leave memory behind the disk.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # seen: what the caller is told is that it was cancelled
+        raise
+
+
 def on_loop(call: Callable[[], None]) -> Callable[[], None]:
     """Return a function that any thread may call to have ``call`` run soon on the running event loop."""
     loop = asyncio.get_running_loop()
@@ -260,6 +275,8 @@ def _translated(error: sqlite3.Error) -> BaseException:
         return StorageLost(f"agent.db: {error}; restarting to check the file")
     if code == sqlite3.SQLITE_FULL:
         return StorageFull(f"agent.db: {error}; free some disk space")
+    if code == sqlite3.SQLITE_READONLY:
+        return StorageFull(f"agent.db: {error}; make its file system writable again")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Transient(f"agent.db: {error}; another process holds it")
     return error

@@ -21,6 +21,8 @@ from agent.local_curtail.rules import SiteMiner, SiteRules
 from sitelink.types import ClockTrust, Command, Curtailment, Interval, SitePlan, Verb
 
 _NAMED: Final = 3
+_EARLIEST: Final = timedelta(minutes=5)
+"""How far a plan's validity may begin ahead: the site's clock and the cloud's are never quite the same."""
 
 
 class Arrival(StrEnum):
@@ -45,7 +47,7 @@ def admit_plan(
 
     Raises:
         Refused: with one of the codes wrong_site, wrong_agent, older_than_held, sequence_reused, expired,
-            ends_before_release, unknown_miners, not_controllable, overlapping_windows.
+            not_yet_valid, ends_before_release, unknown_miners, not_controllable, overlapping_windows.
     """
     _check_addressee(plan.site_id, plan.agent_id, rules)
     number = (plan.signing_epoch, plan.sequence)
@@ -57,6 +59,8 @@ def admit_plan(
         raise Refused("older_than_held", f"plan {number} is older than the held {held[:2]}")
     if trust is not ClockTrust.UNTRUSTED and now >= plan.valid.end:
         raise Refused("expired", f"it was valid until {plan.valid.end:%Y-%m-%d %H:%M:%S} UTC; send a new revision")
+    if trust is not ClockTrust.UNTRUSTED and plan.valid.start - now > _EARLIEST:
+        raise Refused("not_yet_valid", f"it is valid from {plan.valid.start:%Y-%m-%d %H:%M:%S} UTC; send it then")
     for curtailment in plan.curtailments:
         _check_release(plan, curtailment, rules, miners)
     _check_miners((miner for item in plan.curtailments for miner in item.miner_ids), miners)

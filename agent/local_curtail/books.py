@@ -1,6 +1,8 @@
 """The books of local curtailment: records, acknowledgements and notices, kept in memory as they stand on disk.
 
-Invariants: memory changes only after its transaction is durable; whoever changes a record does so from what the books
+Invariants: memory changes only after its transaction is durable, but for one direction: what brings a miner back waits
+for no room on a disk (it is owed, and written with the next transaction that fits; a process killed meanwhile decides
+the same again); whoever changes a record does so from what the books
 hold at that moment, one after the other, so an intent to stop can never be overwritten by somebody who had not seen
 it; an outcome, its ack and its notices commit together; an ack is given again only when the outcome has changed.
 
@@ -9,8 +11,8 @@ it; an outcome, its ack and its notices commit together; an ack is given again o
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,9 +22,11 @@ from agent.local_curtail.moments import microseconds
 from agent.local_curtail.ports import Outbox
 from agent.local_curtail.records import MinerRecord, OrderRecord
 from agent.local_curtail.site_time import SiteTime
-from agent.storage import Writer
-from sitelink.types import Ack, BatchBody, Notice, NoticeCode
+from agent.storage import StorageFull, Writer
+from sitelink.types import Ack, BatchBody, Notice, NoticeCode, Verb
 
+JOURNAL_LOST: Final = "journal_lost"
+"""The order, and the cause, under which miners are started whose orders were lost."""
 _KEEP_ACKS: Final = timedelta(days=7)
 
 
@@ -42,6 +46,19 @@ class Entry:
     announced: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
 
+    def starts(self) -> "Entry":
+        """Return the part that brings miners back."""
+        miners = [record for record in self.miners if record.verb is Verb.START]
+        names = {record.miner_id for record in miners}
+        return Entry(miners=miners, acks=[ack for ack in self.acks if ack[0].miner_id in names])
+
+    def owe(self, later: "Entry") -> "Entry":
+        """Return this entry with ``later``'s miners and acks put after it; only the last word on each is kept."""
+        acks = {(record.order_id, record.miner_id, record.verb): (record, said) for record, said in self.acks}
+        acks |= {(record.order_id, record.miner_id, record.verb): (record, said) for record, said in later.acks}
+        miners = {record.miner_id: record for record in (*self.miners, *later.miners)}
+        return replace(later, miners=list(miners.values()), acks=list(acks.values()))
+
     def __bool__(self) -> bool:
         written = self.miners or self.orders or self.acks or self.notices or self.marks
         return bool(written or self.announced or self.forgotten)
@@ -56,6 +73,7 @@ class Books:
         self._ids = ids
         self._site_time = site_time
         self._lock = asyncio.Lock()
+        self._owed = Entry()
         self._miners: dict[str, MinerRecord] = {}
         self._orders: dict[str, OrderRecord] = {}
         self._marks: dict[str, str] = {}
@@ -83,7 +101,15 @@ class Books:
     async def load(self) -> None:
         """Take up the books of an earlier process."""
         self._miners, self._orders, self._marks = await self._writer.run(_read)
+        self._owed = Entry()
         self._number = max((max(item.sent_no, item.proven_no) for item in self._miners.values()), default=0)
+
+    async def forget_orders(self, miner_ids: Collection[str], detail: str) -> None:
+        """Bring each of ``miner_ids`` back that no record speaks of: an order that was lost may have stopped it."""
+        unknown = [miner_id for miner_id in miner_ids if miner_id not in self._miners]
+        back = [MinerRecord(name, Verb.START, JOURNAL_LOST, 0, JOURNAL_LOST, touched=True) for name in unknown]
+        notice = (NoticeCode.JOURNAL_LOST, "", f"{detail}; {len(back)} miners without an order are started")
+        await self.apply(lambda: Entry(miners=back, notices=[notice]))
 
     async def apply(self, build: Callable[[], Entry | None]) -> bool:
         """Write what ``build``, called when it is this caller's turn, wants written.
@@ -92,20 +118,33 @@ class Books:
             Whether there was anything to write.
 
         Raises:
-            Transient: nothing was written.
+            Transient: nothing was written. On a full disk the starts among it count all the same.
         """
         async with self._lock:
             entry = build()
             if not entry:
                 return False
             now, _ = self._site_time.now()
-            await self._writer.run(lambda connection: self._write(connection, entry, now))
-            self._miners.update({record.miner_id: record for record in entry.miners})
-            self._orders.update({record.order_id: record for record in entry.orders})
-            self._marks.update(entry.marks)
-            for order_id in entry.forgotten:
-                del self._orders[order_id]
+            whole = self._owed.owe(entry)
+            try:
+                await self._writer.run(lambda connection: self._write(connection, whole, now))
+            except StorageFull:
+                starts = entry.starts()
+                self._owed = self._owed.owe(starts)
+                self._remember(starts)
+                if starts == entry:
+                    return True
+                raise
+            self._owed = Entry()
+            self._remember(entry)
             return True
+
+    def _remember(self, entry: Entry) -> None:
+        self._miners.update({record.miner_id: record for record in entry.miners})
+        self._orders.update({record.order_id: record for record in entry.orders})
+        self._marks.update(entry.marks)
+        for order_id in entry.forgotten:
+            del self._orders[order_id]
 
     def _write(self, connection: sqlite3.Connection, entry: Entry, now: datetime) -> None:
         for miner in entry.miners:

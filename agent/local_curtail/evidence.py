@@ -10,13 +10,14 @@ feeder, so the fall belongs to that miner.
     idle           meter silent     UNVERIFIED  feeder_meter_silent
     idle           by another's     UNVERIFIED  feeder_clouded
     hashing        no               UNVERIFIED  still_hashing         a liar if it said ok: ack without effect
-    less power     either           PARTIAL     power_above_idle
+    less power     yes, or no meter PARTIAL     power_above_idle
+    less power     no               UNVERIFIED  feeder_did_not_drop   a liar: reports less than it draws
     nothing        either           UNVERIFIED  unreachable
     idle before the order           UNVERIFIED  already_idle          there was no load to shed
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -148,9 +149,9 @@ def _not_idle(facts: StopFacts, seen: Observed) -> Verdict:
     power_w = seen.power_w
     if facts.metered and _feeder_fell(facts, facts.elsewhere_w + facts.maybe_w):
         return Verdict(Outcome.PARTIAL, Evidence.FEEDER_METER, "power_above_idle")
-    evidence = Evidence.DEVICE_STATE if power_w is None else Evidence.DEVICE_POWER
     if power_w is not None and power_w < _PARTIAL_SHARE * facts.baseline_w:
-        return Verdict(Outcome.PARTIAL, evidence, "power_above_idle")
+        return _claims_part(facts, Watts(facts.baseline_w - power_w))
+    evidence = Evidence.DEVICE_STATE if power_w is None else Evidence.DEVICE_POWER
     if seen.state is MinerState.UNKNOWN:
         return Verdict(Outcome.UNVERIFIED, Evidence.NONE, "state_unknown")
     if not facts.acked:
@@ -158,7 +159,21 @@ def _not_idle(facts: StopFacts, seen: Observed) -> Verdict:
     return Verdict(Outcome.UNVERIFIED, evidence, "still_hashing", Lie.ACK_WITHOUT_EFFECT)
 
 
+def _claims_part(facts: StopFacts, claimed_w: Watts) -> Verdict:
+    """Judge a device that says that ``claimed_w`` of its load has gone: a meter that knows better goes first."""
+    part = replace(facts, baseline_w=claimed_w)
+    fell = _feeder_fell(part, facts.elsewhere_w + facts.maybe_w) if facts.metered else None
+    if fell is None:
+        return Verdict(Outcome.PARTIAL, Evidence.DEVICE_POWER, "power_above_idle")
+    if fell:
+        return Verdict(Outcome.PARTIAL, Evidence.FEEDER_METER, "power_above_idle")
+    if _feeder_fell(part, facts.elsewhere_w):
+        return CLOUDED
+    return Verdict(Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_did_not_drop", Lie.REPORTS_IDLE)
+
+
 def _feeder_fell(facts: StopFacts, others_w: float) -> bool | None:
+    """Return whether the feeder fell by what the miner drew, beside ``others_w``; None when that cannot be told."""
     if facts.before is None or facts.feeder_w is None:
         return None
     needed_w = drop_needed_w(facts.baseline_w, facts.before)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
-from agent.errors import AgentError
+from agent.errors import AgentError, Transient
 from agent.local_curtail import overrides, policy
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.journal import Journal
@@ -93,6 +93,7 @@ class Executor:
         self._one_shots = one_shots
         self._wake = wake
         self._fleet = tuple(miner.miner_id for miner in miners.values() if miner.controllable)
+        self._active: tuple[StoredOverride, ...] = ()
         self._failing = False
         self._seen_revision = 0
 
@@ -120,12 +121,21 @@ class Executor:
         Raises:
             Transient: the journal cannot be written now.
         """
-        active = await self._writer.run(lambda connection: overrides.active(connection, self._clock))
+        active = await self._overrides()
         situation = self._situation(active)
         desired = policy.decide(situation)
         await self._books.apply(lambda: self._retarget(situation, desired, active))
         await self._books.apply(self._advance)
         await self._journal.drop_expired_commands()
+
+    async def _overrides(self) -> tuple[StoredOverride, ...]:
+        """Return the overrides in force; those last known while the journal cannot be read."""
+        try:
+            self._active = await self._writer.run(lambda connection: overrides.active(connection, self._clock))
+        except Transient:
+            now = self._clock.now()
+            self._active = tuple(item for item in self._active if now < item.until)
+        return self._active
 
     async def _guarded_tick(self) -> None:
         try:
@@ -258,7 +268,8 @@ class Executor:
         now, _ = self._site_time.now()
         under: defaultdict[str, list[MinerRecord]] = defaultdict(list)
         for record in self._books.miners.values():
-            under[record.order_id].append(record)
+            if record.miner_id in self._miners:  # one that left the inventory is beyond our reach and holds up nothing
+                under[record.order_id].append(record)
         for order in self._books.orders.values():
             own = under.get(order.order_id, [])
             step = advance(order, own, now)

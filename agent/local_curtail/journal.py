@@ -23,7 +23,7 @@ from agent.local_curtail.admission import Arrival, admit_command, admit_plan
 from agent.local_curtail.ports import Outbox
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
-from agent.storage import Writer
+from agent.storage import Writer, uninterrupted
 from sitelink.orders import MalformedOrder, read_command, read_plan
 from sitelink.signing import BadSignature, KeyRing
 from sitelink.types import BatchBody, ClockTrust, Command, Domain, Envelope, Notice, NoticeCode, SitePlan
@@ -83,9 +83,14 @@ class Journal:
     async def accept(self, envelope: Envelope) -> None:
         """Take a PLAN or COMMAND envelope, durably, or refuse it with a notice. The same one may come many times.
 
+        A caller cancelled meanwhile, as by a link that breaks, still leaves it taken whole or not at all.
+
         Raises:
             Transient: the journal cannot be written now; nothing was taken.
         """
+        await uninterrupted(self._accept(envelope))
+
+    async def _accept(self, envelope: Envelope) -> None:
         try:
             payload = self._keys.open(envelope, Domain(envelope.domain))
             if envelope.domain is Domain.PLAN:
@@ -104,7 +109,7 @@ class Journal:
     async def drop_expired_commands(self) -> None:
         """Forget commands whose time has long passed; those done once are judged until then."""
         now, trust = self._site_time.now()
-        expired = [command for command in self._commands if command.expires_at + _LINGER <= now]
+        expired = [command for command in self._commands if now - command.expires_at >= _LINGER]
         if not expired or trust is ClockTrust.UNTRUSTED:
             return
 

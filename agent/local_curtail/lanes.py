@@ -57,10 +57,12 @@ class Lanes:
         self._retries: dict[str, _Retry] = {}
         self._turns: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {}
         self._pacers: dict[tuple[str, Verb], Pacer] = {}
+        self._limits: dict[Verb, Pacer] = {}
 
     def load(self, now: datetime, now_s: float) -> None:
         """Rebuild the ramps' windows from the books."""
         switched: defaultdict[tuple[str, Verb], list[Switched]] = defaultdict(list)
+        limited: defaultdict[Verb, list[Switched]] = defaultdict(list)
         for record in self._books.miners.values():
             if record.sent_at is not None and record.phase is not Phase.WAITING:
                 at_s = now_s - max(0.0, (now - record.sent_at).total_seconds())
@@ -68,6 +70,9 @@ class Lanes:
                 if miner is not None:
                     key = (record.order_id, record.verb)
                     switched[key].append(Switched(record.miner_id, at_s, miner.load_w))
+                    limited[record.verb].append(Switched(record.miner_id, at_s, miner.load_w))
+        limit = capped(NO_RAMP, self._rules.max_step_w)
+        self._limits = {verb: Pacer(limit, limited[verb]) for verb in (Verb.STOP, Verb.START)}
         for key, items in switched.items():
             self._pacers[key] = Pacer(self._ramp(key, ""), items)
 
@@ -91,6 +96,7 @@ class Lanes:
         self._feeders[miner.feeder_id].remove(miner.miner_id)
         record = self._books.miners[miner.miner_id]
         if not sent:
+            self._limits[verb].refund(miner.miner_id)
             for key in ((record.order_id, verb), (record.order_id, record.verb)):
                 if key in self._pacers:
                     self._pacers[key].refund(miner.miner_id)
@@ -154,7 +160,12 @@ class Lanes:
         pacer = self._pacers.get(key)
         if pacer is None:
             pacer = self._pacers[key] = Pacer(self._ramp(key, record.cause))
-        return pacer.take(miner.miner_id, miner.load_w, now_s)
+        pacers = [pacer] if record.cause == OVERRIDE else [pacer, self._limits[record.verb]]
+        if not all(one.fits(miner.load_w, now_s) for one in pacers):
+            return False
+        for one in pacers:
+            one.take(miner.miner_id, miner.load_w, now_s)
+        return True
 
     def _ramp(self, key: tuple[str, Verb], cause: str) -> Ramp:
         order_id, verb = key

@@ -1,8 +1,8 @@
 """How fast load may be switched. Pure.
 
-Invariant: within any ``step_s`` seconds at most ``step_w`` of load is switched under one order and verb, except that
-one miner larger than a whole step may always go alone. What was switched is remembered by time and watts, so that a
-restarted agent rebuilds the same window from its journal.
+Invariant: within any ``step_s`` seconds at most ``step_w`` of load is switched under one order and verb, and by all of
+them together at most the site's limit, except that one miner larger than a whole step may always go alone. What was
+switched is remembered by time and watts, so that a restarted agent rebuilds the same windows from its journal.
 
     t0      t0+step_s   t0+2 step_s
     |##.....|##.........|#..          # one miner, at most step_w of them in any window
@@ -18,7 +18,7 @@ from sitelink.types import Ramp
 from sitelink.units import Watts
 
 LIMIT_STEP_S: Final = 10.0
-"""The step time under a site limit when the order itself brings no ramp."""
+"""The time in which a site's limit lets one step of load be switched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,13 @@ class Switched:
 
 
 def capped(ramp: Ramp, max_step_w: Watts) -> Ramp:
-    """Return ``ramp`` held to the site's ``max_step_w`` (0: no limit)."""
-    if max_step_w <= 0 or 0 < ramp.step_w <= max_step_w:
+    """Return ``ramp`` held to the site's ``max_step_w`` in ``LIMIT_STEP_S`` (0: no limit): no larger and no faster."""
+    if max_step_w <= 0:
         return ramp
-    return Ramp(max_step_w, ramp.step_s if ramp.step_s > 0 else LIMIT_STEP_S)
+    if not paced(ramp):
+        return Ramp(max_step_w, LIMIT_STEP_S)
+    step_w = Watts(min(ramp.step_w, max_step_w))
+    return Ramp(step_w, max(ramp.step_s, LIMIT_STEP_S * step_w / max_step_w))
 
 
 def longest_s(ramp: Ramp, loads_w: Iterable[Watts]) -> float:
@@ -52,22 +55,24 @@ def paced(ramp: Ramp) -> bool:
 
 
 class Pacer:
-    """The window of one order and verb."""
+    """The window of one order and verb, or of the whole site and one verb."""
 
     def __init__(self, ramp: Ramp, switched: Iterable[Switched] = ()) -> None:
         self._ramp = ramp
         self._window = deque(sorted(switched, key=lambda item: item.at_s))
 
-    def take(self, miner_id: str, load_w: Watts, now_s: float) -> bool:
-        """Return whether ``load_w`` may be switched now; if so it counts from now on."""
+    def fits(self, load_w: Watts, now_s: float) -> bool:
+        """Return whether ``load_w`` may be switched now."""
         if not paced(self._ramp):
             return True
         while self._window and self._window[0].at_s <= now_s - self._ramp.step_s:
             self._window.popleft()
-        if self._window and sum(item.load_w for item in self._window) + load_w > self._ramp.step_w:
-            return False
-        self._window.append(Switched(miner_id, now_s, load_w))
-        return True
+        return not self._window or sum(item.load_w for item in self._window) + load_w <= self._ramp.step_w
+
+    def take(self, miner_id: str, load_w: Watts, now_s: float) -> None:
+        """Count ``load_w`` as switched now."""
+        if paced(self._ramp):
+            self._window.append(Switched(miner_id, now_s, load_w))
 
     def refund(self, miner_id: str) -> None:
         """Give back what ``miner_id`` took: nothing was switched, so it holds nobody up."""

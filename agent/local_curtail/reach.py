@@ -21,6 +21,11 @@ class Reach:
         """Return the control of one miner."""
         return self._controls(miner_id)
 
+    async def identity(self, miner_id: str) -> str:
+        """Read afresh who answers at one miner's address. Raises AgentError."""
+        async with self._places:
+            return await self._controls(miner_id).identity()
+
     async def observe(self, miner_id: str) -> Observed:
         """Read one miner. Raises AgentError."""
         async with self._places:

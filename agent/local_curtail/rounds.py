@@ -10,7 +10,7 @@ and unverified miners stay in it. So a difference is load that is drawn and that
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -39,6 +39,7 @@ class Rounds:
     def __init__(
         self,
         books: Books,
+        fleet: Collection[str],
         reach: Reach,
         meters: Mapping[str, FeederMeter],
         neighbours: Callable[[str], tuple[str, ...]],
@@ -47,8 +48,9 @@ class Rounds:
         site_time: SiteTime,
         on_change: Callable[[], None],
     ) -> None:
-        """``busy`` tells whether a feeder or a miner is being worked on now, so that it proves nothing."""
+        """``fleet`` is the inventory; ``busy`` tells whether a feeder or miner is worked on now and proves nothing."""
         self._books = books
+        self._fleet = fleet
         self._reach = reach
         self._meters = meters
         self._neighbours = neighbours
@@ -61,7 +63,7 @@ class Rounds:
         """Look at held and freshly restored miners again and again."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            await self.sweep([record.miner_id for record in self._books.miners.values()])
+            await self.sweep([miner_id for miner_id in self._books.miners if miner_id in self._fleet])
 
     async def balance_forever(self) -> None:
         """Compare each feeder that holds stopped miners with its meter again and again."""

@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Final
 
-_TABLES: Final = (
+_SCHEMA: Final = (
     # inbox.py: the plan in force (one row), commands until they expire, how often each refusal was given
     """CREATE TABLE IF NOT EXISTS curtail_plan (
         id INTEGER PRIMARY KEY CHECK (id = 1), signing_epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
@@ -35,8 +35,10 @@ _TABLES: Final = (
         done INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (command_id, miner_id))""",
 )
 
+TABLES: Final = tuple(statement.split("(")[0].split()[-1] for statement in _SCHEMA)
+
 
 def schema(connection: sqlite3.Connection) -> None:
     """Create the tables where they are missing."""
-    for statement in _TABLES:
+    for statement in _SCHEMA:
         connection.execute(statement)

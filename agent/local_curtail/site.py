@@ -1,9 +1,12 @@
 """Local curtailment of one site, put together for the agent's wiring."""
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+from typing import Final
 
 from agent.local_curtail.books import Books
 from agent.local_curtail.executor import Executor, Wake
@@ -15,6 +18,7 @@ from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, OrderRecord, Stage
 from agent.local_curtail.rounds import Rounds
 from agent.local_curtail.rules import SiteMiner, SiteRules
+from agent.local_curtail.salvage import salvage
 from agent.local_curtail.site_time import SiteTime
 from agent.local_curtail.starting import Starter
 from agent.local_curtail.stopping import Stopper
@@ -22,6 +26,8 @@ from agent.storage import Writer
 from sitelink.clock import Clock
 from sitelink.signing import KeyRing
 from sitelink.types import ClockTrust, Reading
+
+_LOG: Final = logging.getLogger(__name__)
 
 __all__ = ["CurtailStatus", "LocalCurtail", "SiteMiner", "SiteRules"]
 
@@ -64,6 +70,9 @@ class LocalCurtail:
         self.journal = Journal(writer, outbox, self.site_time, ids, rules, by_id, order_keys, wake.orders)
         self._books = Books(writer, outbox, ids, self.site_time)
         self._clock = clock
+        self._writer = writer
+        self._rules = rules
+        self._miners = by_id
         reach = Reach(controls, rules.concurrency)
         neighbours = _neighbours(miners)
         self._lanes = Lanes(self._books, by_id, frozenset(feeder_meters), rules, latest)
@@ -80,7 +89,15 @@ class LocalCurtail:
             stopper=Stopper(self._books, reach, feeder_meters, neighbours, clock, self.site_time, rules),
             starter=Starter(self._books, reach, clock, self.site_time),
             rounds=Rounds(
-                self._books, reach, feeder_meters, neighbours, self._lanes.busy, clock, self.site_time, wake.work
+                self._books,
+                by_id,
+                reach,
+                feeder_meters,
+                neighbours,
+                self._lanes.busy,
+                clock,
+                self.site_time,
+                wake.work,
             ),
             one_shots=self._one_shots,
             wake=wake,
@@ -94,6 +111,24 @@ class LocalCurtail:
         await self._one_shots.load()
         now, _ = self.site_time.now()
         self._lanes.load(now, self._clock.monotonic())
+        gone = sorted(record.miner_id for record in self._books.miners.values() if self._is_out_of_reach(record))
+        if gone:
+            _LOG.warning(
+                "stopped by us and no longer in the inventory: %s; put them back, or start them by hand",
+                ", ".join(gone),
+            )
+
+    async def recover(self, broken: Path) -> None:
+        """Before the first ``load`` after ``agent.db`` was moved to ``broken``: save its orders, or undo them."""
+        whole = await self._writer.run(lambda connection: salvage(connection, broken))
+        await self._books.load()
+        if not whole:
+            fleet = [miner.miner_id for miner in self._miners.values() if miner.controllable]
+            touchable = [name for name in fleet if name not in self._rules.never_touch]
+            await self._books.forget_orders(touchable, f"orders were lost with {broken.name}")
+
+    def _is_out_of_reach(self, record: MinerRecord) -> bool:
+        return record.touched and record.miner_id not in self._miners
 
     async def run(self) -> None:
         """Run until cancelled."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from agent.errors import Transient
 from agent.local_curtail.moments import microseconds, moment_of
 from agent.storage import Writer
 from sitelink.clock import Clock
@@ -104,7 +105,11 @@ class SiteTime:
         self._anchor = anchor
         due = self._stored_mono_s is None or anchor.heard_mono_s - self._stored_mono_s >= _STORE_EVERY_S
         if due:
-            await self._writer.run(lambda connection: _store(connection, anchor))
+            try:
+                await self._writer.run(lambda connection: _store(connection, anchor))
+            except Transient as error:
+                _LOG.debug("signed time not stored, the next one is: %s", error)
+                return  # this process knows the time all the same
             self._stored_mono_s = anchor.heard_mono_s
 
 

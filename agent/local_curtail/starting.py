@@ -53,7 +53,7 @@ class Starter:
             await self._judge(miner, _failed(error), None)
             return False
         if not record.touched and seen.state is MinerState.HASHING:
-            await self._judge(miner, Verdict(Outcome.COMPLETE, Evidence.DEVICE_STATE, "already_running"), seen.power_w)
+            await self._judge(miner, await self._running(miner), seen.power_w)
             return False
         if not await self._intend(miner):
             return False
@@ -61,6 +61,16 @@ class Starter:
         if verdict is not None:
             await self._judge(miner, verdict, power_w)
         return True
+
+    async def _running(self, miner: SiteMiner) -> Verdict:
+        """Return how a start stands whose miner hashes already, if it is that miner."""
+        try:
+            found = await self._reach.identity(miner.miner_id)
+        except AgentError as error:
+            return _failed(error)
+        if found != miner.miner_id:
+            return Verdict(Outcome.REFUSED, Evidence.NONE, "wrong_device")
+        return Verdict(Outcome.COMPLETE, Evidence.DEVICE_STATE, "already_running")
 
     async def _bring_back(self, miner: SiteMiner, seen: Observed) -> tuple[Verdict | None, Watts | None]:
         """Send the start and look until the miner is back or the deadline has passed; None when the order ended."""
@@ -70,12 +80,14 @@ class Starter:
         sent_s = self._clock.monotonic()
         now: Observed | None = None
         while self._books.miners[miner.miner_id].verb is Verb.START:
+            if isinstance(refusal, Refused):
+                return _failed(refusal), None  # whoever answers there, it proves nothing about this miner
             now = await self._look(miner.miner_id)
             verdict = None if now is None else judge_start(now, seen.power_w, baseline_w)
             if verdict is not None and not isinstance(refusal, Transient):
                 return verdict, None if now is None else now.power_w
             now_s = self._clock.monotonic()
-            if now_s >= deadline_s or isinstance(refusal, Permanent | Refused):
+            if now_s >= deadline_s or isinstance(refusal, Permanent):
                 return _still_off(now, refusal), None if now is None else now.power_w
             # A stop sent shortly before may be carried out after the start and undo it: a start without effect is
             # sent again, which is safe to repeat.

@@ -228,8 +228,10 @@ class Stopper:
             unproven = other.verb is Verb.STOP and not other.complete
             # A liar caught before this intent claimed to be off then as it does now: nothing has changed with it.
             settled = other.sent_no < since and (not attempt.resumed or other.lie is Lie.REPORTS_IDLE)
-            if other.proven_no > since:
+            if other.proven_no > since and not other.woken:
                 proven_w += (other.baseline_w or 0.0) if self._may_be_down(other) else 0.0
+            elif other.proven_no > since:
+                maybe_w += other.baseline_w or 0.0  # it may have been off before as well, and woken in between
             elif other.miner_id in attempt.suspects or (unproven and not settled):
                 maybe_w += 0.0 if await self._runs(other) else (other.baseline_w or 0.0)
         return Watts(proven_w), Watts(maybe_w)
@@ -252,8 +254,8 @@ class Stopper:
             for record in self._known_neighbours(attempt.miner)
             if (attempt.resumed if record.verb is Verb.START else record.complete or record.woken)
         ]
-        if attempt.resumed and any(record.woken for record in held):
-            return True  # it may have been off when this feeder was measured, and its second stop counted against it
+        if attempt.resumed and any(record.woken and not record.complete for record in held):
+            return True
         seen = await asyncio.gather(*(self._look(record.miner_id) for record in held))
         return any(one is not None and one.state is MinerState.HASHING for one in seen)
 

@@ -182,6 +182,7 @@ class NoticeCode(StrEnum):
     OVERRIDE_SET = "override_set"
     SELF_WOKEN = "self_woken"
     BUFFER_GAP = "buffer_gap"
+    JOURNAL_LOST = "journal_lost"
 
 
 @dataclass(frozen=True, slots=True)

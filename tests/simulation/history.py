@@ -6,8 +6,10 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
 from sitelink.orders import write_plan, write_time
@@ -69,6 +71,7 @@ class Schedule:
     silent_meters: list[tuple[str, float, float]]
     end_s: float
     families: set[str] = field(default_factory=set)
+    max_step_w: float = 0.0
 
     def linked(self, now_s: float) -> bool:
         return not any(start <= now_s < end for start, end in self.cuts)
@@ -290,11 +293,14 @@ class Play:
     def _make(self, life: Life) -> LocalCurtail:
         world = self.world
         rules = SiteRules(
-            "site-1", "agent-1", frozenset(), 14400.0, Watts(0), Fallback.RUN, GRACE_S, device_deadline_s=DEADLINE_S
-        )
+            "site-1", "agent-1", frozenset(), 14400.0, Watts(self.schedule.max_step_w), Fallback.RUN, GRACE_S,
+            device_deadline_s=DEADLINE_S,
+        )  # fmt: skip
         return LocalCurtail(
             rules=rules,
-            miners=tuple(SiteMiner(m.miner_id, m.feeder_id, Watts(3500.0), True) for m in world.miners.values()),
+            miners=tuple(
+                SiteMiner(m.miner_id, m.feeder_id, Watts(3500.0), True) for m in world.miners.values() if not m.removed
+            ),
             writer=SimWriter(world, life),
             outbox=SimOutbox(),
             clock=WorldClock(world),
@@ -307,6 +313,9 @@ class Play:
         )
 
     async def _agent(self, agent: LocalCurtail, life: Life) -> None:
+        if self.world.disk_broken:
+            self.world.disk_broken = False
+            await agent.recover(Path("/nowhere/agent.db.broken"))
         await agent.load()
         self.up_since_s = self.world.now_s
         try:
@@ -370,13 +379,16 @@ class Play:
                 self.left_off.append((now_s, miner.miner_id))
 
 
-def play(schedule: Schedule) -> Play:
-    """Play ``schedule`` from start to end in virtual time."""
+def play(schedule: Schedule, meddle: Callable[[Play], Awaitable[None]] | None = None) -> Play:
+    """Play ``schedule`` from start to end in virtual time, while ``meddle`` changes the world beside it."""
     played = {}
 
     async def main(virtual):
         played["it"] = Play(schedule, virtual)
+        beside = None if meddle is None else virtual.create_task(meddle(played["it"]))
         await played["it"].run()
+        if beside is not None:
+            beside.cancel()
 
     loop.run(main, random.Random(f"{schedule.seed} loop"))
     return played["it"]

@@ -13,6 +13,7 @@ from tests.simulation.invariants import violations
         3400,  # a late stop undid the start that followed it
         2153,  # a neighbour was restored between measuring a stop and judging it anew
         1850,  # a neighbour woke beside an honest stop, whose fall it hid
+        779,  # a neighbour woke and was stopped again, and a liar beside it went unnamed
     ],
 )
 def test_histories_that_once_broke_a_promise(seed):

@@ -12,8 +12,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from agent.errors import TimedOut, Unreachable
+from agent.errors import TimedOut, Unreachable, WrongDevice
 from agent.local_curtail.schema import schema
+from agent.storage import StorageFull
 from sitelink.types import Ack, BatchBody, MeterSample, MinerState, Notice, Reason
 from sitelink.units import Watts
 
@@ -86,6 +87,10 @@ class SimMiner:
     wakes_at: list[float] = field(default_factory=list)
     wakes: bool = False
     pretends_idle: bool = False
+    removed: bool = False
+    """It has left the inventory."""
+    stolen: bool = False
+    """Another device, which hashes, answers at its address."""
     orders: int = 0
     pending: list[tuple[float, str]] = field(default_factory=list)
     stopped_s: float | None = None
@@ -123,7 +128,7 @@ class SimMiner:
 
     def look(self, now_s: float) -> Observation:
         uptime = int(now_s + 5000)
-        if self.pretends_idle or not self.hashing:
+        if not self.stolen and (self.pretends_idle or not self.hashing):
             power = Watts(self.baseline_w * IDLE_SHARE_TRUE)
             return Observation(MinerState.IDLE, Reason.COMMANDED, power, 0.0, uptime)
         return Observation(MinerState.HASHING, Reason.NONE, Watts(self.true_power_w(now_s)), 100.0, uptime)
@@ -135,18 +140,23 @@ class World:
         self.miners = {miner.miner_id: miner for miner in miners}
         self.metered = metered
         self.silent_meters: list[tuple[str, float, float]] = []
+        self.disk_full = False
+        self.disk_broken = False
         self.rng_io = random.Random(f"{seed} io")
         self.rng_meter = random.Random(f"{seed} meter")
         self.rng_disk = random.Random(f"{seed} disk")
-        self.disk = sqlite3.connect(":memory:", isolation_level=None)
-        schema(self.disk)
-        self.disk.execute("CREATE TABLE outbox (body BLOB NOT NULL)")
+        self.new_disk()
         self.device_log: list[tuple[float, str, str]] = []
         self.coverage: Counter = Counter()
         self.ids = 0
         self.wall_offset_s = 0.0
         self.boot = 1
         self.boot_s = 0.0
+
+    def new_disk(self) -> None:
+        self.disk = sqlite3.connect(":memory:", isolation_level=None)
+        schema(self.disk)
+        self.disk.execute("CREATE TABLE outbox (body BLOB NOT NULL)")
 
     @property
     def now_s(self) -> float:
@@ -204,7 +214,10 @@ class SimWriter:
             disk = self._world.disk
             disk.execute("BEGIN")
             try:
+                before = disk.total_changes
                 result = work(disk)
+                if self._world.disk_full and disk.total_changes != before:
+                    raise StorageFull("agent.db: database or disk is full; free some disk space")
                 if disk.total_changes != getattr(self, "_changes", -1):
                     self._life.reach("commit", after=False, coverage=self._world.coverage)
             except BaseException:
@@ -229,7 +242,7 @@ class SimControl:
 
     async def identity(self) -> str:
         await self._travel()
-        return self._miner.miner_id
+        return "other" if self._miner.stolen else self._miner.miner_id
 
     async def observe(self) -> Observation:
         await self._travel()
@@ -246,6 +259,8 @@ class SimControl:
         self._life.reach(verb, after=False, coverage=self._world.coverage)
         await self._travel()
         miner = self._miner
+        if miner.stolen:
+            raise WrongDevice(f"other answers where the inventory has {miner.miner_id}")
         miner.settle(self._world.now_s)
         miner.orders += 1
         if miner.orders in miner.lost_requests:

@@ -49,7 +49,7 @@ def test_without_a_plan_everything_runs() -> None:
 def test_each_fallback_says_why(mode: Fallback, expired: bool) -> None:
     plan = replace(PLAN, fallback=mode)
     moved = {"now": PLAN.valid.end + MINUTE} if expired else {"trust": ClockTrust.UNTRUSTED}
-    situation = replace(BASE, plan=plan, last_desired={"a": STOPPED}, **moved)
+    situation = replace(BASE, plan=plan, last_desired={"a": STOPPED}, off_s={"a": 60.0}, **moved)
     cause = "plan_expired" if expired else "clock_untrusted"
     assert fallback_reason(situation) == f"fallback_{mode.value}_{cause}"
     held = {Fallback.RUN: Verb.START, Fallback.HOLD: Verb.STOP, Fallback.STOP: Verb.STOP}
@@ -60,7 +60,7 @@ def test_each_fallback_says_why(mode: Fallback, expired: bool) -> None:
 @pytest.mark.parametrize("expired", [True, False])
 def test_grace_holds_before_the_fallback(expired: bool) -> None:
     moved = {"now": PLAN.valid.end} if expired else {"trust": ClockTrust.UNTRUSTED, "untrusted_s": 1.0}
-    situation = replace(BASE, grace_s=60.0, last_desired={"a": STOPPED}, **moved)
+    situation = replace(BASE, grace_s=60.0, last_desired={"a": STOPPED}, off_s={"a": 60.0}, **moved)
     assert _of(situation) == STOPPED
     assert fallback_reason(situation) is None
 

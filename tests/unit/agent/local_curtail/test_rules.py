@@ -55,6 +55,7 @@ def admit(order, held=None, now=T0, trust=ClockTrust.SYNCED, payload=b"new"):
         (replace(plan(window()), site_id="other"), "wrong_site"),
         (replace(plan(window()), agent_id="clone"), "wrong_agent"),
         (plan(window(end=1200)), "ends_before_release"),
+        (replace(plan(), valid=Interval(at(301), at(1000))), "not_yet_valid"),
         (plan(window(up=Ramp(Watts(3500), 900.0))), "ends_before_release"),
         (plan(window(miners=("m1", "zz"))), "unknown_miners"),
         (plan(window(miners=("m8",))), "not_controllable"),
@@ -132,6 +133,12 @@ def facts(seen, feeder_w=None, **changes):
         (facts(HASHING, 30_000, acked=False), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "no_reply", Lie.NONE),
         (facts(Seen(MinerState.HASHING, Watts(1500))), Outcome.PARTIAL, Evidence.DEVICE_POWER, "power_above_idle",
          Lie.NONE),
+        (facts(Seen(MinerState.HASHING, Watts(1500)), 28_000), Outcome.PARTIAL, Evidence.FEEDER_METER,
+         "power_above_idle", Lie.NONE),
+        (facts(Seen(MinerState.HASHING, Watts(1500)), 29_950), Outcome.UNVERIFIED, Evidence.FEEDER_METER,
+         "feeder_did_not_drop", Lie.REPORTS_IDLE),
+        (facts(Seen(MinerState.HASHING, Watts(2000)), 28_900, maybe_w=Watts(3400)), Outcome.UNVERIFIED,
+         Evidence.FEEDER_METER, "feeder_clouded", Lie.NONE),
         (facts(Seen(MinerState.UNKNOWN, None)), Outcome.UNVERIFIED, Evidence.NONE, "state_unknown", Lie.NONE),
         (facts(None, 26_500), Outcome.UNVERIFIED, Evidence.NONE, "unreachable", Lie.NONE),
     ],
@@ -149,20 +156,41 @@ def test_a_start_is_seen_by_state_by_reason_or_by_rising_power():
     assert judge_start(IDLE, Watts(50), Watts(3500)) is None
 
 
+def take(pacer: Pacer, name: str, load_w: float, now_s: float) -> bool:
+    fits = pacer.fits(Watts(load_w), now_s)
+    if fits:
+        pacer.take(name, Watts(load_w), now_s)
+    return fits
+
+
 def test_a_ramp_lets_one_step_through_and_gives_a_dead_miners_place_back():
     pacer = Pacer(Ramp(Watts(7000), 10.0))
-    assert [pacer.take(name, Watts(3500), 0.0) for name in ("m1", "m2", "m3")] == [True, True, False]
+    assert [take(pacer, name, 3500, 0.0) for name in ("m1", "m2", "m3")] == [True, True, False]
     pacer.refund("m2")
-    assert pacer.take("m3", Watts(3500), 1.0)
-    assert not pacer.take("m4", Watts(3500), 9.9)
-    assert pacer.take("m4", Watts(3500), 10.0)
-    assert Pacer(Ramp(Watts(1000), 10.0)).take("big", Watts(3500), 0.0)
+    assert take(pacer, "m3", 3500, 1.0)
+    assert not take(pacer, "m4", 3500, 9.9)
+    assert take(pacer, "m4", 3500, 10.0)
+    assert take(Pacer(Ramp(Watts(1000), 10.0)), "big", 3500, 0.0)
 
 
-def test_a_site_limit_caps_a_ramp():
-    assert capped(NO_RAMP, Watts(5000)) == Ramp(Watts(5000), 10.0)
-    assert capped(Ramp(Watts(9000), 3.0), Watts(5000)) == Ramp(Watts(5000), 3.0)
-    assert capped(Ramp(Watts(4000), 3.0), Watts(5000)) == Ramp(Watts(4000), 3.0)
+@pytest.mark.parametrize(
+    ("step_w", "step_s", "held_w", "held_s"),
+    [
+        (0, 0.0, 5000, 10.0),  # no ramp of its own
+        (9000, 20.0, 5000, 20.0),  # slow, but in too large steps
+        (9000, 3.0, 5000, 10.0),  # too large and too fast
+        (4000, 3.0, 4000, 8.0),  # small steps, too fast
+        (4000, 0.001, 4000, 8.0),  # as good as no ramp
+        (4000, 0.0, 5000, 10.0),  # a step of no length is none
+        (4000, 9.0, 4000, 9.0),  # slower than the limit
+    ],
+)
+def test_a_site_limit_holds_a_ramp_to_its_size_and_pace(step_w, step_s, held_w, held_s):
+    assert capped(Ramp(Watts(step_w), step_s), Watts(5000)) == Ramp(Watts(held_w), held_s)
+    assert capped(Ramp(Watts(step_w), step_s), Watts(0)) == Ramp(Watts(step_w), step_s)
+
+
+def test_a_ramps_length_counts_its_steps():
     assert longest_s(Ramp(Watts(7000), 10.0), [Watts(3500)] * 5) == 20.0
 
 
