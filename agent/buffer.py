@@ -154,6 +154,8 @@ class Buffer:
     async def settle(self, *receipts: Receipt) -> None:
         """Mark as stored each receipt's own range and everything up to its cursor, all in one transaction.
 
+        A cursor beyond what was ever sealed here (this disk was restored) counts for nothing, the range still does.
+
         A receipt may come twice, late or out of order; one for an epoch unknown here changes nothing.
 
         Raises:
@@ -294,10 +296,13 @@ class Buffer:
         if found is None:
             return
         number, next_seq = found
-        said = max(receipt.last_seq, receipt.through_seq)
-        if said >= next_seq:
-            raise Refused("receipt_beyond_sealed", f"a receipt covers item {said}, but only {next_seq} were sealed")
-        self._mark(connection, number, receipt.through_seq)
+        if receipt.last_seq >= next_seq:
+            raise Refused(
+                "receipt_beyond_sealed", f"a receipt covers item {receipt.last_seq}, but only {next_seq} were sealed"
+            )
+        # Beyond what was sealed here it speaks of items that this disk forgot, whose numbers may be others' by now.
+        if receipt.through_seq < next_seq:
+            self._mark(connection, number, receipt.through_seq)
         connection.execute(
             "UPDATE buffer_batches SET settled_at_us = ? WHERE epoch_number = ? AND first_seq >= ? AND first_seq <= ?"
             " AND last_seq <= ? AND settled_at_us IS NULL",

@@ -309,6 +309,7 @@ class Forwarder:
                 await self._buffer.settle(*receipts)
             except Refused as refusal:
                 _LOG.warning("link: %s", refusal)
+                continue  # what stays in flight is sent again in its time, not at once and for ever
             for receipt in receipts:
                 self._land(receipt)
             self._wake.set()
