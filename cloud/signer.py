@@ -8,6 +8,7 @@ Invariants:
 * A stop never leaves without its start: a plan outlives its last release. Verbs and the number of miners stopped at
   once are limited here, whatever the rest of the cloud believes.
 * Requests come from processes of the same user (SO_PEERCRED), over a socket of mode 0600 in a folder of mode 0700.
+* One signer a folder (flock): a second one ends before it touches the first one's socket. No request stops it.
 
       {"op": "sign", "domain": "ballast/plan/v1", "payload": base64}  ->  {"key_id", "signature": base64}
                                                                       ->  {"error": code, "message", ...}
@@ -16,12 +17,15 @@ Invariants:
 
 import base64
 import binascii
+import fcntl
 import hashlib
 import json
 import os
 import socket
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +39,7 @@ MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 _ALLOWED_VERBS: Final = frozenset({Verb.STOP, Verb.START})
 _LONGEST_COMMAND: Final = timedelta(days=1)
 _PATIENCE_S: Final = 5.0
+_CHUNK_BYTES: Final = 65536
 
 
 class CommandSigner:
@@ -124,15 +129,19 @@ class CommandSigner:
 def serve(
     folder: Path, socket_path: Path, max_stopped_miners: int = 0, ready: Callable[[], None] | None = None
 ) -> None:
-    """Answer requests on ``socket_path`` until the process ends; one at a time, each within 5 s."""
+    """Answer requests on ``socket_path`` until the process ends; one at a time, each within 5 s.
+
+    Raises:
+        Refused: another signer holds ``folder``, or a folder is somebody else's.
+    """
     for made in (folder, socket_path.parent):
         made.mkdir(mode=0o700, parents=True, exist_ok=True)
         if made.stat().st_uid != os.geteuid():
-            raise Refused("foreign_folder", f"{made} belongs to somebody else; remove it or move data_dir")
+            raise Refused("foreign_folder", f"{made} belongs to another account; run the signer as that one")
         made.chmod(0o700)
-    signer = CommandSigner(folder, max_stopped_miners)
-    socket_path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+    with _held(folder), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        signer = CommandSigner(folder, max_stopped_miners)
+        socket_path.unlink(missing_ok=True)
         listener.bind(str(socket_path))
         socket_path.chmod(0o600)
         listener.listen(64)
@@ -144,21 +153,60 @@ def serve(
                 _answer_one(connection, signer)
 
 
-def _answer_one(connection: socket.socket, signer: CommandSigner) -> None:
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` against other signers; one that was just killed gets a moment to go."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    deadline = time.monotonic() + _PATIENCE_S
     try:
-        connection.settimeout(_PATIENCE_S)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Refused("already_running", f"another signer runs on {folder}; stop it first") from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _answer_one(connection: socket.socket, signer: CommandSigner) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    try:
         _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if uid not in (os.geteuid(), 0):
             return
-        with connection.makefile("rb") as stream:
-            line = stream.readline(MAX_REQUEST_BYTES)
-        connection.sendall(json.dumps(_answer(line, signer)).encode() + b"\n")
+        answer = _answer(_read_line(connection, deadline), signer)
+        connection.settimeout(_left_s(deadline))
+        connection.sendall(json.dumps(answer).encode() + b"\n")
     except OSError:
-        return  # The caller went away; it asks again.
+        return  # The caller went away or took too long; it asks again.
+
+
+def _read_line(connection: socket.socket, deadline: float) -> bytes:
+    received = bytearray()
+    while b"\n" not in received[-_CHUNK_BYTES:] and len(received) < MAX_REQUEST_BYTES:
+        connection.settimeout(_left_s(deadline))
+        chunk = connection.recv(_CHUNK_BYTES)
+        if not chunk:
+            break
+        received += chunk
+    return bytes(received[:MAX_REQUEST_BYTES])
+
+
+def _left_s(deadline: float) -> float:
+    left_s = deadline - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError("the request took too long")
+    return left_s
 
 
 def _answer(line: bytes, signer: CommandSigner) -> dict[str, Any]:
     try:
+        if b"[" in line or line.count(b"{") > 1:
+            raise ValueError("a request is one flat object")
         request = json.loads(line)
         if request["op"] == "public_key":
             return {"public_key": signer.public_key.hex()}

@@ -5,6 +5,7 @@ plan that a newer cloud extended is refused rather than half understood.
 """
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -185,6 +186,8 @@ class _Fields:
                 document = json.loads(source)
             except ValueError as error:
                 raise MalformedOrder(f"{what}: not JSON: {error}") from None
+            except RecursionError:
+                raise MalformedOrder(f"{what}: nested too deep") from None
         if not isinstance(document, Mapping):
             raise MalformedOrder(f"{what}: expected an object, got {type(document).__name__}")
         self._left: dict[str, Any] = dict(document)
@@ -216,7 +219,10 @@ class _Fields:
             raise MalformedOrder(f"{self._what}: {name}: not a time: {text!r}") from None
         if moment.tzinfo is None:
             raise MalformedOrder(f"{self._what}: {name}: the time has no zone: {text!r}")
-        return moment.astimezone(UTC)
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError:
+            raise MalformedOrder(f"{self._what}: {name}: the time is out of range: {text!r}") from None
 
     def interval(self, start: str, end: str) -> Interval:
         first, last = self.time(start), self.time(end)
@@ -259,4 +265,4 @@ class _Fields:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -1,11 +1,17 @@
+import base64
 import json
+import socket
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from cloud import signer as signer_process
 from cloud.core.errors import Refused, StaleSequence
+from cloud.infra.signer_client import SignerClient
 from cloud.signer import CommandSigner
 from sitelink.orders import write_command, write_plan
 from sitelink.signing import KeyRing
@@ -119,6 +125,13 @@ def test_orders_that_break_a_rule_are_refused(signer: CommandSigner, order: Site
         (Domain.PLAN, b"{}", "malformed_order"),
         (Domain.PLAN, b" " + write_plan(plan(1)), "not_canonical"),
         (Domain.PLAN, b"\xff", "malformed_order"),
+        (Domain.PLAN, b"[" * 200_000, "malformed_order"),
+        (
+            Domain.PLAN,
+            write_plan(plan(1)).replace(b"2026-05-01T12:00:00.000000+00:00", b"0001-01-01T00:00+14:00"),
+            "malformed_order",
+        ),
+        (Domain.PLAN, write_plan(plan(1)).replace(b":0.0", b":1" + b"0" * 400), "malformed_order"),
     ],
 )
 def test_bytes_that_are_no_order_are_refused(signer: CommandSigner, domain: Domain, payload: bytes, code: str) -> None:
@@ -137,3 +150,59 @@ def test_damaged_files_stop_the_start(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"damaged")
     with pytest.raises(Refused, match="restore it from the backup"):
         CommandSigner(tmp_path)
+
+
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A signer process's loop, in a thread; yields its socket."""
+    monkeypatch.setattr(signer_process, "_PATIENCE_S", 0.5)
+    listens = threading.Event()
+    path = tmp_path / "s.sock"
+    arguments = (tmp_path, path, 0, listens.set)
+    threading.Thread(target=signer_process.serve, args=arguments, daemon=True).start()
+    assert listens.wait(10)
+    yield path
+    assert len(SignerClient(path).public_key()) == 32, "it still answers"
+
+
+def ask(path: Path, line: bytes) -> dict[str, str]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, connection.makefile("rb") as answer:
+        connection.settimeout(10)
+        connection.connect(str(path))
+        connection.sendall(line + b"\n")
+        return json.loads(answer.readline() or "{}")
+
+
+def test_a_second_signer_ends_and_leaves_the_first_its_socket(running: Path) -> None:
+    inode = running.stat().st_ino
+    with pytest.raises(Refused, match="another signer runs on"):
+        signer_process.serve(running.parent, running)
+    assert running.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("line", [b"[" * 200_000, b'{"op":' * 200_000, b"5", b"\xff", b"null", b'{"op": "dance"}'])
+def test_no_request_stops_the_signer(running: Path, line: bytes) -> None:
+    assert ask(running, line)["error"] == "bad_request"
+
+
+def test_a_deep_payload_does_not_stop_the_signer(running: Path) -> None:
+    payload = base64.b64encode(b"[" * 200_000).decode()
+    request = {"op": "sign", "domain": Domain.PLAN.value, "payload": payload}
+    assert ask(running, json.dumps(request).encode())["error"] == "malformed_order"
+
+
+def test_a_caller_that_drips_is_hung_up_on_after_the_patience_for_one_request(running: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(0.1)  # between two bytes: far below the patience
+        connection.connect(str(running))
+        for _ in range(200):
+            try:
+                connection.sendall(b" ")
+                ended = connection.recv(1) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            assert ended
+            return
+    raise AssertionError("200 bytes at 10 a second were waited for")
