@@ -3,11 +3,12 @@
 Wall-clock seconds, end to end: formulate, build, solve, round, disaggregate and referee, with minimum times, a longest
 off time, a cap window, an import limit and a ramp over 96 quarter hours. ``gap_*`` is (bound - objective) / gross hash
 revenue, the bound proven by the solver. ``slack_used`` and ``slack_used_lp`` are MWh over caps and limits in the rounded
-plan and in the programme. ``objective_difference`` is HiGHS against CBC on one programme, relative. The peers linopy and
-PyPSA are not measured yet, so the ``ratio_`` keys are absent.
+plan and in the programme. ``objective_difference`` is the larger of HiGHS against CBC and of ours against linopy on one
+programme, relative. ``ratio_PEER`` is the peer's CPU over ours for formulating, building and solving (``plan_peers``).
 """
 
 import random
+import sys
 import time
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from cloud.planner.optimise import optimise
 from cloud.planner.solver import Solution, build, solve
 from sitelink.units import UsdPerMegawattHour
 from tests.bench.plan_cases import case, day_prices
+from tests.bench.plan_peers import compare
 from tests.bench.report import arguments, finish, say
 
 LIMIT_S = 60.0
@@ -59,8 +61,8 @@ def slack_mwh(programme: Programme, solution: Solution) -> float:
     return sum(value * 0.25 for variable, value in pairs if variable.cost not in {0.0, -RAMP_PENALTY_USD_PER_MW})
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; return 1 when the peers could not be measured."""
     options = arguments("plan", __doc__ or "").parse_args()
     largest = 10_000 if options.quick else 100_000
     prices, source = day_prices(options.seed)
@@ -87,8 +89,12 @@ def main() -> None:
     _, figures["seconds_56"] = timed(case(56, largest, prices, options.seed))
     figures |= {"violations": violations, "slack_used": slack, "slack_used_lp": slack_mwh(programme, highs)}
     figures["price_only_1m_s"] = price_only_s(1_000_000, 288, options.seed)
-    finish("plan", figures, options.seed)
+    ours, theirs = compare(case(28, 1_000, prices, options.seed), 2 if options.quick else 4) or ({}, None)
+    figures |= ours
+    figures["objective_difference"] = max(figures["objective_difference"], ours.get("objective_difference_linopy", 0.0))
+    finish("plan", figures, options.seed, theirs)
+    return 0 if theirs else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
