@@ -39,7 +39,10 @@ _TABLE: Final[tuple[tuple[type[CloudError], Problem], ...]] = (
         PasswordDue,
         Problem(403, "password_due", "The one-time password is still set.", "Nothing is shown.", "Change it."),
     ),
-    (NotFound, Problem(404, "not_found", "There is nothing here.", "It may be outside your scope.", "Go to Overview.")),
+    (
+        NotFound,
+        Problem(404, "not_found", "There is nothing here.", "It may be outside your scope.", "Check the address."),
+    ),
     (Forbidden, Problem(403, "forbidden", "Your role does not allow this.", "Nothing changed.", "Ask the owner.")),
     (Conflict, Problem(409, "conflict", "Somebody else was first.", "Nothing changed.", "Reload and look again.")),
     (Refused, Problem(422, "refused", "A rule refuses this.", "Nothing changed.", "Correct it and repeat.")),

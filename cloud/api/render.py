@@ -5,6 +5,7 @@ hold no inline style, no inline script and no handler attribute (a test reads th
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,23 +22,42 @@ from cloud.api.views.wording import Sentence
 
 CONSOLE: Final = Path(__file__).parent / "console"
 STATIC: Final = CONSOLE / "static"
+_UNIT: Final = re.compile(r"(?<=\d) (?=(?:%|°C|(?:MWh?|kWh|[PET]H/s|USD|W|rpm)\b))")
+_STAMP: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:00|Z)")
+_FORMS: Final = {"date": "%Y-%m-%d %H:%M", "exact": "%Y-%m-%d %H:%M:%S", "second": "%H:%M:%S"}
+_CODE: Final = re.compile(r"[a-z]+(?:_[a-z]+)+")
 
 
 def moment(value: datetime | None, form: str = "time") -> Markup:
     """Return ``value`` as a ``<time>`` that the browser shows in the viewer's zone; UTC without script.
 
-    ``form`` is ``time`` (14:40 CST), ``second``, ``date`` or ``age`` (2 min ago, growing).
+    ``form`` is ``time`` (14:40 CST), ``second``, ``date``, ``exact`` (date, seconds) or ``age`` (2 min ago, growing).
     """
     if value is None:
         return Markup('<span class="unknown">{}</span>').format(formats.NOT_KNOWN)
     moment_utc = value.astimezone(UTC)
-    shown = f"{moment_utc:%Y-%m-%d %H:%M}" if form == "date" else f"{moment_utc:%H:%M}"
+    shown = f"{moment_utc:{_FORMS.get(form, '%H:%M')}}"
     return Markup('<time datetime="{}" data-form="{}">{} UTC</time>').format(moment_utc.isoformat(), form, shown)
 
 
 def sentence(parts: Sentence) -> Markup:
-    """Return a sentence with its moments marked up."""
-    return Markup("").join(escape(part) if isinstance(part, str) else moment(part) for part in parts)
+    """Return a sentence with its moments marked up; a figure keeps its unit, and a dot its line, at every width."""
+    return Markup("").join(escape(_held(part)) if isinstance(part, str) else moment(part) for part in parts)
+
+
+def foreign(words: str) -> Markup:
+    """Return words that a site or a document wrote: its UTC times as moments, its codes as words."""
+    if _CODE.fullmatch(words):
+        return escape(words.replace("_", " "))
+    parts, at = [], 0
+    for found in _STAMP.finditer(words):
+        parts += [escape(words[at : found.start()]), moment(datetime.fromisoformat(found[0]), "exact")]
+        at = found.end()
+    return Markup("").join([*parts, escape(words[at:])])
+
+
+def _held(words: str) -> str:
+    return _UNIT.sub("\u00a0", words).replace(" ·", "\u00a0·")
 
 
 def data_island(value: object) -> Markup:
@@ -56,7 +76,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(moment=moment, sentence=sentence, island=data_island, number=formats.number)
+    made.filters.update(moment=moment, sentence=sentence, foreign=foreign, island=data_island, number=formats.number)
     made.globals["formats"] = formats
     made.globals["asset"] = asset
     made.globals["ui"] = made.get_template("macros.html").module

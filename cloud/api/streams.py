@@ -98,6 +98,9 @@ def site_parts(screen: SiteScreen) -> Parts:
     """Return the site page's parts."""
     chart = screen.chart
     key = (chart.axis, chart.planned_mw, chart.windows)
+    if not screen.census.total:  # such a page shows how to set the site up in place of chart and racks
+        names = tuple(name for name in SITE_REGIONS if name != "rackcounts")
+        return Parts(regions("site.html", names, {"screen": screen}), screen.tick())
     texts = regions("site.html", SITE_REGIONS, {"screen": screen})
     return Parts(texts, screen.tick(), chart.document, key, screen.racks)
 

@@ -12,7 +12,7 @@ from typing import Final
 from cloud.api.source import PlannedStop, SiteRead
 from cloud.api.views.formats import number, percent, plural, power
 from cloud.api.views.heard import without_lost
-from cloud.api.views.miners import Census, MinerClass, classes, take_census
+from cloud.api.views.miners import HOT_C, Census, MinerClass, classes, take_census
 from cloud.api.views.series import slot_at
 from cloud.api.views.wording import Alert, Level
 from cloud.hosting.columns import STARTING
@@ -139,9 +139,7 @@ def _off_target(situation: Situation) -> Alert | None:
         level,
         (f"{power(Watts(abs(away)))} {short if over else 'below the plan'}",),
         (f"Meter {power(situation.read.summary.power_w)}, plan {power(planned)}.{cause}",),
-        "Open the plan to see which stops are not confirmed."
-        if over
-        else "See which miners are off although they should run.",
+        "See the miners that should be off." if over else "See which miners are off although they should run.",
         since=situation.stop.interval.start if situation.stop else None,
     )
 
@@ -190,6 +188,7 @@ def _still_off(situation: Situation) -> Alert | None:
 
 
 def _hot(situation: Situation) -> Alert | None:
+    miners = situation.read.miners
     if not situation.census.hot:
         return None
     return Alert(
@@ -197,6 +196,7 @@ def _hot(situation: Situation) -> Alert | None:
         (f"{plural(situation.census.hot, 'miner is', 'miners are')} at 85 °C or above",),
         ("Boards at this temperature shut down or fail.",),
         "Check fans and inlet air of the marked racks.",
+        subjects=miners.ids((classes(miners) != MinerClass.UNKNOWN) & (miners.hottest_c >= HOT_C))[:_SUBJECTS],
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.api.views.formats import number
+from cloud.api.views.wording import Level
 from cloud.hosting.columns import STARTING, MinerColumns
 from cloud.hosting.model import Desired, MinerRow
 from sitelink.codec import STATES
@@ -44,7 +45,13 @@ class MinerClass(IntEnum):
         """Return what the legend says."""
         return _LABELS[self]
 
+    @property
+    def level(self) -> Level:
+        """Return how far from normal that is."""
+        return _LEVELS.get(self, Level.NORMAL)
 
+
+_LEVELS: Final = {MinerClass.MISMATCH: Level.HIGH, MinerClass.OFF: Level.LOW, MinerClass.UNKNOWN: Level.UNKNOWN}
 _LABELS: Final = {
     MinerClass.RUNNING: "running",
     MinerClass.STOPPED: "stopped by plan",
@@ -167,9 +174,9 @@ def add_up(parts: Sequence[Census]) -> Census:
 def count_words(census: Census) -> str:
     """Return what does not simply run, in words; empty when everything does."""
     parts = (
-        f"{number(census.stopped)} stopped by plan" if census.stopped else "",
         f"{number(census.mismatch)} should be off" if census.mismatch else "",
-        f"{number(census.off)} off" if census.off else "",
+        f"{number(census.off)} should run" if census.off else "",
+        f"{number(census.stopped)} stopped by plan" if census.stopped else "",
         f"{number(census.unknown)} not known" if census.unknown else "",
     )
     return " · ".join(part for part in parts if part)

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from cloud.api.render import CONSOLE, data_island, moment, sentence
+from cloud.api.render import CONSOLE, data_island, foreign, moment, sentence
 from tests.unit.console.fakes import NOW
 
 TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
@@ -51,6 +51,19 @@ def test_moments_are_marked_up_and_names_escaped():
     assert str(moment(NOW)) == '<time datetime="2026-11-24T20:05:07+00:00" data-form="time">20:05 UTC</time>'
     assert "not known" in str(moment(None))
     assert str(sentence(("<b>",))) == "&lt;b&gt;"
+
+
+def test_words_of_others_show_their_times_in_the_viewers_zone_and_their_codes_as_words():
+    shown = str(foreign("revision 5: <1> curtailment, valid until 2026-11-27 06:45:11.854707+00:00"))
+    assert shown.startswith("revision 5: &lt;1&gt; curtailment, valid until <time ")
+    assert 'data-form="exact">2026-11-27 06:45:11 UTC</time>' in shown
+    assert str(foreign("fallback_run_clock_untrusted")) == "fallback run clock untrusted"
+    assert str(foreign("none -> synced")) == "none -&gt; synced"
+
+
+def test_a_figure_keeps_its_unit_on_its_line():
+    held = "plan 0.768\u00a0MW\u00a0· \u22125.3\u00a0%\u00a0· 12 miners"
+    assert str(sentence(("plan 0.768 MW · \u22125.3 % · 12 miners",))) == held
 
 
 def test_every_command_a_page_names_is_one_that_exists():

@@ -17,6 +17,7 @@ export function startCharts() {
     plots = box.dataset.kind === "miner" ? drawMiner(box, data) : drawSite(box, data);
   };
   draw();
+  document.getElementById("readout").textContent = hint(data);
   const stream = document.querySelector("[data-stream]");
   stream?.addEventListener("chart", (event) => {
     data = JSON.parse(event.detail.data);
@@ -144,12 +145,18 @@ function drawNow(plot, data) {
   ctx.restore();
 }
 
+function hint(data) {
+  const series = data.windows ? [data.power, data.plan, data.price] : [data.hashrate, data.power, data.temp];
+  const empty = series.every((values) => values.every((value) => value === null));
+  return empty ? "Nothing is known of this time." : "Point at the chart to read it.";
+}
+
 function readOut(plot, data) {
   const place = plot.cursor.idx;
   const line = document.getElementById("readout");
   if (!line) return;
   if (place === null || place === undefined) {
-    line.textContent = "\u00a0";
+    line.textContent = hint(data);
     return;
   }
   const at = new Date(data.t[place] * 1000);

@@ -89,17 +89,27 @@ class RackMap {
     if (this.cursor >= 0) this.tell();
   }
 
-  // Racks in reading order: a caption, then its cells, wrapped to the width there is.
+  // Racks in reading order: a caption, then its cells, wrapped to the width there is; cells as large as keep it low.
   resize() {
     const width = this.box.clientWidth;
     if (!width) return;
-    this.size = this.count <= 400 ? 16 : this.count <= 1500 ? 11 : width < 500 ? 7 : 8;
+    for (this.size = 20; this.size > 7; this.size--) if (this.place(width) <= 420) break;
+    this.width = width;
+    this.height = this.place(width);
+    const ratio = devicePixelRatio || 1;
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(this.height * ratio);
+    this.canvas.style.height = `${this.height}px`;
+    this.draw();
+  }
+
+  // Puts every cell where it stands at the present size; returns the height that takes.
+  place(width) {
     const biggest = Math.max(1, ...this.racks.map(([, size]) => size));
     this.columns = Math.min(Math.floor((width - 8) / this.size), columnsFor(biggest));
     this.places = [];
     this.captions = [];
-    const gap = 12, caption = 18, block = this.columns * this.size;
-    const widest = Math.max(block, 44);
+    const gap = 12, caption = 18, widest = Math.max(this.columns * this.size, 44);
     let left = 0, top = 0, tall = 0;
     for (const [name, size] of this.racks) {
       const height = caption + Math.ceil(size / this.columns) * this.size;
@@ -111,13 +121,7 @@ class RackMap {
       left += widest + gap;
       tall = Math.max(tall, height);
     }
-    this.width = width;
-    this.height = Math.max(1, top + tall + 2);
-    const ratio = devicePixelRatio || 1;
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(this.height * ratio);
-    this.canvas.style.height = `${this.height}px`;
-    this.draw();
+    return Math.max(1, top + tall + 2);
   }
 
   draw() {
@@ -183,7 +187,7 @@ class RackMap {
   legend(paint) {
     const list = document.getElementById("rack-legend");
     const modes = {
-      temperature: [["below 50 °C", paint.cool], ["50 to 64 °C", paint.mid], ["65 to 74 °C", paint.normal], ["75 °C warm", paint.warm], ["85 °C hot", paint.hot]],
+      temperature: [["below 50 °C", paint.cool], ["50 to 64 °C", paint.mid], ["65 to 74 °C", paint.normal], ["75 °C or more: warm", paint.warm], ["85 °C or more: hot", paint.hot]],
       hashrate: [["95 % or more", paint.normal], ["80 to 94 %", paint.mid], ["50 to 79 %", paint.cool], ["below 50 %", paint.warm]],
       state: [["running", paint.normal]],
     };

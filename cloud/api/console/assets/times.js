@@ -71,9 +71,10 @@ function word(form, moment) {
   if (form === "age" && !lost && seconds < 86400) return seconds < 2 ? "just now" : `${age(seconds)} ago`;
   const day = new Intl.DateTimeFormat("en-CA", { timeZone: zone }).format(moment);
   const today = new Intl.DateTimeFormat("en-CA", { timeZone: zone }).format(new Date());
-  const near = form !== "date" && day === today;
-  const shown = `${clock(moment, form === "second" || form === "age")} ${zoneName(moment)}`;
-  return near ? shown : `${form === "date" ? day : day.slice(5)} ${shown}`;
+  const dated = form === "date" || form === "exact";
+  const near = !dated && day === today;
+  const shown = `${clock(moment, form !== "time" && form !== "date")} ${zoneName(moment)}`;
+  return near ? shown : `${dated ? day : day.slice(5)} ${shown}`;
 }
 
 export function age(seconds) {
