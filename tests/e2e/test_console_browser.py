@@ -27,8 +27,17 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+AXE = Path(__file__).resolve().parents[2] / "node_modules/axe-core/axe.min.js"
 PAGES = ("/", "/sites/pecos-2", "/sites/pecos-2/plan", "/sites/pecos-2/miners", "/sites/pecos-2/miners/02:00:00:00:00:14",
          "/sites/odessa", "/sites/new-site", "/invoices", "/invoices/inv-1", "/account")  # fmt: skip
+
+
+def barriers(page: Page) -> list[str]:
+    """Return what axe finds that keeps people out, each with its place."""
+    page.evaluate(AXE.read_text("utf-8"))
+    result = page.evaluate("axe.run()")
+    assert len(result["passes"]) > 10
+    return [f"{page.url} {rule['id']}: {node['html']}" for rule in result["violations"] for node in rule["nodes"]]
 
 
 class Served:
@@ -117,10 +126,31 @@ def test_every_page_fits_and_breaks_no_rule(browser: Browser, served: Served, wi
     visit = Visit(browser, served, width, theme)
     for path in PAGES:
         visit.go(path)
+        assert barriers(visit.page) == []
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width, path
         if "data-chart" in visit.page.content():
             expect(visit.page.locator("#chart canvas").first).to_be_visible()
     assert visit.complaints == []
+
+
+def test_the_way_in_and_errors_keep_nobody_out(browser: Browser, served: Served) -> None:
+    page = browser.new_context(viewport={"width": 390, "height": 844}).new_page()
+    page.goto(f"{served.url}/login")
+    assert barriers(page) == []
+    served.accounts.must_change = True
+    page.get_by_label("Email").fill(fakes.EMAIL)
+    page.get_by_label("Password").fill("not it")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("not right")
+    assert barriers(page) == []
+    page.get_by_label("Password").fill(fakes.PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Change password")).to_be_visible()
+    assert barriers(page) == []
+    served.accounts.must_change = False
+    page.goto(f"{served.url}/sites/none")
+    expect(page.get_by_role("heading", name="There is nothing here.")).to_be_visible()
+    assert barriers(page) == []
 
 
 def test_figures_change_by_themselves(browser: Browser, served: Served) -> None:
