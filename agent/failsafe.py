@@ -5,21 +5,22 @@
     feeder meters before and after: what the devices claim must have left the feeder
 
 Invariants: no generated messages, grpc or broker are imported; a miner counts as done only when it has been read back,
-and a stop only when its feeder's meter, where there is one, fell with it. A database that cannot be opened is said and
-does not keep anybody from stopping a miner. Exit code 1 when any miner asked for is not proven done.
+and a stop only when its feeder's meter, where there is one, leaves no room for it still to draw. A database that cannot
+be opened is said and does not keep anybody from stopping a miner. Exit code 1 when any miner asked for is not proven
+done.
 """
 
 import asyncio
 import sqlite3
 import uuid
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final, TextIO, TypeVar
 
 from agent.cgminer.control import MinerControl
 from agent.errors import AgentError, BadInput, Permanent, Refused, Transient
+from agent.findings import Finding, Proof, table, verdict, weigh
 from agent.fleet import device_of, switchable, untouchable
 from agent.inventory import load_inventory, load_meters
 from agent.local_curtail import overrides
@@ -39,23 +40,10 @@ _CONCURRENCY: Final = 64
 _LOOK_S: Final = 1.0
 _START_DEADLINE_S: Final = 30.0
 _SEND_AGAIN_S: Final = 3.0
-_NAMED: Final = 8
 _Result = TypeVar("_Result")
 _Order = Callable[[], Awaitable[None]]
 _Shows = Callable[[Observed], str | None]
 _VERBS: Final = {"off": Verb.STOP, "on": Verb.START}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """How one miner was found: what it drew before and after, and whether what was asked for is proven."""
-
-    entry: MinerEntry
-    proven: bool
-    what: str
-    before_w: Watts | None = None
-    after_w: Watts | None = None
-    was_hashing: bool = False
 
 
 async def run_failsafe(
@@ -117,8 +105,7 @@ class Failsafe:
         """Print how each miner reads and which overrides are in force; return 1 when one does not answer."""
         self._say_overrides()
         findings = await asyncio.gather(*(self._look(entry) for entry in entries))
-        self._table(findings)
-        return self._verdict(findings, "answer")
+        return self._report(findings, [], "answer")
 
     async def switch(
         self, verb: Verb, entries: tuple[MinerEntry, ...], named: frozenset[str] | None, duration: timedelta
@@ -129,10 +116,10 @@ class Failsafe:
         before_w = await self._read(feeders)
         self._say(f"{verb.value}: {len(entries)} miners, {_CONCURRENCY} at a time")
         findings = await asyncio.gather(*(self._counted(entry, verb, len(entries)) for entry in entries))
-        if verb is Verb.STOP:
-            findings = self._against_meters(findings, before_w, await self._read(feeders))
-        self._table(findings)
-        return self._verdict(findings, "proven off" if verb is Verb.STOP else "proven running")
+        if verb is Verb.START:
+            return self._report(findings, [], "proven running")
+        weighed, lines = weigh(findings, before_w, await self._read(feeders))
+        return self._report(weighed, lines, "proven off")
 
     async def _counted(self, entry: MinerEntry, verb: Verb, total: int) -> Finding:
         async with self._places:
@@ -147,8 +134,8 @@ class Failsafe:
             try:
                 seen = await self._controls[entry.miner_id].observe()
             except AgentError as error:
-                return Finding(entry, False, str(error))
-        return Finding(entry, True, f"{seen.state.value} ({seen.reason.value})", after_w=seen.power_w)
+                return Finding(entry, Proof.NO, str(error))
+        return Finding(entry, Proof.YES, f"{seen.state.value} ({seen.reason.value})", after_w=seen.power_w)
 
     async def _stop(self, entry: MinerEntry) -> Finding:
         refused = self._untouchable(entry)
@@ -159,10 +146,10 @@ class Failsafe:
         try:
             first = await control.observe()
         except AgentError as error:
-            return Finding(entry, False, str(error))
+            return Finding(entry, Proof.NO, str(error))
         hashing = first.state is MinerState.HASHING
         baseline_w = first.power_w if hashing and first.power_w else entry.nameplate_w or ASSUMED_NAMEPLATE_W
-        found = Finding(entry, False, "still hashing after the order", first.power_w, was_hashing=hashing)
+        found = Finding(entry, Proof.NO, "still hashing after the order", first.power_w, was_hashing=hashing)
         return await self._until(
             found,
             control.stop,
@@ -175,18 +162,18 @@ class Failsafe:
         try:
             first = await control.observe()
         except AgentError as error:
-            return Finding(entry, False, str(error))
+            return Finding(entry, Proof.NO, str(error))
         refused = self._untouchable(entry)
         if refused is not None:
             runs = first.state is MinerState.HASHING
-            return replace(refused, proven=True, what="hashing", after_w=first.power_w) if runs else refused
+            return replace(refused, proof=Proof.YES, what="hashing", after_w=first.power_w) if runs else refused
         load_w = entry.nameplate_w or ASSUMED_NAMEPLATE_W
 
         def back(seen: Observed) -> str | None:
             verdict = judge_start(seen, first.power_w, load_w)
             return None if verdict is None else f"{verdict.reason}, read back"
 
-        found = Finding(entry, False, "not hashing after the order", first.power_w)
+        found = Finding(entry, Proof.NO, "not hashing after the order", first.power_w)
         return await self._until(found, control.start, back, _START_DEADLINE_S)
 
     async def _until(self, found: Finding, order: _Order, shows: _Shows, patience_s: float) -> Finding:
@@ -212,17 +199,17 @@ class Failsafe:
                 found = replace(found, after_w=seen.power_w)
                 proof = shows(seen)
                 if proof is not None:
-                    return replace(found, proven=True, what=proof)
+                    return replace(found, proof=Proof.YES, what=proof)
             if self._clock.monotonic() >= deadline_s:
                 return replace(found, what=found.what if taken else trouble)
             await asyncio.sleep(_LOOK_S)
 
     def _untouchable(self, entry: MinerEntry) -> Finding | None:
         if entry.miner_id in self._spared:
-            return Finding(entry, False, "this site never touches it ([limits] never_touch)")
+            return Finding(entry, Proof.NO, "this site never touches it ([limits] never_touch)")
         if not switchable(entry):
             return Finding(
-                entry, False, f"{entry.dialect} firmware cannot be switched by us; use its own page or breaker"
+                entry, Proof.NO, f"{entry.dialect} firmware cannot be switched by us; use its own page or breaker"
             )
         return None
 
@@ -269,53 +256,14 @@ class Failsafe:
         except (sqlite3.Error, Transient, StorageLost) as error:
             raise BadInput(f"{path}: {error.__cause__ or error}") from None
 
-    async def _read(self, feeders: list[str]) -> dict[str, Watts]:
+    async def _read(self, feeders: list[str]) -> dict[str, Watts | None]:
         samples = await asyncio.gather(*(self._meters[feeder].read() for feeder in feeders))
-        read = zip(feeders, samples, strict=True)
-        return {feeder: sample.power_w for feeder, sample in read if sample.power_w is not None}
+        return {feeder: sample.power_w for feeder, sample in zip(feeders, samples, strict=True)}
 
-    def _against_meters(
-        self, findings: list[Finding], before_w: dict[str, Watts], after_w: dict[str, Watts]
-    ) -> list[Finding]:
-        """Take back what a feeder's meter contradicts: less has left it than its miners claim."""
-        claimed: defaultdict[str, list[Watts]] = defaultdict(list)
-        for finding in findings:
-            if finding.proven and finding.was_hashing and finding.before_w is not None:
-                claimed[finding.entry.feeder_id].append(finding.before_w)
-        short = {}
-        for feeder, loads_w in claimed.items():
-            if feeder in before_w and feeder in after_w:
-                fell_w = before_w[feeder] - after_w[feeder]
-                if fell_w < sum(loads_w) - 0.5 * min(loads_w):
-                    short[feeder] = f"feeder {feeder} fell by {fell_w:.0f} W, its miners claim {sum(loads_w):.0f} W"
-        return [
-            replace(finding, proven=False, what=short[finding.entry.feeder_id])
-            if finding.proven and finding.was_hashing and finding.entry.feeder_id in short
-            else replace(finding, what=f"{finding.what}; feeder meter agrees")
-            if finding.proven and finding.entry.feeder_id in before_w and finding.entry.feeder_id in after_w
-            else finding
-            for finding in findings
-        ]
-
-    def _table(self, findings: list[Finding]) -> None:
-        width = max((len(finding.entry.miner_id) for finding in findings), default=5)
-        self._say(f"{'miner':<{width}}  {'rack':<8} {'before':>8} {'after':>8}  proven  evidence")
-        for finding in findings:
-            proven = "yes" if finding.proven else "NO"
-            before, after = _shown(finding.before_w), _shown(finding.after_w)
-            rack = finding.entry.rack
-            self._say(
-                f"{finding.entry.miner_id:<{width}}  {rack:<8} {before:>8} {after:>8}  {proven:<6}  {finding.what}"
-            )
-
-    def _verdict(self, findings: list[Finding], wanted: str) -> int:
-        missing = [finding.entry.miner_id for finding in findings if not finding.proven]
-        self._say(f"{len(findings) - len(missing)} of {len(findings)} miners {wanted}")
-        if not missing:
-            return 0
-        more = f" and {len(missing) - _NAMED} more, marked NO above" if len(missing) > _NAMED else ""
-        self._say(f"not {wanted}: {', '.join(missing[:_NAMED])}{more}")
-        return 1
+    def _report(self, findings: list[Finding], feeder_lines: list[str], wanted: str) -> int:
+        for line in (*table(findings), *feeder_lines, *verdict(findings, wanted)):
+            self._say(line)
+        return 0 if all(finding.proof is Proof.YES for finding in findings) else 1
 
     def _say(self, line: str) -> None:
         print(line, file=self._out, flush=True)
@@ -336,7 +284,3 @@ def _feeder_meters(settings: Settings, clock: Clock, out: TextIO) -> dict[str, M
         print(f"warning: {error}; going on without meters, on the devices' word alone", file=out)
         return {}
     return {entry.feeder_id: ModbusMeter(entry, clock) for entry in entries if entry.kind == "feeder"}
-
-
-def _shown(power_w: Watts | None) -> str:
-    return "unknown" if power_w is None else f"{power_w:.0f} W"
