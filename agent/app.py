@@ -30,6 +30,7 @@ from agent.buffer import Buffer
 from agent.buffer import schema as buffer_schema
 from agent.cgminer.control import MinerControl
 from agent.cgminer.device import Device
+from agent.descriptors import open_files
 from agent.errors import Transient
 from agent.fleet import device_of, switchable, untouchable
 from agent.forwarder import Forwarder, Introduction, SiteFacts
@@ -55,6 +56,8 @@ from sitelink.types import BatchBody, Notice, NoticeCode, Reading, Reason
 
 _LOG: Final = logging.getLogger(__name__)
 _CONNECTIONS_PER_POLL: Final = 4
+_OTHER_FILES: Final = 64
+"""What is open beside miners and meters: the database, the link, name look-ups, the log."""
 
 
 class SiteClock:
@@ -278,6 +281,8 @@ def run_agent(settings: Settings) -> None:
     clock = SystemClock()
     with StateLock(settings.site.state_dir):
         identity = load_identity(settings.identity_dir, settings.site.site_id)
+        _LOG.info("settings: %s", settings.redacted())
+        _allow_files(settings, len(meters))
         broken = quarantine_if_broken(settings.database, clock.now().strftime("%Y%m%dT%H%M%S"))
         if broken is not None:
             _LOG.error("agent.db is broken and was moved to %s; starting with a new one", broken)
@@ -314,6 +319,18 @@ async def _run(
         raise _only(group) from group
     finally:
         writer.close()
+
+
+def _allow_files(settings: Settings, meters: int) -> None:
+    needed = settings.poll.concurrency + settings.control.concurrency + meters + _OTHER_FILES
+    allowed = open_files(needed)
+    if allowed < needed:
+        _LOG.warning(
+            "agent: up to %d files and sockets are open at once, the system allows %d; raise LimitNOFILE in its unit "
+            "or lower [poll] concurrency",
+            needed,
+            allowed,
+        )
 
 
 def _only(error: BaseException) -> BaseException:

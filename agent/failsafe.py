@@ -19,6 +19,7 @@ from datetime import timedelta
 from typing import Final, TextIO, TypeVar
 
 from agent.cgminer.control import MinerControl
+from agent.descriptors import open_files
 from agent.errors import AgentError, BadInput, Permanent, Refused, Transient
 from agent.findings import Finding, Proof, table, verdict, weigh
 from agent.fleet import device_of, switchable, untouchable
@@ -37,6 +38,7 @@ from sitelink.types import MinerState, Verb
 from sitelink.units import Watts
 
 _CONCURRENCY: Final = 64
+_OTHER_FILES: Final = 32
 _LOOK_S: Final = 1.0
 _START_DEADLINE_S: Final = 30.0
 _SEND_AGAIN_S: Final = 3.0
@@ -69,7 +71,8 @@ async def run_failsafe(
     controls = {
         entry.miner_id: MinerControl(device_of(entry, settings, clock), entry.miner_id, password) for entry in chosen
     }
-    failsafe = Failsafe(settings, spared, dict(controls), dict(meters), clock, out)
+    at_once = _at_once(len(meters), out)
+    failsafe = Failsafe(settings, spared, dict(controls), dict(meters), clock, out, at_once)
     try:
         if action == "status":
             return await failsafe.status(chosen)
@@ -90,21 +93,23 @@ class Failsafe:
         meters: dict[str, FeederMeter],
         clock: Clock,
         out: TextIO,
+        at_once: int = _CONCURRENCY,
     ) -> None:
-        """``spared`` are the miners that no order may touch."""
+        """``spared`` are the miners that no order may touch; ``at_once`` are talked to at a time."""
         self._settings = settings
         self._spared = spared
         self._controls = controls
         self._meters = meters
         self._clock = clock
         self._out = out
-        self._places = asyncio.Semaphore(_CONCURRENCY)
+        self._at_once = at_once
+        self._places = asyncio.Semaphore(at_once)
         self._done = 0
 
     async def status(self, entries: tuple[MinerEntry, ...]) -> int:
         """Print how each miner reads and which overrides are in force; return 1 when one does not answer."""
         self._say_overrides()
-        findings = await asyncio.gather(*(self._look(entry) for entry in entries))
+        findings = await asyncio.gather(*(self._alone(entry, self._look(entry)) for entry in entries))
         return self._report(findings, [], "answer")
 
     async def switch(
@@ -114,7 +119,7 @@ class Failsafe:
         self._override(verb, named, duration)
         feeders = sorted({entry.feeder_id for entry in entries} & set(self._meters))
         before_w = await self._read(feeders)
-        self._say(f"{verb.value}: {len(entries)} miners, {_CONCURRENCY} at a time")
+        self._say(f"{verb.value}: {len(entries)} miners, {self._at_once} at a time")
         findings = await asyncio.gather(*(self._counted(entry, verb, len(entries)) for entry in entries))
         if verb is Verb.START:
             return self._report(findings, [], "proven running")
@@ -122,19 +127,24 @@ class Failsafe:
         return self._report(weighed, lines, "proven off")
 
     async def _counted(self, entry: MinerEntry, verb: Verb, total: int) -> Finding:
-        async with self._places:
-            finding = await (self._stop(entry) if verb is Verb.STOP else self._start(entry))
+        finding = await self._alone(entry, self._stop(entry) if verb is Verb.STOP else self._start(entry))
         self._done += 1
         if self._done % 25 == 0 and self._done < total:
             self._say(f"  {self._done} of {total} looked at")
         return finding
 
-    async def _look(self, entry: MinerEntry) -> Finding:
+    async def _alone(self, entry: MinerEntry, work: Awaitable[Finding]) -> Finding:
+        """Do one miner's work; its failure, whatever it is, is its own: the others are still stopped."""
         async with self._places:
             try:
-                seen = await self._controls[entry.miner_id].observe()
+                return await work
             except AgentError as error:
                 return Finding(entry, Proof.NO, str(error))
+            except Exception as error:  # noqa: BLE001 - each miner's supervisor; the table shows it
+                return Finding(entry, Proof.NO, f"failed: {error!r}")
+
+    async def _look(self, entry: MinerEntry) -> Finding:
+        seen = await self._controls[entry.miner_id].observe()
         return Finding(entry, Proof.YES, f"{seen.state.value} ({seen.reason.value})", after_w=seen.power_w)
 
     async def _stop(self, entry: MinerEntry) -> Finding:
@@ -143,10 +153,7 @@ class Failsafe:
             return refused
         control = self._controls[entry.miner_id]
         share = self._settings.control.idle_share
-        try:
-            first = await control.observe()
-        except AgentError as error:
-            return Finding(entry, Proof.NO, str(error))
+        first = await control.observe()
         hashing = first.state is MinerState.HASHING
         baseline_w = first.power_w if hashing and first.power_w else entry.nameplate_w or ASSUMED_NAMEPLATE_W
         found = Finding(entry, Proof.NO, "still hashing after the order", first.power_w, was_hashing=hashing)
@@ -159,10 +166,7 @@ class Failsafe:
 
     async def _start(self, entry: MinerEntry) -> Finding:
         control = self._controls[entry.miner_id]
-        try:
-            first = await control.observe()
-        except AgentError as error:
-            return Finding(entry, Proof.NO, str(error))
+        first = await control.observe()
         refused = self._untouchable(entry)
         if refused is not None:
             runs = first.state is MinerState.HASHING
@@ -275,6 +279,15 @@ def _chosen(fleet: tuple[MinerEntry, ...], miners: tuple[str, ...], settings: Se
     if unknown:
         raise BadInput(f"--miner: {unknown[0]!r} is not in {settings.site.inventory}; write one of its miner_id")
     return tuple(by_id[name] for name in dict.fromkeys(miners)) if miners else fleet
+
+
+def _at_once(meters: int, out: TextIO) -> int:
+    """Return how many miners can be talked to at a time with the files and sockets that the system allows."""
+    others = meters + _OTHER_FILES
+    at_once = max(1, open_files(_CONCURRENCY + others) - others)
+    if at_once < _CONCURRENCY:
+        print(f"warning: few files may be open, so only {at_once} miners at a time; raise ulimit -Hn", file=out)
+    return at_once
 
 
 def _feeder_meters(settings: Settings, clock: Clock, out: TextIO) -> dict[str, ModbusMeter]:

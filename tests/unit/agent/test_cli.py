@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from agent import app
 from agent.cli import main
+from agent.errors import BadInput
 from agent.identity import Identity, store_identity
+from agent.settings import load_settings
 from agent.uplink import Tls
 
 pytestmark = pytest.mark.agent
@@ -136,6 +139,26 @@ def test_run_refuses_an_identity_of_another_site(tmp_path: Path, capsys: pytest.
     enrolled(tmp_path, "odessa-1")
     assert "enrolled for site odessa-1, the settings say pecos-1" in complaint(capsys, "run", "--config", str(config))
     assert not (tmp_path / "state" / "agent.db").exists()
+
+
+def test_a_start_logs_the_settings_without_secrets_and_a_limit_that_is_too_low(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(
+        site(tmp_path, '[poll]\nconcurrency = 4096\n[control]\nwhatsminer_password = "hush"\n'), {}
+    )
+    enrolled(tmp_path)
+    settings.database.mkdir()
+    monkeypatch.setattr(app, "open_files", lambda needed: 1024)
+    caplog.set_level("INFO")
+    with pytest.raises(BadInput, match=r"agent\.db: cannot be opened"):
+        app.run_agent(settings)
+    told, warned = caplog.messages
+    assert "'concurrency': '4096'" in told
+    assert "hush" not in told
+    assert warned.startswith(
+        "agent: up to 4224 files and sockets are open at once, the system allows 1024; raise Limit"
+    )
 
 
 def test_an_unreachable_cloud_fails_enrolment_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+from agent import failsafe as module
 from agent.failsafe import Failsafe
 from agent.local_curtail import overrides
 from agent.local_curtail.schema import schema
@@ -141,6 +142,28 @@ async def test_status_says_that_it_may_not_look(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "stat", refuse)
     assert await failsafe.status((entry("m1"),)) == 0
     assert f"overrides: unknown ({settings.database}: cannot be opened: Permission denied; check" in out.getvalue()
+
+
+async def test_one_miners_failure_is_its_own(tmp_path):
+    class Exhausted(FakeControl):
+        async def observe(self):
+            raise OSError(24, "Too many open files")
+
+    controls = {"m1": Exhausted(), "m2": FakeControl()}
+    failsafe, _, out, _ = rig(tmp_path, controls)
+    assert await failsafe.switch(Verb.STOP, (entry("m1"), entry("m2")), None, timedelta(hours=1)) == 1
+    assert controls["m2"].off
+    assert "failed: OSError(24, 'Too many open files')" in out.getvalue()
+    assert await failsafe.status((entry("m1"), entry("m2"))) == 1
+
+
+def test_fewer_miners_at_a_time_where_few_files_may_be_open(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(module, "open_files", lambda needed: 50)
+    assert module._at_once(2, out) == 16
+    assert "only 16 miners at a time; raise ulimit -Hn" in out.getvalue()
+    monkeypatch.setattr(module, "open_files", lambda needed: 10)
+    assert module._at_once(2, out) == 1
 
 
 async def test_on_brings_back_and_status_reads(tmp_path):
