@@ -259,20 +259,23 @@ def _plain_text(text: str) -> dict[str, list[dict[str, str]]]:
     """Return ``STATUS=S,..|SUMMARY,Elapsed=1,..|POOL=0,..|`` in the shape of the JSON form, all values as text."""
     document: dict[str, list[dict[str, str]]] = {}
     for part in text.split("|"):
-        row: dict[str, str] = {}
-        last = ""
-        for place, field in enumerate(part.strip(_SPACE + "\0").split(",")):
-            key, equals, value = field.partition("=")
-            if equals:
-                row[key] = value
-                last = key
-            elif last:
-                row[last] += "," + field
-            elif place == 0 and field:
-                last = ""
-                document.setdefault(field, [])
-                row = {"": field}
-        name = row.pop("", "") or _TEXT_ROWS.get(next(iter(row), ""), next(iter(row), ""))
+        fields = part.strip(_SPACE + "\0").split(",")
+        name = "" if "=" in fields[0] else fields.pop(0)
+        row = {key: ",".join(pieces) for key, pieces in _members(fields).items()}
+        name = name or _TEXT_ROWS.get(next(iter(row), ""), next(iter(row), ""))
         if name:
             document.setdefault(name, []).append(row)
     return document
+
+
+def _members(fields: list[str]) -> dict[str, list[str]]:
+    """Return the pieces of each value by key; a field without ``=`` is a piece of the value before it."""
+    found: dict[str, list[str]] = {}
+    pieces: list[str] = []
+    for field in fields:
+        key, equals, value = field.partition("=")
+        if equals:
+            found[key] = pieces = [value]
+        else:
+            pieces.append(field)
+    return found

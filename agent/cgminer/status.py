@@ -12,6 +12,7 @@ from agent.errors import AccessDenied
 _ACCEPTED: Final = frozenset("SIW")
 _ACCESS_DENIED: Final = 45
 _INVALID_COMMAND: Final = 14
+_SHOWN: Final = 120
 _ALLOW_US: Final = "allow this gateway in the miner's api-allow list"
 
 
@@ -54,8 +55,9 @@ class Status:
 
     @property
     def text(self) -> str:
-        """Return code and message for people."""
-        return f"code {self.code} {self.message!r}" if self.code is not None else repr(self.message or "no status")
+        """Return code and message for people, on one line and not longer than a line."""
+        message = self.message[:_SHOWN]
+        return f"code {self.code} {message!r}" if self.code is not None else repr(message or "no status")
 
     def raise_if_denied(self, where: object, fix: str = _ALLOW_US) -> None:
         """Raise AccessDenied, with what to do about it, when the device refuses this client."""

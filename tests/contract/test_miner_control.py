@@ -245,15 +245,19 @@ async def test_a_wrong_whatsminer_password_is_access_denied_or_undecipherable() 
         (made.btminer(136, "over max connect", "E"), SessionBusy),
         (made.btminer(45, "can't access write cmd", "E"), AccessDenied),
         (made.btminer(134, {"time": 5626}), Garbled),
+        (made.btminer(134, {"time": "5" * 200_000, "salt": "BQ5hoXV9", "newsalt": "jbzkfQls"}), Garbled),
+        (made.btminer(132, "so\nmuch to say " * 999, "E"), Garbled),
     ],
 )
 async def test_a_whatsminer_without_a_token_to_give(grant: bytes, error: type[Exception]) -> None:
     device = WhatsminerV2()
     device.grant = grant
     async with serving(device.miner.speak) as address:
-        with pytest.raises(error):
+        with pytest.raises(error) as raised:
             await control(address, "whatsminer", WHATSMINER_ID).stop()
     assert device.orders == []
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 300
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ async def _curtail(device: Device, action: str) -> None:
         status.raise_if_denied(device.address)
         if not status.accepted and "already" not in status.message.lower():
             if "session" in status.message.lower():
-                raise SessionBusy(f"{device.address}: lost its session: {status.message}; it is tried again")
+                raise SessionBusy(f"{device.address}: lost its session: {status.text}; it is tried again")
             raise UnsupportedDevice(f"{device.address}: refuses curtail {action}: {status.text}; update its firmware")
     finally:
         await _log_off(device, session)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES: Final = 16
 _TOKEN_LIFE_S: Final = 25 * 60
+_LONGEST_GRANT: Final = 64
+"""Each part of a grant is a few characters; they go through a thousand rounds of a hash."""
 _BAD_TOKEN: Final = 135
 _TOO_MANY_TOKENS: Final = 136
 _ENABLE_API: Final = "change its default password and enable the write API with the vendor's tool"
@@ -87,7 +89,7 @@ class WhatsminerAccess:
         if status.code == _TOO_MANY_TOKENS or "over max" in status.message.lower():
             raise SessionBusy(f"{device.address}: has no token left; it is tried again")
         grant = document.get("Msg")
-        if not isinstance(grant, dict) or not all(isinstance(grant.get(n), str) for n in ("time", "salt", "newsalt")):
+        if not isinstance(grant, dict) or not all(_is_part(grant.get(name)) for name in ("time", "salt", "newsalt")):
             raise Garbled(f"{device.address}: grants no token: {status.text}; {_ENABLE_API}")
         return derive(self._password, grant["time"], grant["salt"], grant["newsalt"], device.monotonic())
 
@@ -108,6 +110,10 @@ async def _order(device: Device, access: WhatsminerAccess, command: str, paramet
     status.raise_if_denied(device.address, _ENABLE_API)
     if not status.accepted:
         raise UnsupportedDevice(f"{device.address}: refuses {command}: {status.text}; check its firmware version")
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_GRANT
 
 
 def derive(password: str, time: str, salt: str, newsalt: str, granted_at: float) -> Token:

@@ -31,6 +31,10 @@ from sitelink.types import PowerSource
 from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts
 
 _SLEEP_MODE: Final = 254
+_LONGEST_KEY: Final = 20
+_LONGEST_LIST: Final = 512
+_LONGEST_MODEL: Final = 64
+"""What is longer is none of ours; it may cost neither a look nor a place in a cache."""
 _NUMBERED: Final = re.compile(
     r"(fan|temp|temp2_|temp3_|temp4_|temp_chip|temp_pcb|chain_acn|chain_acs|chain_consumption|chain_power)([0-9]{1,2})"
 )
@@ -137,7 +141,8 @@ def _unit(sections: Sections) -> str:
     stated = sections.find("stats", "rate_unit")
     if isinstance(stated, str) and stated.strip().upper().removesuffix("/S") in _UNITS:
         return stated
-    return unit_of_model(text(sections.find("stats", "Type")) or text(sections.find("version", "Type")) or "")
+    model = text(sections.find("stats", "Type")) or text(sections.find("version", "Type")) or ""
+    return unit_of_model(model[:_LONGEST_MODEL])
 
 
 @lru_cache(maxsize=256)
@@ -150,7 +155,7 @@ def _numbered(rows: Iterable[Row]) -> dict[str, dict[int, Any]]:
     found: dict[str, dict[int, Any]] = {}
     for row in rows:
         for key, value in row.items():
-            place = _split(key)
+            place = _split(key) if len(key) <= _LONGEST_KEY else None
             if place is not None:
                 found.setdefault(place[0], {})[place[1]] = value
     return found
@@ -166,7 +171,7 @@ def _joined(lists: Mapping[int, Any]) -> tuple[Celsius, ...]:
     """Return ``"75--3-88-78"`` per board as numbers; a list of zeros is a board that is not there."""
     found: list[Celsius] = []
     for place in sorted(lists):
-        if isinstance(lists[place], str):
+        if isinstance(lists[place], str) and len(lists[place]) <= _LONGEST_LIST:
             found.extend(_joined_temps(lists[place]))
     return tuple(found)
 

@@ -9,6 +9,7 @@ hash-board voltage, current, power in W, set voltage, ...
 """
 
 import re
+import string
 from functools import lru_cache
 from typing import Any, Final
 
@@ -33,9 +34,10 @@ from sitelink.types import PowerSource
 from sitelink.units import TeraHashPerSecond, Watts
 
 _UNIT_KEY: Final = re.compile(r"MM ID[0-9]+(?::Summary)?")
-_BRACKETS: Final = re.compile(r"([A-Za-z][A-Za-z0-9_ ]*?)\[([^\]]*)\]")
+_NAME: Final = string.ascii_letters + string.digits + "_ "
+_NO_FIRST: Final = string.digits + "_ "
 _HASH_BOARDS: Final = re.compile(r"Hash Board:\s*([0-9]+)")
-_MAX_TEXT: Final = 65_536
+_MAX_TEXT: Final = 16_384
 _AIR_TEMPS: Final = ("Temp", "Temp0", "Temp1", "ITemp", "HBITemp", "HBOTemp", "HBTemp")
 _SUPPLY_POWER: Final = 4
 _SUPPLY_WALL_POWER: Final = 6
@@ -50,9 +52,16 @@ def _units(sections: Sections) -> list[dict[str, str]]:
     ]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def _brackets(value: str) -> tuple[tuple[str, str], ...]:
-    return tuple((name.strip(), inside) for name, inside in _BRACKETS.findall(value))
+    """Return (name, inside) of each ``name[inside]``. One pass whatever the text: no device may hold up the others."""
+    found: list[tuple[str, str]] = []
+    for part in value.split("]")[:-1]:
+        before, bracket, inside = part.partition("[")
+        name = before[len(before.rstrip(_NAME)) :].lstrip(_NO_FIRST).rstrip()
+        if bracket and name:
+            found.append((name, inside))
+    return tuple(found)
 
 
 def _numbers(inside: str | None) -> list[float | None]:

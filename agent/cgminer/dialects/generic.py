@@ -34,8 +34,8 @@ from sitelink.units import TeraHashPerSecond
 _EQUIHASH: Final = re.compile(r"innominer a9\b", re.IGNORECASE)
 _FAN: Final = re.compile(r"fan[ _]?(?:speed)?[ _]?(?:[0-9]{0,2}|in|out)", re.IGNORECASE)
 _TEMP: Final = re.compile(r"(?:chip|board|pcb|asic)?[ _]?temp(?:erature)?s?[ _]?(?:avg|[0-9]{0,2})", re.IGNORECASE)
-_ODD_TEMP: Final = re.compile(
-    r"(?i)(?!.*(?:max|min|set|limit|target|num|over|cut|warn|thresh|err|pre|count|freq|turn|stop|ctrl)).*temp.*"
+_NO_READING: Final = re.compile(
+    r"max|min|set|limit|target|num|over|cut|warn|thresh|err|pre|count|freq|turn|stop|ctrl", re.IGNORECASE
 )
 _FAN_DUTY_KEYS: Final = ("Fan duty", "Duty", "Fan Percent", "fan_pwm")
 _NOW_KEYS: Final = ("5s", "10s", "20s", "30s", "1m")
@@ -66,9 +66,7 @@ def _sensors(sections: Sections) -> Sensors:
     temps = numbered.board_temps_c or _matching(boards, _TEMP, live_temperature)
     fans = numbered.fans_rpm or _matching(others, _FAN, turning)
     return Sensors(
-        board_temps_c=temps
-        or _matching(others, _TEMP, live_temperature)
-        or _matching(others, _ODD_TEMP, live_temperature),
+        board_temps_c=temps or _matching(others, _TEMP, live_temperature) or _odd_temps(others),
         chip_temps_c=numbered.chip_temps_c,
         fans_rpm=fans or _matching(boards, _FAN, turning),
         fans_percent=known([percent(row[key]) for row in boards or others for key in _FAN_DUTY_KEYS if key in row]),
@@ -82,6 +80,12 @@ def _boards(sections: Sections) -> list[Row]:
     if sections.has("devs"):
         return sections.rows("devs")
     return [row for row in sections.rows("stats") if "Num chips" in row or "Num active chips" in row]
+
+
+def _odd_temps(rows: list[Row]) -> tuple[Any, ...]:
+    """Return the values of all keys that speak of a temperature, unless of a limit or a count."""
+    named = [(key, value) for row in rows for key, value in row.items() if "temp" in key.lower()]
+    return known([live_temperature(value) for key, value in named if not _NO_READING.search(key)])
 
 
 def _matching(rows: list[Row], name: re.Pattern[str], read: Callable[[Any], Any]) -> tuple[Any, ...]:
