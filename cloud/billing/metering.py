@@ -2,7 +2,8 @@
 
 Invariants:
 
-* Exact arithmetic (``Fraction``): cutting a period anywhere and adding up gives the whole.
+* Exact arithmetic: cutting a period anywhere and adding up gives the whole. Floats are whole numbers of some scale, so
+  only the edges of an interval cost a ``Fraction``.
 * Every interval has a figure: what lies between two readings further apart than ``max_gap`` is drawn as a straight line
   and flagged ``estimated``; it is never zero by silence.
 * The meter's own energy counter wins where it brackets an interval and does not run backwards; power is then its check.
@@ -17,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
+from math import lcm
 from typing import Final
 
 from cloud.billing.model import EnergyMethod, EvidenceRow, MeterReading
@@ -29,7 +31,8 @@ _MICROSECONDS_PER_KWH: Final = 3_600_000_000 * 1000  # microseconds times watts
 _AGREE_SHARE: Final = Fraction(2, 100)
 _AGREE_KWH: Final = Fraction(5, 100)
 
-Known = tuple[int, Fraction]  # microseconds since 1970, value
+Known = tuple[int, int | Fraction]  # microseconds since 1970, value
+Count = tuple[int, float]  # microseconds since 1970, Wh as the meter told them
 
 
 def grid(period: Interval, step: timedelta) -> tuple[Interval, ...]:
@@ -51,17 +54,19 @@ def evidence(
     Raises:
         ValueError: no reading tells a power, so nothing can even be estimated.
     """
-    powers = [(_us(item.read_at), Fraction(item.power_w)) for item in readings if item.power_w is not None]
-    if not powers:
+    told = [(_us(item.read_at), item.power_w) for item in readings if item.power_w is not None]
+    if not told:
         raise ValueError(f"meter {meter_id} has no reading of power")
-    counters = [(_us(item.read_at), Fraction(item.energy_wh) / 1000) for item in readings if item.energy_wh is not None]
+    scale = lcm(*{power.as_integer_ratio()[1] for _, power in told})
+    powers = [(at_us, _whole(power, scale)) for at_us, power in told]
+    counters = [(_us(item.read_at), item.energy_wh) for item in readings if item.energy_wh is not None]
     gap_us = max_gap // _MICROSECOND
-    return tuple(_row(meter_id, interval, powers, counters, gap_us) for interval in grid(period, step))
+    return tuple(_row(meter_id, interval, powers, scale, counters, gap_us) for interval in grid(period, step))
 
 
 def energy_kwh(powers: Sequence[Known], start_us: int, end_us: int, gap_us: int) -> tuple[Fraction, bool]:
     """Return (energy, whether part of it is estimated) of ``[start, end)`` by trapezoids between known powers."""
-    total, silent = Fraction(0), False
+    total, twice, silent = Fraction(0), 0 * powers[0][1], False
     first, last = powers[0], powers[-1]
     if start_us < first[0]:
         total += first[1] * (min(end_us, first[0]) - start_us)
@@ -75,17 +80,21 @@ def energy_kwh(powers: Sequence[Known], start_us: int, end_us: int, gap_us: int)
         left, right = max(at, start_us), min(later, end_us)
         if right <= left:
             continue
-        slope = (power_later - power) / (later - at)
-        total += (power + slope * (Fraction(left + right, 2) - at)) * (right - left)
+        if (left, right) == (at, later):
+            twice += (power + power_later) * (later - at)
+        else:
+            slope = Fraction(power_later - power) / (later - at)
+            total += (power + slope * (Fraction(left + right, 2) - at)) * (right - left)
         silent = silent or later - at > gap_us
-    return total / _MICROSECONDS_PER_KWH, silent
+    return (total + Fraction(twice) / 2) / _MICROSECONDS_PER_KWH, silent
 
 
 def _row(
-    meter_id: str, interval: Interval, powers: Sequence[Known], counters: Sequence[Known], gap_us: int
+    meter_id: str, interval: Interval, powers: Sequence[Known], scale: int, counters: Sequence[Count], gap_us: int
 ) -> EvidenceRow:
     start, end = _us(interval.start), _us(interval.end)
-    by_power, silent = energy_kwh(powers, start, end, gap_us)
+    scaled, silent = energy_kwh(powers, start, end, gap_us)
+    by_power = scaled / scale
     counted = _counted(counters, start, end, gap_us)
     if counted is None:
         kwh = round_half_away(by_power, MICRO_KWH)
@@ -100,7 +109,7 @@ def _row(
     return EvidenceRow(meter_id, interval, kwh, False, EnergyMethod.REGISTER, note)
 
 
-def _counted(counters: Sequence[Known], start: int, end: int, gap_us: int) -> tuple[Decimal, bool] | None:
+def _counted(counters: Sequence[Count], start: int, end: int, gap_us: int) -> tuple[Decimal, bool] | None:
     """Return (difference of the counter, whether it bridges a silence); None when it does not bracket or runs back.
 
     Both ends are rounded before the difference is taken, so that neighbours add up to the counter exactly.
@@ -117,14 +126,15 @@ def _counted(counters: Sequence[Known], start: int, end: int, gap_us: int) -> tu
     return kwh, low[1] or high[1] or any(later[0] - earlier[0] > gap_us for earlier, later in pairs)
 
 
-def _counter_at(counters: Sequence[Known], moment: int, gap_us: int) -> tuple[Fraction, bool] | None:
-    """Return (counter at ``moment``, whether it lies in a silence); None outside the readings."""
+def _counter_at(counters: Sequence[Count], moment: int, gap_us: int) -> tuple[Fraction, bool] | None:
+    """Return (counter in kWh at ``moment``, whether it lies in a silence); None outside the readings."""
     place = bisect_left(counters, moment, key=_at)
     if place < len(counters) and counters[place][0] == moment:
-        return counters[place][1], False
+        return _kwh(counters[place][1]), False
     if place in {0, len(counters)}:
         return None
-    (before, low), (after, high) = counters[place - 1], counters[place]
+    (before, low_wh), (after, high_wh) = counters[place - 1], counters[place]
+    low, high = _kwh(low_wh), _kwh(high_wh)
     return low + (high - low) * Fraction(moment - before, after - before), after - before > gap_us
 
 
@@ -132,5 +142,15 @@ def _us(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def _at(known: Known) -> int:
+def _at(known: Known | Count) -> int:
     return known[0]
+
+
+def _kwh(energy_wh: float) -> Fraction:
+    return Fraction(energy_wh) / 1000
+
+
+def _whole(value: float, scale: int) -> int:
+    """Return ``value * scale``, where ``scale`` is a multiple of its denominator."""
+    numerator, denominator = value.as_integer_ratio()
+    return numerator * (scale // denominator)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cloud.billing.metering import energy_kwh, evidence, grid
 from cloud.billing.model import Contract, EnergyMethod, MeterReading, segments
 from sitelink.types import Interval
+from verifier.rating import MICRO_KWH, round_half_away
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)
@@ -41,6 +42,19 @@ def test_cutting_anywhere_adds_up_exactly(steps: list[tuple[int, int]], cuts: li
     left, _ = energy_kwh(powers, first, middle, 60 * US)
     right, _ = energy_kwh(powers, middle, last, 60 * US)
     assert left + right == whole
+
+
+@given(st.lists(st.floats(0, 1e8, allow_subnormal=False), min_size=2, max_size=40))
+def test_any_float_is_integrated_exactly(told: list[float]) -> None:
+    readings = [MeterReading(at(place * 20), power, None) for place, power in enumerate(told)]
+    period = Interval(at(7), at(len(told) * 20))
+    exact = [
+        (round((item.read_at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()) * US, Fraction(power))
+        for item, power in zip(readings, told, strict=True)
+    ]
+    (row,) = evidence("m", readings, period, timedelta(days=365), GAP)
+    first = exact[0][0] + 7 * US
+    assert row.kwh == round_half_away(energy_kwh(exact, first, exact[0][0] + len(told) * 20 * US, 0)[0], MICRO_KWH)
 
 
 @given(st.integers(0, 10**7), st.integers(1, 5 * 10**4), st.sampled_from([5, 60, 300, 900]))
