@@ -7,7 +7,7 @@ from uuid import UUID
 from cloud.api.source import EvidenceRow, InvoiceLine, InvoiceRead, InvoicesRead, InvoiceSummary
 from cloud.api.views.formats import number
 from cloud.billing import queries as billing
-from cloud.billing import service
+from cloud.billing.audit import recompute
 from cloud.billing.model import Invoice
 from cloud.billing.queries import CreditView
 from cloud.core.errors import NotFound
@@ -30,7 +30,7 @@ def read_invoice(uow: UnitOfWork, invoice_id: str) -> InvoiceRead:
     """
     key = _key(invoice_id)
     view = billing.invoice(uow, key, EVIDENCE_PAGE)
-    check = service.recompute(uow, key)
+    check = recompute(uow, key)
     return InvoiceRead(
         summary=_summary(view.invoice),
         lines=tuple(

@@ -4,16 +4,20 @@ Invariants: canonical JSON, numbers as decimal text, times in UTC; equal invoice
 stand apart and enter no total.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from cloud.billing.model import EvidenceRow, InvoiceLine, ProvisionalCredit
+from cloud.core.errors import Permanent
 from cloud.core.money import Money
 from sitelink.types import Interval
 from verifier.rating import ENERGY, FORM, canonical, evidence_digest
+
+UNREADABLE: Final = "the stored document of an invoice cannot be read; restore it from a backup"
 
 
 def write_bundle(
@@ -44,6 +48,21 @@ def write_bundle(
             "provisional_curtailment_credit": [_credit(item) for item in provisional],
         }
     )
+
+
+def read_bundle(document: bytes) -> Mapping[str, Any]:
+    """Return what ``write_bundle`` wrote.
+
+    Raises:
+        Permanent: the bytes are none that it writes.
+    """
+    try:
+        bundle = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise Permanent(f"{UNREADABLE}: {error}") from None
+    if not isinstance(bundle, dict) or not isinstance(bundle.get("provisional_curtailment_credit"), list):
+        raise Permanent(f"{UNREADABLE}: it is no invoice")
+    return bundle
 
 
 def evidence_documents(rows: Sequence[EvidenceRow]) -> list[dict[str, Any]]:

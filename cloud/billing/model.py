@@ -6,13 +6,21 @@ that is final never changes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
 from cloud.core.money import Money
 from sitelink.types import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class BillingPolicy:
+    """Billing's part of the settings: the evidence interval, and the longest silence that is not one."""
+
+    interval: timedelta
+    max_gap: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +112,8 @@ class Invoice:
 class InvoiceCheck:
     """What recomputing an invoice gave.
 
-    ``differences`` are between the invoice and its own evidence; ``late`` is what meter data now says otherwise, which
-    a credit or debit note settles.
+    ``differences`` are between the invoice, all that is stored of it, and its own evidence; ``late`` is what meter data
+    now says otherwise, which a credit or debit note settles.
     """
 
     invoice_id: UUID

@@ -1,13 +1,14 @@
 """Billing's read side: invoices, lines, evidence and provisional credits, as frozen values."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from cloud.billing import store
+from cloud.billing.bundle import read_bundle
 from cloud.billing.model import Contract, EvidenceRow, Invoice
 from cloud.core.access import Permission
 from cloud.core.errors import NotFound
@@ -57,8 +58,21 @@ def invoices(uow: UnitOfWork, site_id: str | None = None) -> tuple[Invoice, ...]
     return tuple(item for item in store.invoices(uow, site_id) if uow.principal.sees(item.site_id))
 
 
-def invoice(uow: UnitOfWork, invoice_id: UUID, evidence_limit: int | None = None) -> InvoiceView:
-    """Return one invoice.
+def invoice_id(uow: UnitOfWork, number: int) -> UUID:
+    """Return the id of an invoice by its number.
+
+    Raises:
+        NotFound: there is no such invoice in scope.
+    """
+    found = store.numbered(uow, number)
+    if found is None or not uow.principal.sees(found.site_id):
+        raise NotFound(f"there is no invoice {number}; ballast invoice list shows them")
+    uow.principal.require(Permission.READ_BILLING, found.site_id)
+    return found.invoice_id
+
+
+def issued(uow: UnitOfWork, invoice_id: UUID) -> tuple[Invoice, bytes]:
+    """Return an invoice with its document.
 
     Raises:
         NotFound: there is no such invoice in scope.
@@ -67,8 +81,16 @@ def invoice(uow: UnitOfWork, invoice_id: UUID, evidence_limit: int | None = None
     if found is None or not uow.principal.sees(found[0].site_id):
         raise NotFound(f"there is no invoice {invoice_id}")
     uow.principal.require(Permission.READ_BILLING, found[0].site_id)
-    summary, document = found
-    rows = store.evidence(uow, invoice_id)
+    return found
+
+
+def invoice(uow: UnitOfWork, invoice_id: UUID, evidence_limit: int | None = None) -> InvoiceView:
+    """Return one invoice.
+
+    Raises:
+        NotFound: there is no such invoice in scope.
+    """
+    summary, document = issued(uow, invoice_id)
     currency = summary.total.currency
     return InvoiceView(
         invoice=summary,
@@ -78,9 +100,9 @@ def invoice(uow: UnitOfWork, invoice_id: UUID, evidence_limit: int | None = None
             )
             for row in store.lines(uow, invoice_id)
         ),
-        evidence=tuple(row for _, row in rows[:evidence_limit]),
-        evidence_count=len(rows),
-        credits=_credits(document, currency),
+        evidence=tuple(row for _, row in store.evidence(uow, invoice_id, evidence_limit)),
+        evidence_count=store.count_evidence(uow, invoice_id),
+        credits=_credits(read_bundle(document), currency),
     )
 
 
@@ -90,7 +112,7 @@ def contracts(uow: UnitOfWork, site_id: str) -> Sequence[Contract]:
     return store.contracts(uow, site_id)
 
 
-def _credits(document: bytes, currency: str) -> tuple[CreditView, ...]:
+def _credits(document: Mapping[str, Any], currency: str) -> tuple[CreditView, ...]:
     return tuple(
         CreditView(
             curtailment_id=item["curtailment_id"],
@@ -99,5 +121,5 @@ def _credits(document: bytes, currency: str) -> tuple[CreditView, ...]:
             amount=None if item["amount"] is None else Money(Decimal(item["amount"]), currency),
             status=item["status"],
         )
-        for item in json.loads(document)["provisional_curtailment_credit"]
+        for item in document["provisional_curtailment_credit"]
     )

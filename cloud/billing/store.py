@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, insert, select, text, update
+from sqlalchemy import Row, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -32,6 +32,11 @@ from cloud.models.planner import CURTAILMENT_VERIFICATIONS
 from sitelink.types import Interval
 
 SERIES: Final = "invoice"
+_SHOWN: Final = (
+    *(CRM_INVOICES.c.invoice_id, CRM_INVOICES.c.number, CRM_INVOICES.c.site_id, CRM_INVOICES.c.period_start),
+    *(CRM_INVOICES.c.period_end, CRM_INVOICES.c.currency, CRM_INVOICES.c.total, CRM_INVOICES.c.finalized_at),
+    CRM_INVOICES.c.document_sha256,
+)  # all but the document, which is as large as its evidence
 _READINGS: Final = text(
     "SELECT read_at, power_w, energy_wh FROM meter_readings WHERE tenant_id = :tenant_id AND site_id = :site_id"
     " AND meter_id = :meter_id AND read_at >= coalesce((SELECT max(read_at) FROM meter_readings"
@@ -135,7 +140,7 @@ def overlapping_invoice(uow: UnitOfWork, site_id: str, period: Interval) -> Invo
     """Return a final invoice of the site that shares time with ``period``."""
     rows = CRM_INVOICES.c
     query = (
-        select(CRM_INVOICES)
+        select(*_SHOWN)
         .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.finalized_at.is_not(None))
         .where(rows.period_start < period.end, rows.period_end > period.start)
         .limit(1)
@@ -212,16 +217,36 @@ def _evidence_values(key: dict[str, UUID], line: InvoiceLine) -> list[dict[str, 
 def invoices(uow: UnitOfWork, site_id: str | None = None) -> tuple[Invoice, ...]:
     """Return final invoices, newest first."""
     rows = CRM_INVOICES.c
-    query = select(CRM_INVOICES).where(rows.tenant_id == uow.tenant_id, rows.finalized_at.is_not(None))
+    query = select(*_SHOWN).where(rows.tenant_id == uow.tenant_id, rows.finalized_at.is_not(None))
     if site_id is not None:
         query = query.where(rows.site_id == site_id)
     return tuple(_invoice(row) for row in uow.session.execute(query.order_by(rows.number.desc())))
 
 
+def numbered(uow: UnitOfWork, number: int) -> Invoice | None:
+    """Return the final invoice of that number; None when there is none."""
+    rows = CRM_INVOICES.c
+    query = select(*_SHOWN).where(
+        rows.tenant_id == uow.tenant_id, rows.number == number, rows.finalized_at.is_not(None)
+    )
+    row = uow.session.execute(query).one_or_none()
+    return None if row is None else _invoice(row)
+
+
+def billed_until(uow: UnitOfWork, site_id: str) -> datetime | None:
+    """Return the end of the last period that is billed; None when none is."""
+    rows = CRM_INVOICES.c
+    query = select(func.max(rows.period_end)).where(
+        rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.finalized_at.is_not(None)
+    )
+    found: datetime | None = uow.session.execute(query).scalar_one()
+    return found
+
+
 def invoice(uow: UnitOfWork, invoice_id: UUID) -> tuple[Invoice, bytes] | None:
     """Return a final invoice with its document; None when there is none of that id."""
     rows = CRM_INVOICES.c
-    query = select(CRM_INVOICES).where(
+    query = select(*_SHOWN, rows.document).where(
         rows.tenant_id == uow.tenant_id, rows.invoice_id == invoice_id, rows.finalized_at.is_not(None)
     )
     row = uow.session.execute(query).one_or_none()
@@ -260,6 +285,13 @@ def evidence(uow: UnitOfWork, invoice_id: UUID, limit: int | None = None) -> tup
     )
 
 
+def count_evidence(uow: UnitOfWork, invoice_id: UUID) -> int:
+    """Return how many evidence rows an invoice has."""
+    rows = INVOICE_EVIDENCE.c
+    query = select(func.count()).where(rows.tenant_id == uow.tenant_id, rows.invoice_id == invoice_id)
+    return int(uow.session.execute(query).scalar_one())
+
+
 def verdicts(uow: UnitOfWork, site_id: str, period: Interval) -> tuple[tuple[str, Interval, Decimal | None, str], ...]:
     """Return (curtailment, window, verified MWh, status) of the newest verdicts whose release lies in ``period``."""
     rows = CURTAILMENT_VERIFICATIONS.c
@@ -281,7 +313,7 @@ def verdicts(uow: UnitOfWork, site_id: str, period: Interval) -> tuple[tuple[str
     )
 
 
-def _invoice(row: Row[Any]) -> Invoice:
+def _invoice(row: Any) -> Invoice:
     return Invoice(
         invoice_id=row.invoice_id,
         number=row.number,

@@ -1,25 +1,21 @@
 """``ballast invoice``: contract, issue, list, check, export."""
 
 import argparse
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
-from cloud.billing import queries, service
+from cloud.billing import audit, queries, service
 from cloud.billing.service import billing_policy
 from cloud.cli.session import add_config, open_database
 from cloud.cli.signal import read_time, read_window
-from cloud.core.errors import BadInput, NotFound
+from cloud.core.errors import BadInput
 from cloud.infra.db import UnitOfWork
 from cloud.infra.sites import require_site
 from sitelink.types import Interval
-
-_MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 
 
 def register(commands: Any) -> None:
@@ -34,7 +30,7 @@ def register(commands: Any) -> None:
     contract.add_argument("--credit", metavar="USD_PER_MWH", help="provisional credit for verified curtailment")
     issue = _add(actions, "issue", "issue the energy invoice of a site", _issue)
     issue.add_argument("site_id", metavar="SITE")
-    issue.add_argument("--month", metavar="YYYY-MM", help="a calendar month in the contract's time zone")
+    issue.add_argument("--month", metavar="YYYY-MM", help="a calendar month in the time zone of its contract")
     issue.add_argument("--from", dest="start", metavar="TIME", help="ISO time with zone")
     issue.add_argument("--to", dest="end", metavar="TIME", help="ISO time with zone")
     listed = _add(actions, "list", "show issued invoices", _list)
@@ -81,29 +77,10 @@ def _period(uow: UnitOfWork, arguments: argparse.Namespace) -> Interval:
     if arguments.month is not None:
         if arguments.start or arguments.end:
             raise BadInput("--month: give either a month, or --from and --to")
-        contracts = queries.contracts(uow, arguments.site_id)
-        if not contracts:
-            raise NotFound(f"site {arguments.site_id} has no energy contract; ballast invoice contract sets one")
-        return month(arguments.month, contracts[-1].timezone)
+        return service.contract_month(uow, arguments.site_id, arguments.month)
     if not arguments.start or not arguments.end:
         raise BadInput("invoice: give --month, or --from and --to")
     return read_window(arguments.start, arguments.end)
-
-
-def month(text: str, timezone: str) -> Interval:
-    """Return the calendar month ``YYYY-MM`` of a time zone in UTC; clock changes make it an hour shorter or longer.
-
-    Raises:
-        BadInput: the text is no month.
-    """
-    found = _MONTH.fullmatch(text)
-    if found is None:
-        raise BadInput(f"--month: {text!r} is not a month; write such as 2026-03")
-    year, number = int(found[1]), int(found[2])
-    zone = ZoneInfo(timezone)
-    start = datetime(year, number, 1, tzinfo=zone)
-    end = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=zone)
-    return Interval(start.astimezone(UTC), end.astimezone(UTC))
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -118,7 +95,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     with open_database(arguments) as (database, settings, principal), database.unit_of_work(principal) as uow:
-        check = service.recompute(uow, _invoice_id(uow, arguments.invoice), billing_policy(settings))
+        check = audit.recompute(uow, _invoice_id(uow, arguments.invoice), billing_policy(settings))
     for line in check.differences:
         print(f"DIFFERENCE {line}")
     for line in check.late:
@@ -140,11 +117,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _invoice_id(uow: UnitOfWork, text: str) -> UUID:
     """Return the id of an invoice given by id or number."""
-    if text.isdigit():
-        for item in queries.invoices(uow):
-            if item.number == int(text):
-                return item.invoice_id
-        raise NotFound(f"there is no invoice {text}; ballast invoice list shows them")
+    if text.isascii() and text.isdigit():
+        return queries.invoice_id(uow, int(text))
     try:
         return UUID(text)
     except ValueError:

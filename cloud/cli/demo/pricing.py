@@ -11,7 +11,7 @@ from uuid import UUID
 
 from cloud.billing import queries
 from cloud.billing import service as billing
-from cloud.billing.service import BillingPolicy
+from cloud.billing.model import BillingPolicy
 from cloud.cli.demo.stage import BILLING_INTERVAL_S, SiteStage
 from cloud.cli.demo.watch import Watch
 from cloud.infra.db import UnitOfWork

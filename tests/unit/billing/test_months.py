@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from cloud.cli.invoice import month
+from cloud.billing.months import month
 from cloud.core.errors import BadInput
 
 
@@ -18,7 +18,9 @@ def test_months_of_a_year_touch_and_have_their_23_and_25_hour_days() -> None:
     assert year[11].end == month("2027-01", "America/Chicago").start
 
 
-@pytest.mark.parametrize("text", ["2026", "2026-13", "March", "2026-00", ""])
+@pytest.mark.parametrize(
+    "text", ["2026", "2026-13", "March", "2026-00", "", "0001-01", "2200-01", "٢٠٢٦-03", "19799-01"]
+)
 def test_what_is_no_month_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="is not a month"):
         month(text, "UTC")
