@@ -8,7 +8,7 @@ shift
 names=("$@")
 if [ ${#names[@]} = 0 ]; then
   for file in tests/bench/[a-z]*.py; do
-    grep -q '__main__' "$file" && names+=("$(basename "$file" .py)")
+    grep -q 'finish("' "$file" && names+=("$(basename "$file" .py)")
   done
 fi
 [ ${#names[@]} = 0 ] && { echo "bench: there is no bench in tests/bench" >&2; exit 1; }

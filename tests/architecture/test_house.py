@@ -85,6 +85,13 @@ def test_every_pinned_requirement_carries_hashes(name):
     assert [block.splitlines()[0] for block in blocks if "==" not in block or "--hash=sha256:" not in block] == []
 
 
+def test_a_benchs_peer_is_pinned_to_the_last_package():
+    files = sorted((REPOSITORY / "tests/bench/peers").glob("*.txt"))
+    assert files
+    lines = [f"{file.name}: {line}" for file in files for line in file.read_text("utf-8").splitlines()]
+    assert [line for line in lines if not re.fullmatch(r"[\w.]+: [\w.-]+==[\w.+]+", line)] == []
+
+
 @pytest.mark.parametrize("name", ["agent", "demo", "test"])
 def test_a_pin_carries_the_extras_it_is_asked_for(name):
     """An older pip takes the newest version for `coverage[toml]` when only `coverage` is pinned, and refuses it unpinned."""
