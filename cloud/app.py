@@ -10,11 +10,8 @@ any process may be killed at any moment and started again.
 """
 
 import asyncio
-import contextlib
 import logging
-import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -22,12 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cloud.core.access import system_principal
 from cloud.core.errors import Permanent
 from cloud.core.events import PlanActivated
 from cloud.flows.dispatch import dispatch_active_plan
 from cloud.identity import service as identity
 from cloud.identity.authority import CertificateAuthority
 from cloud.identity.model import FirstOperator
+from cloud.infra import folder
 from cloud.infra.connect import database_url
 from cloud.infra.db import Database
 from cloud.infra.migrate import migrate, require_current
@@ -47,48 +46,66 @@ SUBSCRIPTIONS: Final = (Subscription(PlanActivated, "dispatch_plan", dispatch_ac
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What ``ballast up`` tells the terminal once everything runs. ``operator`` only at the very first start."""
+    """What ``ballast up`` tells once everything runs.
+
+    ``operator`` is the one just made, whose password nobody has seen yet; ``taken_over`` whether somebody has signed in
+    and chosen a password.
+    """
 
     http: str
     link: str
     enrol: str
     operator: FirstOperator | None
+    taken_over: bool
 
 
-def up(settings: Settings, config: Path | None, on_ready: Callable[[Ready], None]) -> None:
-    """Run the whole control plane until SIGTERM or SIGINT."""
-    _LOGGER.info("settings: %s", settings.redacted())
-    settings.data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-    prepared = _Prepared(settings)
+def up(settings: Settings, config: Path | None, on_ready: Callable[[Ready], None], *, shows_passwords: bool) -> None:
+    """Run the whole control plane until SIGTERM or SIGINT.
+
+    ``shows_passwords`` says that ``on_ready`` shows a password to a person: only then is the first operator made.
+
+    Raises:
+        Refused: another ``ballast up`` holds ``data_dir``, or a part of it cannot start.
+    """
+    with folder.hold(settings.data_dir):
+        _LOGGER.info("settings: %s", settings.redacted())
+        services = _services(settings, config)
+        Supervisor(services).run(lambda: on_ready(_ready(settings, shows_passwords)))
+
+
+def _services(settings: Settings, config: Path | None) -> list[Service]:
     services: list[Service] = []
     if settings.database_url is None:
         services.append(_PostgresService(EmbeddedPostgres(embedded_home(settings.data_dir))))
-    services.append(prepared)
-    services += [
-        ProcessService("signer", _command("signer", config), ready=lambda: _accepts_unix(settings.signer_socket)),
-        ProcessService(
-            "serve",
-            _command("serve", config),
-            ready=lambda: all(
-                _accepts(address) for address in (settings.http_listen, settings.link_listen, settings.enrol_listen)
-            ),
-        ),
+    return [
+        *services,
+        _Preparation(settings),
+        ProcessService("signer", _command("signer", config), announces=True),
+        ProcessService("serve", _command("serve", config), announces=True),
         ProcessService("worker", _command("worker", config)),
     ]
 
-    def ready() -> None:
-        on_ready(Ready(settings.http_listen, settings.link_listen, settings.enrol_listen, prepared.operator))
 
-    Supervisor(services).run(ready)
+def _ready(settings: Settings, shows_passwords: bool) -> Ready:
+    """Return what to tell, with the first operator when there is none and its password will be seen."""
+    database = Database(database_url(settings), pool_size=1)
+    try:
+        principal = system_principal(identity.open_tenant(database, settings.tenant_name), "first start")
+        with database.unit_of_work(principal) as uow:
+            operator = identity.first_operator(uow, settings.operator_email) if shows_passwords else None
+            taken_over = identity.is_taken_over(uow)
+    finally:
+        database.close()
+    return Ready(settings.http_listen, settings.link_listen, settings.enrol_listen, operator, taken_over)
 
 
-def serve(settings: Settings) -> None:
-    """Run the console and the site link until SIGTERM or SIGINT."""
+def serve(settings: Settings, ready: Callable[[], None]) -> None:
+    """Run the console and the site link until SIGTERM or SIGINT; call ``ready`` once they listen."""
     from cloud.api.front import run  # noqa: PLC0415 - each process loads only its own part
 
     database = _ready_database(settings)
     try:
-        asyncio.run(run(settings, database, SignerClient(settings.signer_socket)))
+        asyncio.run(run(settings, database, SignerClient(settings.signer_socket), ready))
     finally:
         database.close()
 
@@ -141,14 +158,13 @@ class _PostgresService:
         self._cluster.stop()
 
 
-class _Prepared:
-    """The step between PostgreSQL and everybody else: schema, first operator, keys. Once done it stays done."""
+class _Preparation:
+    """The step between PostgreSQL and everybody else: schema, tenant, keys. Once done it stays done."""
 
     name = "preparation"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.operator: FirstOperator | None = None
 
     def start(self) -> None:
         settings = self._settings
@@ -161,7 +177,7 @@ class _Prepared:
         database = Database(database_url(settings))
         try:
             database.check()
-            self.operator = identity.first_start(database, settings.tenant_name, settings.operator_email)
+            identity.open_tenant(database, settings.tenant_name)
         finally:
             database.close()
         CertificateAuthority(settings.key_dir, SystemClock()).time_key()
@@ -198,23 +214,3 @@ def _until_stop(run: Callable[[], None], stop: threading.Event) -> Callable[[], 
 def _command(name: str, config: Path | None) -> list[str]:
     arguments = ["--config", str(config.absolute())] if config is not None else []
     return [sys.executable, "-m", "cloud", name, *arguments]
-
-
-def _accepts(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))  # noqa: S104 - asked, not bound
-    try:
-        socket.create_connection((target, int(port)), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _accepts_unix(path: Path) -> bool:
-    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(os.fspath(path))
-        except OSError:
-            return False
-    return True

@@ -6,7 +6,7 @@ Invariant: SIGTERM and SIGINT end all of it in order: listen no more, end the st
 import asyncio
 import signal
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,8 +22,8 @@ from cloud.infra.signer_client import SignerClient
 from cloud.settings import Settings
 
 
-async def run(settings: Settings, database: Database, signer: SignerClient) -> None:
-    """Serve until SIGTERM or SIGINT.
+async def run(settings: Settings, database: Database, signer: SignerClient, ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; call ``ready`` once all of it listens.
 
     Raises:
         Refused: an address is taken.
@@ -45,7 +45,7 @@ async def run(settings: Settings, database: Database, signer: SignerClient) -> N
         server_header=False,
         timeout_graceful_shutdown=1,
     )
-    http = _HttpServer(config)
+    http = _HttpServer(config, ready)
     with _listener(settings.http_listen) as listener:
         await link.start()
         async with asyncio.TaskGroup() as tasks:
@@ -60,7 +60,17 @@ async def run(settings: Settings, database: Database, signer: SignerClient) -> N
 
 
 class _HttpServer(uvicorn.Server):
-    """Uvicorn without its own signal handlers: one place decides when the process ends."""
+    """Uvicorn without its own signal handlers: one place decides when the process ends. It says when it serves."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

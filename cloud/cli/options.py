@@ -1,15 +1,34 @@
 """What every command takes, and how it becomes settings."""
 
 import argparse
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from cloud.infra.process import act_as_owner
+from cloud.infra.supervisor import READY_FLAG
 from cloud.settings import Settings, load_settings
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Declare ``--config``."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML (environment variables win)")
+
+
+def add_ready(parser: argparse.ArgumentParser) -> None:
+    """Declare the descriptor on which a process tells its supervisor that it serves."""
+    parser.add_argument(READY_FLAG, type=int, dest="ready_fd", help=argparse.SUPPRESS)
+
+
+def announcer(arguments: argparse.Namespace) -> Callable[[], None]:
+    """Return what to call once the process serves; without a supervisor it does nothing."""
+
+    def announce() -> None:
+        if arguments.ready_fd is not None:
+            os.write(arguments.ready_fd, b"1")
+            os.close(arguments.ready_fd)
+
+    return announce
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:

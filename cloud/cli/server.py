@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from cloud import app
 from cloud.app import Ready
-from cloud.cli.options import add_config, read_settings
+from cloud.cli.options import add_config, add_ready, announcer, read_settings
 
 
 def register(commands: Any) -> None:
@@ -15,7 +17,7 @@ def register(commands: Any) -> None:
     _add(commands, "up", "run the whole control plane", _up).add_argument(
         "--json", action="store_true", help="say that it is ready as one JSON line"
     )
-    _add(commands, "serve", "run the console and the site link only", _serve)
+    add_ready(_add(commands, "serve", "run the console and the site link only", _serve))
     _add(commands, "worker", "run the outbox and the periodic jobs only", _worker)
 
 
@@ -27,13 +29,21 @@ def _add(commands: Any, name: str, summary: str, run: Callable[[argparse.Namespa
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    settings = read_settings(arguments)
-    app.up(settings, arguments.config, _say_json if arguments.json else _say)
+    """Run it all. A password goes to a terminal only: anything else that stdout may be keeps what it gets."""
+    seen = sys.stdout.isatty() and not arguments.json
+    reset = "ballast operator reset"
+    if arguments.config is not None:
+        reset += f" --config {shlex.quote(str(arguments.config.absolute()))}"
+
+    def tell(ready: Ready) -> None:
+        print(_document(ready, reset) if arguments.json else "\n".join(_lines(ready, reset)), flush=True)
+
+    app.up(read_settings(arguments), arguments.config, tell, shows_passwords=seen)
     return 0
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    app.serve(read_settings(arguments))
+    app.serve(read_settings(arguments), announcer(arguments))
     return 0
 
 
@@ -42,18 +52,18 @@ def _worker(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _say(ready: Ready) -> None:
-    print(f"Ballast is ready: http://{ready.http}  (sites connect to {ready.link}, enrol at {ready.enrol})", flush=True)
+def _lines(ready: Ready, reset: str) -> list[str]:
+    lines = [f"Ballast is ready: http://{ready.http}  (sites connect to {ready.link}, enrol at {ready.enrol})"]
     if ready.operator is not None:
-        print(
-            f"  operator {ready.operator.email}  one-time password {ready.operator.one_time_password}\n"
+        lines += [
+            f"  operator {ready.operator.email}  one-time password {ready.operator.one_time_password}",
             "  It is shown only here and only now; you will be asked for your own at the first login.",
-            flush=True,
-        )
+        ]
+    elif not ready.taken_over:
+        lines.append(f"  Nobody has signed in yet. This prints the operator's one-time password: {reset}")
+    return lines
 
 
-def _say_json(ready: Ready) -> None:
+def _document(ready: Ready, reset: str) -> str:
     document = {"ready": True, "http": f"http://{ready.http}", "link": ready.link, "enrol": ready.enrol}
-    if ready.operator is not None:
-        document |= {"login": ready.operator.email, "one_time_password": ready.operator.one_time_password}
-    print(json.dumps(document), flush=True)
+    return json.dumps(document if ready.taken_over else {**document, "password": reset})

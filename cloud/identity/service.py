@@ -5,7 +5,8 @@ Invariants:
 * A session's id is 256 random bits, stored as a hash; it names its tenant, so that it can be found behind row-level
   security. It ends when idle, when old, at logout and when the password changes.
 * A wrong password and an unknown email look and take the same; repeated failures shut the account for a while.
-* The first operator's password is made here, returned once to be shown, and must be changed at the first login.
+* The first operator's password is made here, returned once to be shown, and must be changed at the first login. There
+  is no operator before there is somebody to show it to.
 """
 
 import base64
@@ -35,24 +36,43 @@ from cloud.infra.db import Database, UnitOfWork
 _TOUCH_EVERY: Final = timedelta(minutes=1)
 
 
-def first_start(database: Database, tenant_name: str, email: str) -> FirstOperator | None:
-    """Make the default tenant and its operator when there is no tenant yet; None when there is."""
-    if database.tenant_ids():
+def open_tenant(database: Database, name: str) -> UUID:
+    """Return the default tenant, made when there is none yet. It has no operator: nobody can sign in."""
+    tenants = database.tenant_ids()
+    if tenants:
+        return tenants[0]
+    tenant_id = uuid.uuid4()
+    with database.unit_of_work(system_principal(tenant_id, "first start")) as uow:
+        store.add_tenant(uow, name)
+    return tenant_id
+
+
+def first_operator(uow: UnitOfWork, email: str) -> FirstOperator | None:
+    """Make the tenant's operator; None when it has one. Call it where the password can be shown at once."""
+    if store.has_account(uow):
         return None
     password = passwords.one_time_password()
     hashed = passwords.hash_password(password)
-    with database.unit_of_work(system_principal(uuid.uuid4(), "first start")) as uow:
-        store.add_tenant(uow, tenant_name)
-        store.add_account(uow, uuid.uuid4(), _normal(email), hashed, Role.OWNER.value, must_change=True)
+    store.add_account(uow, uuid.uuid4(), _normal(email), hashed, Role.OWNER.value, must_change=True)
     return FirstOperator(_normal(email), password)
+
+
+def is_taken_over(uow: UnitOfWork) -> bool:
+    """Return whether somebody signed in and chose a password of their own."""
+    return store.has_account(uow, own_password=True)
 
 
 def reset_password(uow: UnitOfWork, email: str) -> str:
     """Give the account a new one-time password, end its sessions, and return the password to be shown once.
 
+    A tenant without any operator gets its first.
+
     Raises:
         NotFound: there is no such account.
     """
+    made = first_operator(uow, email)
+    if made is not None:
+        return made.one_time_password
     row = store.account_by_email(uow, _normal(email))
     if row is None:
         raise NotFound(f"there is no account {email}")

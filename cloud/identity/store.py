@@ -56,6 +56,13 @@ def has_email(uow: UnitOfWork, email: str) -> bool:
     return _one(uow, select(rows.account_id).where(rows.tenant_id == uow.tenant_id, rows.email == email)) is not None
 
 
+def has_account(uow: UnitOfWork, *, own_password: bool = False) -> bool:
+    """Return whether the tenant has an account; with ``own_password``, one whose password is no one-time one."""
+    rows = ACCOUNTS.c
+    chosen = [rows.tenant_id == uow.tenant_id, *([rows.must_change.is_(False)] if own_password else [])]
+    return _one(uow, select(rows.account_id).where(*chosen).limit(1)) is not None
+
+
 def update_account(uow: UnitOfWork, account_id: UUID, values: dict[str, Any]) -> None:
     """Change columns of an account."""
     rows = ACCOUNTS.c

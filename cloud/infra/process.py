@@ -90,10 +90,12 @@ def spawn(
     death_signal: signal.Signals = signal.SIGTERM,
     output: IO[bytes] | int | None = None,
     group: bool = True,
+    descriptors: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` (its program by absolute path); it gets ``death_signal`` when this process dies.
 
-    ``group`` gives it its own process group, so that a terminal's Ctrl-C reaches only the supervisor.
+    ``group`` gives it its own process group, so that a terminal's Ctrl-C reaches only the supervisor. It inherits
+    ``descriptors`` under their numbers.
     """
     identity = ("-1", "-1") if account is None else (str(account.uid), str(account.gid))
     launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(int(death_signal)), str(os.getpid()), *identity]
@@ -105,6 +107,7 @@ def spawn(
         env=None if environment is None else dict(environment),
         cwd="/" if account else None,
         process_group=0 if group else None,
+        pass_fds=descriptors,
     )
 
 

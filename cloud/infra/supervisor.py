@@ -27,6 +27,7 @@ _LONGEST_PAUSE_S: Final = 10.0
 _SETTLED_AFTER_S: Final = 30.0
 _LOOK_EVERY_S: Final = 0.5
 _STOP_WITHIN_S: Final = 10.0
+READY_FLAG: Final = "--ready-fd"
 
 
 class Service(Protocol):
@@ -48,20 +49,24 @@ class Service(Protocol):
 
 
 class ProcessService:
-    """A child process. ``ready``, when given, is asked until true before ``start`` returns."""
+    """A child process. One that ``announces`` is given ``--ready-fd N`` and writes there once it serves.
+
+    So it is the child itself that is ready, not whoever else answers at its addresses.
+    """
 
     def __init__(
         self,
         name: str,
         command: Sequence[str | Path],
         environment: Mapping[str, str] | None = None,
-        ready: Callable[[], bool] | None = None,
+        *,
+        announces: bool = False,
         ready_within_s: float = 30.0,
     ) -> None:
         self.name = name
         self._command = command
         self._environment = environment
-        self._ready = ready
+        self._announces = announces
         self._ready_within_s = ready_within_s
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -71,20 +76,42 @@ class ProcessService:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Start the process and wait until it is ready.
+        """Start the process; one that announces itself has done so when this returns.
 
         Raises:
             Refused: it ended, or did not become ready in time.
         """
-        self._process = spawn(self._command, environment=self._environment, death_signal=signal.SIGKILL)
-        deadline = time.monotonic() + self._ready_within_s
-        while self._ready is not None and not self._ready():
-            if self._process.poll() is not None:
-                raise Refused("child_ended", f"{self.name} ended at its start with code {self._process.returncode}")
-            if time.monotonic() > deadline:
-                self.stop()
-                raise Refused("child_not_ready", f"{self.name} is not ready after {self._ready_within_s:g} s")
-            time.sleep(0.05)
+        if not self._announces:
+            self._spawn(())
+            return
+        reading, writing = os.pipe()
+        try:
+            try:
+                self._spawn((writing,))
+            finally:
+                os.close(writing)
+            self._await(reading)
+        finally:
+            os.close(reading)
+
+    def _spawn(self, descriptors: tuple[int, ...]) -> None:
+        flags = [part for number in descriptors for part in (READY_FLAG, str(number))]
+        self._process = spawn(
+            [*self._command, *flags],
+            environment=self._environment,
+            death_signal=signal.SIGKILL,
+            descriptors=descriptors,
+        )
+
+    def _await(self, reading: int) -> None:
+        heard, _, _ = select.select([reading], [], [], self._ready_within_s)
+        if heard and os.read(reading, 1):
+            return
+        self.stop()
+        assert self._process is not None
+        if heard:  # the pipe closed without a word
+            raise Refused("child_ended", f"{self.name} ended at its start with code {self._process.returncode}")
+        raise Refused("child_not_ready", f"{self.name} is not ready after {self._ready_within_s:g} s")
 
     def alive(self) -> bool:
         """Return whether the process runs."""

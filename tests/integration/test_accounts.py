@@ -25,7 +25,7 @@ from cloud.identity import service
 from cloud.infra.connect import open_database
 from cloud.settings import load_settings
 with open_database(load_settings(Path(sys.argv[1]))) as database:
-    service.first_start(database, "default", "operator@ballast.local")
+    service.open_tenant(database, "default")
     print("ready", flush=True)
     sys.stdin.read()
 """

@@ -13,7 +13,7 @@ from cloud.api.screens import Console
 from cloud.api.views.wording import text_of
 from cloud.billing import service as billing
 from cloud.billing.service import billing_policy
-from cloud.core.access import Principal, Role
+from cloud.core.access import Principal, Role, system_principal
 from cloud.core.errors import Forbidden, NotFound, Refused
 from cloud.flows.curtailment import replan_site, verify_site
 from cloud.identity import service as identity
@@ -131,7 +131,9 @@ def test_what_is_out_of_scope_stays_out(field: Field, console: Console):
 
 
 def test_the_first_operator_signs_in_changes_the_password_and_goes(database: Database):
-    operator = identity.first_start(database, "default", "Operator@Example.com")
+    principal = system_principal(identity.open_tenant(database, "default"))
+    with database.unit_of_work(principal) as uow:
+        operator = identity.first_operator(uow, "Operator@Example.com")
     assert operator is not None
     accounts = DatabaseAccounts(database)
     assert accounts.sign_in(operator.email, "not the password") is None

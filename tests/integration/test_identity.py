@@ -22,16 +22,16 @@ def clock(database: Database) -> ManualClock:
 
 
 @pytest.fixture
-def operator(database: Database, clock: ManualClock) -> FirstOperator:
-    made = service.first_start(database, "default", "Op@Example.org ")
-    assert made is not None
-    return made
+def tenant(database: Database, clock: ManualClock) -> Principal:
+    return system_principal(service.open_tenant(database, "default"))
 
 
 @pytest.fixture
-def tenant(database: Database, operator: FirstOperator) -> Principal:
-    (tenant_id,) = database.tenant_ids()
-    return system_principal(tenant_id)
+def operator(database: Database, tenant: Principal) -> FirstOperator:
+    with database.unit_of_work(tenant) as uow:
+        made = service.first_operator(uow, "Op@Example.org ")
+    assert made is not None
+    return made
 
 
 def login(database: Database, tenant: Principal, password: str) -> Account | None:
@@ -48,7 +48,10 @@ def test_the_first_start_makes_one_operator_once(
     database: Database, operator: FirstOperator, tenant: Principal
 ) -> None:
     assert operator.email == "op@example.org"
-    assert service.first_start(database, "default", "other@example.org") is None
+    assert service.open_tenant(database, "another") == tenant.tenant_id
+    with database.unit_of_work(tenant) as uow:
+        assert service.first_operator(uow, "other@example.org") is None
+        assert not service.is_taken_over(uow)
     account = login(database, tenant, operator.one_time_password)
     assert account is not None and account.must_change and account.role is Role.OWNER
     assert (
@@ -104,6 +107,8 @@ def test_a_changed_password_ends_every_session(database: Database, operator: Fir
     assert login(database, tenant, old) is None
     changed = login(database, tenant, NEW)
     assert changed is not None and not changed.must_change
+    with database.unit_of_work(tenant) as uow:
+        assert service.is_taken_over(uow)
 
 
 def test_guessing_shuts_the_account_for_a_while(
@@ -127,3 +132,10 @@ def test_a_reset_gives_a_new_one_time_password(database: Database, operator: Fir
     assert account is not None and account.must_change
     with pytest.raises(NotFound), database.unit_of_work(tenant) as uow:
         service.reset_password(uow, "nobody@example.org")
+
+
+def test_a_reset_makes_the_operator_whose_password_was_never_shown(database: Database, tenant: Principal) -> None:
+    with database.unit_of_work(tenant) as uow:
+        password = service.reset_password(uow, "op@example.org")
+    account = login(database, tenant, password)
+    assert account is not None and account.must_change and account.role is Role.OWNER

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import select
 import shutil
 import signal
 import socket
@@ -9,12 +11,21 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from cloud.core.access import system_principal
+from cloud.identity import service
+from cloud.infra.connect import open_database
+from cloud.infra.postgres import EmbeddedPostgres, embedded_home
+from cloud.infra.signer_client import SignerClient
+from cloud.settings import load_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -91,7 +102,7 @@ def ballast(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_one_command_runs_it_and_any_kill_is_survived(config: Path) -> None:
     running = Up(config)
     try:
-        assert running.ready["ready"] and running.ready["one_time_password"]
+        assert running.ready["ready"] and "ballast operator reset" in running.ready["password"]
         eventually(lambda: answers(running.ready["http"]))
         made = ballast(config, "site", "create", "pecos-1", "--timezone", "America/Chicago")
         assert (made.returncode, made.stderr) == (0, "")
@@ -116,7 +127,6 @@ def test_a_killed_supervisor_takes_its_children_along_and_starts_again(config: P
     again = Up(config)
     try:
         assert again.ready["ready"]
-        assert "one_time_password" not in again.ready, "it is shown once"
         eventually(lambda: answers(again.ready["http"]))
         assert not any(pid is not None and runs(pid) for pid in children)
         second = subprocess.run(
@@ -126,6 +136,88 @@ def test_a_killed_supervisor_takes_its_children_along_and_starts_again(config: P
         assert "another ballast runs" in second.stderr.splitlines()[-1]
     finally:
         assert again.end() == 0
+
+
+def read_until(terminal: int, word: str, within_s: float = 90) -> str:
+    """Return what came out of a pseudo terminal up to the line with ``word``, or up to the end of its programme."""
+    said, deadline = b"", time.monotonic() + within_s
+    while word.encode() not in said or not said.endswith(b"\n"):
+        readable, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
+        assert readable, f"no {word!r} in {said!r}"
+        try:
+            said += os.read(terminal, 4096)
+        except OSError:  # every writer has gone
+            break
+    return said.decode()
+
+
+@contextmanager
+def up_in_a_terminal(config: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    terminal, inside = pty.openpty()
+    command = [sys.executable, "-m", "cloud", "up", "--config", str(config)]
+    process = subprocess.Popen(command, stdout=inside, stderr=subprocess.DEVNULL)
+    os.close(inside)
+    try:
+        yield process, terminal
+    finally:
+        process.terminate()
+        process.wait(30)
+        os.close(terminal)
+
+
+@pytest.mark.parametrize("door", ["http_listen", "link_listen"])
+def test_a_taken_port_fails_the_start_and_the_password_is_shown_at_the_first_start_that_works(
+    config: Path, door: str
+) -> None:
+    host, port = tomllib.loads(config.read_text())[door].split(":")
+    with socket.create_server((host, int(port))), up_in_a_terminal(config) as (process, terminal):
+        said = read_until(terminal, "nothing such")
+        assert (process.wait(30), said) == (1, ""), "another programme's answer is not our readiness"
+    with up_in_a_terminal(config) as (_, terminal):
+        said = read_until(terminal, "only now")
+    password = said.split("one-time password ")[1].split()[0]
+    with open_database(load_settings(config)) as database:
+        (tenant_id,) = database.tenant_ids()
+        with database.unit_of_work(system_principal(tenant_id)) as uow:
+            assert service.authenticate(uow, "operator@ballast.local", password) is not None
+
+
+def test_a_password_goes_to_no_file(config: Path) -> None:
+    log = config.with_name("cloud.log")
+    command = [sys.executable, "-m", "cloud", "up", "--config", str(config)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        eventually(lambda: "Nobody has signed in yet" in log.read_text())
+        reset = log.read_text().rpartition("password: ")[2].split()
+        assert reset == ["ballast", "operator", "reset", "--config", str(config)]
+        password = ballast(config, "operator", "reset").stdout.strip()
+        assert len(password) >= 12
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+    assert "one-time password " not in log.read_text() and password not in log.read_text()
+
+
+def test_a_second_one_on_the_same_folder_is_refused_whatever_its_database(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Up(config)
+    signer = config.parent / "data" / "signer" / "signer.sock"
+    inode = signer.stat().st_ino
+    try:
+        settings = load_settings(config)
+        url = EmbeddedPostgres(embedded_home(settings.data_dir)).url()
+        monkeypatch.setenv("BALLAST_DATABASE_URL", url)
+        second = ballast(config, "up")
+        assert (second.returncode, second.stderr) == (
+            1,
+            f"ballast: another ballast runs on {settings.data_dir}; stop it, or choose another data_dir\n",
+        )
+        assert signer.stat().st_ino == inode
+        assert len(SignerClient(signer).public_key()) == 32
+    finally:
+        assert running.end() == 0
 
 
 def runs(pid: int) -> bool:
@@ -165,12 +257,8 @@ def prepared() -> Iterator[Path]:
     folder.chmod(0o711)
     path = folder / "cloud.toml"
     path.write_text('data_dir = "data"\n', encoding="utf-8")
-    from cloud.identity import service
-    from cloud.infra.connect import open_database
-    from cloud.settings import load_settings
-
     with open_database(load_settings(path)) as database:
-        service.first_start(database, "default", "operator@ballast.local")
+        service.open_tenant(database, "default")
     yield path
     shutil.rmtree(folder, ignore_errors=True)
 
