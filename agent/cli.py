@@ -140,12 +140,12 @@ def _poll(options: argparse.Namespace) -> int:
         found = asyncio.run(probe.probe(Address(endpoint.host, endpoint.port), options.dialect, DEFAULT_DEADLINES))
     except AgentError as error:
         raise BadInput(str(error)) from None
-    if options.json:
-        print(probe.as_json(found, raw=options.raw))
-        return 0
-    print(probe.as_table(found))
-    if options.raw:
-        print(probe.raw_replies(found))
+    if found.stranger is None or options.raw:
+        print(probe.as_json(found, raw=options.raw) if options.json else probe.as_table(found))
+        if options.raw and not options.json:
+            print(probe.raw_replies(found))
+    if found.stranger is not None:
+        raise BadInput(found.stranger)
     return 0
 
 

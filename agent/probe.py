@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from agent.cgminer.client import Address, Deadlines, query
 from agent.cgminer.dialects import table_of
+from agent.cgminer.identification import TELLING_COMMANDS, find_dialect
 from agent.cgminer.observation import Observation
 from agent.cgminer.repair import decode
-from agent.cgminer.replies import identify, interpret
+from agent.cgminer.replies import interpret
 from agent.cgminer.sections import Row, Sections
 from agent.errors import AgentError, Garbled, Transient
 
-_TELLING: Final = ("version", "devdetails", "summary")
+_QUOTED_BYTES: Final = 40
 _UNITS: Final = {
     "_ths": "TH/s",
     "_w": "W",
@@ -27,13 +28,17 @@ _UNITS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One device: what it said, what that means, where each figure stands, and what failed."""
+    """One device: what it said, what that means, where each figure stands, and what failed.
+
+    ``stranger`` says what answers there when it is no miner, None when it is one.
+    """
 
     address: Address
     observation: Observation
     replies: dict[str, bytes]
     sources: dict[str, str]
     failures: dict[str, str]
+    stranger: str | None = None
 
 
 async def probe(address: Address, dialect: str, deadlines: Deadlines) -> Probe:
@@ -45,31 +50,29 @@ async def probe(address: Address, dialect: str, deadlines: Deadlines) -> Probe:
     replies: dict[str, bytes] = {}
     failures: dict[str, str] = {}
 
-    async def ask(command: str) -> None:
+    async def ask(command: str) -> bytes | None:
         if command in replies or command in failures:
-            return
+            return replies.get(command)
         try:
             replies[command] = await query(address, command, None, deadlines)
         except AgentError as error:
             if not replies and isinstance(error, Transient):
-                raise
-            failures[command] = str(error)
+                raise type(error)(_once(error)) from None
+            failures[command] = _once(error)
+        return replies.get(command)
 
-    await ask(_TELLING[0])
+    await ask(TELLING_COMMANDS[0])
     if dialect == "auto":
-        for command in _TELLING[1:]:
-            dialect = identify(*replies.values())
-            if dialect != "cgminer":
-                break
-            await ask(command)
-        dialect = identify(*replies.values())
+        dialect = (await find_dialect(ask)).dialect
     commands = table_of(dialect).commands
     for command in dict.fromkeys((*commands.static, *commands.poll, *commands.idle, *commands.identity)):
         await ask(command)
     sections = _Watched()
     for command, reply in replies.items():
         sections.take(command, reply)
-    return Probe(address, interpret(dialect, sections), replies, _sources(dialect, sections), failures)
+    sources = _sources(dialect, sections)
+    stranger = None if sections.statuses or sources else _stranger(address, replies, failures)
+    return Probe(address, interpret(dialect, sections), replies, sources, failures, stranger)
 
 
 def as_table(found: Probe) -> str:
@@ -103,6 +106,19 @@ def as_json(found: Probe, *, raw: bool) -> str:
 def raw_replies(found: Probe) -> str:
     """Return the replies as they came, each under its command."""
     return "\n".join(f"--- {name}\n{reply.decode('utf-8', 'replace')}" for name, reply in found.replies.items())
+
+
+def _stranger(address: Address, replies: dict[str, bytes], failures: dict[str, str]) -> str:
+    """Return what answers at ``address`` when no reply has a status, as every miner's has, nor any figure."""
+    if not replies:
+        return next(iter(failures.values()))
+    start = next(iter(replies.values()))[:_QUOTED_BYTES]
+    return f"{address}: no miner's API answers there but {repr(start)[1:]}; check the address and port"
+
+
+def _once(error: AgentError) -> str:
+    """Return the error's words for a probe: what the poller tries again, a person has to."""
+    return str(error).replace("it is tried again", "try again")
 
 
 class _Watched(Sections):

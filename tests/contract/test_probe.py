@@ -1,5 +1,6 @@
 """`ballast-agent poll` shows what a device says, from where, and what was repaired."""
 
+import asyncio
 import json
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from agent.cgminer.client import Address, Deadlines
 from agent.errors import Unreachable
 from agent.probe import as_json, as_table, probe, raw_replies
+from sitelink.inventory import DIALECTS
 from sitelink.types import MinerState
-from tests.contract.fake_miner import FakeMiner, serving
+from tests.contract.fake_miner import FakeMiner, Speak, serving
 from tests.unit.agent.cgminer import replies_of as made
 
 pytestmark = pytest.mark.agent
@@ -53,6 +55,48 @@ async def test_what_had_to_be_repaired_is_named() -> None:
     assert found.observation.repaired == ("extra_comma",)
     assert "repaired: extra_comma" in as_table(found)
     assert found.observation.hashrate_ths is not None
+
+
+def says(reply: bytes) -> Speak:
+    async def speak(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply)
+        await writer.drain()
+
+    return speak
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n<html>", r"no miner's API answers there but 'HTTP/1.1 400 Bad Request"),
+        (b"\x16\x03\x01\xff\xfe", r"no miner's API answers there but '\x16\x03\x01\xff\xfe'"),
+        (b'{"error": "not found"}', 'no miner\'s API answers there but \'{"error": "not found"}\'; check'),
+        (b"\0", "no miner's API answers there but ''"),
+        (b"x" * 400_000, "the reply exceeds 262144 bytes"),
+    ],
+)
+async def test_what_is_no_miner_is_named(dialect: str, reply: bytes, told: str) -> None:
+    async with serving(says(reply)) as address:
+        found = await probe(address, dialect, SHORT)
+    assert found.stranger is not None
+    assert found.stranger.startswith(f"{address}: ")
+    assert told in found.stranger
+    assert len(found.stranger.splitlines()) == 1
+
+
+async def test_a_miner_that_refuses_us_is_no_stranger() -> None:
+    async with serving(FakeMiner({}).speak) as address:
+        assert (await probe(address, "auto", SHORT)).stranger is None
+
+
+async def test_a_person_is_not_told_that_it_is_tried_again() -> None:
+    async def hang_up(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with serving(hang_up) as address:
+        with pytest.raises(Unreachable, match="closed the connection without an answer; try again"):
+            await probe(address, "auto", SHORT)
 
 
 async def test_nobody_there_is_an_error() -> None:

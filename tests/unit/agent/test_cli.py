@@ -2,8 +2,12 @@
 
 import json
 import os
+import socketserver
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -168,6 +172,28 @@ def test_an_unreachable_cloud_fails_enrolment_with_one_line(tmp_path: Path, caps
     assert "127.0.0.1:9: cannot be reached" in error
     assert len(error.splitlines()) == 1
     assert "c2VjcmV0" not in error, "a token is a secret"
+
+
+@contextmanager
+def web_server() -> Iterator[str]:
+    """What is no miner, on a free port of loopback, from a thread of its own."""
+
+    class Refusing(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1000)
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n<html>")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_poll_of_what_is_no_miner_fails_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with web_server() as address:
+        assert f"{address}: no miner's API answers there but 'HTTP/1.1 400" in complaint(capsys, "poll", address)
+        assert main(("poll", address, "--raw")) == 2
+    assert "<html>" in capsys.readouterr().out, "what it said can still be looked at"
 
 
 def test_run_starts_with_the_agents_own_requirements_alone(repository: Path) -> None:
