@@ -19,10 +19,9 @@ from sitelink.types import Verb
 
 @dataclass(frozen=True, slots=True)
 class StoredOverride:
-    """An override in force, with when it was set and when it ends by the clock that set it."""
+    """An override in force, with when it ends by the clock that set it."""
 
     override: Override
-    set_at: datetime
     until: datetime
     announced: bool
 
@@ -56,17 +55,17 @@ def write(
 def active(connection: sqlite3.Connection, clock: Clock) -> tuple[StoredOverride, ...]:
     """Return the overrides in force, oldest first; of those for the whole site only the last."""
     rows = connection.execute(
-        "SELECT place, override_id, verb, miner_ids, set_at_us, until_us, announced FROM curtail_overrides"
+        "SELECT place, override_id, verb, miner_ids, until_us, announced FROM curtail_overrides"
         " WHERE CASE WHEN boot_id = ? THEN until_mono_s > ? ELSE until_us > ? END ORDER BY place",
         (clock.boot_id(), clock.monotonic(), microseconds(clock.now())),
     ).fetchall()
     found: list[StoredOverride] = []
-    for place, override_id, verb, miners, set_at_us, until_us, announced in rows:
+    for place, override_id, verb, miners, until_us, announced in rows:
         covered = None if miners is None else frozenset(json.loads(miners))
         if covered is None:
             found.clear()
         override = Override(override_id, Verb(verb), covered, place)
-        found.append(StoredOverride(override, moment_of(set_at_us), moment_of(until_us), bool(announced)))
+        found.append(StoredOverride(override, moment_of(until_us), bool(announced)))
     return tuple(found)
 
 

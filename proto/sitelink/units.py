@@ -38,11 +38,6 @@ def watts(power_mw: Megawatts) -> Watts:
     return Watts(power_mw * 1e6)
 
 
-def watts_from_kilowatts(power_kw: float) -> Watts:
-    """Return a figure in kW as W."""
-    return Watts(power_kw * 1e3)
-
-
 def watt_hours(energy_kwh: float) -> float:
     """Return an energy in kWh as Wh."""
     return energy_kwh * 1e3

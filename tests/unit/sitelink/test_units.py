@@ -42,7 +42,6 @@ def test_megawatts_and_back(power_mw: float) -> None:
 
 def test_energy_of_constant_power() -> None:
     assert units.energy_mwh(Watts(850_000.0), timedelta(minutes=30)) == pytest.approx(0.425)
-    assert units.watts_from_kilowatts(3.5) == 3500.0
 
 
 def test_efficiency_is_unknown_without_hash_rate() -> None:
