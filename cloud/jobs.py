@@ -2,7 +2,8 @@
 
 Invariants:
 
-* A job runs in at most one replica at a time; whoever loses the lease writes nothing more (``Conflict``).
+* A job runs in at most one replica at a time, which keeps its lease as long as it gets on with the work; whoever loses
+  the lease writes nothing more and ends its round (``LeaseLost``).
 * A failure is logged once an outage and does not stop the job or its neighbours; nor does one broken site the rest.
 * ``stop`` ends every job within its current step, and gives the leases back.
 
@@ -22,12 +23,12 @@ import httpx
 from cloud.analytics import service as analytics
 from cloud.analytics.market import HttpFeed
 from cloud.core.access import Principal, system_principal
-from cloud.core.errors import CloudError, Conflict
-from cloud.flows.curtailment import Fence, replan_site, verify_site
+from cloud.core.errors import CloudError, LeaseLost
+from cloud.flows.curtailment import replan_site, verify_site
 from cloud.flows.sweep import Sweep
 from cloud.hosting import queries as hosting
 from cloud.infra.db import Database
-from cloud.infra.leases import Lease, Leases
+from cloud.infra.leases import Fence, Lease, Leases
 from cloud.infra.outage import OutageLog
 from cloud.planner.service import policy
 from cloud.planner.verify_service import verify_policy
@@ -47,11 +48,17 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One periodic job."""
+    """One periodic job. ``step_s`` is the longest its work takes from one fence to the next."""
 
     name: str
     interval_s: float
     work: Work
+    step_s: float = 0
+
+    @property
+    def lease_s(self) -> float:
+        """Return how long a lease lasts: past the pause between two rounds, and past any one step."""
+        return max(_SHORTEST_LEASE_S, 1.5 * self.interval_s, 2 * self.step_s)
 
 
 class Runner:
@@ -93,12 +100,16 @@ class Runner:
         leases = Leases(self._database, principal, self._holder)
         lease = self._held.pop(tenant_id, None)
         if lease is None or not leases.renew(lease):
-            lease = leases.acquire(self._job.name, max(_SHORTEST_LEASE_S, 1.5 * self._job.interval_s))
+            lease = leases.acquire(self._job.name, self._job.lease_s)
         if lease is None:
             return
         held = lease
         self._held[tenant_id] = held
-        self._job.work(principal, lambda uow: leases.require(uow, held))
+        try:
+            self._job.work(principal, lambda uow: leases.require(uow, held))
+        except LeaseLost as lost:
+            del self._held[tenant_id]
+            _LOGGER.warning("job %s: %s; that replica goes on", self._job.name, lost)
 
     def _release(self) -> None:
         for tenant_id, lease in self._held.items():
@@ -114,9 +125,7 @@ def sweep_job(database: Database, settings: Settings) -> Job:
     sweeps: dict[UUID, Sweep] = {}
 
     def work(principal: Principal, fence: Fence) -> None:
-        with database.unit_of_work(principal) as uow:
-            fence(uow)
-        sweeps.setdefault(principal.tenant_id, Sweep()).run(database, principal)
+        sweeps.setdefault(principal.tenant_id, Sweep()).run(database, principal, fence)
 
     return Job("telemetry_sweep", settings.sweep_interval_s, work)
 
@@ -135,7 +144,7 @@ def curtailment_job(database: Database, settings: Settings) -> Job:
                 replan_site(database, principal, site_id, plan_policy, fence)
                 verify_site(database, principal, site_id, check_policy, fence)
 
-    return Job("curtailment", settings.curtailment_interval_s, work)
+    return Job("curtailment", settings.curtailment_interval_s, work, step_s=settings.solver_limit_s)
 
 
 def market_job(database: Database, settings: Settings, feed: HttpFeed) -> Job:
@@ -155,10 +164,8 @@ def _guarded(outage: OutageLog) -> Iterator[None]:
     """Log a failure once an outage and go on with the next site; a lost lease is passed on."""
     try:
         yield
-    except Conflict as error:
-        if str(error).startswith("lease "):
-            raise
-        outage.failed(error)
+    except LeaseLost:
+        raise
     except CloudError as error:
         outage.failed(error)
     except Exception as error:  # a task supervisor: one site's defect must not stop the others' curtailments

@@ -8,6 +8,7 @@ Invariant: every message is one line that names the cause and, where a person ca
                     -> BadInput        a person's file, field or argument
                     -> StaleSequence   the signer has already signed that far
                -> NotFound | Conflict | Forbidden
+               -> LeaseLost           another replica does this work now
 """
 
 
@@ -59,3 +60,7 @@ class Conflict(CloudError):
 
 class Forbidden(CloudError):
     """The caller is known and may not do this."""
+
+
+class LeaseLost(CloudError):
+    """Another replica holds the lease of this work; trying again without the lease cannot help."""

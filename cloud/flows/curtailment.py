@@ -1,28 +1,23 @@
 """Plan every site again, and weigh what is over: hosting's fleet, planner's decision.
 
 Invariants: the solver runs between two transactions, never inside one; the second writes only if no other revision came
-in between (compare-and-set), else everything is read again; a caller that lost its lease writes nothing.
+in between (compare-and-set), else everything is read again. Every transaction passes the caller's fence first, so a
+caller that lost its lease writes nothing, and the solver does not run for it.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from cloud.core.access import Principal
 from cloud.core.errors import Conflict
 from cloud.hosting import queries as hosting
-from cloud.infra.db import Database, UnitOfWork
+from cloud.infra.db import Database
+from cloud.infra.leases import Fence, no_fence
 from cloud.planner import service as planner
 from cloud.planner.model import Plan
 from cloud.planner.service import Policy
 from cloud.planner.verify_service import VerifyPolicy, verify_finished
 
-Fence = Callable[[UnitOfWork], None]
 _ATTEMPTS: Final = 3
-
-
-def no_fence(uow: UnitOfWork) -> None:
-    """Let every transaction pass: for callers without a lease."""
-    del uow
 
 
 def replan_site(
@@ -31,11 +26,13 @@ def replan_site(
     """Return the site's new active plan, or None when the one in force still says it all.
 
     Raises:
-        Conflict: others kept writing, or the lease behind ``fence`` is lost.
+        Conflict: others kept writing.
+        LeaseLost: the lease behind ``fence`` is gone.
         NotFound: there is no such site.
     """
     for attempt in range(_ATTEMPTS):
         with database.unit_of_work(principal) as uow:
+            fence(uow)  # gathering notes price spikes
             fleet = hosting.site_miners(uow, site_id)
             situation = planner.gather(uow, site_id, fleet, policy)
         plan = planner.propose(situation)
@@ -52,7 +49,11 @@ def replan_site(
 def verify_site(
     database: Database, principal: Principal, site_id: str, policy: VerifyPolicy, fence: Fence = no_fence
 ) -> tuple[str, ...]:
-    """Weigh the site's finished curtailments and return those with a new verdict."""
+    """Weigh the site's finished curtailments and return those with a new verdict.
+
+    Raises:
+        LeaseLost: the lease behind ``fence`` is gone.
+    """
     with database.unit_of_work(principal) as uow:
         fence(uow)
         return verify_finished(uow, site_id, policy)

@@ -1,6 +1,7 @@
 """The telemetry sweep: which links are really up, and which miners have gone silent.
 
-Invariant: silence is said once when it begins and once when it ends, as counts a site, never a line a miner.
+Invariants: silence is said once when it begins and once when it ends, as counts a site, never a line a miner; what is
+written passes the caller's fence in the same transaction.
 """
 
 import logging
@@ -11,6 +12,7 @@ from cloud.core.access import Principal
 from cloud.hosting import queries, service
 from cloud.hosting.model import MinerRow
 from cloud.infra.db import Database
+from cloud.infra.leases import Fence, no_fence
 from sitelink.types import MinerState, Reason
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -22,9 +24,14 @@ class Sweep:
 
     silent: dict[str, frozenset[str]] = field(default_factory=dict)
 
-    def run(self, database: Database, principal: Principal) -> None:
-        """Close links nobody hears and say whose readings stopped or came back."""
+    def run(self, database: Database, principal: Principal, fence: Fence = no_fence) -> None:
+        """Close links nobody hears and say whose readings stopped or came back.
+
+        Raises:
+            LeaseLost: the lease behind ``fence`` is gone.
+        """
         with database.unit_of_work(principal) as uow:
+            fence(uow)
             for site_id in service.drop_silent_links(uow):
                 _LOGGER.warning("site %s: the link is silent and counts as down; the site goes on by its plan", site_id)
         with database.unit_of_work(principal) as uow:

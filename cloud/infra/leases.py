@@ -5,16 +5,18 @@ Invariants:
 * Time is the database's, so replicas with different clocks agree.
 * Every change of holder raises the token; work done under an older token is fenced off by ``require`` in the
   transaction that does it. A lease only saves work: safety never rests on it alone.
+* Work renews its lease: whoever gets on with it keeps it, however long the whole takes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import CursorResult, text
+from sqlalchemy import CursorResult, TextClause, text
 
 from cloud.core.access import Principal
-from cloud.core.errors import Conflict
+from cloud.core.errors import LeaseLost
 from cloud.infra.db import Database, UnitOfWork
 
 _ACQUIRE: Final = text(
@@ -31,12 +33,23 @@ _RENEW: Final = text(
 _RELEASE: Final = text(
     "UPDATE leases SET expires_at = clock_timestamp() WHERE tenant_id = :tenant_id AND name = :name AND token = :token"
 )
-_HELD: Final = text("SELECT 1 FROM leases WHERE tenant_id = :tenant_id AND name = :name AND token = :token FOR SHARE")
+_HOLD: Final = text(
+    "UPDATE leases SET expires_at = clock_timestamp() + :ttl WHERE tenant_id = :tenant_id AND name = :name"
+    " AND token = :token"
+)
+
+Fence = Callable[[UnitOfWork], None]
+"""Goes into a transaction that may commit only while its caller holds a lease; raises ``LeaseLost`` otherwise."""
+
+
+def no_fence(uow: UnitOfWork) -> None:
+    """Let every transaction pass: for callers without a lease."""
+    del uow
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to run ``name`` for ``ttl_s`` seconds since it was acquired or renewed."""
+    """The right to run ``name`` for ``ttl_s`` seconds since it was acquired, renewed or required."""
 
     name: str
     token: int
@@ -61,9 +74,7 @@ class Leases:
     def renew(self, lease: Lease) -> bool:
         """Extend ``lease`` by its length from now; return False when it has run out or gone to another."""
         with self._database.unit_of_work(self._principal) as uow:
-            result = uow.session.execute(_RENEW, {**self._key(lease), "ttl": timedelta(seconds=lease.ttl_s)})
-            assert isinstance(result, CursorResult)
-            return result.rowcount == 1
+            return _changed(uow, _RENEW, self._extension(lease))
 
     def release(self, lease: Lease) -> None:
         """Give ``lease`` back; one that went to another is left alone."""
@@ -71,13 +82,22 @@ class Leases:
             uow.session.execute(_RELEASE, self._key(lease))
 
     def require(self, uow: UnitOfWork, lease: Lease) -> None:
-        """Fence this transaction: nobody else can take the lease before it commits.
+        """Fence this transaction: nobody else can take the lease before it commits, nor for its length after now.
 
         Raises:
-            Conflict: the lease has gone to another holder.
+            LeaseLost: the lease has gone to another holder.
         """
-        if uow.session.execute(_HELD, self._key(lease)).one_or_none() is None:
-            raise Conflict(f"lease {lease.name} (token {lease.token}) has gone to another holder; nothing was written")
+        if not _changed(uow, _HOLD, self._extension(lease)):
+            raise LeaseLost(f"lease {lease.name} (token {lease.token}) has gone to another holder; nothing was written")
+
+    def _extension(self, lease: Lease) -> dict[str, object]:
+        return {**self._key(lease), "ttl": timedelta(seconds=lease.ttl_s)}
 
     def _key(self, lease: Lease) -> dict[str, object]:
         return {"tenant_id": self._principal.tenant_id, "name": lease.name, "token": lease.token}
+
+
+def _changed(uow: UnitOfWork, statement: TextClause, values: dict[str, object]) -> bool:
+    result = uow.session.execute(statement, values)
+    assert isinstance(result, CursorResult)
+    return result.rowcount == 1

@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
+from cloud import jobs
 from cloud.analytics import queries as analytics
 from cloud.app import SUBSCRIPTIONS
 from cloud.core.access import Principal
-from cloud.core.errors import Conflict, Transient
+from cloud.core.errors import Conflict, LeaseLost, Transient
 from cloud.core.events import SiteLinkChanged
-from cloud.flows.curtailment import Fence
+from cloud.flows import curtailment
 from cloud.flows.sweep import Sweep
 from cloud.infra.db import Database
+from cloud.infra.leases import Fence
 from cloud.infra.outbox import HandlerContext, OutboxWorker
-from cloud.jobs import Job, Runner, curtailment_job, run_worker
+from cloud.jobs import Job, Runner, curtailment_job, run_worker, sweep_job
 from cloud.models.hosting import SITE_ORDERS
 from cloud.models.infra import OUTBOX_EVENTS
 from cloud.planner import queries as planner
@@ -71,17 +73,84 @@ def test_only_the_holder_of_the_lease_works_and_a_lost_lease_writes_nothing(fiel
     assert ran == ["first", "first", "second"]
 
 
-def test_losing_the_lease_in_the_middle_of_a_round_stops_its_writing(field: Field) -> None:
+def lost(uow: object) -> None:
+    raise LeaseLost("lease curtailment (token 1) has gone to another holder; nothing was written")
+
+
+def test_losing_the_lease_ends_the_round_before_anything_is_solved_or_written(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
     field.prices([30, 900, 30])
-    job = curtailment_job(field.database, SETTINGS)
-
-    def lost(uow: object) -> None:
-        raise Conflict("lease curtailment (token 1) has gone to another holder; nothing was written")
-
-    with pytest.raises(Conflict, match="has gone to another holder"):
-        job.work(field.principal, lost)
+    solved: list[object] = []
+    monkeypatch.setattr(curtailment.planner, "propose", solved.append)
+    with pytest.raises(LeaseLost, match="has gone to another holder"):
+        curtailment_job(field.database, SETTINGS).work(field.principal, lost)
     with field.database.unit_of_work(field.principal) as uow:
         assert planner.current_plan(uow, SITE) is None
+        assert planner.signals(uow, SITE) == ()
+    assert solved == []
+
+
+def test_losing_the_lease_while_the_solver_runs_is_not_tried_again(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field.prices([30, 900, 30])
+    solved: list[object] = []
+    propose = curtailment.planner.propose
+    monkeypatch.setattr(curtailment.planner, "propose", lambda situation: solved.append(1) or propose(situation))
+    with pytest.raises(LeaseLost):
+        curtailment_job(field.database, SETTINGS).work(field.principal, lambda uow: lost(uow) if solved else None)
+    with field.database.unit_of_work(field.principal) as uow:
+        assert planner.current_plan(uow, SITE) is None
+    assert solved == [1]
+
+
+def test_a_conflict_that_speaks_of_a_lease_is_one_site_s_failure(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    field.prices([30, 900, 30])
+
+    def taken(*_: object) -> None:
+        raise Conflict("lease of the fan heater: others kept writing")
+
+    monkeypatch.setattr(curtailment.planner, "activate", taken)
+    curtailment_job(field.database, SETTINGS).work(field.principal, lambda uow: None)
+
+
+def test_a_sweep_without_its_lease_writes_nothing(field: Field) -> None:
+    from cloud.hosting import service as hosting
+
+    with field.database.unit_of_work(field.principal) as uow:
+        hosting.link_up(uow, Hello(SITE, "agent-1", "1", field.epoch, 0, 0), "connection-1")
+    field.clock.advance(1000)
+    with pytest.raises(LeaseLost):
+        sweep_job(field.database, SETTINGS).work(field.principal, lost)
+    with field.database.unit_of_work(field.principal) as uow:
+        query = select(OUTBOX_EVENTS.c.body).where(OUTBOX_EVENTS.c.name == SiteLinkChanged.name)
+        assert [body["up"] for body in uow.session.execute(query).scalars()] == [True]
+
+
+def test_a_round_longer_than_the_lease_reaches_every_site_in_every_replica(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_SHORTEST_LEASE_S", 0.6)
+    done = [0] * 12
+    stop, pause = threading.Event(), threading.Event()
+
+    def work(principal: Principal, fence: Fence) -> None:
+        for site in range(12):  # 1.2 s a round: twice the lease
+            pause.wait(0.1)
+            with field.database.unit_of_work(principal) as uow:
+                fence(uow)
+            done[site] += 1
+
+    runners = [Runner(field.database, Job("long", 0.05, work), f"replica-{number}") for number in range(2)]
+    threads = [threading.Thread(target=runner.run, args=(stop,)) for runner in runners]
+    for thread in threads:
+        thread.start()
+    until(lambda: done[-1] >= 3, within_s=60)
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    assert max(done) - min(done) <= 1
 
 
 def test_a_failing_job_says_so_once_and_when_it_works_again(field: Field, caplog: pytest.LogCaptureFixture) -> None:

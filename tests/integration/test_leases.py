@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from cloud.core.access import Principal
-from cloud.core.errors import Conflict
+from cloud.core.errors import LeaseLost
 from cloud.infra.db import Database
 from cloud.infra.leases import Leases
 from tests.postgres import make_tenant
@@ -35,12 +35,22 @@ def test_the_earlier_holder_is_fenced_off(database: Database, principal: Princip
     assert not first.renew(old)
     new = second.acquire("sweep", 30)
     assert new is not None and new.token == old.token + 1
-    with pytest.raises(Conflict, match="another holder"), database.unit_of_work(principal) as uow:
+    with pytest.raises(LeaseLost, match="another holder"), database.unit_of_work(principal) as uow:
         first.require(uow, old)
     with database.unit_of_work(principal) as uow:
         second.require(uow, new)
     first.release(old)
     assert second.renew(new), "releasing a lost lease does not take the new one away"
+
+
+def test_work_that_gets_on_keeps_its_lease(database: Database, principal: Principal) -> None:
+    first, second = Leases(database, principal, "a"), Leases(database, principal, "b")
+    lease = first.acquire("sweep", 30)
+    assert lease is not None
+    expire(database, principal)
+    with database.unit_of_work(principal) as uow:
+        first.require(uow, lease)
+    assert second.acquire("sweep", 30) is None
 
 
 def test_tenants_have_their_own_leases(database: Database, principal: Principal) -> None:
