@@ -6,8 +6,9 @@ COPY ... FROM in any string. Migrations are exempt: they create tables and their
 
 import ast
 import re
+from collections.abc import Mapping
 
-from tests.architecture.source import Module, modules, strings
+from tests.architecture.source import Module, imported_names, modules, strings
 
 ESTABLISHED = {
     "hosting_sites": "hosting",
@@ -25,7 +26,7 @@ ESTABLISHED = {
     "outbox_events": "infra",
 }
 SHARED = {"base", "tenancy", "__init__"}
-BUILDERS = {"insert", "update", "delete", "merge", "pg_insert"}
+BUILDERS = {"insert", "update", "delete", "merge"}
 WRITING = re.compile(
     r"\b(?:INSERT\s+INTO|UPDATE(?:\s+ONLY)?|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE(?:\s+TABLE)?|COPY)\s+\"?([a-z_]+)",
     re.IGNORECASE,
@@ -50,7 +51,7 @@ def declared(models: tuple[Module, ...]) -> tuple[dict[str, str], dict[str, str]
             if (
                 isinstance(target, ast.Name)
                 and isinstance(value, ast.Call)
-                and _name(value.func) in {"tenant_table", "Table"}
+                and _name(value.func, {}) in {"tenant_table", "Table"}
             ):
                 name = value.args[0]
                 assert isinstance(name, ast.Constant), f"{module.path}: a table's name is written out"
@@ -67,20 +68,26 @@ def written(module: Module, constants: dict[str, str], tables: set[str]) -> list
         for table in WRITING.findall(text)
         if table.lower() in tables
     ]
+    names = imported_names(module.tree)
     for node in ast.walk(module.tree):
-        if not isinstance(node, ast.Call):
+        if not isinstance(node, ast.Call) or _name(node.func, names) not in BUILDERS:
             continue
-        if _name(node.func) in BUILDERS and node.args and _name(node.args[0]) in constants:
-            found.append((node.lineno, constants[_name(node.args[0])]))
-        elif (
-            isinstance(node.func, ast.Attribute) and node.func.attr in BUILDERS and _name(node.func.value) in constants
-        ):
-            found.append((node.lineno, constants[_name(node.func.value)]))
+        subjects = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "table")]
+        if isinstance(node.func, ast.Attribute):
+            subjects.append(node.func.value)
+        found += [
+            (node.lineno, constants[_name(subject, names)])
+            for subject in subjects
+            if _name(subject, names) in constants
+        ]
     return found
 
 
-def _name(node: ast.expr) -> str:
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+def _name(node: ast.expr, names: Mapping[str, str]) -> str:
+    """The last part of what a name or attribute stands for, whatever the module imported it as."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id, node.id).rpartition(".")[2]
+    return node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def owner_of(path: str) -> str:
@@ -114,11 +121,18 @@ def test_the_scan_sees_every_form_of_a_write():
     source = """
 insert(CRM_DEALS).values(a=1)
 models.CRM_DEALS.update()
-pg_insert(models.CRM_DEALS)
+upsert(models.CRM_DEALS)
 f"UPDATE crm_leads SET a = {b}"
 "delete from crm_leads"
 "SELECT * FROM crm_leads"
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import sql as language
+from cloud.models.crm import CRM_DEALS as deals
+upsert(table=deals)
+language.delete(deals)
+select(deals)
 """
     assert sorted(written(Module("x", ast.parse(source), 6), constants, tables)) == [
         (2, "crm_deals"), (3, "crm_deals"), (4, "crm_deals"), (5, "crm_leads"), (6, "crm_leads"),
+        (11, "crm_deals"), (12, "crm_deals"),
     ]  # fmt: skip
