@@ -5,18 +5,22 @@ Invariants:
 * One request at a time: a device's API is one small thread, and its control session is one for everybody.
 * What does not change (version, configuration, MAC) is read once an hour, and again after each silence, because another
   device may have taken the address meanwhile.
-* Commands are joined into one request until the device shows that it does not take them so; that is remembered.
+* Commands are joined into one request until the device shows that it does not take them so; that is remembered for
+  the hour too, because one reply cut short looks the same.
+* A dialect found out counts until the next silence, and a miner in trouble that shows none is asked again.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines, exchange, query
 from agent.cgminer.dialects import table_of
+from agent.cgminer.identification import find_dialect
 from agent.cgminer.observation import Observation
 from agent.cgminer.repair import Decoded, decode
-from agent.cgminer.replies import identify, interpret
+from agent.cgminer.replies import interpret
 from agent.cgminer.sections import Sections
 from agent.cgminer.status import Status
 from agent.errors import AgentError, Garbled, Transient
@@ -24,7 +28,7 @@ from sitelink.clock import Clock
 from sitelink.types import MinerState, Reason
 
 _STATIC_AGE_S: Final = 3600.0
-_TELLING_COMMANDS: Final = ("version", "devdetails", "summary")
+_AUTO: Final = "auto"
 
 
 class Device:
@@ -43,6 +47,8 @@ class Device:
         """``miner_id`` is the name the inventory has for it; ``identity`` answers with it when the device owns it."""
         self.address = address
         self._dialect = dialect
+        self._told = dialect != _AUTO
+        self._settled = self._told
         self._clock = clock
         self._miner_id = miner_id
         self._deadlines = deadlines
@@ -55,7 +61,7 @@ class Device:
 
     @property
     def dialect(self) -> str:
-        """Return the dialect, ``auto`` as long as it has not been found out."""
+        """Return the dialect, ``auto`` as long as it was never found out."""
         return self._dialect
 
     def monotonic(self) -> float:
@@ -69,11 +75,22 @@ class Device:
             Transient: it does not answer.
             Permanent: it answers with too much, or with no CGMiner reply at all while its dialect is ``auto``.
         """
+        await self._find_dialect()
+        commands = table_of(self._dialect).commands
+        static = await self._static_sections(commands.static)
+        if self._unknown.issuperset(commands.poll):
+            self._unknown.clear()  # else nothing at all would be asked, and its silence would go unnoticed
+        fresh = Sections(static)
+        await self._collect(fresh, commands.poll, joins=commands.joins)
+        observation = interpret(self._dialect, fresh)
+        if observation.state is MinerState.HASHING or observation.reason is Reason.ACCESS_DENIED or not commands.idle:
+            return observation
         try:
-            return await self._observe()
-        except Transient:
-            self._static = None
-            raise
+            await self._collect(fresh, commands.idle, joins=commands.joins)
+        except AgentError:
+            # The reason stays open; the figures already read stand.
+            return observation
+        return interpret(self._dialect, fresh)
 
     async def identity(self) -> str:
         """Read afresh who answers: ``miner_id`` if the device goes by that name, else its first name, lower-case.
@@ -111,44 +128,24 @@ class Device:
     async def send(self, request: bytes) -> bytes:
         """Send a request as it is and return the reply. Raises as ``query`` does."""
         async with self._turn:
-            return await exchange(self.address, request, self._deadlines)
-
-    async def _observe(self) -> Observation:
-        await self._find_dialect()
-        commands = table_of(self._dialect).commands
-        static = await self._static_sections(commands.static)
-        if self._unknown.issuperset(commands.poll):
-            self._unknown.clear()  # else nothing at all would be asked, and its silence would go unnoticed
-        fresh = Sections(static)
-        await self._collect(fresh, commands.poll, joins=commands.joins)
-        observation = interpret(self._dialect, fresh)
-        if observation.state is MinerState.HASHING or observation.reason is Reason.ACCESS_DENIED or not commands.idle:
-            return observation
-        try:
-            await self._collect(fresh, commands.idle, joins=commands.joins)
-        except AgentError:
-            # The reason stays open; the figures already read stand.
-            return observation
-        return interpret(self._dialect, fresh)
+            with self._heeding_silence():
+                return await exchange(self.address, request, self._deadlines)
 
     async def _find_dialect(self) -> None:
-        if self._dialect != "auto":
+        if self._settled:
             return
-        replies: list[bytes] = []
-        for command in _TELLING_COMMANDS:
-            replies.append(await self._reply(command))
-            found = identify(*replies)
-            if found != "cgminer":
-                break
-        if not any(_readable(reply) for reply in replies):
+        found = await find_dialect(self._reply)
+        if not found.readable:
             raise Garbled(f"{self.address}: no CGMiner API answers there; check the address and port")
-        self._dialect = found
+        if found.certain:
+            self._dialect, self._settled = found.dialect, True
 
     async def _static_sections(self, commands: Sequence[str]) -> Sections | None:
         now = self._clock.monotonic()
         if self._static is not None and now - self._static_read_at < self._static_age_s:
             return self._static
         self._unknown.clear()
+        self._alone.clear()
         sections = Sections()
         for command in commands:
             await self._ask_into(sections, command)
@@ -198,12 +195,15 @@ class Device:
 
     async def _reply(self, command: str, parameter: str | None = None) -> bytes:
         async with self._turn:
-            return await query(self.address, command, parameter, self._deadlines)
+            with self._heeding_silence():
+                return await query(self.address, command, parameter, self._deadlines)
 
-
-def _readable(reply: bytes) -> bool:
-    try:
-        decode(reply)
-    except Garbled:
-        return False
-    return True
+    @contextmanager
+    def _heeding_silence(self) -> Iterator[None]:
+        """Forget what was found out about the device when it falls silent."""
+        try:
+            yield
+        except Transient:
+            self._static = None
+            self._settled = self._told
+            raise

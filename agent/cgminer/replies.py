@@ -18,8 +18,10 @@ from agent.errors import Garbled
 from sitelink.types import MinerState, PowerSource, Reason
 from sitelink.units import Watts
 
-__all__ = ["Observation", "PoolShares", "identify", "interpret", "parse", "read_sections"]
+__all__ = ["PLAIN", "Observation", "PoolShares", "identify", "interpret", "parse", "read_sections"]
 
+PLAIN = "cgminer"
+"""The dialect of what shows itself as none of the others."""
 _ACCESS_DENIED = 45
 _BEST_CHIP_J_PER_TH = 5.0
 """No chip made gets by on less, so an estimated draw below it is a firmware's missing figure."""
@@ -120,12 +122,14 @@ def _dialect(sections: Sections) -> str:
         return "whatsminer"
     if "BMMiner" in keys or "antminer" in kinds or "bitmain" in kinds:
         return "antminer"
-    return "cgminer"
+    return PLAIN
 
 
 def _is_whatsminer(sections: Sections, kinds: str, said: str) -> bool:
     if "bitmicro" in kinds or "btminer" in said or "whatsminer" in said:
         return True
+    if any("btminer" in status.message.lower() for status in sections.statuses):
+        return True  # "btminer process is down err" is all that one of them says
     if sections.find("summary", "Fan Speed In") is not None:
         return True
     return any(sections.find("msg", key) is not None for key in ("btmineroff", "mineroff", "fw_ver"))

@@ -10,6 +10,7 @@ from typing import Any, Final
 from agent.errors import AccessDenied
 
 _ACCEPTED: Final = frozenset("SIW")
+_FAILURES: Final = frozenset("EF")
 _ACCESS_DENIED: Final = 45
 _INVALID_COMMAND: Final = 14
 _SHOWN: Final = 120
@@ -52,6 +53,11 @@ class Status:
     def unknown_command(self) -> bool:
         """Return whether the firmware does not know the command."""
         return self.code == _INVALID_COMMAND
+
+    @property
+    def failed(self) -> bool:
+        """Return whether the device could not answer now, where it knows the command and allows it to us."""
+        return self.letter in _FAILURES and self.code not in (_INVALID_COMMAND, _ACCESS_DENIED)
 
     @property
     def text(self) -> str:

@@ -1,5 +1,6 @@
 """A device is read with few connections, re-read after a silence, and names itself or is refused."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -114,6 +115,75 @@ async def test_auto_finds_the_dialect_out(answers: dict[str, bytes], dialect: st
         unknown = device(address, "auto")
         await unknown.observe()
         assert unknown.dialect == dialect
+
+
+BTMINER_DOWN = made.btminer(132, "btminer process is down err", "E")
+
+
+async def test_auto_takes_no_failure_for_an_answer() -> None:
+    """A Whatsminer whose process was down at first contact was plain CGMiner for life, and its stops were refused."""
+    miner = FakeMiner(dict.fromkeys(("version", "devdetails", "summary"), status(99, "Not ready", "E")), joins=False)
+    async with serving(miner.speak) as address:
+        unknown = device(address, "auto")
+        seen = await unknown.observe()
+        assert (unknown.dialect, seen.state) == ("auto", MinerState.UNKNOWN)
+        miner.answers = {"summary": made.whatsminer_summary(), "devs": made.WHATSMINER_DEVS}
+        assert (await unknown.observe()).state is MinerState.HASHING
+        assert unknown.dialect == "whatsminer"
+        miner.asked.clear()
+        await unknown.observe()
+        assert "devdetails" not in miner.commands()
+
+
+async def test_auto_knows_a_whatsminer_without_its_process() -> None:
+    miner = FakeMiner(dict.fromkeys(("version", "devdetails", "summary", "devs", "status"), BTMINER_DOWN), joins=False)
+    async with serving(miner.speak) as address:
+        unknown = device(address, "auto")
+        seen = await unknown.observe()
+    assert (unknown.dialect, seen.state, seen.reason) == ("whatsminer", MinerState.UNKNOWN, Reason.FAULT)
+
+
+async def test_auto_looks_again_after_a_silence_and_a_told_dialect_stays() -> None:
+    luxos, whatsminer = FakeMiner(dict(made.luxos())), FakeMiner({"summary": made.whatsminer_summary()})
+    async with serving(luxos.speak) as first, serving(whatsminer.speak) as second:
+        for dialect, then in (("auto", "whatsminer"), ("luxos", "luxos")):
+            miner = device(first, dialect)
+            await miner.observe()
+            assert miner.dialect == "luxos"
+            miner.address = Address("127.0.0.1", 1)
+            with pytest.raises(Unreachable):
+                await miner.ask("summary")
+            miner.address = second
+            await miner.observe()
+            assert miner.dialect == then
+
+
+async def test_one_joined_reply_cut_short_costs_an_hour_of_single_requests_at_most() -> None:
+    """It once cost four connections a poll for good."""
+    miner = FakeMiner(dict(made.luxos()))
+    whole, time = miner.speak, clock()
+    joined = "summary+power+temps+fans+pools"
+    cut = [False]
+
+    async def speak(request: bytes, writer: asyncio.StreamWriter) -> None:
+        if cut[0] and b"+" in request:
+            writer.write(b'{"summary":[{"STATUS":[{"STATUS":"S","Code":11}],"SUMMARY":[{"GHS 5s":1.0}]}],"po\0')
+        else:
+            await whole(request, writer)
+
+    async with serving(speak) as address:
+        luxos = device(address, "luxos", time)
+        await luxos.observe()
+        cut[0] = True
+        assert (await luxos.observe()).power_w is not None
+        cut[0] = False
+        miner.asked.clear()
+        await luxos.observe()
+        assert joined not in miner.commands()
+        time.advance(3601)
+        miner.asked.clear()
+        await luxos.observe()
+        assert joined in miner.commands()
 
 
 async def test_auto_refuses_what_is_no_miner() -> None:

@@ -14,7 +14,7 @@ from agent.cgminer.control import MinerControl, controllable
 from agent.cgminer.control.md5_crypt import md5_crypt
 from agent.cgminer.control.whatsminer import seal, unseal
 from agent.cgminer.device import Device
-from agent.errors import AccessDenied, Garbled, SessionBusy, Unreachable, UnsupportedDevice, WrongDevice
+from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, Unreachable, UnsupportedDevice, WrongDevice
 from sitelink.clock import ManualClock
 from tests.contract.fake_miner import FakeMiner, serving, status
 from tests.unit.agent.cgminer import replies_of as made
@@ -173,6 +173,13 @@ async def test_an_avalon_that_says_set_ok_has_taken_the_order_and_one_without_ti
     async with serving(timeless.speak) as address:
         with pytest.raises(Garbled, match="tells no time"):
             await control(address, "avalon", AVALON_ID).stop()
+
+
+async def test_a_miner_in_trouble_that_shows_no_firmware_yet_is_for_later() -> None:
+    miner = FakeMiner({"version": status(99, "Not ready", "E", VERSION=[{"MAC": AVALON_ID}])})
+    async with serving(miner.speak) as address:
+        with pytest.raises(Transient, match="does not say yet which firmware"):
+            await control(address, "auto", AVALON_ID).stop()
 
 
 class WhatsminerV2:

@@ -12,7 +12,7 @@ from agent.cgminer.control import avalon, luxos, whatsminer
 from agent.cgminer.control.whatsminer import WhatsminerAccess
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
-from agent.errors import UnsupportedDevice, WrongDevice
+from agent.errors import Transient, UnsupportedDevice, WrongDevice
 
 _Order = Callable[[Device], Awaitable[None]]
 CONTROLLABLE: Final = ("luxos", "whatsminer", "avalon")
@@ -77,6 +77,8 @@ class MinerControl:
                     f"{self._device.address}: {found} answers where the inventory has {self._miner_id}; "
                     "correct the address in inventory.csv"
                 )
+            if self._device.dialect == "auto":
+                raise Transient(f"{self._device.address}: does not say yet which firmware it runs; it is tried again")
             order = orders.get(self._device.dialect)
             if order is None:
                 raise UnsupportedDevice(
