@@ -44,15 +44,18 @@ def solve(programme: Programme, limit_s: float, *, solver: str = "auto") -> Solu
     """Return the best columns for ``programme``.
 
     Raises:
-        SolverFailed: the time ran out without an incumbent and bound, or no solver is installed.
+        SolverFailed: the time ran out without an incumbent and bound, the solver died, or none is installed.
     """
     model, columns = build(programme)
     name = _available(solver)
     bound: float | None = None  # None: the optimum is its own bound
-    if name == "HiGHS":
-        bound = _run_highs(model, limit_s)
-    else:
-        _run_cbc(model, limit_s)
+    try:
+        if name == "HiGHS":
+            bound = _run_highs(model, limit_s)
+        else:
+            _run_cbc(model, limit_s)
+    except (pulp.PulpSolverError, OSError) as error:
+        raise SolverFailed(f"{name} died: {' '.join(str(error).split())[:200]}") from error
     values = tuple(column.varValue if column.varValue is not None else (column.lowBound or 0.0) for column in columns)
     objective = sum(value * variable.cost for value, variable in zip(values, programme.variables, strict=True))
     exact = programme.constant + objective

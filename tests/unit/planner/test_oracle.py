@@ -3,9 +3,11 @@
 import itertools
 import random
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from cloud.planner import solver
 from cloud.planner.check import check
 from cloud.planner.merit import ranges_of, relaxed_bound_usd
 from cloud.planner.model import Method, Problem, Rules, Schedule
@@ -93,6 +95,25 @@ def test_solvers_agree_with_each_other(seed: int) -> None:
     problem = tiny(100 + seed, alike=False)
     highs, cbc = optimise(problem, solver="HiGHS"), optimise(problem, solver="CBC")
     assert highs.objective_usd == pytest.approx(cbc.objective_usd, abs=1e-3)
+
+
+@pytest.mark.parametrize("last_act", ["exit 137", "kill -9 $$"])
+def test_a_solver_that_dies_leaves_the_greedy_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_act: str
+) -> None:
+    dying = tmp_path / "cbc"
+    dying.write_text(f"#!/bin/sh\n{last_act}\n")
+    dying.chmod(0o755)
+    monkeypatch.setattr(solver, "_cbc_path", lambda: str(dying))
+    problem = Problem(
+        slots([30.0] * 4, [None, 50_000.0, None, None]),
+        (group("g", [miner(f"m{n}") for n in range(30)]),),
+        Rules(HASHPRICE),
+    )
+    answer = optimise(problem, solver="CBC")
+    assert answer.method is Method.GREEDY
+    assert answer.reason.startswith("greedy instead of the solver: CBC died: ")
+    assert not check(problem, answer.schedule).violations
 
 
 def test_solver_out_of_time_falls_back_to_greedy_with_the_reason() -> None:
