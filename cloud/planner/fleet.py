@@ -1,12 +1,14 @@
 """Who is planned for, who is not and why, and which miners count as alike. Pure.
 
 Invariants: only a miner that can be stopped, was seen lately, hashes and is no liar is planned for; everyone else has a
-``SkipReason``. Liars and uncontrollable miners that draw power are constant load: a plan never counts on them. A miner
-without a nameplate is never planned for, and its load is left out of every sum as unknown, not counted as zero.
+``SkipReason``. Liars, uncontrollable miners and those that nobody could read lately are constant load, at their
+nameplate: a plan never counts on them, and never takes an unknown draw for none. A miner without a nameplate is never
+planned for, and its load is left out of every sum as unknown, not counted as zero.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import count
 from math import floor
 from typing import Final
 
@@ -17,7 +19,11 @@ from sitelink.units import Watts
 
 MAX_GROUPS: Final = 50  # solve time depends on the number of groups only; near-equal ones are merged beyond this
 _FIRST_BUCKET_J_PER_TH: Final = 0.5
-_LOAD_ANYWAY: Final = frozenset({SkipReason.LIAR, SkipReason.UNCONTROLLABLE, SkipReason.NO_NAMEPLATE})
+_KEEP_MODELS_UNTIL: Final = 3
+_MERGE_STOPS_AFTER: Final = 5
+_LOAD_ANYWAY: Final = frozenset(
+    {SkipReason.LIAR, SkipReason.UNCONTROLLABLE, SkipReason.NO_NAMEPLATE, SkipReason.NOT_SEEN}
+)
 
 
 def select(rows: Iterable[MinerRow], now: datetime, seen_within: timedelta) -> tuple[FleetMiner, ...]:
@@ -80,31 +86,37 @@ def count_skipped(miners: Iterable[FleetMiner | UnratedMiner]) -> Mapping[str, i
 def alike(miners: Sequence[FleetMiner], earliest_stop: Mapping[str, datetime]) -> tuple[Group, ...]:
     """Return running groups by model, efficiency bucket and earliest stop, in stop order; at most ``MAX_GROUPS``.
 
-    Where there would be more, buckets double until there are not; the last resort ignores the model.
+    Where there would be more, buckets double until there are not; then the model is ignored, then earliest stops are
+    merged too, and the latest of a group holds for all of it.
     """
-    bucket = _FIRST_BUCKET_J_PER_TH
-    groups = _grouped(miners, earliest_stop, bucket, by_model=True)
-    for by_model in (True, True, True, False, False, False, False):
+    ordered = sorted(miners, key=stop_order)
+    for doublings in count():
+        bucket = _FIRST_BUCKET_J_PER_TH * 2**doublings
+        stop_step_s = 0 if doublings < _MERGE_STOPS_AFTER else 60 * 2 ** (doublings - _MERGE_STOPS_AFTER)
+        groups = _grouped(ordered, earliest_stop, bucket, stop_step_s, by_model=doublings <= _KEEP_MODELS_UNTIL)
         if len(groups) <= MAX_GROUPS:
-            break
-        bucket *= 2
-        groups = _grouped(miners, earliest_stop, bucket, by_model=by_model)
-    return groups
+            return groups
+    raise AssertionError("unreachable: at last all efficiencies and all stops share a bucket")
 
 
 def _grouped(
-    miners: Sequence[FleetMiner], earliest_stop: Mapping[str, datetime], bucket: float, *, by_model: bool
+    ordered: Sequence[FleetMiner],
+    earliest_stop: Mapping[str, datetime],
+    bucket: float,
+    stop_step_s: int,
+    *,
+    by_model: bool,
 ) -> tuple[Group, ...]:
-    buckets: dict[tuple[float, str, datetime | None], list[FleetMiner]] = {}
-    for miner in sorted(miners, key=stop_order):
+    buckets: dict[tuple[float, str, datetime | int | None], list[FleetMiner]] = {}
+    for miner in ordered:
         efficiency = floor(miner.efficiency_j_per_th / bucket) * bucket
-        key = (efficiency, miner.model if by_model else "", earliest_stop.get(miner.miner_id))
-        buckets.setdefault(key, []).append(miner)
-    return tuple(
-        Group(
-            name=f"{model or 'any'} {efficiency:g} J/TH{'' if stop is None else f' from {stop.isoformat()}'}",
-            units=tuple((miner,) for miner in members),
-            earliest_stop=stop,
-        )
-        for (efficiency, model, stop), members in buckets.items()
-    )
+        stop = earliest_stop.get(miner.miner_id)
+        merged = stop if stop is None or not stop_step_s else int(stop.timestamp()) // stop_step_s
+        buckets.setdefault((efficiency, miner.model if by_model else "", merged), []).append(miner)
+    groups = []
+    for (efficiency, model, _), members in buckets.items():
+        stops = [earliest_stop[miner.miner_id] for miner in members if miner.miner_id in earliest_stop]
+        stop = max(stops, default=None)
+        name = f"{model or 'any'} {efficiency:.15g} J/TH{'' if stop is None else f' from {stop.isoformat()}'}"
+        groups.append(Group(name, tuple((miner,) for miner in members), earliest_stop=stop))
+    return tuple(groups)

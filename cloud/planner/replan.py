@@ -115,7 +115,11 @@ def next_plan(situation: Situation, new_id: Callable[[], str]) -> Plan:
 def _slots(situation: Situation, keep: Standing, by_id: Mapping[str, FleetMiner]) -> tuple[Slot, ...]:
     """Return the grid with each slot's constant load: what cannot be stopped, and pinned miners while they run."""
     prices = remembered_prices(situation.current) if situation.price_reason else situation.prices
-    fixed = constant_w(situation.miners, situation.unrated)
+    held = keep.kept_miners  # those that nobody can read any more stay with their curtailment
+    fixed = constant_w(
+        [item for item in situation.miners if item.skip is not SkipReason.NOT_SEEN or item.miner_id not in held],
+        situation.unrated,
+    )
     slots = build_slots(situation.start, situation.horizon, prices, situation.signals, fixed)
     pinned = [(item.curtailment.interval, _power_w(item, by_id)) for item in keep.pinned]
     return tuple(
