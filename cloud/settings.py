@@ -9,7 +9,8 @@ import os
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -18,6 +19,11 @@ from cloud.core.errors import BadInput
 
 _PREFIX: Final = "BALLAST_"
 _LONGEST_SOCKET_PATH: Final = 100
+_LONGEST_S: Final = 366 * 86400.0
+_DRIVERS: Final = ("postgresql", "postgresql+psycopg")
+
+Seconds = Annotated[float, Field(le=_LONGEST_S)]
+"""A duration; a year is far enough for all of them, and keeps every moment they lead to on the calendar."""
 
 
 def default_data_dir() -> Path:
@@ -31,7 +37,7 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """How this process runs. Addresses are ``host:port``; durations are seconds."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
     data_dir: Path = Field(default_factory=default_data_dir)
     database_url: SecretStr | None = None
@@ -46,42 +52,42 @@ class Settings(BaseSettings):
     operator_email: str = "operator@ballast.local"
     tenant_name: str = "default"
     ingest_threads: int = Field(default=4, ge=1, le=64)
-    sweep_interval_s: float = Field(default=60, gt=0)
-    curtailment_interval_s: float = Field(default=60, gt=0)
-    market_interval_s: float = Field(default=900, gt=0)
+    sweep_interval_s: Seconds = Field(default=60, gt=0)
+    curtailment_interval_s: Seconds = Field(default=60, gt=0)
+    market_interval_s: Seconds = Field(default=900, gt=0)
     market_url: str | None = None
     market: str = "ERCOT_HB_WEST"
     hashprice_usd_per_ph_day: float = Field(default=50, gt=0)
-    lead_s: float = Field(default=60, ge=0)
+    lead_s: Seconds = Field(default=60, ge=0)
     """The earliest start of a curtailment after now."""
-    min_block_s: float = Field(default=900, gt=0)
+    min_block_s: Seconds = Field(default=900, gt=0)
     """The shortest curtailment worth its stop and start."""
-    horizon_s: float = Field(default=36 * 3600, gt=0)
+    horizon_s: Seconds = Field(default=36 * 3600, gt=0)
     ramp_step_w: float = Field(default=0, ge=0)
-    ramp_step_s: float = Field(default=1, gt=0)
-    plan_validity_s: float = Field(default=24 * 3600, gt=0)
-    plan_margin_s: float = Field(default=300, ge=0)
+    ramp_step_s: Seconds = Field(default=1, gt=0)
+    plan_validity_s: Seconds = Field(default=24 * 3600, gt=0)
+    plan_margin_s: Seconds = Field(default=300, ge=0)
     """How long past the last release and its ramp a plan stays valid."""
-    min_run_s: float = Field(default=0, ge=0)
+    min_run_s: Seconds = Field(default=0, ge=0)
     """The shortest run between two curtailments of a miner."""
-    max_off_s: float = Field(default=4 * 3600, gt=0)
+    max_off_s: Seconds = Field(default=4 * 3600, gt=0)
     """The longest a miner may be off in one go."""
     import_limit_w: float | None = Field(default=None, gt=0)
     """The most a site may draw, planned at the price of breaking it."""
-    seen_within_s: float = Field(default=600, gt=0)
+    seen_within_s: Seconds = Field(default=600, gt=0)
     """A miner not read within this time is not planned for."""
-    price_stale_s: float | None = Field(default=None, gt=0)
+    price_stale_s: Seconds | None = Field(default=None, gt=0)
     """A feed not read for this long no longer says what prices are; None is three market intervals."""
-    solver_limit_s: float = Field(default=10, gt=0)
-    verify_interval_s: float = Field(default=60, gt=0)
+    solver_limit_s: Seconds = Field(default=10, gt=0)
+    verify_interval_s: Seconds = Field(default=60, gt=0)
     """The interval in which a curtailment's delivery is measured."""
-    verify_grace_s: float = Field(default=900, ge=0)
+    verify_grace_s: Seconds = Field(default=900, ge=0)
     """How long past its release a curtailment waits for complete evidence."""
-    baseline_s: float = Field(default=600, gt=0)
+    baseline_s: Seconds = Field(default=600, gt=0)
     """The window before a curtailment whose mean site power is its baseline."""
-    meter_gap_s: float = Field(default=60, gt=0)
+    meter_gap_s: Seconds = Field(default=60, gt=0)
     """Meter readings further apart than this leave a gap that is estimated and flagged."""
-    billing_interval_s: float = Field(default=900, ge=1)
+    billing_interval_s: Seconds = Field(default=900, ge=1)
     """The fixed interval of billing evidence."""
     max_stopped_miners: int = Field(default=0, ge=0)
     """The signer refuses an order that stops more miners than this at once; 0 means no limit."""
@@ -90,14 +96,41 @@ class Settings(BaseSettings):
     @classmethod
     def _is_address(cls, value: str) -> str:
         host, separator, port = value.rpartition(":")
-        if not separator or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
-            raise ValueError(f"{value!r} is not host:port, for example 127.0.0.1:8080")
+        if not separator or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+            raise ValueError(f"{value!r} is not host:port with a port from 1 to 65535, for example 127.0.0.1:8080")
         return value
 
     @field_validator("data_dir")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _is_folder(cls, value: Path) -> Path:
+        try:
+            folder = value.expanduser().absolute()
+            nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        except RuntimeError as error:  # there is no such home
+            raise ValueError(f"{str(value)!r} is not a path: {error}") from None
+        if "\0" in str(folder):
+            raise ValueError(f"{str(value)!r} is not a path")
+        if not nearest.is_dir():
+            raise ValueError(f"{folder} cannot be a folder, since {nearest} is none; choose another")
+        return folder
+
+    @field_validator("database_url", "migration_url")
+    @classmethod
+    def _is_database(cls, value: SecretStr | None) -> SecretStr | None:
+        """Check the form. The complaint quotes nothing: there is a password in it."""
+        if value is None:
+            return None
+        from psycopg import ProgrammingError, conninfo  # noqa: PLC0415 - only whoever has a database of their own needs it
+
+        try:
+            parts = urlsplit(value.get_secret_value())
+            understood = parts.scheme in _DRIVERS and parts.port != 0
+            conninfo.conninfo_to_dict(parts._replace(scheme="postgresql").geturl())
+        except (ValueError, ProgrammingError):
+            understood = False
+        if not understood:
+            raise ValueError("not the address of a database; write postgresql+psycopg://USER:PASSWORD@HOST:PORT/NAME")
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -146,8 +179,9 @@ def load_settings(config: Path | None = None) -> Settings:
     document: dict[str, Any] = {}
     if config is not None:
         document = _read_toml(config)
-        if isinstance(document.get("data_dir"), str):
-            document["data_dir"] = str(config.absolute().parent / Path(document["data_dir"]).expanduser())
+        folder = document.get("data_dir")
+        if isinstance(folder, str) and not folder.startswith("~"):
+            document["data_dir"] = str(config.absolute().parent / folder)
     _refuse_unknown_environment()
     try:
         return Settings(**document)
