@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from agent.errors import TimedOut, TooLarge, Unreachable
+from agent.cgminer.names import Resolver
+from agent.errors import AgentError, TimedOut, TooLarge, Transient, Unreachable
 
 DEFAULT_PORT: Final = 4028
 _SILENCE_S: Final = 0.05
 _CHUNK_BYTES: Final = 65_536
 _CLOSERS: Final = (b"}", b"]", b"|")
+_RESOLVER: Final = Resolver()
 
 
 class Address(NamedTuple):
@@ -65,6 +67,7 @@ async def query(
     ``command`` may be several joined with ``+``. ``extra`` adds top-level keys (Bitmain's ``new_api``).
 
     Raises:
+        Transient: this machine has no socket left.
         Unreachable: no connection, or it broke before a reply came.
         TimedOut: the reply did not start or did not end in time.
         TooLarge: the reply exceeds ``deadlines.cap_bytes``.
@@ -86,7 +89,7 @@ async def exchange(address: Address, request: bytes, deadlines: Deadlines = DEFA
     try:
         family = _literal_family(address.host)
         if family is None:
-            family, target = await _resolve(loop, address, deadlines)
+            family, target = await _resolve(address, deadlines)
         else:
             target = (address.host, address.port)
         conversation.connect(family, target)
@@ -124,7 +127,7 @@ class _Conversation:
         self._to_send = request
         self._deadlines = deadlines
         self._started_at = loop.time()
-        self._deadline = self._started_at + deadlines.connect_s
+        self._deadline = self._started_at + min(deadlines.connect_s, deadlines.total_s)
         self._chunks: list[bytes] = []
         self._size = 0
         self._socket: socket.socket | None = None
@@ -136,7 +139,11 @@ class _Conversation:
     def connect(self, family: int, target: tuple[str, int]) -> None:
         """Begin; the outcome arrives in ``reply``."""
         self._timer = self._loop.call_at(self._deadline, self._check_deadline)
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self._socket = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            self._fail(_without_socket(self._address, error))
+            return
         self._socket.setblocking(False)
         code = self._socket.connect_ex(target)
         if code == 0:
@@ -174,7 +181,8 @@ class _Conversation:
 
     def _connected(self) -> None:
         assert self._socket is not None
-        self._deadline = self._loop.time() + self._deadlines.first_byte_s
+        limits = self._deadlines
+        self._deadline = min(self._loop.time() + limits.first_byte_s, self._started_at + limits.total_s)
         self._send()
         self._reading = True
         self._loop.add_reader(self._socket.fileno(), self._readable)
@@ -251,7 +259,7 @@ class _Conversation:
             limit = self._deadlines.total_s
             self._fail(TimedOut(f"{self._address}: the reply did not end within {limit:g} s; it is tried again"))
         else:
-            limit = self._deadlines.first_byte_s
+            limit = min(self._deadlines.first_byte_s, self._deadlines.total_s)
             self._fail(TimedOut(f"{self._address}: no answer within {limit:g} s; it is tried again"))
 
     def _fail_to_connect(self, code: int) -> None:
@@ -259,8 +267,7 @@ class _Conversation:
         self._fail(Unreachable(f"{self._address}: {cause}; is the miner on and its API enabled?"))
 
     def _break(self, error: OSError) -> None:
-        cause = error.strerror.lower() if error.strerror else "an error"
-        self._fail(Unreachable(f"{self._address}: broke the connection ({cause}); it is tried again"))
+        self._fail(Unreachable(f"{self._address}: broke the connection ({_cause(error)}); it is tried again"))
 
     def _finish(self) -> None:
         if not self.reply.done():
@@ -271,12 +278,23 @@ class _Conversation:
             self.reply.set_exception(error)
 
 
-async def _resolve(
-    loop: asyncio.AbstractEventLoop, address: Address, deadlines: Deadlines
-) -> tuple[int, tuple[str, int]]:
+def _without_socket(address: Address, error: OSError) -> AgentError:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return Transient(
+            f"{address}: not asked, because this machine's limit of open files is reached; "
+            "raise it (ulimit -n) or lower concurrency in agent.toml"
+        )
+    return Unreachable(f"{address}: {_cause(error)}; check this machine's network")
+
+
+def _cause(error: OSError) -> str:
+    return error.strerror.lower() if error.strerror else "an error"
+
+
+async def _resolve(address: Address, deadlines: Deadlines) -> tuple[int, tuple[str, int]]:
     try:
         async with asyncio.timeout(deadlines.connect_s):
-            found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            found = await _RESOLVER.look_up(address.host, address.port)
     except TimeoutError:
         raise Unreachable(f"{address}: the host name was not found in time; write an IP address") from None
     except (OSError, UnicodeError):

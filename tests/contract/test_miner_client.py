@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import errno
 import json
+import os
 import socket
+import threading
 
 import pytest
 
 from agent.cgminer import client
 from agent.cgminer.client import Address, Deadlines, exchange, query
-from agent.errors import TimedOut, TooLarge, Unreachable
+from agent.cgminer.names import Resolver
+from agent.errors import TimedOut, TooLarge, Transient, Unreachable
 from tests.contract.fake_miner import serving
 
 pytestmark = pytest.mark.agent
@@ -78,10 +81,72 @@ async def test_an_unknown_name_is_unreachable() -> None:
         await query(Address("no-such-miner.invalid"), "summary", deadlines=Deadlines(connect_s=5))
 
 
+def test_a_resolver_that_does_not_answer_holds_up_neither_the_query_nor_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A lookup that took 8 s made a command end after 8.5 s, although its reader had given up after one."""
+    ended, enough = threading.Event(), threading.Event()
+
+    def black_hole(*_: object, **__: object) -> None:
+        enough.wait(30)
+        ended.set()
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", black_hole)
+    with pytest.raises(Unreachable, match="not found in time"):
+        asyncio.run(query(Address("miner7.lan"), "summary", deadlines=SHORT))
+    assert not ended.is_set()
+    enough.set()
+    assert ended.wait(30)
+
+
+async def test_lookups_are_few_and_one_that_is_given_up_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    enough = threading.Event()
+    begun: list[str] = []
+
+    def slow(host: str, *_: object, **__: object) -> list[object]:
+        begun.append(host)
+        enough.wait(30)
+        return [host]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    resolver = Resolver()
+    found = [resolver.look_up(f"m{number}.lan", 4028) for number in range(40)]
+    for future in found[-20:]:
+        future.cancel()
+    enough.set()
+    assert await asyncio.gather(*found[:20]) == [[f"m{number}.lan"] for number in range(20)]
+    # Whatever was given up stood in the queue before this one, so it has been passed over.
+    await resolver.look_up("last.lan", 4028)
+    assert set(begun) == {*(f"m{number}.lan" for number in range(20)), "last.lan"}
+
+
+async def test_without_a_free_file_the_machines_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bare OSError ended the whole round."""
+    code = errno.EMFILE
+
+    class NoSocket(socket.socket):
+        def __init__(self, *_: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(client, "socket", SocketModule(NoSocket))
+    with pytest.raises(Transient, match="this machine's limit of open files is reached; raise it"):
+        await query(Address("127.0.0.1", 9), "summary", deadlines=SHORT)
+    code = errno.EAFNOSUPPORT
+    with pytest.raises(Unreachable, match="address family not supported"):
+        await query(Address("::1", 9), "summary", deadlines=SHORT)
+
+
 async def test_a_silent_device_is_timed_out() -> None:
     async with serving(lambda _request, _writer: until_cancelled()) as address:
         with pytest.raises(TimedOut, match=r"no answer within 0\.1 s"):
             await query(address, "summary", deadlines=SHORT)
+
+
+async def test_a_silent_device_is_given_up_by_the_total_where_that_is_sooner() -> None:
+    async with serving(lambda _request, _writer: until_cancelled()) as address:
+        with pytest.raises(TimedOut, match=r"no answer within 0\.1 s"):
+            await query(address, "summary", deadlines=Deadlines(connect_s=60, first_byte_s=60, total_s=0.1))
 
 
 async def test_a_dripping_device_is_timed_out_in_the_end() -> None:
