@@ -16,11 +16,11 @@ from starlette.responses import Response
 
 from cloud.api.source import Accounts, SignedIn
 from cloud.core.errors import CloudError, Refused
+from cloud.identity.model import SESSION_LENGTH
 from sitelink.clock import Clock
 
 _SECURE_NAME: Final = "__Host-ballast"
 _PLAIN_NAME: Final = "ballast"
-_LIFETIME_S: Final = 12 * 3600
 
 
 class SignedOut(CloudError):
@@ -55,8 +55,8 @@ def cookie_name(request: Request) -> str:
 
 
 def set_cookie(request: Request, response: Response, token: str) -> None:
-    """Put the session's token into the browser."""
-    _write_cookie(request, response, token, _LIFETIME_S)
+    """Put the session's token into the browser, which keeps it as long as a session may last: the server ends it."""
+    _write_cookie(request, response, token, int(SESSION_LENGTH.total_seconds()))
 
 
 def clear_cookie(request: Request, response: Response) -> None:

@@ -29,14 +29,13 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
-    """A live session: whom it speaks for, and the token its forms must carry."""
+    """A live session: whom it speaks for."""
 
     principal: Principal
     account_id: UUID
     email: str
     role: Role
     must_change: bool
-    csrf_token: str
 
 
 @dataclass(frozen=True, slots=True)

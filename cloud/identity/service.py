@@ -137,8 +137,7 @@ def session_principal(database: Database, token: str) -> SessionView | None:
             store.touch_session(uow, _digest(token))
         role = Role(row.role)
         principal = Principal(tenant_id, f"account:{row.account_id}", role)
-        csrf = hashlib.sha256(b"csrf\0" + token.encode()).hexdigest()
-        return SessionView(principal, row.account_id, row.email, role, row.must_change, csrf)
+        return SessionView(principal, row.account_id, row.email, role, row.must_change)
 
 
 def change_password(uow: UnitOfWork, account_id: UUID, old: str, new: str) -> None:

@@ -78,16 +78,6 @@ def policy(settings: Settings) -> Policy:
     )
 
 
-def replan(uow: UnitOfWork, site_id: str, fleet: Sequence[MinerRow], rules: Policy) -> Plan | None:
-    """Plan a site and activate the plan; return it, or None when the plan in force still says it all.
-
-    Raises:
-        Conflict: another replica activated a revision meanwhile; nothing is written.
-    """
-    situation = gather(uow, site_id, fleet, rules)
-    return activate(uow, situation, propose(situation))
-
-
 def gather(uow: UnitOfWork, site_id: str, fleet: Sequence[MinerRow], rules: Policy) -> Situation:
     """Return everything the site's next plan depends on; price spikes are noted as signals on the way."""
     uow.principal.require(Permission.ORDER_MINERS, site_id)

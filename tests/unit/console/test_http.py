@@ -11,6 +11,7 @@ from cloud.api.http import OPEN_PATHS, build_app
 from cloud.api.live import LiveHub
 from cloud.api.screens import Console
 from cloud.core.access import Principal, Role
+from cloud.identity.model import SESSION_LENGTH
 from sitelink.clock import ManualClock
 from sitelink.units import UsdPerPetahashDay
 from tests.unit.console.fakes import (
@@ -166,6 +167,7 @@ def test_pages_are_not_kept_by_caches(inside):
 def test_login_gives_an_opaque_httponly_cookie(bench):
     answer = bench.login()
     cookie = next(value for value in answer.headers.get_list("set-cookie") if value.startswith("ballast="))
+    assert f"max-age={SESSION_LENGTH.total_seconds():.0f};" in f"{cookie.lower()};", "as long as the session may last"
     assert "HttpOnly" in cookie and "SameSite=lax" in cookie and "Path=/" in cookie and "Secure" not in cookie
     assert answer.headers["location"] == "/"
 
