@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,6 +67,27 @@ def test_the_story_holds(kills: int, folder: Path) -> None:
     assert figures["verified_mwh"] > 0
     assert figures["invoice_total_cents"] > 0
     assert figures["kills"] == kills
+    assert not _children_left(str(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_ending_a_told_story_by_ctrl_c_is_a_success_and_no_log_held_the_password(folder: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    command = [BALLAST, "demo", "--miners", "30", "--seed", "400"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as demo:
+        assert demo.stderr is not None
+        said = ""
+        for line in demo.stderr:
+            said += line
+            if "Ctrl-C ends it" in line:
+                (log,) = folder.glob("*/cloud.log")
+                logged = log.read_text()
+                demo.send_signal(signal.SIGINT)
+        assert demo.wait(60) == 0, said[-3000:]
+    password = said.split("one-time password ")[1].split()[0]
+    assert "Ballast is ready" in logged and password not in logged and "one-time password " not in logged
+    assert list(folder.iterdir()) == []
     assert not _children_left(str(folder))
 
 

@@ -6,6 +6,7 @@ import secrets
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -101,11 +102,17 @@ def _play(scene: Stage, crew: Crew, clock: Clock, over: threading.Event) -> bool
         figures = judge(scene, story.record, watch, kills=chaos.done)
         held = _report(scene, figures, held)
         if not scene.options.once:
-            narrator.say("The demo keeps running; Ctrl-C ends it.")
-            over.wait()
+            _stay(narrator, over)
         return held
     finally:
         watch.close()
+
+
+def _stay(narrator: Narrator, over: threading.Event) -> None:
+    """Keep running until told to end: that is how a story that was told ends, and no failure of it."""
+    with suppress(KeyboardInterrupt):
+        narrator.say("The demo keeps running; Ctrl-C ends it.")
+        over.wait()
 
 
 def _tell(story: Story, narrator: Narrator, chaos: Chaos) -> bool:
