@@ -107,9 +107,12 @@ class ProcessService:
         heard, _, _ = select.select([reading], [], [], self._ready_within_s)
         if heard and os.read(reading, 1):
             return
-        self.stop()
         assert self._process is not None
-        if heard:  # the pipe closed without a word
+        if heard:  # the pipe closed without a word: it is about to end by itself
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_WITHIN_S)
+        self.stop()
+        if heard:
             raise Refused("child_ended", f"{self.name} ended at its start with code {self._process.returncode}")
         raise Refused("child_not_ready", f"{self.name} is not ready after {self._ready_within_s:g} s")
 
