@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import CursorResult, Text, bindparam, delete, func, select, text, tuple_, update
+from sqlalchemy import CursorResult, Text, all_, bindparam, delete, func, literal, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, TIMESTAMP, insert
 
 from cloud.hosting.model import InventoryMeter, InventoryMiner
@@ -233,7 +233,7 @@ def replace_miners(uow: UnitOfWork, site_id: str, miners: Sequence[InventoryMine
     rows = HOSTING_MINERS.c
     keep = [miner.miner_id for miner in miners]
     gone = delete(HOSTING_MINERS).where(
-        rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.miner_id.not_in(keep)
+        rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.miner_id != all_(literal(keep, ARRAY(Text)))
     )
     removed = _rows_changed(uow.session.execute(gone))
     statement = insert(HOSTING_MINERS)
@@ -255,7 +255,7 @@ def replace_meters(uow: UnitOfWork, site_id: str, meters: Sequence[InventoryMete
     rows = HOSTING_METERS.c
     keep = [meter.meter_id for meter in meters]
     gone = delete(HOSTING_METERS).where(
-        rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.meter_id.not_in(keep)
+        rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.meter_id != all_(literal(keep, ARRAY(Text)))
     )
     removed = _rows_changed(uow.session.execute(gone))
     if meters:
