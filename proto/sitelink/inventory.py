@@ -131,6 +131,12 @@ class _Row:
             raise self.wrong(field, f"{text!r} has characters that do not belong there", fix)
         return text
 
+    def label(self, field: str) -> str:
+        text = self.text(field)
+        if not "".join(text.split()).isprintable():
+            raise self.wrong(field, f"{text!r} has characters that cannot be printed", "write letters that can be read")
+        return text
+
     def one_of(self, field: str, choices: tuple[str, ...]) -> str:
         text = self.text(field).lower()
         if text not in choices:
@@ -175,9 +181,9 @@ def _miner(row: _Row) -> MinerEntry:
         host=row.name("host", "write the miner's IP address or host name", _HOST),
         port=row.whole("port", 1, 65535, "write the TCP port, usually 4028"),
         dialect=row.one_of("dialect", DIALECTS),
-        model=row.text("model"),
-        feeder_id=row.text("feeder_id"),
-        rack=row.text("rack"),
+        model=row.label("model"),
+        feeder_id=row.label("feeder_id"),
+        rack=row.label("rack"),
         position=row.whole("position", 0, 100_000, "write the place in the rack, counted from 0 or 1"),
         nameplate_w=None if power is None else Watts(power),
         nameplate_ths=None if hashrate is None else TeraHashPerSecond(hashrate),
@@ -186,7 +192,7 @@ def _miner(row: _Row) -> MinerEntry:
 
 def _meter(row: _Row) -> MeterEntry:
     kind = row.one_of("kind", _METER_KINDS)
-    feeder = row.text("feeder_id")
+    feeder = row.label("feeder_id")
     if kind == "feeder" and not feeder:
         raise row.wrong("feeder_id", "it is empty", "a feeder meter needs the feeder it measures")
     host, port, unit, register = _modbus(row, row.text("url"))
