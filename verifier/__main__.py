@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
         if not isinstance(bundle, dict):
             raise BadBundle("the file holds no JSON object")
         result = check_bundle(bundle)
-    except (OSError, UnicodeDecodeError, ValueError, BadBundle) as error:
+    except (OSError, ValueError, RecursionError, BadBundle) as error:
         print(f"{path}: {error}; ask for the bundle again", file=sys.stderr)
         return 2
     print("\n".join(report(result)))

@@ -201,3 +201,10 @@ def test_the_command_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFi
     assert command.main([str(tmp_path / "absent.json")]) == 2
     path.write_text("[]")
     assert command.main([str(path)]) == 2
+
+
+def test_json_too_deep_to_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 200_000)
+    assert command.main([str(path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
