@@ -10,7 +10,7 @@ from typing import Final
 
 from cloud.cli.demo.processes import Crew, descendants, kill_hard
 
-_SPAN_S: Final = 75.0
+_SPAN_S: Final = 115.0
 """The story's length from the moment the kills begin; they are spread over it."""
 
 

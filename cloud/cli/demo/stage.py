@@ -31,6 +31,8 @@ _MARKET: Final = "DEMO"
 _SPIKE_AFTER: Final = 4
 """Intervals from the market's opening, once the agents run, to the spike: time to poll and see what is normal."""
 _SPIKE_INTERVALS: Final = 5
+_SPIKE_INTERVALS_WITH_KILLS: Final = 10
+"""An agent that is killed again and again stops its miners one a feeder at a time all the same, only later."""
 _DIALECTS: Final = "luxos,whatsminer,avalon,antminer,braiins"
 _SCRIPTS: Final = Path(sys.executable).parent
 
@@ -50,6 +52,11 @@ class Options:
     captures: Path | None = None
     prices: Path | None = None
     http_port: int | None = None
+
+    @property
+    def spike_intervals(self) -> int:
+        """Return how long prices stay high, in market intervals."""
+        return _SPIKE_INTERVALS_WITH_KILLS if self.kills else _SPIKE_INTERVALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +193,7 @@ def start_market(stage: Stage, crew: Crew) -> None:
     """Open the market: real prices when given, else a synthetic day with a spike a few intervals ahead."""
     prices: Sequence[str | Path]
     if stage.options.prices is None:
-        prices = ["--seed", str(stage.options.seed), "--spike-intervals", str(_SPIKE_INTERVALS)]
+        prices = ["--seed", str(stage.options.seed), "--spike-intervals", str(stage.options.spike_intervals)]
     else:
         prices = ["--prices", stage.options.prices]
     crew.spawn_ready(
