@@ -15,7 +15,7 @@ import anyio.to_thread
 from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud.api import json_v1, pages, signin
 from cloud.api.accounts import DatabaseAccounts
@@ -26,7 +26,7 @@ from cloud.api.render import STATIC
 from cloud.api.screens import Console
 from cloud.api.security import Guard
 from cloud.api.session import GuessLimit
-from cloud.core.errors import CloudError
+from cloud.core.errors import CloudError, NotFound
 from cloud.infra.db import Database
 from cloud.settings import Settings
 from sitelink.units import UsdPerPetahashDay
@@ -57,6 +57,7 @@ def build_app(console: Console) -> FastAPI:
     app = FastAPI(title="Ballast", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.console = console
     app.state.guesses = GuessLimit(console.clock)
+    app.add_middleware(_Nameable)
     app.add_middleware(Guard, on_error=answer)
     install_problems(app)
     app.include_router(signin.ROUTER)
@@ -79,6 +80,19 @@ async def _ready(request: Request) -> Response:
     except CloudError as error:
         return PlainTextResponse(f"not ready: {type(error).__name__}\n", 503)
     return PlainTextResponse("ready\n")
+
+
+class _Nameable:
+    """ASGI middleware: nothing has a name with NUL in it, which neither database nor file system can look up."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        serve = self._app
+        if scope["type"] == "http" and "\0" in scope["path"]:
+            serve = await answer(Request(scope, receive), NotFound("an address with NUL in it"))
+        await serve(scope, receive, send)
 
 
 class _HashedFiles(StaticFiles):

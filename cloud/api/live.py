@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from cloud.core.errors import CloudError, Transient
+from cloud.core.errors import CloudError, Forbidden, NotFound, Transient
 
 _LOG: Final = logging.getLogger(__name__)
 _QUEUE: Final = 4
@@ -55,16 +55,18 @@ class _Viewer:
 class _Topic:
     """The viewers of one page and the task that feeds them."""
 
-    def __init__(self, key: Hashable, produce: Produce, interval_s: float) -> None:
+    def __init__(self, key: Hashable, produce: Produce, interval_s: float, first: Frame | None) -> None:
         self.key = key
         self.viewers: set[_Viewer] = set()
         self._produce = produce
         self._interval_s = interval_s
-        self._frame: Frame | None = None
+        self._frame = first
         self._outage = False
 
     async def feed(self) -> None:
         """Make and send frames while somebody watches."""
+        if self._frame is not None:
+            await asyncio.sleep(self._interval_s)
         while self.viewers:
             await self._next_frame()
             await asyncio.sleep(self._interval_s)
@@ -154,14 +156,33 @@ class LiveHub:
         topic = self._topics.get(key)
         return len(topic.viewers) if topic else 0
 
+    async def first_frame(self, key: Hashable, produce: Produce) -> Frame | None:
+        """Return what a stream of ``key`` begins with; None where others watch it already, or it cannot be read yet.
+
+        Raises:
+            NotFound, Forbidden: there is nothing to stream to this viewer.
+        """
+        if self.watching(key):
+            return None
+        try:
+            return await produce()
+        except (NotFound, Forbidden):
+            raise
+        except CloudError:
+            return None  # the topic tries again and says so
+
     async def stream(
-        self, key: Hashable, produce: Produce, still_welcome: Callable[[], Awaitable[bool]]
+        self,
+        key: Hashable,
+        produce: Produce,
+        still_welcome: Callable[[], Awaitable[bool]],
+        first: Frame | None = None,
     ) -> AsyncIterator[bytes]:
-        """Yield the messages for one viewer of ``key`` until it leaves.
+        """Yield the messages for one viewer of ``key`` until it leaves; ``first`` is what ``produce`` made last.
 
         ``still_welcome`` is asked at every heartbeat; when it says no, the stream says ``signed-out`` and ends.
         """
-        topic = self._topic(key, produce)
+        topic = self._topic(key, produce, first)
         viewer = _Viewer()
         topic.viewers.add(viewer)
         topic.greet(viewer)
@@ -184,12 +205,12 @@ class LiveHub:
         finally:
             topic.viewers.discard(viewer)
 
-    def _topic(self, key: Hashable, produce: Produce) -> _Topic:
+    def _topic(self, key: Hashable, produce: Produce, first: Frame | None) -> _Topic:
         topic = self._topics.get(key)
         if topic is None or not topic.viewers:
             if self._tasks is None or self._closed:
                 raise Transient("live pages are shutting down")
-            topic = self._topics[key] = _Topic(key, produce, self._interval_s)
+            topic = self._topics[key] = _Topic(key, produce, self._interval_s, first)
             feed = self._tasks.create_task(self._feed(topic))
             self._feeds.add(feed)
             feed.add_done_callback(self._feeds.discard)

@@ -96,7 +96,7 @@ def account(request: Request, visitor: SignedVisitor) -> Response:
 async def live_overview(request: Request, visitor: SignedVisitor) -> Response:
     """Stream the overview."""
     console, principal = _console(request), visitor.account.principal
-    return _stream(console, visitor, ("overview",), lambda: streams.fleet_parts(console.fleet(principal)))
+    return await _stream(console, visitor, ("overview",), lambda: streams.fleet_parts(console.fleet(principal)))
 
 
 @ROUTER.get("/live/sites/{site_id}")
@@ -104,7 +104,7 @@ async def live_site(request: Request, visitor: SignedVisitor, site_id: str, wind
     """Stream one site."""
     console, principal = _console(request), visitor.account.principal
     key = ("site", site_id, window)
-    return _stream(console, visitor, key, lambda: streams.site_parts(console.site(principal, site_id, window)))
+    return await _stream(console, visitor, key, lambda: streams.site_parts(console.site(principal, site_id, window)))
 
 
 @ROUTER.get("/live/sites/{site_id}/plan")
@@ -112,7 +112,7 @@ async def live_plan(request: Request, visitor: SignedVisitor, site_id: str, wind
     """Stream one site's plan."""
     console, principal = _console(request), visitor.account.principal
     key = ("plan", site_id, window)
-    return _stream(console, visitor, key, lambda: streams.plan_parts(console.plan(principal, site_id, window)))
+    return await _stream(console, visitor, key, lambda: streams.plan_parts(console.plan(principal, site_id, window)))
 
 
 @ROUTER.get("/live/sites/{site_id}/miners/{miner_id}")
@@ -123,16 +123,18 @@ async def live_miner(
     console, principal = _console(request), visitor.account.principal
     key = ("miner", site_id, miner_id, window)
     make = lambda: streams.miner_parts(console.miner(principal, site_id, miner_id, window))  # noqa: E731 - one use, typed by its parameter below
-    return _stream(console, visitor, key, make)
+    return await _stream(console, visitor, key, make)
 
 
-def _stream(console: Console, visitor: Visitor, key: Hashable, make: Callable[[], streams.Parts]) -> Response:
+async def _stream(console: Console, visitor: Visitor, key: Hashable, make: Callable[[], streams.Parts]) -> Response:
     async def still_welcome() -> bool:
         account = await anyio.to_thread.run_sync(console.accounts.session, visitor.token)
         return account is not None and account.principal == visitor.account.principal
 
     scoped = (_scope(visitor.account.principal), key)
-    messages = console.hub.stream(scoped, streams.PageFeed(make), still_welcome)
+    feed = streams.PageFeed(make)
+    first = await console.hub.first_frame(scoped, feed)
+    messages = console.hub.stream(scoped, feed, still_welcome, first)
     return StreamingResponse(messages, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 

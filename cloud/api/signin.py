@@ -4,7 +4,6 @@ Invariants: an unknown account and a wrong password get the same answer after th
 address and per account before the password is looked at; a login form carries a token bound to a cookie of its own.
 """
 
-import hmac
 import secrets
 from typing import Annotated, Final
 
@@ -13,7 +12,16 @@ from starlette.responses import RedirectResponse, Response
 
 from cloud.api.render import page
 from cloud.api.screens import Console
-from cloud.api.session import AnyVisitor, CheckedForm, GuessLimit, clear_cookie, cookie_name, form_token, set_cookie
+from cloud.api.session import (
+    AnyVisitor,
+    CheckedForm,
+    GuessLimit,
+    clear_cookie,
+    cookie_name,
+    form_token,
+    is_form_token,
+    set_cookie,
+)
 from cloud.core.errors import Refused
 
 ROUTER: Final = APIRouter()
@@ -40,7 +48,7 @@ def login(
 ) -> Response:
     """Start a session, or say once more the same of every failure."""
     secret = request.cookies.get(_FORM_COOKIE, "")
-    if not secret or not hmac.compare_digest(csrf, form_token(secret)):
+    if not secret or not is_form_token(csrf, secret):
         return _login_page(request, _STALE, email, 403)
     limit: GuessLimit = request.app.state.guesses
     address = request.client.host if request.client else "unknown"
@@ -48,7 +56,7 @@ def login(
     wait_s = max(limit.wait_s(key) for key in keys)
     if wait_s:
         return _login_page(request, f"Too many attempts. Try again in {wait_s} s.", email, 429)
-    token = _console(request).accounts.sign_in(email, password)
+    token = _console(request).accounts.sign_in(email.replace("\0", "\ufffd"), password)  # no store can look NUL up
     if token is None:
         for key in keys:
             limit.failed(key)

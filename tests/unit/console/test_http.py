@@ -297,3 +297,37 @@ def test_names_of_sites_are_escaped(inside):
     inside.reads.cases[0].name = "<script>alert(1)</script>"
     for path in ("/", "/sites/pecos-1", "/sites/pecos-1/plan"):
         assert "<script>alert" not in inside.client.get(path).text
+
+
+def test_a_token_in_letters_that_no_token_has_is_only_a_wrong_one(bench, caplog):
+    bench.client.get("/login")
+    form = {"email": EMAIL, "password": PASSWORD, "csrf": "é"}
+    assert bench.client.post("/login", data=form).status_code == 403
+    bench.login()
+    assert bench.client.post("/logout", data={"csrf": "é"}).status_code == 422
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/sites/a%00b", "/sites/pecos-1/miners/x%00y", "/live/sites/a%00b", "/static/a%00b"])
+def test_nothing_has_a_name_with_nul_in_it(inside, path):
+    answer = inside.client.get(path)
+    assert answer.status_code == 404
+    assert "content-security-policy" in answer.headers
+
+
+def test_an_email_with_nul_in_it_is_nobodys(bench):
+    seen = []
+    bench.accounts.sign_in = lambda email, password: seen.append(email)
+    assert bench.login(email="a\0b@ballast.local").status_code == 401
+    assert seen == ["a\ufffdb@ballast.local"]
+
+
+@pytest.mark.parametrize("path", ["sites/nope", "sites/nope/plan", "sites/nope/miners/x", "sites/pecos-1/miners/nope"])
+def test_what_does_not_exist_is_not_streamed(inside, path):
+    assert inside.client.get(f"/live/{path}").status_code == 404
+
+
+def test_what_is_out_of_scope_is_not_streamed(bench):
+    bench.accounts.principal = Principal(TENANT, "account:2", Role.HOST, frozenset({"pecos-1"}))
+    bench.login()
+    assert bench.client.get("/live/sites/pecos-2").status_code == 403

@@ -51,6 +51,24 @@ async def test_two_viewers_share_frames_and_the_later_one_starts_with_a_snapshot
         assert hub.watching("page") == 0
 
 
+async def test_a_stream_begins_with_what_was_read_to_admit_its_viewer():
+    hub, counter = LiveHub(interval_s=0.01, heartbeat_s=5), Counter()
+    async with hub.running():
+        stream = hub.stream("page", counter, always, await hub.first_frame("page", counter))
+        assert await take(stream, 3) == [heartbeat(), event("whole 1"), event("change 2")]
+        assert await hub.first_frame("page", Counter()) is None
+        await stream.aclose()
+
+
+async def test_a_database_that_is_down_keeps_nobody_out():
+    hub, counter = LiveHub(interval_s=0.001, heartbeat_s=5), Counter()
+    counter.down = True
+    async with hub.running():
+        stream = hub.stream("page", counter, always, await hub.first_frame("page", counter))
+        assert b"trouble" in (await take(stream, 2))[1]
+        await stream.aclose()
+
+
 async def test_a_topic_without_viewers_does_no_work():
     hub, counter = LiveHub(interval_s=0.001, heartbeat_s=5), Counter()
     async with hub.running():
