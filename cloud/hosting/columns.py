@@ -2,7 +2,7 @@
 
 Reading 5,000 miners is then a few array operations; a row is made only for the miner somebody asks about.
 
-Invariants: places follow rack, position and id; what is not known is NaN in float columns and -1 in whole ones, and
+Invariants: places follow the ids; what is not known is NaN in float columns and -1 in whole ones, and
 None in a row; a miner not heard of for ``STALE_AFTER`` is UNKNOWN / NOT_REPORTED and has no figures.
 
     inventory   miner_id rack position ...      (tuples)

@@ -71,14 +71,14 @@ _SERIES: Final = text(
     "  FROM meter_readings r JOIN chosen USING (meter_id)"
     "  WHERE r.tenant_id = :tenant_id AND r.site_id = :site_id AND r.read_at >= :since AND r.read_at < :until"
     "  AND r.power_w IS NOT NULL GROUP BY 1, 2),"
-    " whole AS (SELECT extract(epoch FROM at)::float8 AS at_s, sum(power_w) AS power_w FROM binned GROUP BY at"
+    " whole AS (SELECT date_part('epoch', at) AS at_s, sum(power_w) AS power_w FROM binned GROUP BY at"
     "  HAVING count(*) = (SELECT count(*) FROM chosen) ORDER BY at)"
     " SELECT array_agg(at_s) AS at_s, array_agg(power_w) AS power_w FROM whole"
 )
 _INVENTORY: Final = text(
     f"SELECT {', '.join(f'array_agg({name})' for name in INVENTORY_FIELDS)}"  # noqa: S608 - names of our own dataclass
     f" FROM (SELECT {', '.join(INVENTORY_FIELDS)} FROM hosting_miners"
-    "  WHERE tenant_id = :tenant_id AND site_id = :site_id ORDER BY rack, position, miner_id) listed"
+    "  WHERE tenant_id = :tenant_id AND site_id = :site_id ORDER BY miner_id) listed"
 )
 _COUNTS: Final = text(
     "WITH ordered AS (SELECT site_id, epoch, first_seq, last_seq, count,"
@@ -168,7 +168,7 @@ def _summary(found: Any, miners: MinerColumns, power_w: Watts | None, link: Link
 
 
 def site_miners(uow: UnitOfWork, site_id: str) -> MinerColumns:
-    """Return the miners of a site, by rack and position.
+    """Return the miners of a site, by id.
 
     Raises:
         NotFound: there is no such site in scope.

@@ -211,7 +211,8 @@ def rack_order(miners: MinerColumns) -> tuple[NDArray[np.intp], tuple[tuple[str,
     ranks = {name: rank for rank, name in enumerate(names)}
     rank_of = np.fromiter((ranks[rack] for rack in racks), dtype=np.intp, count=len(racks))
     sizes = np.bincount(rank_of, minlength=len(names)).tolist()
-    return np.argsort(rank_of, kind="stable"), tuple(zip(names, sizes, strict=True))
+    positions = np.array(miners.inventory.position, dtype=np.int64)
+    return np.lexsort((positions, rank_of)), tuple(zip(names, sizes, strict=True))
 
 
 def draw_racks(miners: MinerColumns) -> RackMap:

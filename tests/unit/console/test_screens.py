@@ -257,6 +257,11 @@ def test_racks_are_in_natural_order():
     assert [name for name, _ in draw_racks(columns(*rows)).layout.racks] == ["C2-R9", "C2-R10", "C10-R1", "机房-1"]
 
 
+def test_a_rack_is_drawn_by_position_whatever_the_ids():
+    rows = [miner(n, rack="C1", position=position) for n, position in enumerate((3, 1, 2))]
+    assert draw_racks(columns(*rows)).layout.miner_ids == tuple(rows[place].miner_id for place in (1, 2, 0))
+
+
 def test_cells_of_unknown_values_are_not_zero():
     cells = draw_racks(columns(silent(0), miner(1, hashrate_ths=None, board_temp_c=None, chip_temp_c=None))).cells
     assert cells == bytes((MinerClass.UNKNOWN, 255, 255, MinerClass.RUNNING, 255, 255))
