@@ -13,25 +13,33 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from simulator.bounds import check_net, check_range, parse_listener, parse_target
 from simulator.errors import BadInput, SimulatorError
 from simulator.link import LinkProxy
-from simulator.market import MarketFeed, MarketOptions
-from simulator.prices import MIN_SPIKE_USD_PER_MWH, Curve, RecordedHours, SyntheticDay, read_hours
+from simulator.market import MOST_INTERVALS, MarketFeed, MarketOptions
+from simulator.prices import (
+    MAX_SPIKE_USD_PER_MWH,
+    MIN_SPIKE_USD_PER_MWH,
+    Curve,
+    RecordedHours,
+    SyntheticDay,
+    read_hours,
+)
 from simulator.replay import ReplayedDevices, ReplayOptions, load_devices
 from simulator.roster import DIALECTS, RosterOptions
-from simulator.site import SimulatedSite, SiteOptions, check_net
+from simulator.site import SimulatedSite, SiteOptions
 from sitelink.clock import SystemClock
 from sitelink.inventory import DIALECTS as INVENTORY_DIALECTS
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``arguments`` and return the exit code."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         code: int = asyncio.run(options.run(options))
     except BadInput as error:
         print(f"ballast-sim: {error}", file=sys.stderr)
@@ -42,8 +50,15 @@ def main(arguments: Sequence[str]) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ballast-sim", description="Simulated mining sites, networks and markets.")
+    parser = _Parser(prog="ballast-sim", description="Simulated mining sites, networks and markets.")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_site(commands.add_parser("site", help="miners and meters of one site"))
     _add_link(commands.add_parser("link", help="a TCP proxy that can be cut, slow or half-open"))
@@ -83,12 +98,12 @@ async def _run_site(options: argparse.Namespace) -> int:
         liars=options.liars,
         feeder_size=options.feeder_size,
     )
-    meters = parse_address("--meters", options.meters) if options.meters else ("", 5020)
+    meters = parse_listener("--meters", options.meters) if options.meters else ("", 5020)
     site = SimulatedSite(
         SiteOptions(
             roster=roster,
             out=options.out,
-            control=parse_address("--control", options.control),
+            control=parse_listener("--control", options.control),
             meters_host=meters[0],
             meters_port=meters[1],
             time_scale=options.time_scale,
@@ -110,9 +125,9 @@ def _add_link(parser: argparse.ArgumentParser) -> None:
 
 async def _run_link(options: argparse.Namespace) -> int:
     proxy = LinkProxy(
-        parse_address("--listen", options.listen),
-        parse_address("--to", options.to),
-        parse_address("--control", options.control),
+        parse_listener("--listen", options.listen),
+        parse_target("--to", options.to),
+        parse_listener("--control", options.control),
     )
     return await serve(
         proxy,
@@ -145,20 +160,17 @@ async def _run_market(options: argparse.Namespace) -> int:
         interval_s=options.interval_s,
         start=_start_time(options.start),
         horizon=options.horizon,
-        control=parse_address("--control", options.control),
+        control=parse_listener("--control", options.control),
     )
     feed = MarketFeed(market, _curve(options), SystemClock())
     return await serve(feed, lambda: {"control": feed.control.url, "prices": feed.url, "start": feed.start.isoformat()})
 
 
 def _curve(options: argparse.Namespace) -> Curve:
-    for name in ("spike_after", "spike_intervals"):
-        count = getattr(options, name)
-        if count is not None and count < 0:
-            raise BadInput(f"--{name.replace('_', '-')}: {count} is out of range; give 0 or more intervals")
+    check_range("--spike-after", options.spike_after or 0, 0, MOST_INTERVALS, "intervals")
+    check_range("--spike-intervals", options.spike_intervals, 0, MOST_INTERVALS, "intervals")
     if options.prices is None:
-        if options.spike_price < MIN_SPIKE_USD_PER_MWH:
-            raise BadInput(f"--spike-price: {options.spike_price} is too low; give {MIN_SPIKE_USD_PER_MWH:g} or more")
+        check_range("--spike-price", options.spike_price, MIN_SPIKE_USD_PER_MWH, MAX_SPIKE_USD_PER_MWH, "USD/MWh")
         after = 8 if options.spike_after is None else options.spike_after
         return SyntheticDay(options.seed, options.interval_s, after, options.spike_intervals, options.spike_price)
     lead = 1 if options.spike_after is None else options.spike_after
@@ -178,7 +190,7 @@ def _start_time(text: str) -> datetime | None:
         start = None
     if start is None or start.tzinfo is None:
         raise BadInput(f"--start: {text!r} is not a time with its zone; write it as 2026-05-08T20:00:00+00:00")
-    return start.astimezone(UTC)
+    return start
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
@@ -206,7 +218,7 @@ async def _run_replay(options: argparse.Namespace) -> int:
             port=options.port,
             nul=not options.no_nul,
             out=options.out,
-            control=parse_address("--control", options.control),
+            control=parse_listener("--control", options.control),
             dialect=options.dialect,
         ),
         SystemClock(),
@@ -226,15 +238,3 @@ async def serve(service: AbstractAsyncContextManager[Any], ready: Callable[[], d
         print(json.dumps({"ready": True, **ready()}), flush=True)
         await stop.wait()
     return 0
-
-
-def parse_address(option: str, text: str) -> tuple[str, int]:
-    """Return (host, port) of ``HOST:PORT``.
-
-    Raises:
-        BadInput: it is something else.
-    """
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise BadInput(f"{option}: {text!r} is not HOST:PORT; give an address such as 127.0.0.1:8900")
-    return host, int(port)

@@ -26,6 +26,7 @@ BEHAVIOUR = (
     "delayed",
     "wrong_identity",
 )
+_LONGEST_S = 86_400.0
 _DEFAULT_SECONDS = {"self_waking": 20.0, "delayed": 10.0}
 
 
@@ -73,10 +74,14 @@ def fault_names() -> tuple[str, ...]:
 def _seconds_of(kind: str, argument: str, seconds: float | None) -> float:
     if argument:
         try:
-            return float(argument)
+            seconds = float(argument)
         except ValueError:
             raise BadFault(f"fault {kind}: {argument!r} is not a number of seconds; write {kind}:20") from None
-    return _DEFAULT_SECONDS.get(kind, 0.0) if seconds is None else seconds
+    if seconds is None:
+        return _DEFAULT_SECONDS.get(kind, 0.0)
+    if not 0 <= seconds <= _LONGEST_S:
+        raise BadFault(f"fault {kind}: {seconds} s is out of range; write 0 to {_LONGEST_S:g} seconds")
+    return float(seconds)
 
 
 def spoil(kind: str, document: bytes) -> bytes:

@@ -91,7 +91,7 @@ class ControlServer:
             return status, {"error": f"no {method} {path} here; try {', '.join(known)}"}
         try:
             fields = json.loads(data) if data else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return 400, {"error": f"the body is not JSON: {error}; send one JSON object"}
         if not isinstance(fields, dict):
             return 400, {"error": "the body is not a JSON object; send one with named fields"}

@@ -12,11 +12,11 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from simulator.httpd import ControlServer, RequestError
 from simulator.listener import bind
+from simulator.service import Service
 
 _CHUNK_BYTES = 65_536
 _CHUNKS_IN_FLIGHT = 64
@@ -44,7 +44,7 @@ class _Connection:
             writer.transport.abort()
 
 
-class LinkProxy:
+class LinkProxy(Service):
     """A proxy from ``listen`` to ``to``, as an async context manager; port 0 becomes the kernel's choice.
 
     Raises (on entering):
@@ -68,22 +68,13 @@ class LinkProxy:
         }
         self.control = ControlServer(*control, routes) if control else None
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Start to listen."""
         listening = bind(self.host, self.port)
         self.port = listening.getsockname()[1]
         self._server = await asyncio.start_server(self._serve, sock=listening)
         if self.control is not None:
-            try:
-                await self.control.start()
-            except BaseException:
-                await self.close()
-                raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+            await self.control.start()
 
     async def close(self) -> None:
         """Stop to listen and reset every connection."""

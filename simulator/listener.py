@@ -8,10 +8,10 @@ is answered once it is complete, which for JSON means balanced braces and for pl
 
 import asyncio
 import errno
-import ipaddress
 import socket
 import struct
 
+from simulator.bounds import is_loopback
 from simulator.dialects.rpc import Dialect
 from simulator.errors import SimulatorError
 from simulator.faults import TERMINATORS, spoil
@@ -30,7 +30,7 @@ def bind(host: str, port: int, backlog: int = 128) -> socket.socket:
     Raises:
         SimulatorError: the address is not loopback, is taken, or cannot be bound.
     """
-    if not ipaddress.ip_address(host).is_loopback:
+    if not is_loopback(host):
         raise SimulatorError(f"cannot listen on {host}: the simulator serves only loopback; give a 127.x.y.z address")
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -10,15 +10,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from simulator.errors import BadInput
+from simulator.bounds import check_range
 from simulator.httpd import ControlServer, RequestError
-from simulator.prices import Curve
+from simulator.prices import MAX_SPIKE_USD_PER_MWH, Curve
+from simulator.service import Service
 from sitelink.clock import Clock
 
 MIN_HORIZON = 24
+MOST_INTERVALS = 10_000
+_LONGEST_INTERVAL_S = 86_400
+_YEARS = (2000, 2100)
 _PAST = timedelta(hours=1)
 _PAST_BEFORE_START = 12
 
@@ -41,7 +44,7 @@ class MarketOptions:
     control: tuple[str, int] = ("127.0.0.1", 0)
 
 
-class MarketFeed:
+class MarketFeed(Service):
     """The market's feed, as an async context manager.
 
     Raises (on construction):
@@ -51,16 +54,16 @@ class MarketFeed:
     """
 
     def __init__(self, options: MarketOptions, curve: Curve, clock: Clock) -> None:
-        if options.interval_s < 1:
-            raise BadInput(f"--interval-s: {options.interval_s} is out of range; give 1 or more seconds")
-        if options.horizon < MIN_HORIZON:
-            raise BadInput(f"--horizon: {options.horizon} is too short; give {MIN_HORIZON} or more intervals")
+        check_range("--interval-s", options.interval_s, 1, _LONGEST_INTERVAL_S, "seconds")
+        check_range("--horizon", options.horizon, MIN_HORIZON, MOST_INTERVALS, "intervals")
+        start = options.start or _aligned(clock.now(), options.interval_s)
+        check_range("--start: the year", start.year, *_YEARS)
         self._options = options
         self._curve = curve
         self._clock = clock
         self._spikes: list[_Spike] = []
         self._changed_at: datetime | None = None
-        self.start = options.start or _aligned(clock.now(), options.interval_s)
+        self.start = start.astimezone(UTC)
         routes = {
             ("GET", "/prices"): self._on_prices,
             ("POST", "/spike"): self._on_spike,
@@ -68,13 +71,12 @@ class MarketFeed:
         }
         self.control = ControlServer(*options.control, routes)
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Start to listen."""
         await self.control.start()
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
+        """Stop to listen."""
         await self.control.close()
 
     @property
@@ -129,8 +131,10 @@ class MarketFeed:
     async def _on_spike(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         start, end = (_moment(name, fields.get(name)) for name in ("start", "end"))
         price = fields.get("price_usd_per_mwh")
-        if not isinstance(price, int | float) or not math.isfinite(price):
-            raise RequestError(f"price_usd_per_mwh: {price!r} is not a price; send a number of USD/MWh")
+        if not isinstance(price, int | float) or not abs(price) <= MAX_SPIKE_USD_PER_MWH:
+            raise RequestError(
+                f"price_usd_per_mwh: {price!r} is not a price; send USD/MWh, {MAX_SPIKE_USD_PER_MWH:g} at most"
+            )
         if end <= start:
             raise RequestError(f"end: {end.isoformat()} is not after the start; send a later one")
         self.spike(start, end, float(price))
@@ -149,4 +153,6 @@ def _moment(name: str, value: object) -> datetime:
         raise RequestError(f"{name}: {value!r} is not a time; send it as 2026-05-08T20:00:00+00:00") from None
     if moment.tzinfo is None:
         raise RequestError(f"{name}: {value!r} names no zone; send it as 2026-05-08T20:00:00+00:00")
+    if not _YEARS[0] <= moment.year <= _YEARS[1]:
+        raise RequestError(f"{name}: {value!r} is out of range; send a time from {_YEARS[0]} to {_YEARS[1]}")
     return moment.astimezone(UTC)

@@ -18,6 +18,7 @@ from simulator.errors import BadInput
 from sitelink.units import UsdPerMegawattHour
 
 MIN_SPIKE_USD_PER_MWH = 500.0
+MAX_SPIKE_USD_PER_MWH = 100_000.0
 _DEAR_USD_PER_MWH = 200.0
 _STEPS_A_DAY = 96
 _NEEDED = ("delivery_date", "hour_ending", "rtm_lmp")
@@ -98,7 +99,7 @@ class RecordedHours:
     def __init__(self, name: str, hours: tuple[Hour, ...], day: date | None, lead: int, interval_s: int) -> None:
         self._hours = tuple(hour for hour in hours if _value(hour) is not None)
         first = _spike_start(name, self._hours, day)
-        self._start = first - lead
+        self._start = (first - lead) % len(self._hours)
         chosen = self._hours[first]
         self.source = (
             f"{name}, {chosen.day} (day of the spike) from hour ending {self._hours[self._start].ending} Central time, "

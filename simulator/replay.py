@@ -15,14 +15,15 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from simulator.bounds import LAST_PORT, check_net, check_range
 from simulator.dialects.rpc import Malformed, Request, parse_request
 from simulator.errors import BadInput, SimulatorError
 from simulator.faults import as_json
 from simulator.httpd import ControlServer
 from simulator.listener import bind
+from simulator.service import Service
 from simulator.site import allow_files, write_csv
 from sitelink.clock import Clock
 from sitelink.inventory import MAX_MINER_ID_BYTES, MINER_FIELDS
@@ -224,16 +225,18 @@ class ReplayOptions:
     dialect: str | None = None
 
 
-class ReplayedDevices:
+class ReplayedDevices(Service):
     """Recorded devices on their addresses, as an async context manager.
 
     Raises (on construction):
-        BadInput: the manifest is broken.
+        BadInput: an option makes no sense, or the manifest is broken.
     Raises (on entering):
         SimulatorError: an address is taken, or the inventory cannot be written.
     """
 
     def __init__(self, options: ReplayOptions, clock: Clock) -> None:
+        check_net(options.net)
+        check_range("--port", options.port, 1, LAST_PORT)
         self._options = options
         self._clock = clock
         self.devices = load_devices(options.folder, options.net)
@@ -242,24 +245,15 @@ class ReplayedDevices:
         routes = {("GET", "/health"): self._on_health, ("GET", "/devices"): self._on_devices}
         self.control = ControlServer(*options.control, routes) if options.control else None
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Open every socket and write the inventory."""
         allow_files(len(self.devices) * 2)
-        try:
-            for device in self.devices:
-                await self._listen(device)
-            if self.control is not None:
-                await self.control.start()
-            if self._options.out is not None:
-                self._write_inventory(self._options.out)
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+        for device in self.devices:
+            await self._listen(device)
+        if self.control is not None:
+            await self.control.start()
+        if self._options.out is not None:
+            self._write_inventory(self._options.out)
 
     async def close(self) -> None:
         """Close every socket."""

@@ -15,9 +15,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from simulator.bounds import LAST_PORT, check_net, check_range, check_site_id
 from simulator.dialects import build_dialects
 from simulator.errors import BadInput, SimulatorError
 from simulator.faults import BadFault, parse_fault
@@ -27,11 +27,14 @@ from simulator.meters import METER_FAULTS, MeterBank, ModbusServer
 from simulator.miner import Miner, SiteTime
 from simulator.orders import OrderLog
 from simulator.roster import DIALECTS, Place, RosterOptions, build_roster
+from simulator.service import Service
 from sitelink.clock import Clock
 from sitelink.inventory import METER_FIELDS, MINER_FIELDS
 from sitelink.units import Watts
 
 _FILES_BESIDE = 512
+_MOST_MINERS = 60_000
+_TIME_SCALES = (0.001, 10_000)
 _HOUSE_W, _HOUSE_SHARE = 2500.0, 0.008
 
 
@@ -59,27 +62,15 @@ def check_options(options: SiteOptions) -> None:
     if unknown or not roster.dialects:
         named = f"unknown dialect {unknown[0]!r}" if unknown else "no dialect"
         raise BadInput(f"--dialects: {named}; give some of {','.join(DIALECTS)}")
-    if not 1 <= roster.miners <= 60_000:
-        raise BadInput(f"--miners: {roster.miners} is out of range; give 1 to 60000")
-    if roster.feeder_size < 1:
-        raise BadInput(f"--feeder-size: {roster.feeder_size} is out of range; give 1 or more")
+    check_site_id("--site-id", roster.site_id)
+    check_range("--miners", roster.miners, 1, _MOST_MINERS)
+    check_range("--feeder-size", roster.feeder_size, 1, _MOST_MINERS, "miners")
+    check_range("--port", roster.port, 1, LAST_PORT)
+    check_range("--time-scale", options.time_scale, *_TIME_SCALES)
     for name, share in (("--dead", roster.dead), ("--liars", roster.liars)):
         if not 0 <= share <= 1:
             raise BadInput(f"{name}: {share} is not a share; give 0 to 1")
-    if options.time_scale <= 0:
-        raise BadInput(f"--time-scale: {options.time_scale} is out of range; give a number above 0")
     check_net(roster.net)
-
-
-def check_net(net: str) -> None:
-    """Refuse a network that is not loopback.
-
-    Raises:
-        BadInput: ``net`` is not the first two bytes of 127.0.0.0/8.
-    """
-    parts = net.split(".")
-    if len(parts) != 2 or parts[0] != "127" or not parts[1].isdecimal() or int(parts[1]) > 255:
-        raise BadInput(f"--net: {net!r} is not a loopback network; give the first two bytes, such as 127.20")
 
 
 def allow_files(wanted: int) -> None:
@@ -98,7 +89,7 @@ def allow_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-class SimulatedSite:
+class SimulatedSite(Service):
     """One site, as an async context manager.
 
     Raises (on entering):
@@ -127,25 +118,16 @@ class SimulatedSite:
         self.modbus = ModbusServer(self.bank, options.meters_host or f"{roster.net}.0.1", options.meters_port)
         self.control = ControlServer(*options.control, self._routes()) if options.control else None
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Open every socket and write the site's files."""
         allow_files(len(self.places) * 2)
-        try:
-            for listener in self.listeners.values():
-                await listener.apply()
-            await self.modbus.start()
-            if self.control is not None:
-                await self.control.start()
-            if self._options.out is not None:
-                self._write_files(self._options.out)
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+        for listener in self.listeners.values():
+            await listener.apply()
+        await self.modbus.start()
+        if self.control is not None:
+            await self.control.start()
+        if self._options.out is not None:
+            self._write_files(self._options.out)
 
     async def close(self) -> None:
         """Close every socket."""

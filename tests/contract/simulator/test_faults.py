@@ -264,6 +264,7 @@ async def test_faults_are_put_on_and_taken_off_over_the_control_port():
         ({"miner_id": "*", "fault": "sleepy"}, "unknown fault 'sleepy'"),
         ({"miner_id": "*", "fault": 7}, "neither text nor null"),
         ({"miner_id": "*", "fault": "dead", "seconds": "x"}, "not a number"),
+        ({"miner_id": "*", "fault": "delayed", "seconds": -1}, "out of range; write 0 to 86400 seconds"),
         ({"meter_id": "test-1-site", "fault": "dead"}, "no meter or meter fault 'dead'"),
         ([], "not a JSON object"),
     ],

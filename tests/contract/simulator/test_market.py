@@ -101,6 +101,8 @@ async def test_prices_are_served_and_spikes_taken():
         ({"end": "2026-05-08T20:00:00+00:00"}, "is not after the start"),
         ({"price_usd_per_mwh": "dear"}, "price_usd_per_mwh: 'dear' is not a price"),
         ({"price_usd_per_mwh": None}, "price_usd_per_mwh: None is not a price"),
+        ({"price_usd_per_mwh": 10**400}, "is not a price; send USD/MWh, 100000 at most"),
+        ({"end": "9999-12-31T23:00:00-12:00"}, "is out of range; send a time from 2000 to 2100"),
     ],
 )
 async def test_a_spike_that_makes_no_sense_changes_nothing(changed, said):
@@ -114,7 +116,8 @@ async def test_a_spike_that_makes_no_sense_changes_nothing(changed, said):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"interval_s": 0}, "--interval-s: 0"), ({"horizon": 23}, "--horizon: 23 is too short")]
+    ("options", "said"),
+    [({"interval_s": 0}, "--interval-s: 0"), ({"horizon": 23}, "--horizon: 23 is out of range; give 24")],
 )
 def test_options_that_make_no_sense_are_refused(options, said):
     with pytest.raises(BadInput, match=said):
@@ -127,5 +130,6 @@ async def test_unknown_paths_and_broken_bodies_are_answered_with_their_cause():
         assert (await client.get("/spike")).status_code == 405
         broken = await client.post("/spike", content=b"{")
         assert (broken.status_code, "not JSON" in broken.json()["error"]) == (400, True)
+        assert (await client.post("/spike", content=b"[" * 900_000)).status_code == 400
         huge = await client.post("/spike", content=b"x" * 1_100_000)
         assert huge.status_code == 413

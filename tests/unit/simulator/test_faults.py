@@ -65,7 +65,9 @@ def test_faults_are_named_in_words(text, fault):
     assert parse_fault(text) == fault
 
 
-@pytest.mark.parametrize("text", ["", "sleepy", "garbage", "garbage:nonsense", "self_waking:soon"])
+@pytest.mark.parametrize(
+    "text", ["", "sleepy", "garbage", "garbage:nonsense", "self_waking:soon", "delayed:nan", "delayed:-1"]
+)
 def test_an_unknown_fault_is_refused_in_one_line(text):
     with pytest.raises(BadFault) as raised:
         parse_fault(text)

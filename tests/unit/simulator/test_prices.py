@@ -46,6 +46,13 @@ def test_a_file_plays_from_the_hour_before_its_spike(tmp_path):
     assert "15 s" in curve.source
 
 
+def test_a_lead_longer_than_the_file_goes_round_it(tmp_path):
+    prices = ["25"] * 24
+    prices[2] = "600"
+    curve = RecordedHours("p.csv", read_hours(file(tmp_path, *day(prices))), None, 99, 15)
+    assert [step for step in range(100) if curve.price(step) == 600] == [3, 27, 51, 75, 99]
+
+
 def test_the_day_can_be_chosen(tmp_path):
     calm, wild = ["25"] * 24, ["25"] * 24
     calm[9], wild[9] = "300", "5000"
