@@ -233,9 +233,9 @@ def runs(pid: int) -> bool:
         (("site", "create", "Bad Name"), 2, "site_id: 'Bad Name' is not a slug"),
         (("site", "create", "pecos-1", "--timezone", "Mars/Olympus"), 2, "timezone: 'Mars/Olympus' is unknown"),
         (("site", "import", "nowhere", "{inventory}"), 1, "there is no site nowhere; create it first"),
-        (("site", "import", "nowhere", "{broken}"), 2, "broken.csv line 2: dialect: 'linux' is unknown"),
+        (("site", "import", "nowhere", "{broken}"), 2, "broken.csv line 2: dialect: 'linux' is not known"),
         (("site", "import", "nowhere", "/nonexistent.csv"), 2, "/nonexistent.csv: No such file or directory"),
-        (("site", "token", "nowhere"), 1, "there is no site nowhere; create it"),
+        (("site", "token", "nowhere"), 1, "there is no site nowhere; ballast site list shows them"),
         (("site", "revoke", "nobody"), 1, "there is no enrolled agent nobody"),
     ],
 )
