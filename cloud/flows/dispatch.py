@@ -1,7 +1,7 @@
 """A plan becomes an order: planner's plan in, hosting's signed order out, in one transaction.
 
-Invariants: what is dispatched is the plan in force now, not the one the event was about, so late and doubled events are
-harmless; the order is valid until every stop has its start.
+Invariants: what is dispatched is the plan in force now; an event about an earlier one has nothing left to do, since the
+later one came with its own, so late and doubled events are harmless; the order is valid until every stop has its start.
 """
 
 from typing import Final
@@ -19,14 +19,14 @@ FALLBACK: Final = Fallback.RUN
 
 
 def dispatch_active_plan(context: HandlerContext, uow: UnitOfWork, event: PlanActivated) -> None:
-    """Sign and hand over the plan in force at the event's site.
+    """Sign and hand over the plan that the event is about, unless another is in force by now.
 
     Raises:
         Refused: the site has no agent yet, or the signer refuses; the outbox tries again.
         Transient: the signer does not answer.
     """
     plan = planner.active_plan(uow, event.site_id)
-    if plan is not None:
+    if plan is not None and plan.revision == event.revision:
         hosting.dispatch_plan(uow, compile_plan(plan), context.signer)
 
 

@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -35,6 +35,7 @@ from sitelink.signing import Signer
 _LOGGER: Final = logging.getLogger(__name__)
 _CLAIM: Final = timedelta(seconds=30)
 _FIRST_PAUSE_S: Final = 0.5
+_SHORTEST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 60.0
 _AT_A_TIME: Final = 20
 _LOOK_EVERY_S: Final = 5.0
@@ -67,6 +68,7 @@ class OutboxWorker:
         self._context = context
         self._outage = OutageLog(_LOGGER, "outbox")
         self._failing: set[tuple[UUID, str]] = set()
+        self._postponed: list[datetime] = []
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until ``stop``; woken by NOTIFY, and looking by itself every few seconds."""
@@ -80,9 +82,16 @@ class OutboxWorker:
                     self._outage.failed(error)
                     delivered = 0
                 if not delivered:
-                    ear.wait(_FIRST_PAUSE_S if self._failing else _LOOK_EVERY_S, stop)
+                    ear.wait(self._pause_s(), stop)
         finally:
             ear.close()
+
+    def _pause_s(self) -> float:
+        """Return how long nothing is due that is known of: until a failed event is, or a few seconds at most."""
+        now = self._context.clock.now()
+        self._postponed = [due_at for due_at in self._postponed if due_at > now]
+        next_s = min(((due_at - now).total_seconds() for due_at in self._postponed), default=_LOOK_EVERY_S)
+        return min(_LOOK_EVERY_S, max(_SHORTEST_PAUSE_S, next_s))
 
     def deliver(self, tenant_id: UUID) -> int:
         """Deliver what is due for one tenant now, and return how many events were claimed."""
@@ -125,6 +134,7 @@ class OutboxWorker:
             _LOGGER.warning("event %s %s: %s; tried again until it works", name, event_id, error, exc_info=detail)
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempts, 10))
         due_at = self._context.clock.now() + timedelta(seconds=pause_s)
+        self._postponed.append(due_at)
         self._finish(principal, event_id, {"due_at": due_at, "last_error": str(error)[:500]})
 
     def _finish(self, principal: Principal, event_id: UUID, values: dict[str, Any]) -> None:

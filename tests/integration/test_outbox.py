@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, text
 
 from cloud.core.access import Principal
-from cloud.core.errors import Permanent, Transient
+from cloud.core.errors import Permanent, Refused, Transient
 from cloud.core.events import InvoiceIssued, PlanActivated
 from cloud.infra.db import Database, UnitOfWork
 from cloud.infra.outbox import HandlerContext, OutboxWorker, Subscription
@@ -95,6 +95,22 @@ def test_a_failing_handler_is_tried_again_and_leaves_nothing_behind(
         deliver.deliver(principal.tenant_id)
         clock.advance(60)
     assert (good.calls, shaky.calls, effects(database, principal)) == (1, 3, 2)
+    assert states(database, principal) == [(True, False)]
+
+
+def test_a_failing_event_is_looked_for_no_more_often_than_it_is_due(
+    database: Database, principal: Principal, clock: ManualClock
+) -> None:
+    emit(database, principal)
+    deliver = worker(database, Recorder([Refused("no_agent", "none") for _ in range(5)]))
+    pauses = [deliver._pause_s()]
+    for _ in range(6):
+        assert deliver.deliver(principal.tenant_id) == 1
+        pauses.append(deliver._pause_s())
+        clock.advance(60)
+        if len(pauses) < 7:
+            assert states(database, principal) == [(False, False)]
+    assert pauses == [5, 1, 2, 4, 5, 5, 5]
     assert states(database, principal) == [(True, False)]
 
 

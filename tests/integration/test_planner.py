@@ -10,19 +10,21 @@ import pytest
 from sqlalchemy import select
 
 from cloud.core.access import Principal
-from cloud.core.errors import BadInput, Conflict, NotFound
+from cloud.core.errors import BadInput, Conflict, NotFound, Refused
 from cloud.core.events import PlanActivated
 from cloud.flows.curtailment import replan_site
-from cloud.flows.dispatch import compile_plan
+from cloud.flows.dispatch import compile_plan, dispatch_active_plan
 from cloud.hosting import queries as hosting
 from cloud.hosting import service as hosting_service
 from cloud.infra.db import Database
+from cloud.infra.outbox import HandlerContext
 from cloud.models.infra import OUTBOX_EVENTS
 from cloud.planner import queries, service
 from cloud.planner.evidence_store import fittings
 from cloud.planner.model import Plan, SignalKind
 from cloud.planner.service import policy
 from sitelink.orders import read_plan, write_plan
+from sitelink.signing import PrivateKey
 from sitelink.types import CurtailmentCause, Interval, MinerState, NoticeCode, Reading
 from sitelink.units import Watts
 from tests.integration.brain import NOON, QUARTER, SETTINGS, SITE, Field, open_field, settings
@@ -280,3 +282,17 @@ def test_signals_refuse_what_cannot_be_meant(field: Field) -> None:
             service.add_signal(uow, "nowhere", SignalKind.MANUAL, Interval(NOON, NOON + QUARTER), Watts(0.0))
         with pytest.raises(NotFound):
             service.withdraw_signal(uow, SITE, "nobody")
+
+
+def test_an_event_about_an_earlier_plan_has_nothing_left_to_do(field: Field) -> None:
+    """A site without an agent piles them up: only the plan in force is worth trying again for."""
+    replan(field)
+    field.prices([30, 30, 900, 900, 30, 30])
+    plan = replan(field)
+    assert plan is not None
+    assert plan.revision == 2
+    context = HandlerContext(SETTINGS, field.clock, PrivateKey.generate())
+    with field.database.unit_of_work(field.principal) as uow:
+        dispatch_active_plan(context, uow, PlanActivated(SITE, 1, "earlier"))
+        with pytest.raises(Refused, match="agent"):
+            dispatch_active_plan(context, uow, PlanActivated(SITE, 2, plan.plan_id))
