@@ -20,7 +20,7 @@ from agent.cgminer.dialects import table_of
 from agent.cgminer.identification import find_dialect
 from agent.cgminer.observation import Observation
 from agent.cgminer.repair import Decoded, decode
-from agent.cgminer.replies import interpret
+from agent.cgminer.replies import PLAIN, interpret
 from agent.cgminer.sections import Sections
 from agent.cgminer.status import Status
 from agent.errors import AgentError, Garbled, Transient
@@ -75,14 +75,14 @@ class Device:
             Transient: it does not answer.
             Permanent: it answers with too much, or with no CGMiner reply at all while its dialect is ``auto``.
         """
-        await self._find_dialect()
-        commands = table_of(self._dialect).commands
+        dialect = await self._find_dialect()
+        commands = table_of(dialect).commands
         static = await self._static_sections(commands.static)
         if self._unknown.issuperset(commands.poll):
             self._unknown.clear()  # else nothing at all would be asked, and its silence would go unnoticed
         fresh = Sections(static)
         await self._collect(fresh, commands.poll, joins=commands.joins)
-        observation = interpret(self._dialect, fresh)
+        observation = interpret(dialect, fresh)
         if observation.state is MinerState.HASHING or observation.reason is Reason.ACCESS_DENIED or not commands.idle:
             return observation
         try:
@@ -90,7 +90,7 @@ class Device:
         except AgentError:
             # The reason stays open; the figures already read stand.
             return observation
-        return interpret(self._dialect, fresh)
+        return interpret(dialect, fresh)
 
     async def identity(self) -> str:
         """Read afresh who answers: ``miner_id`` if the device goes by that name, else its first name, lower-case.
@@ -99,18 +99,16 @@ class Device:
             Transient: it does not answer.
             Garbled: it names itself by nothing.
         """
-        await self._find_dialect()
+        dialect = await self._find_dialect()
         sections = Sections()
         names: tuple[str, ...] = ()
-        for command in table_of(self._dialect).commands.identity:
+        for command in table_of(dialect).commands.identity:
             await self._ask_into(sections, command)
-            names = interpret(self._dialect, sections).identities
+            names = interpret(dialect, sections).identities
             if names and (not self._miner_id or self._miner_id.lower() in names):
                 break
         if not names:
-            raise Garbled(
-                f"{self.address}: names neither MAC nor serial; check that {self._dialect} firmware runs there"
-            )
+            raise Garbled(f"{self.address}: names neither MAC nor serial; check that {dialect} firmware runs there")
         return self._miner_id if self._miner_id.lower() in names else names[0]
 
     async def ask(self, command: str, parameter: str | None = None) -> Mapping[str, Any]:
@@ -131,14 +129,17 @@ class Device:
             with self._heeding_silence():
                 return await exchange(self.address, request, self._deadlines)
 
-    async def _find_dialect(self) -> None:
+    async def _find_dialect(self) -> str:
+        """Return the dialect to read by: the one found out, else what the device shows at this moment."""
         if self._settled:
-            return
+            return self._dialect
         found = await find_dialect(self._reply)
         if not found.readable:
             raise Garbled(f"{self.address}: no CGMiner API answers there; check the address and port")
+        self._static = None
         if found.certain:
             self._dialect, self._settled = found.dialect, True
+        return self._dialect if found.dialect == PLAIN else found.dialect
 
     async def _static_sections(self, commands: Sequence[str]) -> Sections | None:
         now = self._clock.monotonic()

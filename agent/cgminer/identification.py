@@ -1,14 +1,13 @@
 """Which firmware answers at an address: the telling commands are asked until a reply shows it.
 
-Invariant: a firmware shows itself by what only it says. Plain CGMiner is what is left when nothing did, and that is
-certain only once every answer could be read and none was a failure: a miner in trouble says too little of itself.
+Invariant: a firmware shows itself by what only it says. Plain CGMiner is what is left when nothing did. Neither is
+certain while a miner answers with failures: in trouble it says too little of itself.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from agent.cgminer.replies import PLAIN, identify, read_sections
-from agent.cgminer.sections import Sections
 
 TELLING_COMMANDS: Final = ("version", "devdetails", "summary")
 
@@ -17,8 +16,8 @@ class Finding(NamedTuple):
     """The dialect to read a device by. Only a ``certain`` one is worth keeping; none is ``readable`` at no miner."""
 
     dialect: str
-    certain: bool = True
-    readable: bool = True
+    certain: bool
+    readable: bool
 
 
 async def find_dialect(ask: Callable[[str], Awaitable[bytes | None]]) -> Finding:
@@ -29,14 +28,14 @@ async def find_dialect(ask: Callable[[str], Awaitable[bytes | None]]) -> Finding
         if reply is None:
             continue
         replies.append(reply)
-        found = identify(*replies)
-        if found != PLAIN:
-            return Finding(found)
+        if identify(*replies) != PLAIN:
+            break
     sections = read_sections(replies)
-    return Finding(PLAIN, certain=_is_whole(sections, len(replies)), readable=bool(sections or sections.statuses))
-
-
-def _is_whole(sections: Sections, answered: int) -> bool:
-    if sections.garbled or answered < len(TELLING_COMMANDS):
-        return False
-    return bool(sections) and not any(status.failed for status in sections.statuses)
+    dialect = identify(*replies)
+    whole = bool(sections) and not sections.garbled and len(replies) == len(TELLING_COMMANDS)
+    failed = any(status.failed for status in sections.statuses)
+    return Finding(
+        dialect,
+        certain=not failed and (dialect != PLAIN or whole),
+        readable=bool(sections or sections.statuses),
+    )

@@ -135,12 +135,16 @@ async def test_auto_takes_no_failure_for_an_answer() -> None:
         assert "devdetails" not in miner.commands()
 
 
-async def test_auto_knows_a_whatsminer_without_its_process() -> None:
+async def test_auto_reads_a_whatsminer_without_its_process_and_keeps_an_open_mind() -> None:
     miner = FakeMiner(dict.fromkeys(("version", "devdetails", "summary", "devs", "status"), BTMINER_DOWN), joins=False)
     async with serving(miner.speak) as address:
         unknown = device(address, "auto")
         seen = await unknown.observe()
-    assert (unknown.dialect, seen.state, seen.reason) == ("whatsminer", MinerState.UNKNOWN, Reason.FAULT)
+        assert (seen.dialect, seen.state, seen.reason) == ("whatsminer", MinerState.UNKNOWN, Reason.FAULT)
+        assert unknown.dialect == "auto"
+        miner.answers = dict(made.luxos())
+        assert (await unknown.observe()).mac == "62:f7:5e:00:00:01"
+        assert unknown.dialect == "luxos"
 
 
 async def test_auto_looks_again_after_a_silence_and_a_told_dialect_stays() -> None:
