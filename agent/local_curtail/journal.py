@@ -143,7 +143,7 @@ class Journal:
             if admit_plan(plan, payload, known, self._rules, self._miners, now, trust) is Arrival.DUPLICATE:
                 return False
             inbox.hold_plan(connection, inbox.HeldPlan(plan.signing_epoch, plan.sequence, payload), now)
-            detail = f"revision {plan.revision}: {len(plan.curtailments)} curtailments, valid until {plan.valid.end}"
+            detail = f"revision {plan.revision}, curtailments: {len(plan.curtailments)}, valid until {plan.valid.end}"
             self._notify(connection, NoticeCode.PLAN_ACCEPTED, plan.plan_id, detail)
             return True
 

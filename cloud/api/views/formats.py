@@ -102,8 +102,10 @@ def money(amount: Money | None) -> Figure:
 
 
 def energy(energy_mwh: float | None) -> Figure:
-    """Return an energy in MWh."""
-    return UNKNOWN if energy_mwh is None else Figure(number(energy_mwh, 3), "MWh")
+    """Return an energy in MWh; below 1 MWh with as many figures as a small site needs."""
+    if energy_mwh is None:
+        return UNKNOWN
+    return Figure(number(energy_mwh, 3 if energy_mwh == 0 or abs(energy_mwh) >= 1 else 5), "MWh")
 
 
 def percent(share: float | None, decimals: int = 1) -> Figure:

@@ -61,3 +61,11 @@ def test_duration_says_its_two_largest_parts():
 def test_plural_agrees():
     assert formats.plural(1, "miner", "miners") == "1 miner"
     assert formats.plural(2000, "miner", "miners") == "2,000 miners"
+
+
+def test_a_small_energy_keeps_its_figures():
+    assert [str(formats.energy(value)) for value in (0.0, 0.00474, 12.3456)] == [
+        "0.000 MWh",
+        "0.00474 MWh",
+        "12.346 MWh",
+    ]
