@@ -22,9 +22,8 @@ _TELLING: Final = (NoticeCode.LIAR_NAMED.value, NoticeCode.CURTAILMENT_STARTED.v
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What the marks of one site share: its meters, a digest of meters and inventory, and acks by curtailment."""
+    """What the marks of one site share: a digest of meters and inventory, and acks by curtailment."""
 
-    meter_ids: tuple[str, ...]
     digest: str
     acks: Mapping[str, int]
 
@@ -47,7 +46,6 @@ def ground(uow: UnitOfWork, site_id: str, curtailment_ids: Sequence[str]) -> Gro
         .group_by(acks.order_id)
     )
     return Ground(
-        meter_ids=tuple(row.meter_id for row in listed),
         digest=f"{uow.session.execute(inventory).scalar_one()} {[tuple(row) for row in listed]}",
         acks={row.order_id: row.acks for row in uow.session.execute(counted)},
     )
@@ -57,7 +55,7 @@ def mark(
     uow: UnitOfWork, site_id: str, common: Ground, case: Case, span: Interval, notice_windows: Sequence[Interval]
 ) -> str:
     """Return the name of a case's evidence: readings in ``span``, notices about it and each rival in their windows."""
-    lines = [common.digest, case.begin.isoformat(), *_count_readings(uow, site_id, common.meter_ids, span)]
+    lines = [common.digest, case.begin.isoformat(), *_count_readings(uow, site_id, span)]
     for item, window in zip((case.own, *case.rivals), notice_windows, strict=True):
         name, held = item.curtailment_id, item.interval
         counts = f"{common.acks.get(name, 0)} {_count_notices(uow, site_id, window)}"
@@ -65,16 +63,19 @@ def mark(
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _count_readings(uow: UnitOfWork, site_id: str, meter_ids: Sequence[str], span: Interval) -> list[str]:
-    rows = METER_READINGS.c
-    query = (
-        select(rows.meter_id, func.count().label("readings"))
-        .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.meter_id.in_(meter_ids))
+def _count_readings(uow: UnitOfWork, site_id: str, span: Interval) -> list[str]:
+    """Return how many readings of each meter lie in ``span``: a range of the key a meter, however long the history."""
+    meters, rows = HOSTING_METERS.c, METER_READINGS.c
+    readings = (
+        select(func.count())
+        .where(rows.tenant_id == meters.tenant_id, rows.site_id == meters.site_id, rows.meter_id == meters.meter_id)
         .where(rows.read_at >= span.start, rows.read_at <= span.end)
-        .group_by(rows.meter_id)
-        .order_by(rows.meter_id)
+        .scalar_subquery()
     )
-    return [f"{row.meter_id} {row.readings}" for row in uow.session.execute(query)]
+    query = select(meters.meter_id, readings.label("readings")).where(
+        meters.tenant_id == uow.tenant_id, meters.site_id == site_id
+    )
+    return [f"{row.meter_id} {row.readings}" for row in uow.session.execute(query.order_by(meters.meter_id))]
 
 
 def _count_notices(uow: UnitOfWork, site_id: str, window: Interval) -> int:

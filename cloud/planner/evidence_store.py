@@ -65,21 +65,23 @@ def meters(uow: UnitOfWork, site_id: str, window: Interval) -> Meters:
         kinds.tenant_id == uow.tenant_id, kinds.site_id == site_id
     )
     listed = uow.session.execute(query.order_by(kinds.meter_id)).all()
-    rows = METER_READINGS.c
-    readings = (
-        select(rows.meter_id, rows.read_at, rows.power_w)
-        .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.power_w.is_not(None))
-        .where(rows.read_at >= window.start, rows.read_at <= window.end)
-        .order_by(rows.meter_id, rows.read_at)
-    )
-    samples: dict[str, list[Sample]] = {row.meter_id: [] for row in listed}
-    for row in uow.session.execute(readings):
-        samples.setdefault(row.meter_id, []).append((row.read_at, row.power_w))
+    samples = {row.meter_id: _samples(uow, site_id, row.meter_id, window) for row in listed}
     return Meters(
         samples=samples,
         site=tuple(row.meter_id for row in listed if row.kind == "site"),
         feeders={row.feeder_id: row.meter_id for row in listed if row.kind == "feeder"},
     )
+
+
+def _samples(uow: UnitOfWork, site_id: str, meter_id: str, window: Interval) -> list[Sample]:
+    rows = METER_READINGS.c
+    readings = (
+        select(rows.read_at, rows.power_w)
+        .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.meter_id == meter_id)
+        .where(rows.read_at >= window.start, rows.read_at <= window.end, rows.power_w.is_not(None))
+        .order_by(rows.read_at)
+    )
+    return [(row.read_at, row.power_w) for row in uow.session.execute(readings)]
 
 
 def acks(uow: UnitOfWork, site_id: str, curtailment_id: str) -> tuple[Ack, ...]:
