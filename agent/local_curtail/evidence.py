@@ -10,6 +10,7 @@ feeder, so the fall belongs to that miner.
     idle           meter silent     UNVERIFIED  feeder_meter_silent
     idle           by another's     UNVERIFIED  feeder_clouded
     hashing        no               UNVERIFIED  still_hashing         a liar if it said ok: ack without effect
+    a little less  no               UNVERIFIED  not_down_yet          slow is no lie
     less power     yes, or no meter PARTIAL     power_above_idle
     less power     no               UNVERIFIED  feeder_did_not_drop   a liar: reports less than it draws
     nothing        either           UNVERIFIED  unreachable
@@ -32,6 +33,8 @@ _NOISE_TIMES: Final = 2.0
 """A fall must exceed this many times the spread of the samples before the order."""
 _TOO_NOISY_SHARE: Final = 0.9
 _PARTIAL_SHARE: Final = 0.7
+_FALLING_SHARE: Final = 0.95
+"""A device that still hashes but draws less than this share of its baseline may be on its way down: slow is no lie."""
 _RISE_SHARE: Final = 0.3
 
 
@@ -156,6 +159,8 @@ def _not_idle(facts: StopFacts, seen: Observed) -> Verdict:
         return Verdict(Outcome.UNVERIFIED, Evidence.NONE, "state_unknown")
     if not facts.acked:
         return Verdict(Outcome.UNVERIFIED, evidence, "no_reply")
+    if power_w is not None and power_w < _FALLING_SHARE * facts.baseline_w:
+        return Verdict(Outcome.UNVERIFIED, evidence, "not_down_yet")
     return Verdict(Outcome.UNVERIFIED, evidence, "still_hashing", Lie.ACK_WITHOUT_EFFECT)
 
 

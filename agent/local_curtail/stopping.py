@@ -43,7 +43,7 @@ _SECOND_LOOK_S: Final = 5.0
 """A miner told to stop long ago and reading idle now needs no full deadline: its feeder has fallen or it has not."""
 _LATE_S: Final = 120.0
 """A stop that a device carries out later than this after the next order to it is not expected."""
-_SUSPICIOUS: Final = frozenset({"still_hashing", "no_reply"})
+_SUSPICIOUS: Final = frozenset({"still_hashing", "not_down_yet", "no_reply"})
 _LIES: Final = {
     Lie.ACK_WITHOUT_EFFECT: "ack without effect: it said ok and goes on hashing",
     Lie.REPORTS_IDLE: "reports idle, but its feeder did not drop",

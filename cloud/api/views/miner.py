@@ -45,6 +45,7 @@ _NEXT: Final = {
 _ACK_REASONS: Final = {
     "power_below_idle": "power fell below idle",
     "still_hashing": "it went on hashing",
+    "not_down_yet": "its load had begun to fall and was not gone in time",
     "feeder_did_not_drop": "the feeder's power did not drop",
     "wrong_device": "another device answered",
     "unreachable": "it could not be reached",

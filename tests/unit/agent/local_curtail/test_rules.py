@@ -130,6 +130,8 @@ def facts(seen, feeder_w=None, **changes):
         (facts(Seen(MinerState.IDLE, None)), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "power_unknown", Lie.NONE),
         (facts(IDLE, was_hashing=False), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "already_idle", Lie.NONE),
         (facts(HASHING, 30_000), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "still_hashing", Lie.ACK_WITHOUT_EFFECT),
+        (facts(Seen(MinerState.HASHING, Watts(3200)), 29_700), Outcome.UNVERIFIED, Evidence.DEVICE_POWER,
+         "not_down_yet", Lie.NONE),
         (facts(HASHING, 30_000, acked=False), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "no_reply", Lie.NONE),
         (facts(Seen(MinerState.HASHING, Watts(1500))), Outcome.PARTIAL, Evidence.DEVICE_POWER, "power_above_idle",
          Lie.NONE),
