@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from cloud.api.views import formats
-from cloud.api.views.wording import Sentence
+from cloud.api.views.wording import Sentence, precise
 
 CONSOLE: Final = Path(__file__).parent / "console"
 STATIC: Final = CONSOLE / "static"
@@ -42,7 +42,11 @@ def moment(value: datetime | None, form: str = "time") -> Markup:
 
 def sentence(parts: Sentence) -> Markup:
     """Return a sentence with its moments marked up; a figure keeps its unit, and a dot its line, at every width."""
-    return Markup("").join(escape(_held(part)) if isinstance(part, str) else moment(part) for part in parts)
+    return Markup("").join(escape(_held(part)) if isinstance(part, str) else _within(part) for part in parts)
+
+
+def _within(value: datetime) -> Markup:
+    return moment(value, "second" if precise(value) else "time")
 
 
 def foreign(words: str) -> Markup:

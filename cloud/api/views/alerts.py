@@ -1,7 +1,8 @@
 """A site's alarms, worked out from one read: each has a condition, a consequence and something to do. Pure.
 
-Invariants: one alarm a cause: while the site's link is down its silent miners are a count inside that alarm, and while
-a curtailment runs its stopped miners are no alarm at all; what needs nobody stands in the event log instead.
+Invariants: one alarm a cause: while the site's link is down its silent miners are a count inside that alarm, while its
+backlog is replayed they are no alarm, and while a curtailment runs its stopped miners are no alarm at all; what needs
+nobody stands in the event log instead.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Final
 
 from cloud.api.source import PlannedStop, SiteRead
 from cloud.api.views.formats import number, percent, plural, power
-from cloud.api.views.heard import without_lost
+from cloud.api.views.heard import catching_up, without_unheard
 from cloud.api.views.miners import HOT_C, Census, MinerClass, classes, take_census
 from cloud.api.views.series import slot_at
 from cloud.api.views.wording import Alert, Level
@@ -38,8 +39,8 @@ class Situation:
 
     @classmethod
     def of(cls, read: SiteRead) -> "Situation":
-        """Return the situation that ``read`` shows; behind a lost link nothing of now is known."""
-        known = without_lost(read)
+        """Return the situation that ``read`` shows; where the site is not heard now, nothing of now is known."""
+        known = without_unheard(read)
         return cls(known, take_census(known.miners))
 
     @property
@@ -51,6 +52,11 @@ class Situation:
     def link_up(self) -> bool:
         """Return whether the site's agent is heard of."""
         return self.read.summary.link.up
+
+    @property
+    def catching_up(self) -> bool:
+        """Return whether the site still replays what it kept while its link was down."""
+        return catching_up(self.read.summary, self.now)
 
     @property
     def stop(self) -> PlannedStop | None:
@@ -202,7 +208,12 @@ def _hot(situation: Situation) -> Alert | None:
 
 def _silent(situation: Situation) -> Alert | None:
     census = situation.census
-    if not situation.link_up or not census.total or census.unknown / census.total <= _SILENT_SHARE:
+    if (
+        not situation.link_up
+        or situation.catching_up
+        or not census.total
+        or census.unknown / census.total <= _SILENT_SHARE
+    ):
         return None
     miners = situation.read.miners
     return Alert(

@@ -107,11 +107,13 @@ def _sites_tile(situations: list[Situation]) -> Tile:
     links = [item.read.summary.link for item in situations]
     live = sum(link.up for link in links)
     lost = sum(link.lost for link in links)
+    late = sum(item.catching_up for item in situations)
     sheds = sum(item.stop is not None for item in situations)
     parts = (
         plural(lost, "link lost", "links lost") if lost else "",
+        f"{number(late)} catching up" if late else "",
         plural(sheds, "curtailment runs", "curtailments run") if sheds else "no curtailment runs",
     )
-    level = Level.UNKNOWN if lost else Level.NORMAL
+    level = Level.UNKNOWN if lost or late else Level.NORMAL
     against = " · ".join(part for part in parts if part)
     return Tile("Sites", Figure(number(live), f"of {number(len(links))} live"), (against,), level, "agent links")

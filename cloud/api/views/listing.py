@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cloud.api.source import SiteRead
 from cloud.api.views import formats
 from cloud.api.views.formats import Figure
-from cloud.api.views.heard import without_lost
+from cloud.api.views.heard import without_unheard
 from cloud.api.views.miners import MinerClass, classes, rack_order, temperature_c
 from cloud.hosting.columns import Bools, MinerColumns
 from cloud.hosting.model import MinerRow, SiteSummary
@@ -66,7 +66,7 @@ class Listing:
 
 def list_miners(read: SiteRead, show: Show, page: int) -> Listing:
     """Return page ``page`` (from 1) of the miners that ``show`` names, by rack and position."""
-    miners = without_lost(read).miners
+    miners = without_unheard(read).miners
     kinds = classes(miners)
     counts = {name: int((kinds == wanted).sum()) for name, wanted in _CLASSES.items()}
     counts = {Show.ALL: len(miners), **counts, Show.LIARS: int(miners.liar.sum())}

@@ -9,7 +9,7 @@ import numpy as np
 from cloud.api.source import MinerRead
 from cloud.api.views import formats, series
 from cloud.api.views.formats import number
-from cloud.api.views.heard import without_lost_miner
+from cloud.api.views.heard import without_unheard_miner
 from cloud.api.views.miners import HOT_C, MinerClass, classify
 from cloud.api.views.plan import EVIDENCE
 from cloud.api.views.site import WINDOWS, window_since
@@ -95,7 +95,7 @@ class MinerScreen:
 
 def build_miner(read: MinerRead, window: str | None) -> MinerScreen:
     """Return the miner page of ``read``; ``window`` None chooses one that the history fills."""
-    read = without_lost_miner(read)
+    read = without_unheard_miner(read)
     chosen = window or window_since(read.history[0].read_at if read.history else None, read.read_at)
     return MinerScreen(
         summary=read.summary,

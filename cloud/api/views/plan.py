@@ -10,7 +10,7 @@ from cloud.api.views import formats, series
 from cloud.api.views.alerts import Situation
 from cloud.api.views.formats import Figure, duration, number, percent, plural
 from cloud.api.views.site import WINDOWS, Chart, choose_window, draw_chart
-from cloud.api.views.verdict import silent_site
+from cloud.api.views.verdict import late_site, silent_site
 from cloud.api.views.wording import Level, Sentence, Tile, Verdict
 from cloud.hosting.model import SiteSummary
 from sitelink.types import CurtailmentCause, Evidence
@@ -118,6 +118,8 @@ def _verdict(situation: Situation) -> Verdict:
     level = Level.NORMAL if read.summary.link.plan_revision >= plan.revision else Level.LOW
     if read.summary.link.lost:
         return silent_site(situation, Level.UNKNOWN)
+    if situation.catching_up:
+        return late_site(situation)
     if situation.stop is not None:
         return _running(situation, level)
     coming = min((s for s in plan.stops if s.interval.start > now), key=lambda s: s.interval.start, default=None)

@@ -204,6 +204,9 @@ def _hash_tile(situation: Situation) -> Tile:
 
 def _unheard(situation: Situation) -> Sentence:
     link, total = situation.read.summary.link, number(situation.census.total)
+    if situation.catching_up:
+        newest = situation.read.summary.as_of
+        return ("none heard yet",) if newest is None else ("newest figures are from ", newest)
     if link.lost:
         return (f"none of {total} heard since ", link.last_heard or situation.now)
     return (f"none of {total} reports",) if situation.census.total else ("no inventory yet",)
@@ -255,6 +258,8 @@ def _link(situation: Situation) -> LinkFacts:
     link = situation.read.summary.link
     if link.last_heard is None:
         state, level = "never heard", Level.UNKNOWN
+    elif situation.catching_up:
+        state, level = "live, catching up", Level.UNKNOWN
     elif link.up:
         state, level = "live", Level.NORMAL
     else:

@@ -22,6 +22,8 @@ def judge_site(situation: Situation, alerts: tuple[Alert, ...]) -> Verdict:
     urgency = worst(alerts)
     if link.lost:
         return silent_site(situation, urgency)
+    if situation.catching_up:
+        return late_site(situation, alerts, urgency)
     if situation.stop is not None:
         return _shedding(situation, alerts, urgency)
     if situation.released is not None and census.off:
@@ -42,6 +44,16 @@ def silent_site(situation: Situation, urgency: Level) -> Verdict:
         until = (" until ", plan.valid.end, ".")
     heard: Sentence = ("Site link lost; last heard at ", link.last_heard or situation.now, ".")
     return Verdict(urgency, heard, (held, *until))
+
+
+def late_site(situation: Situation, alerts: tuple[Alert, ...] = (), urgency: Level = Level.NORMAL) -> Verdict:
+    """Return what is known of a site that replays its backlog: nothing of now, but until when it is known."""
+    summary = situation.read.summary
+    waiting = plural(summary.link.backlog_batches, "batch", "batches")
+    since: Sentence = ("no figures yet",) if summary.as_of is None else ("figures are from ", summary.as_of)
+    level = min((urgency, Level.UNKNOWN), key=lambda each: each.rank)
+    detail = "The link is back; what the site does now shows once the backlog has arrived."
+    return Verdict(level, ("Catching up: ", *since, f", {waiting} waiting."), (detail, *_worst_named(alerts)))
 
 
 def _shedding(situation: Situation, alerts: tuple[Alert, ...], urgency: Level) -> Verdict:

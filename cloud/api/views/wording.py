@@ -12,7 +12,8 @@ from typing import Final
 from cloud.api.views.formats import Figure
 
 Sentence = tuple[str | datetime, ...]
-"""Parts in reading order; a moment is shown as ``14:40 CST`` in the zone the viewer chose."""
+"""Parts in reading order; a moment is shown as ``14:40 CST`` in the zone the viewer chose, and off the full
+minute as ``14:40:12 CST``."""
 
 
 class Level(StrEnum):
@@ -77,9 +78,18 @@ class Alert:
     subjects: tuple[str, ...] = ()
 
 
+def precise(moment: datetime) -> bool:
+    """Return whether a sentence shows the seconds of ``moment``: where they are not those of a whole minute."""
+    return bool(moment.second or moment.microsecond)
+
+
 def text_of(sentence: Sentence) -> str:
     """Return ``sentence`` as text with its moments in UTC, for JSON and logs."""
-    return "".join(part if isinstance(part, str) else f"{part:%H:%M} UTC" for part in sentence)
+    return "".join(part if isinstance(part, str) else _moment(part) for part in sentence)
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%H:%M:%S} UTC" if precise(moment) else f"{moment:%H:%M} UTC"
 
 
 def worst(alerts: tuple[Alert, ...]) -> Level:

@@ -183,6 +183,35 @@ def test_behind_a_lost_link_no_page_shows_a_figure_as_live():
     assert text_of(one.verdict.headline).startswith("State not known; last read at ")
 
 
+def late_site(newest=timedelta(seconds=61), batches=192):
+    rows = tuple(replace(row, read_at=NOW - newest) for row in shedding_site().rows)
+    return replace(shedding_site(), rows=rows, link=replace(live_link(), backlog_batches=batches))
+
+
+def test_a_replayed_backlog_does_not_pass_for_now():
+    case = late_site()
+    shown = screen(case)
+    assert text_of(shown.verdict.headline) == "Catching up: figures are from 20:04:06 UTC, 192 batches waiting."
+    assert not any(tile.figure.known for tile in shown.tiles)
+    assert text_of(shown.tiles[3].against) == "newest figures are from 20:04:06 UTC"
+    assert (shown.census.unknown, shown.tick()["power"]) == (250, None)
+    assert not any("answer" in text_of(alert.title) for alert in shown.alerts)
+    assert shown.link.state == "live, catching up"
+    (line,) = build_fleet(FakeReads([case]).fleet(PRINCIPAL)).sites
+    assert line.verdict == shown.verdict
+    assert not any(figure.known for figure in (line.power, line.deviation, line.hashrate, line.miners))
+    assert "1 catching up" in text_of(build_fleet(FakeReads([case]).fleet(PRINCIPAL)).tiles[3].against)
+    assert list_miners(read(case), Show.UNKNOWN, 1).counts[Show.UNKNOWN] == 250
+    assert text_of(build_plan(read(case), None).verdict.headline) == text_of(shown.verdict.headline)
+    one = build_miner(FakeReads([case]).miner(PRINCIPAL, "pecos-2", case.rows[100].miner_id, SIX_HOURS), None)
+    assert text_of(one.verdict.headline).startswith("State not known; last read at ")
+
+
+@pytest.mark.parametrize("case", [late_site(batches=1), late_site(newest=timedelta(seconds=5))])
+def test_a_few_batches_on_their_way_or_a_young_reading_are_no_backlog(case):
+    assert screen(case).tiles[0].figure.known
+
+
 @pytest.mark.parametrize("case", [normal_site, shedding_site, lost_site, huge_site, never_site])
 def test_the_overview_says_what_the_site_page_says(case):
     shown = screen(case())
