@@ -1,8 +1,8 @@
 """Who may be worked on now: feeders one at a time, ramps, retries.
 
 Invariants: on a metered feeder at most one stop is in flight and nothing starts beside it, so that the meter's drop has
-one cause; first tries go before repeated ones; a miner known dead goes last; a dead miner gives its place in the ramp
-back.
+one cause; what a killed process had under way goes first, while its drop still stands alone, then first tries, then
+repeated ones; a miner known dead goes last and gives its place in the ramp back.
 """
 
 from collections import defaultdict
@@ -128,12 +128,12 @@ class Lanes:
         # A wait earned under another order, or by the opposite verb, holds up nothing.
         return retry is None or retry.key != (record.order_id, record.verb) or retry.due_s <= now_s
 
-    def _turn(self, record: MinerRecord) -> tuple[bool, bool, int, str]:
+    def _turn(self, record: MinerRecord) -> tuple[bool, bool, bool, int, str]:
         reading = self._latest(record.miner_id)
         dead = reading is not None and reading.reason in {Reason.UNREACHABLE, Reason.TIMEOUT}
         turn = self._places(record.order_id).get(record.miner_id, 0)
         turn = turn if record.verb is Verb.STOP else -turn
-        return (record.phase is Phase.DONE, dead, turn, record.miner_id)
+        return (record.phase is Phase.DONE, record.phase is not Phase.SENT, dead, turn, record.miner_id)
 
     def _places(self, order_id: str) -> dict[str, int]:
         """Return each miner's place in the order of stopping; starting goes in reverse."""

@@ -38,6 +38,21 @@ def test_a_kill_beside_a_caught_liar_leaves_an_honest_stop_provable():
     }  # fmt: skip
 
 
+def test_a_stop_cut_short_is_judged_before_the_next_one_clouds_it():
+    schedule = three_miners()
+    schedule.miners[0].liar = "reports_idle"
+    windows = [curtail("c1", 20, 200, ["m01", "m02"]), curtail("c2", 24, 200, ["m00"])]
+    schedule.plans = [(3.0, make_plan(2, windows, end_s=600))]
+    # m01's stop has just left when the process dies; when it is back, the liar is due as well and stands first.
+    schedule.crashes = [Crash(Site("stop", 1, after=True), 15.0, 6.0, cold=False)]
+    schedule.end_s = 390.0
+    played = play(schedule)
+    assert violations(played) == []
+    assert last_word(played, Verb.STOP) == {
+        "m00": Outcome.UNVERIFIED, "m01": Outcome.COMPLETE, "m02": Outcome.COMPLETE,
+    }  # fmt: skip
+
+
 def test_a_full_disk_keeps_nobody_off():
     seen = {}
 
