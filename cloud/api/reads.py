@@ -148,7 +148,7 @@ def _plan(uow: UnitOfWork, site_id: str) -> PlanFacts | None:
         bound_usd=plan.bound_usd,
         gap=plan.gap,
         stops=stops,
-        slots=fill_before(plan.created_at, stops, slots),
+        slots=fill_after(plan.valid.end, stops, fill_before(plan.created_at, stops, slots)),
     )
 
 
@@ -173,6 +173,25 @@ def fill_before(
         if end <= first.interval.start
     ]
     return (*filled, *slots)
+
+
+def fill_after(until: datetime, stops: Sequence[PlannedStop], slots: tuple[PlanSlot, ...]) -> tuple[PlanSlot, ...]:
+    """Return ``slots`` with the time until the plan expires put after them.
+
+    Prices are known for so long only; beyond them a plan runs everything but its curtailments.
+    """
+    if not slots:
+        return ()
+    last = max(slots, key=lambda slot: slot.interval.end)
+    base, begins = last.planned_w + _shed_at(stops, last.interval.start), last.interval.end
+    bounds = [edge for stop in stops for edge in (stop.interval.start, stop.interval.end)]
+    edges = sorted({begins, until, *(edge for edge in bounds if begins < edge < until)})
+    filled = [
+        PlanSlot(Interval(start, end), Watts(base - _shed_at(stops, start)))
+        for start, end in pairwise(edges)
+        if start >= begins
+    ]
+    return (*slots, *filled)
 
 
 def _shed_at(stops: Sequence[PlannedStop], moment: datetime) -> float:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+import numpy as np
+
 from cloud.api.source import PlannedStop, SiteRead
-from cloud.api.views.formats import number, percent, plural, power
+from cloud.api.views.formats import Figure, number, percent, plural, power, power_gap
 from cloud.api.views.heard import catching_up, without_unheard
 from cloud.api.views.miners import HOT_C, Census, MinerClass, classes, take_census
 from cloud.api.views.series import slot_at
@@ -92,16 +94,50 @@ class Situation:
         return None if slot is None else slot.planned_w
 
     @property
+    def covered(self) -> bool:
+        """Return whether the plan in force holds now; beyond its curtailments it says to run everything."""
+        plan = self.read.plan
+        return plan is not None and plan.valid.contains(self.now)
+
+    @property
     def off_target_w(self) -> Watts | None:
         """Return meter minus plan; None when either is not known."""
         metered, planned = self.read.summary.power_w, self.planned_w
         return None if metered is None or planned is None else Watts(metered - planned)
 
+    def off_target(self, *, sign: bool = False) -> Figure:
+        """Return meter minus plan, or its size alone, as the two figures shown subtract."""
+        return power_gap(self.read.summary.power_w, self.planned_w, sign=sign)
+
+    @property
+    def silent_w(self) -> Watts:
+        """Return what the miners that should run and are not known draw by their nameplates: a plan counts it."""
+        miners = self.read.miners
+        silent = (classes(miners) == MinerClass.UNKNOWN) & ~miners.stopped
+        plates = np.array(miners.inventory.nameplate_w, dtype=np.float64)
+        return Watts(float(np.nansum(plates[silent])))
+
     @property
     def beyond_tolerance(self) -> bool:
-        """Return whether the meter is further from the plan than noise explains."""
+        """Return whether the meter is further from the plan than noise and the silent miners explain."""
         planned, away = self.planned_w, self.off_target_w
-        return planned is not None and away is not None and abs(away) > tolerance_w(planned)
+        if planned is None or away is None:
+            return False
+        low = planned - self.silent_w
+        return away > tolerance_w(planned) or planned + away < low - tolerance_w(planned)
+
+    @property
+    def below_by_silent(self) -> bool:
+        """Return whether the meter is below the plan by what miners that are not known explain."""
+        planned, away = self.planned_w, self.off_target_w
+        return planned is not None and away is not None and away < -tolerance_w(planned) and not self.beyond_tolerance
+
+    @property
+    def target_level(self) -> Level:
+        """Return how far from normal the meter's distance from the plan is, for tile and alarm alike."""
+        if not self.beyond_tolerance or self.settling:
+            return Level.NORMAL
+        return Level.HIGH if self.stop is not None and (self.off_target_w or 0.0) > 0 else Level.LOW
 
 
 def tolerance_w(planned_w: Watts) -> Watts:
@@ -133,17 +169,16 @@ def _link_lost(situation: Situation) -> Alert | None:
 
 
 def _off_target(situation: Situation) -> Alert | None:
-    away, planned = situation.off_target_w, situation.planned_w
-    if not situation.beyond_tolerance or situation.settling or away is None or planned is None:
+    away, planned, level = situation.off_target_w, situation.planned_w, situation.target_level
+    if level is Level.NORMAL or away is None or planned is None:
         return None
     over = away > 0
-    level = Level.HIGH if over and situation.stop else Level.LOW
     short = "short of the planned shed" if situation.stop else "above the plan"
     unconfirmed = situation.census.mismatch
     cause = f" {plural(unconfirmed, 'stop is', 'stops are')} not confirmed." if unconfirmed else ""
     return Alert(
         level,
-        (f"{power(Watts(abs(away)))} {short if over else 'below the plan'}",),
+        (f"{situation.off_target()} {short if over else 'below the plan'}",),
         (f"Meter {power(situation.read.summary.power_w)}, plan {power(planned)}.{cause}",),
         "See the miners that should be off." if over else "See which miners are off although they should run.",
         since=situation.stop.interval.start if situation.stop else None,

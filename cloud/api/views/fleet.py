@@ -44,10 +44,12 @@ class FleetScreen:
 def build_fleet(read: FleetRead) -> FleetScreen:
     """Return the overview of ``read``: the most urgent site first, then by name."""
     situations = [Situation.of(site) for site in read.sites]
-    lines = sorted(
-        (_line(situation) for situation in situations), key=lambda line: (line.verdict.level.rank, line.summary.name)
+    judged = sorted(
+        ((_line(situation), situation) for situation in situations),
+        key=lambda pair: (pair[0].verdict.level.rank, pair[0].summary.name),
     )
-    verdict = judge_fleet([(line.summary.name, line.verdict) for line in lines])
+    lines = [line for line, _ in judged]
+    verdict = judge_fleet([(line.summary.name, line.verdict, situation) for line, situation in judged])
     return FleetScreen(read.read_at, verdict, _tiles(situations) if situations else (), tuple(lines))
 
 
@@ -59,7 +61,7 @@ def _line(situation: Situation) -> SiteLine:
         verdict=judge_site(situation, find_alerts(situation)),
         power=formats.power(summary.power_w),
         planned=formats.power(situation.planned_w),
-        deviation=formats.power(situation.off_target_w, sign=True),
+        deviation=situation.off_target(sign=True),
         hashrate=formats.hashrate(census.hashrate_ths),
         miners=Figure(f"{number(census.running)} of {number(census.total)}") if known else UNKNOWN,
         detail=count_words(census) if known else f"{number(census.total)} miners",
@@ -81,7 +83,7 @@ def _power_tile(situations: list[Situation]) -> Tile:
     if len(planned) < len(situations):
         against = f"{len(planned)} of {len(situations)} sites have a plan for now"
     else:
-        away = formats.power(Watts(whole - sum(planned)), sign=True)
+        away = formats.power_gap(whole, Watts(sum(planned)), sign=True)
         against = f"plan {formats.power(Watts(sum(planned)))} · {away}"
     return Tile("Power", formats.power(whole), (against,), source="site meters")
 

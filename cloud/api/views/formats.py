@@ -55,6 +55,21 @@ def power(power_w: Watts | None, *, sign: bool = False) -> Figure:
     return Figure(number(value, _power_decimals(value), sign=sign), "MW")
 
 
+def power_gap(power_w: Watts | None, against_w: Watts | None, *, sign: bool = False) -> Figure:
+    """Return ``power_w`` less ``against_w`` in MW, as the two figures that are shown subtract."""
+    if power_w is None or against_w is None:
+        return UNKNOWN
+    left, right = _shown_mw(power_w), _shown_mw(against_w)
+    decimals = max(-int(value.as_tuple().exponent) for value in (left, right))
+    gap = left - right
+    return Figure(number(gap, decimals, sign=True) if sign else number(abs(gap), decimals), "MW")
+
+
+def _shown_mw(power_w: Watts) -> Decimal:
+    value = megawatts(power_w)
+    return Decimal(f"{value:.{_power_decimals(value)}f}")
+
+
 def device_power(power_w: Watts | None) -> Figure:
     """Return one device's power in W."""
     return UNKNOWN if power_w is None else Figure(number(power_w), "W")

@@ -174,7 +174,7 @@ def add_up(parts: Sequence[Census]) -> Census:
 def count_words(census: Census) -> str:
     """Return what does not simply run, in words; empty when everything does."""
     parts = (
-        f"{number(census.mismatch)} should be off" if census.mismatch else "",
+        f"{number(census.mismatch)} still on, should be off" if census.mismatch else "",
         f"{number(census.off)} should run" if census.off else "",
         f"{number(census.stopped)} stopped by plan" if census.stopped else "",
         f"{number(census.unknown)} not known" if census.unknown else "",

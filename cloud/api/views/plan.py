@@ -143,7 +143,9 @@ def _running(situation: Situation, level: Level) -> Verdict:
     release: Sentence = ("; release at ", stop.interval.end, ".")
     delivered = (_delivery(situation.read),)
     if away is not None and away > 0 and situation.beyond_tolerance and not situation.settling:
-        return Verdict(Level.HIGH, (f"Curtailment running, {formats.power(away)} short of target", *release), delivered)
+        return Verdict(
+            Level.HIGH, (f"Curtailment running, {situation.off_target()} short of target", *release), delivered
+        )
     return Verdict(level, ("Curtailment running", *release), delivered)
 
 
@@ -161,13 +163,17 @@ def _tiles(read: SiteRead) -> tuple[Tile, ...]:
     plan, now = read.plan, read.read_at
     market = series.slot_at(read.prices, now)
     ahead = [slot.price_usd_per_mwh for slot in read.prices if slot.interval.end > now]
-    span = f"ahead {number(min(ahead), 2)} to {number(max(ahead), 2)}" if ahead else "no prices ahead"
+    span: Sentence = ("no prices known",)
+    if ahead:
+        span = (f"ahead {number(min(ahead), 2)} to {number(max(ahead), 2)}",)
+    elif read.prices:
+        span = ("priced until ", max(slot.interval.end for slot in read.prices))
     slot = series.slot_at(plan.slots, now) if plan else None
     load = formats.power(slot.planned_w if slot else None)
     metered = f"meter {formats.power(read.summary.power_w)}"
     price = formats.price(market.price_usd_per_mwh if market else None)
     return (
-        Tile("Price now", price, (span,), Level.NORMAL if price.known else Level.UNKNOWN, "market"),
+        Tile("Price now", price, span, Level.NORMAL if price.known else Level.UNKNOWN, "market"),
         Tile("Planned load now", load, (metered,), Level.NORMAL if load.known else Level.UNKNOWN, "plan"),
         _worth_tile(plan),
         _gap_tile(plan),

@@ -172,11 +172,19 @@ def _power_tile(situation: Situation) -> Tile:
     metered, planned, away = situation.read.summary.power_w, situation.planned_w, situation.off_target_w
     if metered is None:
         return Tile("Power", formats.UNKNOWN, _last_power(situation), Level.UNKNOWN, "site meter")
-    level = Level.HIGH if situation.beyond_tolerance and not situation.settling else Level.NORMAL
+    level = situation.target_level
     if planned is None or away is None:
-        return Tile("Power", formats.power(metered), ("no plan covers this hour",), level, "site meter")
+        return Tile(
+            "Power",
+            formats.power(metered),
+            ("by plan everything runs" if situation.covered else "no plan covers this hour",),
+            level,
+            "site meter",
+        )
     aim = "target" if situation.stop else "plan"
-    off = _signed_mw(away)
+    off = _signed_mw(situation)
+    if situation.below_by_silent:
+        off += f", {plural(situation.census.unknown, 'miner', 'miners')} not known"
     return Tile("Power", formats.power(metered), (f"{aim} {formats.power(planned)} · {off}",), level, "site meter")
 
 
@@ -188,8 +196,8 @@ def _last_power(situation: Situation) -> Sentence:
     return (f"last known {formats.power(power_w)} at ", at)
 
 
-def _signed_mw(power_w: Watts) -> str:
-    figure = formats.power(power_w, sign=True)
+def _signed_mw(situation: Situation) -> str:
+    figure = situation.off_target(sign=True)
     return "on it" if figure.text.strip("0.") == "" else str(figure)
 
 

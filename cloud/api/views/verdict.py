@@ -29,7 +29,7 @@ def judge_site(situation: Situation, alerts: tuple[Alert, ...]) -> Verdict:
     if situation.released is not None and census.off:
         waiting = f"{number(census.off)} of {plural(len(situation.released.miner_ids), 'miner', 'miners')} still off"
         released: Sentence = (f"Restoring, {waiting}; released at ", situation.released.interval.end, ".")
-        return Verdict(urgency, released, _next_change(situation))
+        return Verdict(urgency, released, (*_next_change(situation), *_worst_named(alerts)))
     return _running(situation, alerts, urgency)
 
 
@@ -64,33 +64,33 @@ def _shedding(situation: Situation, alerts: tuple[Alert, ...], urgency: Level) -
     if away is None:
         state = "Shedding, shortfall not known"
     elif situation.settling:
-        state = "Ramping down"
+        state = f"Ramping down, {situation.off_target()} to go" if away > 0 else "Ramping down"
     elif situation.beyond_tolerance and away > 0:
-        state = f"Shedding, {power(away)} short of target"
+        state = f"Shedding, {situation.off_target()} short of target"
     else:
         state = "Shedding on target"
     ordered = f"{number(census.stopped)} of {plural(census.ordered_off, 'stop', 'stops')} confirmed"
     open_stops = census.ordered_off - census.stopped
     rest = f", {number(open_stops)} not" if open_stops else ""
-    return Verdict(urgency, (state, *ends), (f"{ordered}{rest}.", *_worst_named(alerts)))
+    return Verdict(urgency, (state, *ends), (f"{ordered}{rest}.", *_worst_named(alerts, situation.target_level)))
 
 
 def _running(situation: Situation, alerts: tuple[Alert, ...], urgency: Level) -> Verdict:
     if situation.beyond_tolerance and not situation.settling:
         away = situation.off_target_w or Watts(0)
-        headline: Sentence = (f"Running, {power(Watts(abs(away)))} {'above' if away > 0 else 'below'} plan.",)
-        return Verdict(urgency, headline, (*_next_change(situation), *_worst_named(alerts)))
+        headline: Sentence = (f"Running, {situation.off_target()} {'above' if away > 0 else 'below'} plan.",)
+        return Verdict(urgency, headline, (*_next_change(situation), *_worst_named(alerts, situation.target_level)))
     if alerts:
         more = f" {plural(len(alerts) - 1, 'more alarm is', 'more alarms are')} open." if len(alerts) > 1 else ""
         return Verdict(urgency, ("Running. ", *alerts[0].title, f".{more}"), _next_change(situation))
-    headline = ("Running to plan." if situation.planned_w is not None else "Running; no plan covers this hour.",)
+    headline = ("Running to plan." if situation.covered else "Running; no plan covers this hour.",)
     return Verdict(urgency, headline, _next_change(situation))
 
 
-def _worst_named(alerts: tuple[Alert, ...]) -> Sentence:
-    """Name the alarm that colours the sentence, where the sentence is about something else."""
-    critical = next((alert for alert in alerts if alert.level is Level.CRITICAL), None)
-    return () if critical is None else (" ", *critical.title, ".")
+def _worst_named(alerts: tuple[Alert, ...], said: Level = Level.NORMAL) -> Sentence:
+    """Name the alarm that colours the sentence, unless the sentence has ``said`` that much."""
+    urgent = next((alert for alert in alerts if alert.level in {Level.CRITICAL, Level.HIGH}), None)
+    return () if urgent is None or urgent.level is said else (" ", *urgent.title, ".")
 
 
 def _next_change(situation: Situation) -> Sentence:
@@ -101,11 +101,11 @@ def _next_change(situation: Situation) -> Sentence:
     return (f"Next: {miners} at ", upcoming.interval.start, ", until ", upcoming.interval.end, ".")
 
 
-def judge_fleet(sites: Sequence[tuple[str, Verdict]]) -> Verdict:
-    """Return the fleet's sentence from its sites' names and own verdicts, the most urgent first."""
+def judge_fleet(sites: Sequence[tuple[str, Verdict, Situation]]) -> Verdict:
+    """Return the fleet's sentence from its sites' names, verdicts and situations, the most urgent first."""
     if not sites:
         return Verdict(Level.LOW, ("No sites yet.",), ("Create the first one with the command below.",))
-    urgency = min((verdict.level for _, verdict in sites), key=lambda level: level.rank)
+    urgency = min((verdict.level for _, verdict, _ in sites), key=lambda level: level.rank)
     abnormal = [site for site in sites if site[1].level not in {Level.NORMAL, Level.LOW}]
     noted = abnormal or [site for site in sites if site[1].level is Level.LOW]
     if abnormal:
@@ -114,8 +114,24 @@ def judge_fleet(sites: Sequence[tuple[str, Verdict]]) -> Verdict:
         headline = f"{number(len(sites) - len(noted))} of {plural(len(sites), 'site runs', 'sites run')} to plan."
     else:
         headline = f"{plural(len(sites), 'site runs', 'sites run')} to plan."
+    ramps = _ramps([situation for *_, situation in sites])
+    if ramps:
+        headline = f"{headline} {ramps}" if abnormal else ramps
+        noted = noted or [site for site in sites if site[2].settling]
     named: list[str | datetime] = []
-    for name, verdict in noted[:3]:
+    for name, verdict, _ in noted[:3]:
         named += [f"{name}: ", *verdict.headline, " "]
     more = f"And {number(len(noted) - 3)} more." if len(noted) > 3 else ""
     return Verdict(urgency, (headline,), (*named, more))
+
+
+def _ramps(situations: Sequence[Situation]) -> str:
+    """Return how many sites are on their way to another load, and how far they have to go; empty for none."""
+    moving = [each for each in situations if each.settling and each.off_target_w is not None]
+    words = []
+    for kind, ramping in (("ramping down", True), ("restoring", False)):
+        on_it = [each for each in moving if (each.stop is not None) is ramping]
+        left = Watts(sum(max(0.0, (each.off_target_w or 0.0) * (1 if ramping else -1)) for each in on_it))
+        if on_it:
+            words.append(f"{plural(len(on_it), 'site', 'sites')} {kind}; {power(left)} to go.")
+    return " ".join(words)

@@ -11,6 +11,7 @@ from cloud.api.source import PlannedStop, PlanSlot
 from cloud.api.views import series
 from cloud.api.views.alerts import SETTLING
 from cloud.api.views.fleet import build_fleet
+from cloud.api.views.formats import power_gap
 from cloud.api.views.listing import PAGE_SIZE, Show, list_miners
 from cloud.api.views.miner import build_miner
 from cloud.api.views.miners import MinerClass, cell_changes, classes, classify, draw_racks, take_census
@@ -114,14 +115,14 @@ def test_an_unknown_nameplate_is_said_and_never_counts_as_zero():
 
 def test_verdict_tile_chart_end_and_alarm_say_the_same():
     shown = screen(shedding_site())
-    assert text_of(shown.verdict.headline).startswith("Shedding, 0.060 MW short of target; ends ")
+    assert text_of(shown.verdict.headline).startswith("Shedding, 0.061 MW short of target; ends ")
     assert "67 of 70 stops confirmed, 3 not" in text_of(shown.verdict.detail)
     power = shown.tiles[0]
     assert str(power.figure) == "0.698 MW"
-    assert text_of(power.against) == "target 0.637 MW · +0.060 MW"
+    assert text_of(power.against) == "target 0.637 MW · +0.061 MW"
     assert shown.tick()["power"] == pytest.approx(0.698, abs=0.0005)
     short = next(alert for alert in shown.alerts if "short" in text_of(alert.title))
-    assert text_of(short.title) == "0.060 MW short of the planned shed"
+    assert text_of(short.title) == "0.061 MW short of the planned shed"
     assert shown.verdict.level is shown.alerts[0].level is Level.CRITICAL
 
 
@@ -147,6 +148,63 @@ def test_ramping_down_is_no_alarm_yet():
     shown = screen(case)
     assert text_of(shown.verdict.headline).startswith("Ramping down")
     assert shown.alerts == ()
+
+
+def test_silent_miners_that_the_plan_counts_raise_no_alarm():
+    rows = tuple(silent(n) if n < 12 else miner(n) for n in range(250))
+    shown = screen(SiteCase(rows=rows, power_w=238 * 3400 * 1.03))
+    assert (shown.verdict.level, shown.alerts) == (Level.NORMAL, ())
+    assert text_of(shown.verdict.headline) == "Running to plan."
+    assert text_of(shown.tiles[0].against) == "plan 0.875 MW · −0.042 MW, 12 miners not known"
+    assert shown.tiles[0].level is Level.NORMAL
+
+
+@pytest.mark.parametrize("power_w", [700_000.0, 900_000.0, 950_000.0])
+def test_tile_and_alarm_have_one_level_and_the_figures_subtract(power_w):
+    shown = screen(replace(normal_site(), power_w=power_w))
+    off = [alert.level for alert in shown.alerts if " the plan" in text_of(alert.title)]
+    assert [shown.tiles[0].level] == (off or [Level.NORMAL])
+    assert str(power_gap(Watts(781_600), Watts(807_600), sign=True)) == "−0.026 MW"
+    assert str(power_gap(Watts(101_234_000), Watts(99_876_000))) == "1.32 MW"
+    assert not power_gap(None, Watts(1.0)).known
+
+
+def test_the_alarm_that_colours_the_sentence_is_named_in_it():
+    rows = tuple(miner(n, liar=n == 3, desired=Desired.RUN) for n in range(100))
+    shown = screen(SiteCase(rows=rows, power_w=600_000.0))
+    assert shown.verdict.level is Level.HIGH
+    assert "1 miner says it stopped and did not" in text_of((*shown.verdict.headline, *shown.verdict.detail))
+
+
+def test_beyond_the_priced_hours_the_plan_runs_everything():
+    from cloud.api.reads import fill_after
+
+    window = Interval(NOW + timedelta(minutes=70), NOW + timedelta(minutes=80))
+    stop = PlannedStop("c", CurtailmentCause.MUST_SHED, window, ("m",), None, Watts(300.0))
+    grid = (PlanSlot(Interval(NOW, NOW + timedelta(hours=1)), Watts(700.0)),)
+    filled = fill_after(NOW + timedelta(hours=2), (stop,), grid)
+    assert [slot.planned_w for slot in filled] == [700.0, 700.0, 400.0, 700.0]
+    assert filled[-1].interval.end == NOW + timedelta(hours=2)
+    assert fill_after(NOW, (), ()) == ()
+    was = read(normal_site())
+    ended = tuple(slot for slot in was.prices if slot.interval.end <= NOW)
+    shown = build_plan(replace(was, prices=ended), None)
+    assert text_of(shown.tiles[0].against) == "priced until 20:00 UTC"
+    bare = build_site(replace(was, plan=replace(was.plan, slots=())), None, HASHPRICE)
+    assert text_of(bare.tiles[0].against) == "by plan everything runs"
+    assert text_of(bare.verdict.headline) == "Running to plan."
+
+
+def test_a_ramping_fleet_does_not_run_to_plan():
+    rows = tuple(miner(n, desired=Desired.STOP) if n < 100 else miner(n) for n in range(250))
+    down = SiteCase(rows=rows, stop=(-SETTLING / 2, timedelta(hours=1)))
+    shown = build_fleet(FakeReads([down, replace(down, site_id="b", name="B")]).fleet(PRINCIPAL))
+    assert text_of(shown.verdict.headline) == "2 sites ramping down; 0.680 MW to go."
+    assert "Ramping down, 0.340 MW to go" in text_of(shown.verdict.detail)
+    assert "100 still on, should be off" in shown.sites[0].detail
+    up = SiteCase(rows=tuple(stopped(n, desired=Desired.RUN) if n < 50 else miner(n) for n in range(250)),
+                  stop=(timedelta(minutes=-60), -SETTLING / 2))  # fmt: skip
+    assert text_of(build_fleet(FakeReads([up]).fleet(PRINCIPAL)).verdict.headline).startswith("1 site restoring; ")
 
 
 def test_restoring_says_how_many_are_still_off():
@@ -368,7 +426,7 @@ def test_plan_lists_windows_and_grades_evidence():
     (line,) = build_plan(read(replace(shedding_site(), checks=(unmetered,))), None).checks
     assert (line.stops_by, line.energy_by, line.level) == ("not known", "no metered energy", Level.UNKNOWN)
     assert shown.checks[0].check.liars
-    assert "0.060 MW short of target" in text_of(shown.verdict.headline)
+    assert "0.061 MW short of target" in text_of(shown.verdict.headline)
     assert shown.chart.windows[-1] == (
         int((NOW - timedelta(minutes=25)).timestamp()),
         int((NOW + timedelta(minutes=35)).timestamp()),
