@@ -6,10 +6,11 @@ Invariant: a step that does not come true in time ends the story with the reason
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from cloud.cli.demo import captures
+from cloud.cli.demo import captures, wording
 from cloud.cli.demo.narrator import Narrator, SiteLine
 from cloud.cli.demo.pricing import price
 from cloud.cli.demo.processes import Crew
@@ -179,13 +180,21 @@ class Story:
         return self._wait(noticed, 20, "an agent still believes in its link")
 
     def _hold(self, say: Callable[[str], None]) -> str:
+        release = min(event.release for event in self.record.events.values())
+        seen: list[Collection[TrueMiner]] = []
+
         def held() -> str | None:
-            stopped, planned = self._truly_stopped()
+            in_time = self._clock.now() < release
+            honest = self._honest()
+            running = [miner for miner in honest if miner.hashing]
+            if in_time or not seen:  # past the release they rightly start again: that look tells nothing of the stop
+                seen[:] = [running]
+            stopped, planned = len(honest) - len(running), len(honest)
             say(f"{stopped} of {planned} live, honest miners idle")
             liars = sum(1 for site in self._scene.sites for miner in self._planned_truth(site) if miner.liar)
             return f"{stopped} miners idle, {liars} liars still running" if stopped == planned else None
 
-        return self._wait(held, 60, "not every live miner stopped")
+        return self._wait(held, 60, lambda: f"not every live miner stopped, {wording.missing(seen[0])};", until=release)
 
     def _restore(self, say: Callable[[str], None]) -> str:
         release = max(event.release for event in self.record.events.values())
@@ -267,14 +276,27 @@ class Story:
 
         return self._wait(complete, 30, "items that the agents numbered are not all stored")
 
-    def _wait(self, look: Callable[[], _Found | None], within_s: float, otherwise: str) -> _Found:
+    def _wait(
+        self,
+        look: Callable[[], _Found | None],
+        within_s: float,
+        otherwise: str | Callable[[], str],
+        until: datetime | None = None,
+    ) -> _Found:
+        """Look until something is found; ``until`` is the moment past which it cannot be, whatever the patience."""
         deadline = self._clock.monotonic() + within_s * self._slack
         while True:
             found = look()
             if found is not None:
                 return found
             if self._clock.monotonic() > deadline:
-                raise StepFailed(f"{otherwise} within {within_s * self._slack:.0f} s")
+                limit = f"within {within_s * self._slack:.0f} s"
+            elif until is not None and self._clock.now() >= until:
+                limit = f"by the release at {until:%H:%M:%S} UTC"
+            else:
+                limit = ""
+            if limit:
+                raise StepFailed(f"{otherwise if isinstance(otherwise, str) else otherwise()} {limit}")
             self.show_sites()
             self._idle.wait(_PAUSE_S)
 
@@ -310,10 +332,14 @@ class Story:
         truth = self._watch.truth(site)
         return [truth[miner_id] for miner_id in self.record.events[site.site_id].miner_ids]
 
-    def _truly_stopped(self) -> tuple[int, int]:
-        honest = [
+    def _honest(self) -> Collection[TrueMiner]:
+        """Return the live, honest miners that are to stop."""
+        return [
             miner for site in self._scene.sites for miner in self._planned_truth(site) if not (miner.dead or miner.liar)
         ]
+
+    def _truly_stopped(self) -> tuple[int, int]:
+        honest = self._honest()
         return sum(1 for miner in honest if not miner.hashing), len(honest)
 
     def _accepted_event(self, site: SiteStage) -> Event | None:

@@ -35,6 +35,7 @@ class TrueMiner:
     dead: bool
     liar: str | None
     hashing: bool
+    feeder_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Watch:
         """Return every miner of a site as the simulator knows it, by id."""
         document = self._http.get(f"http://{site.simulator}/truth").raise_for_status().json()
         return {
-            row["miner_id"]: TrueMiner(row["miner_id"], row["dead"], row["liar"], row["hashing"])
+            row["miner_id"]: TrueMiner(row["miner_id"], row["dead"], row["liar"], row["hashing"], row["feeder_id"])
             for row in document["miners"]
         }
 
