@@ -18,7 +18,10 @@ _CAPTURED: Final = "captured"
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The figures of one demo run; units in the names, counts otherwise. ``captured`` None: nothing was replayed."""
+    """The figures of one demo run; units in the names, counts otherwise. ``captured`` None: nothing was replayed.
+
+    ``samples_undelivered`` still stand in the agents' buffers when a story breaks off; None is not known.
+    """
 
     miners: int
     samples_stored: int
@@ -41,6 +44,7 @@ class Figures:
     honest_unverified: int
     honest_named: int
     kills: int
+    samples_undelivered: int | None = 0
     captured: Captured | None = None
 
     def failures(self) -> tuple[str, ...]:
@@ -49,6 +53,8 @@ class Figures:
         wrong = (
             (self.samples_stored <= 0, "no sample was stored"),
             (self.samples_lost > 0, f"{self.samples_lost} samples were lost"),
+            (self.samples_undelivered is None, "how many samples are not delivered is not known"),
+            (bool(self.samples_undelivered), f"{self.samples_undelivered} samples are not delivered, but buffered"),
             (self.samples_duplicated > 0, f"{self.samples_duplicated} samples were stored twice"),
             (self.curtailed_miners <= 0, "no miner was curtailed"),
             (self.honest_unverified > 0, f"{self.honest_unverified} honest live miners were not verified as stopped"),

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from cloud.cli.demo.captures import Captured, weigh
+from cloud.cli.demo.delivery import Delivery, tally
 from cloud.cli.demo.figures import Figures
 from cloud.cli.demo.record import Event, Record
 from cloud.cli.demo.stage import SiteStage, Stage
@@ -14,6 +15,7 @@ from cloud.hosting import queries as hosting
 from sitelink.types import NoticeCode, Outcome, Verb
 
 _ALL_NOTICES: Final = 100_000
+_LOOKS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,14 @@ def judge(scene: Stage, record: Record, watch: Watch, kills: int) -> Figures:
         if miner_id in truth[site_id]
     ]
     liars = [(miner, claims[site_id]) for site_id, miners in truth.items() for miner in miners.values() if miner.liar]
+    sent = delivery(scene, record, watch)
     counts = watch.read(hosting.stored_counts)
     stored = watch.count_readings()
     return Figures(
         miners=scene.options.miners * len(scene.sites),
         samples_stored=0 if stored is None else stored.readings,
-        samples_lost=record.unsettled + (0 if counts is None else counts.missing),
+        samples_lost=sent.lost,
+        samples_undelivered=sent.undelivered,
         samples_duplicated=0 if stored is None or counts is None else stored.doubled + counts.doubled,
         curtailed_miners=sum(1 for miner, _ in ordered if not miner.dead and not miner.liar),
         verified=sum(1 for miner, said in ordered if miner.miner_id in said.verified),
@@ -62,6 +66,24 @@ def judge(scene: Stage, record: Record, watch: Watch, kills: int) -> Figures:
         kills=kills,
         captured=None if scene.captures is None else _captured(watch, scene.captures),
     )
+
+
+def delivery(scene: Stage, record: Record, watch: Watch) -> Delivery:
+    """Return what of the samples is not stored.
+
+    A story that was told has seen every number stored: what is missing since then is lost. One that broke off may have
+    left the cable cut: what its agents still buffer is not lost. A loss stays, so what passes at a second look is none.
+    """
+    if record.all_stored:
+        counts = watch.read(hosting.stored_counts)
+        return Delivery(0 if counts is None else counts.missing, 0)
+    found = Delivery(0, None)
+    for _ in range(_LOOKS):
+        agents = {site.site_id: watch.agent(site) for site in scene.all_sites}
+        found = tally(watch.read(hosting.stored_counts), agents)
+        if not found.lost:
+            break
+    return found
 
 
 def _captured(watch: Watch, site: SiteStage) -> Captured:

@@ -23,10 +23,10 @@ class Event:
 
 @dataclass(slots=True)
 class Record:
-    """What the story measured; times in seconds."""
+    """What the story measured; times in seconds. ``all_stored``: the last step saw every number stored."""
 
     events: dict[str, Event] = field(default_factory=dict)
-    unsettled: int = 0
+    all_stored: bool = False
     metered_from: datetime = _NEVER
     restored_during_cut: int = 0
     left_off: int = 0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from cloud.cli.demo import captures, wording
+from cloud.cli.demo import captures, delivery, wording
 from cloud.cli.demo.narrator import Narrator, SiteLine
 from cloud.cli.demo.pricing import price
 from cloud.cli.demo.processes import Crew
@@ -264,12 +264,13 @@ class Story:
         sealed = {site.site_id: self._sealed(site) for site in self._scene.all_sites}
 
         def complete() -> str | None:
-            self.record.unsettled = sum(self._missing(*sealed[site.site_id], site) for site in self._scene.all_sites)
-            say(f"{self.record.unsettled} of the numbers given so far are not stored")
+            left = sum(self._missing(*sealed[site.site_id], site) for site in self._scene.all_sites)
+            say(f"{left} of the numbers given so far are not stored")
             counts = self._watch.read(hosting.stored_counts)
             stored = self._watch.count_readings()
-            if self.record.unsettled or counts is None or stored is None:
+            if left or counts is None or stored is None:
                 return None
+            self.record.all_stored = True
             return (
                 f"{stored.readings} readings stored: {counts.missing} lost, {stored.doubled + counts.doubled} doubled"
             )
@@ -386,13 +387,7 @@ class Story:
 
     def _missing(self, epoch: str, next_seq: int, site: SiteStage) -> int:
         """Return how many numbers below ``next_seq`` the store lacks."""
-        counts = self._watch.read(hosting.stored_counts)
-        if counts is None:
-            return next_seq
-        for found in counts.epochs:
-            if (found.site_id, found.epoch) == (site.site_id, epoch):
-                return max(0, next_seq - 1 - found.last_seq) + found.missing
-        return next_seq
+        return delivery.lacking(self._watch.read(hosting.stored_counts), site.site_id, epoch, next_seq)
 
     def _verified_mwh(self, site: SiteStage) -> float | None:
         rows = self._watch.read(lambda uow: planner.verifications(uow, site.site_id)) or ()
