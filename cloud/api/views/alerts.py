@@ -192,10 +192,22 @@ def _liars(situation: Situation) -> Alert | None:
     return Alert(
         Level.HIGH,
         (f"{plural(len(names), 'miner says it stopped and did not', 'miners say they stopped and did not')}",),
-        ("The feeder's meter or the hash rate contradicts the answer; none of them counts as shed.",),
+        (
+            "The feeder's meter or the hash rate contradicts the answer; none counts as shed.",
+            _cleared(situation),
+        ),
         "Inspect or power-cycle them at the rack; exclude them from plans until then.",
         subjects=names[:_SUBJECTS],
     )
+
+
+def _cleared(situation: Situation) -> str:
+    """Return how many of those that the event log names have proven a stop since; empty for none."""
+    named = {notice.subject for notice in situation.read.notices if notice.code is NoticeCode.LIAR_NAMED}
+    cleared = len(named.intersection(situation.read.miners.inventory.miner_id) - set(situation.census.liars))
+    if not cleared:
+        return ""
+    return f" {number(cleared + len(situation.census.liars))} named, {number(cleared)} cleared since by a proven stop."
 
 
 def _still_on(situation: Situation) -> Alert | None:

@@ -117,10 +117,12 @@ def money(amount: Money | None) -> Figure:
 
 
 def energy(energy_mwh: float | None) -> Figure:
-    """Return an energy in MWh; below 1 MWh with as many figures as a small site needs."""
+    """Return an energy in MWh; below 0.1 MWh in kWh, so that a small one keeps its figures."""
     if energy_mwh is None:
         return UNKNOWN
-    return Figure(number(energy_mwh, 3 if energy_mwh == 0 or abs(energy_mwh) >= 1 else 5), "MWh")
+    if 0 < abs(energy_mwh) < 0.1:
+        return Figure(number(energy_mwh * 1e3, 2), "kWh")
+    return Figure(number(energy_mwh, 3), "MWh")
 
 
 def percent(share: float | None, decimals: int = 1) -> Figure:

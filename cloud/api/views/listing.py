@@ -12,7 +12,7 @@ from cloud.api.source import SiteRead
 from cloud.api.views import formats
 from cloud.api.views.formats import Figure
 from cloud.api.views.heard import without_unheard
-from cloud.api.views.miners import MinerClass, classes, rack_order, temperature_c
+from cloud.api.views.miners import MinerClass, classes, rack_order, temperature_c, tried_in_vain
 from cloud.hosting.columns import Bools, MinerColumns
 from cloud.hosting.model import MinerRow, SiteSummary
 
@@ -49,6 +49,7 @@ class MinerLine:
     hashrate: Figure
     power: Figure
     temperature: Figure
+    tried: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +94,5 @@ def _line(kind: MinerClass, row: MinerRow) -> MinerLine:
         formats.device_hashrate(row.hashrate_ths if live else None),
         formats.device_power(row.power_w if live else None),
         formats.temperature(temperature_c(row) if live else None),
+        tried_in_vain(row),
     )

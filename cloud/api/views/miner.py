@@ -10,12 +10,12 @@ from cloud.api.source import MinerRead
 from cloud.api.views import formats, series
 from cloud.api.views.formats import number
 from cloud.api.views.heard import without_unheard_miner
-from cloud.api.views.miners import HOT_C, MinerClass, classify
+from cloud.api.views.miners import HOT_C, MinerClass, classify, tried_in_vain
 from cloud.api.views.plan import EVIDENCE
 from cloud.api.views.site import WINDOWS, window_since
 from cloud.api.views.wording import Level, Sentence, Tile, Verdict
 from cloud.hosting.model import Desired, MinerRow, SiteSummary
-from sitelink.types import Ack, Notice, Reason
+from sitelink.types import Ack, MinerState, Notice, Reason, Verb
 
 _REASONS: Final = {
     Reason.NONE: "",
@@ -91,6 +91,7 @@ class MinerScreen:
     acks: tuple[AckLine, ...]
     notices: tuple[Notice, ...]
     control: str
+    tried: bool
 
 
 def build_miner(read: MinerRead, window: str | None) -> MinerScreen:
@@ -108,6 +109,7 @@ def build_miner(read: MinerRead, window: str | None) -> MinerScreen:
         acks=tuple(_ack_line(ack) for ack in read.acks),
         notices=read.notices,
         control=_control(read.miner),
+        tried=tried_in_vain(read.miner),
     )
 
 
@@ -117,8 +119,7 @@ def _verdict(read: MinerRead) -> Verdict:
     because = _REASONS[row.reason]
     why: Sentence = (because[:1].upper() + because[1:] + ". " if because else "", _NEXT.get(row.reason, ""))
     if kind is MinerClass.UNKNOWN:
-        last: Sentence = ("State not known; last read at ", row.read_at, ".") if row.read_at else ("Never read.",)
-        return Verdict(Level.UNKNOWN, last, why)
+        return Verdict(Level.UNKNOWN, _last_read(read), why)
     if kind is MinerClass.MISMATCH:
         says = "It says it stopped; the evidence says it did not." if row.liar else "Its stop is not confirmed."
         return Verdict(Level.HIGH, ("Should be off, is on.",), (f"{says} It does not count as shed.",))
@@ -136,6 +137,18 @@ def _verdict(read: MinerRead) -> Verdict:
             Level.HIGH, ("Running; it lied about its last stop.",), ("Inspect it before it is planned again.",)
         )
     return Verdict(Level.NORMAL, ("Running.",), ())
+
+
+def _last_read(read: MinerRead) -> Sentence:
+    """Return when a miner of unknown state was read last; one that is tried in vain was not read at its last try."""
+    row = read.miner
+    if row.read_at is None:
+        return ("Never read.",)
+    if not tried_in_vain(row):
+        return ("State not known; last read at ", row.read_at, ".")
+    good = [reading.read_at for reading in read.history if reading.state is not MinerState.UNKNOWN]
+    since: Sentence = ("not read since ", max(good), ".") if good else ("not read since ", read.since, " or earlier.")
+    return ("State not known; last tried at ", row.read_at, ", ", *since)
 
 
 def _until(read: MinerRead) -> Sentence:
@@ -195,12 +208,19 @@ def _chart(read: MinerRead, back: timedelta) -> MinerChart:
     )
 
 
-def _ack_line(ack: Ack) -> AckLine:
+def _reads(ack: Ack) -> str:
+    """Return what the device drew around the order; before a start, nothing is kept but an older figure."""
     before, after = formats.device_power(ack.power_before_w), formats.device_power(ack.power_after_w)
+    if ack.verb is not Verb.START:
+        return f"{before} → {after}"
+    return f"{after} after the start" if after.known else formats.NOT_KNOWN
+
+
+def _ack_line(ack: Ack) -> AckLine:
     return AckLine(
         ack=ack,
         level=Level.NORMAL if ack.outcome.value == "complete" else Level.HIGH,
         evidence=EVIDENCE[ack.evidence],
         reason=_ACK_REASONS.get(ack.reason, ack.reason.replace("_", " ")),
-        power=f"{before} → {after}",
+        power=_reads(ack),
     )

@@ -3,7 +3,7 @@
 Invariants: each miner stands in exactly one class, so the counts add up to the number of miners; the map's cells are
 made from the same columns.
 
-    cell = 3 bytes:  class | hottest temperature in °C, 255 not known | hash rate in % of nameplate, 255 not known
+    cell = 3 bytes:  class, + 8: a liar | hottest temperature in °C, 255 not known | hash rate in % of nameplate, or 255
 """
 
 import hashlib
@@ -22,10 +22,11 @@ from cloud.api.views.wording import Level
 from cloud.hosting.columns import STARTING, MinerColumns
 from cloud.hosting.model import Desired, MinerRow
 from sitelink.codec import STATES
-from sitelink.types import MinerState
+from sitelink.types import MinerState, Reason
 from sitelink.units import TeraHashPerSecond, Watts
 
 CELL_BYTES: Final = 3
+LIAR_BIT: Final = 8
 _NOT_KNOWN: Final = 255
 HOT_C: Final = 85.0
 WARM_C: Final = 75.0
@@ -120,6 +121,11 @@ def classes(miners: MinerColumns) -> NDArray[np.uint8]:
     """Return the class of each miner."""
     found: NDArray[np.uint8] = _CLASSES[miners.state, miners.stopped.astype(np.intp), miners.liar.astype(np.intp)]
     return found
+
+
+def tried_in_vain(row: MinerRow) -> bool:
+    """Return whether the latest reading holds nothing but that the miner could not be read."""
+    return row.state is MinerState.UNKNOWN and row.reason is not Reason.NOT_REPORTED
 
 
 def temperature_c(row: MinerRow) -> float | None:
@@ -244,12 +250,13 @@ def cell_changes(old: bytes, new: bytes) -> bytes | None:
 def _cells(miners: MinerColumns) -> NDArray[np.uint8]:
     """Return n_miners x ``CELL_BYTES``."""
     kinds = classes(miners)
+    named = kinds | np.where(miners.liar, LIAR_BIT, 0).astype(np.uint8)
     rated = np.where(miners.nameplate_ths > 0, miners.nameplate_ths, np.nan)
     share = 100 * miners.records["hashrate_ths"] / rated
     figures = np.stack((miners.hottest_c, share), axis=1)
     figures[kinds == MinerClass.UNKNOWN] = np.nan
     shown = np.where(np.isnan(figures), _NOT_KNOWN, np.clip(np.rint(figures), 0, 254)).astype(np.uint8)
-    return np.column_stack((kinds, shown))
+    return np.column_stack((named, shown))
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -56,6 +56,7 @@ class CheckLine:
     verified: Figure
     expected: Figure
     counts: str
+    shortfall: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,7 @@ def _whole_minutes(span: timedelta) -> timedelta:
 
 
 def _check_line(check: StopCheck) -> CheckLine:
-    level = _RESULTS.get(check.result, Level.UNKNOWN)
+    level, result = _judge(check)
     counts = (
         f"{number(check.complete)} complete",
         f"{number(check.partial)} partial" if check.partial else "",
@@ -232,13 +233,39 @@ def _check_line(check: StopCheck) -> CheckLine:
     return CheckLine(
         check=check,
         level=level,
-        result=check.result.replace("_", " "),
+        result=result,
         energy_by="no metered energy" if check.verified_mwh is None else "energy by site meter",
         stops_by=_grades(check.evidence),
         verified=formats.energy(check.verified_mwh),
         expected=formats.energy(check.expected_mwh),
+        shortfall=_shortfall(check),
         counts=" · ".join(part for part in counts if part),
     )
+
+
+_WHOLE: Final = 0.9
+"""A check is whole when it verifies this share of the expected energy, and every stop."""
+
+
+def _judge(check: StopCheck) -> tuple[Level, str]:
+    """Return the check's result with the share it verified; normal only where it verified all."""
+    level, word = _RESULTS.get(check.result, Level.UNKNOWN), check.result.replace("_", " ")
+    if check.verified_mwh is None or not check.expected_mwh:
+        return level, word
+    share = check.verified_mwh / check.expected_mwh
+    whole = check.complete == check.miners and share >= _WHOLE
+    return (Level.LOW if level is Level.NORMAL and not whole else level), f"{percent(share, 0)} {word}"
+
+
+def _shortfall(check: StopCheck) -> str:
+    """Return why less than everything is verified; empty where all is."""
+    rest = check.miners - check.complete
+    if rest:
+        liars = f", {plural(len(check.liars), 'liar', 'liars')} among them" if check.liars else ""
+        return f"{number(rest)} of {plural(check.miners, 'stop', 'stops')} not confirmed{liars}"
+    if check.verified_mwh is not None and check.expected_mwh and check.verified_mwh < _WHOLE * check.expected_mwh:
+        return "the meter shows less than the plan expected"
+    return ""
 
 
 def _grades(evidence: Mapping[Evidence, int] | None) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from cloud.api.source import MarketSlot, PlanSlot
 from cloud.hosting.columns import Floats
+from sitelink.types import Interval
 
 POINTS: Final = 240
 _LEAST_STEP_S: Final = 5
@@ -60,6 +61,33 @@ def means(axis: Axis, at_s: Floats, values: Floats) -> Values:
     sums = np.bincount(buckets, weights=values[inside], minlength=axis.count)
     pairs = zip(sums.tolist(), counts.tolist(), strict=True)
     return tuple(round(total / count, 2) if count else None for total, count in pairs)
+
+
+Steps = tuple[tuple[float, float | None], ...]
+"""Points (seconds since 1970, value), each holding until the next; None begins a gap."""
+
+
+def steps(axis: Axis, slots: Sequence[tuple[Interval, float]]) -> Steps:
+    """Return the values of ``slots`` as steps at the slots' own edges, whole seconds, cut to ``axis``."""
+    first, last = axis.first_s, axis.seconds[-1]
+    points: list[tuple[float, float | None]] = []
+    open_until: int | None = None
+    for interval, value in sorted(slots, key=lambda slot: slot[0].start):
+        start, end = max(first, int(_seconds(interval.start))), min(last, int(_seconds(interval.end)))
+        if start >= end:
+            continue
+        if open_until is not None and start > open_until:
+            points += _closed(points, open_until)
+        points.append((start, value))
+        open_until = end
+    if open_until is not None:
+        points += _closed(points, open_until)
+    return tuple(points)
+
+
+def _closed(points: Sequence[tuple[float, float | None]], end: float) -> list[tuple[float, float | None]]:
+    """Return what ends the last step at ``end``: its value once more, and a gap right after."""
+    return [(end, points[-1][1]), (end + 0.5, None)]
 
 
 def planned_power(axis: Axis, slots: Sequence[PlanSlot]) -> Values:

@@ -40,7 +40,10 @@ _EVENTS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Power in MW against plan with its tolerance, and price in USD/MWh, on one axis (seconds since 1970)."""
+    """Power in MW against plan with its tolerance, and price in USD/MWh, on one axis (seconds since 1970).
+
+    ``plan_steps`` and ``price_steps`` are the same with the slots' own edges, which the lines are drawn by.
+    """
 
     axis: series.Axis
     seconds: tuple[int, ...]
@@ -48,6 +51,8 @@ class Chart:
     planned_mw: series.Values
     price_usd_per_mwh: series.Values
     windows: tuple[tuple[int, int], ...]
+    plan_steps: series.Steps
+    price_steps: series.Steps
 
     def document(self) -> dict[str, object]:
         """Return the chart as the browser takes it."""
@@ -58,6 +63,8 @@ class Chart:
             "plan": self.planned_mw,
             "price": self.price_usd_per_mwh,
             "windows": self.windows,
+            "plan_steps": self.plan_steps,
+            "price_steps": self.price_steps,
         }
 
 
@@ -149,6 +156,8 @@ def draw_chart(read: SiteRead, back: timedelta) -> Chart:
         planned_mw=_in_mw(series.planned_power(axis, slots)),
         price_usd_per_mwh=series.prices(axis, read.prices),
         windows=tuple(sorted({_bounds(interval) for interval in spans})),
+        plan_steps=series.steps(axis, [(slot.interval, _mw(slot.planned_w)) for slot in slots]),
+        price_steps=series.steps(axis, [(slot.interval, slot.price_usd_per_mwh) for slot in read.prices]),
     )
 
 

@@ -66,6 +66,6 @@ def test_plural_agrees():
 def test_a_small_energy_keeps_its_figures():
     assert [str(formats.energy(value)) for value in (0.0, 0.00474, 12.3456)] == [
         "0.000 MWh",
-        "0.00474 MWh",
+        "4.74 kWh",
         "12.346 MWh",
     ]

@@ -27,6 +27,7 @@ from tests.unit.console.fakes import (
     RATE,
     FakeReads,
     SiteCase,
+    check,
     columns,
     huge_site,
     live_link,
@@ -56,7 +57,7 @@ def test_counts_add_up_and_the_map_shows_the_same(case):
     shown = screen(case())
     census = shown.census
     assert census.total == len(case().rows)
-    kinds = shown.racks.cells[0::3]
+    kinds = [cell & 7 for cell in shown.racks.cells[0::3]]
     by_map = [kinds.count(kind) for kind in MinerClass]
     assert by_map == [census.running, census.stopped, census.mismatch, census.off, census.unknown]
     assert sum(size for _, size in shown.racks.layout.racks) == len(shown.racks.layout.miner_ids) == census.total
@@ -131,6 +132,10 @@ def test_liars_are_named_once_and_never_counted_as_stopped():
     liars = next(alert for alert in shown.alerts if "did not" in text_of(alert.title))
     assert liars.subjects == shown.census.liars
     assert len(liars.subjects) == 2
+    assert sum(cell >> 3 for cell in shown.racks.cells[0::3]) == 2
+    told = tuple(Notice(f"l{n}", NOW, NoticeCode.LIAR_NAMED, shedding_site().rows[n].miner_id, "") for n in (20, 1, 2))
+    (again,) = (a for a in screen(replace(shedding_site(), notices=told)).alerts if "did not" in text_of(a.title))
+    assert text_of(again.consequence).endswith(" 4 named, 2 cleared since by a proven stop.")
     honest = next(alert for alert in shown.alerts if "should be off" in text_of(alert.title))
     assert text_of(honest.title) == "1 miner runs that should be off"
 
@@ -227,7 +232,7 @@ def test_behind_a_lost_link_no_page_shows_a_figure_as_live():
     case = replace(case, link=replace(live_link(), up=False, last_heard=NOW - timedelta(seconds=40)))
     shown = screen(case)
     assert (shown.census.unknown, shown.census.total) == (250, 250)
-    assert set(shown.racks.cells[0::3]) == {MinerClass.UNKNOWN}
+    assert {cell & 7 for cell in shown.racks.cells[0::3]} == {MinerClass.UNKNOWN}
     assert not any(tile.figure.known for tile in shown.tiles)
     assert text_of(shown.tiles[3].against).startswith("none of 250 heard since ")
     assert shown.tick()["power"] is None
@@ -387,6 +392,30 @@ def test_planned_load_holds_over_its_slot_and_not_beyond():
     assert sum(value is not None for value in planned) == len(inside)
 
 
+def test_a_step_stands_at_its_slots_own_edges():
+    axis = series.axis_around(NOW, timedelta(minutes=5), timedelta(minutes=2))
+    at = [NOW + timedelta(seconds=s) for s in (-400, -33, 7, 20, 40)]
+    spans = [Interval(at[0], at[1]), Interval(at[1], at[2]), Interval(at[3], at[4])]
+    drawn = series.steps(axis, list(zip(spans, (1.0, 2.0, 3.0), strict=True)))
+    second = [int(moment.timestamp()) for moment in at]
+    assert drawn == (
+        (axis.first_s, 1.0), (second[1], 2.0), (second[2], 2.0), (second[2] + 0.5, None),
+        (second[3], 3.0), (second[4], 3.0), (second[4] + 0.5, None),
+    )  # fmt: skip
+    assert series.steps(axis, [(Interval(NOW - SIX_HOURS, NOW - SIX_HOURS / 2), 1.0)]) == ()
+
+
+def test_a_check_is_whole_only_where_every_stop_and_the_energy_are_verified():
+    was = replace(check(), verified_mwh=0.00311, expected_mwh=0.00644, complete=54, unverified=6)
+    (line,) = build_plan(read(replace(normal_site(), checks=(was,))), None).checks
+    assert (line.level, line.result) == (Level.LOW, "48 % verified")
+    assert (str(line.verified), line.shortfall) == ("3.11 kWh", "6 of 60 stops not confirmed")
+    (line,) = build_plan(read(normal_site()), None).checks
+    assert (line.level, line.result, line.shortfall) == (Level.NORMAL, "92 % verified", "")
+    (line,) = build_plan(read(replace(normal_site(), checks=(replace(check(), verified_mwh=0.1),))), None).checks
+    assert (line.level, line.shortfall) == (Level.LOW, "the meter shows less than the plan expected")
+
+
 def test_a_young_site_gets_a_short_window():
     assert choose_window(read(replace(normal_site(), history=timedelta(minutes=4)))) == "5m"
     assert choose_window(read(replace(normal_site(), history=timedelta(minutes=14)))) == "15m"
@@ -450,7 +479,9 @@ def test_a_silent_miner_shows_no_last_values_as_live():
     case = SiteCase(rows=(silent(0, power_w=Watts(3400)), miner(1)))
     shown = build_miner(FakeReads([case]).miner(PRINCIPAL, "pecos-1", case.rows[0].miner_id, SIX_HOURS), "6h")
     assert not any(tile.figure.known for tile in shown.tiles if tile.label != "Board")
-    assert text_of(shown.verdict.headline).startswith("State not known; last read at ")
+    told = "State not known; last tried at 20:04:47 UTC, not read since 20:04:07 UTC."
+    assert text_of(shown.verdict.headline) == told
+    assert shown.tried and list_miners(read(case), Show.UNKNOWN, 1).lines[0].tried
     assert "cannot be reached" in text_of(shown.verdict.detail)
 
 
@@ -459,6 +490,7 @@ def test_a_liar_is_said_on_its_own_page_with_evidence():
     shown = build_miner(FakeReads([case]).miner(PRINCIPAL, "pecos-2", case.rows[20].miner_id, SIX_HOURS), "6h")
     assert text_of(shown.verdict.headline) == "Should be off, is on."
     assert shown.acks[1].reason == "the feeder's power did not drop"
+    assert shown.acks[0].power == "3,380 W after the start"
     assert shown.acks[1].power == "3,400 W → not known"
 
 

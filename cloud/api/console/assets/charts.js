@@ -42,9 +42,28 @@ export function startCharts() {
 
 function rows(box, data) {
   if (box.dataset.kind === "miner") return [[data.t, data.hashrate], [data.t, data.power], [data.t, data.temp]];
-  const low = data.plan.map((value) => (value === null ? null : value - margin(value)));
-  const high = data.plan.map((value) => (value === null ? null : value + margin(value)));
-  return [[data.t, low, high, data.plan, data.power], [data.t, data.price]];
+  const plan = column(data.plan_steps, 1);
+  const low = plan.map((value) => (value === null ? null : value - margin(value)));
+  const high = plan.map((value) => (value === null ? null : value + margin(value)));
+  const upper = join(data, data.power, data.plan_steps, [low, high, plan]);
+  const lower = join(data, data.t.map(() => null), data.price_steps, [column(data.price_steps, 1)]);
+  return [[upper[0], ...upper.slice(2), upper[1]], [lower[0], lower[2]]];
+}
+
+// The meter's buckets and the exact edges of slots on one axis.
+function join(data, values, steps, lines) {
+  if (!steps.length) return [data.t, values, ...lines.map(() => data.t.map(() => null))];
+  return uPlot.join([[data.t, values], [column(steps, 0), ...lines]]);
+}
+
+function column(steps, place) {
+  return steps.map((step) => step[place]);
+}
+
+function heldAt(steps, seconds) {
+  let value = null;
+  for (const [start, held] of steps) if (start <= seconds) value = held;
+  return value;
 }
 
 function margin(planned) {
@@ -159,10 +178,12 @@ function readOut(plot, data) {
     line.textContent = hint(data);
     return;
   }
-  const at = new Date(data.t[place] * 1000);
+  const seconds = plot.data[0][place];
+  const bucket = data.step ? Math.min(data.t.length - 1, Math.floor((seconds - data.t[0]) / data.step)) : place;
+  const at = new Date(seconds * 1000);
   const shown = (value, decimals, unit) => (value === null || value === undefined ? "not known" : `${value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }).replace("-", "−")} ${unit}`);
   const parts = data.windows
-    ? [`meter ${shown(data.power[place], 3, "MW")}`, `plan ${shown(data.plan[place], 3, "MW")}`, `price ${shown(data.price[place], 2, "USD/MWh")}`]
+    ? [`meter ${shown(data.power[bucket], 3, "MW")}`, `plan ${shown(heldAt(data.plan_steps, seconds), 3, "MW")}`, `price ${shown(heldAt(data.price_steps, seconds), 2, "USD/MWh")}`]
     : [`hash rate ${shown(data.hashrate[place], 1, "TH/s")}`, `power ${shown(data.power[place], 0, "W")}`, `board ${shown(data.temp[place], 1, "°C")}`];
   line.textContent = `${clock(at, true)} ${zoneName(at)} · ${parts.join(" · ")}`;
 }

@@ -3,7 +3,7 @@ import { token } from "./theme.js";
 
 const RUNNING = 0, STOPPED = 1, MISMATCH = 2, OFF = 3, UNKNOWN = 4;
 const WORDS = ["running", "stopped by plan", "should be off, is on", "should run, is off", "not known"];
-const NONE = 255;
+const NONE = 255, LIAR = 8;
 
 export function startRacks() {
   const box = document.getElementById("racks");
@@ -146,7 +146,7 @@ class RackMap {
 
   cell(ctx, paint, cell, side) {
     const [x, y] = this.places[cell];
-    const kind = this.cells[3 * cell];
+    const kind = this.cells[3 * cell] & 7;
     const [fill, outline] = this.colour(paint, cell, kind);
     if (kind === UNKNOWN) {
       hatch(ctx, paint.unknown, x, y, side);
@@ -166,6 +166,7 @@ class RackMap {
       mark(ctx, paint, x, y, side, true);
     }
     if (kind === OFF) mark(ctx, paint, x, y, side, false);
+    if (this.cells[3 * cell] & LIAR) cross(ctx, paint, x, y, side);
   }
 
   colour(paint, cell, kind) {
@@ -199,6 +200,7 @@ class RackMap {
     items.push(swatch("not known", (ctx) => hatch(ctx, paint.unknown, 0, 0, 12)));
     items.push(swatch("should be off, is on", (ctx) => { ctx.fillStyle = paint.normal; ctx.fillRect(0, 0, 12, 12); mark(ctx, paint, 0, 0, 12, true); }));
     items.push(swatch("should run, is off", (ctx) => mark(ctx, paint, 0, 0, 12, false)));
+    items.push(swatch("liar", (ctx) => { ctx.fillStyle = paint.normal; ctx.fillRect(0, 0, 12, 12); cross(ctx, paint, 0, 0, 12); }));
     list.replaceChildren(...items);
   }
 
@@ -228,9 +230,10 @@ class RackMap {
   }
 
   tell() {
-    const cell = this.cursor, kind = this.cells[3 * cell];
+    const cell = this.cursor, kind = this.cells[3 * cell] & 7;
     const temperature = this.cells[3 * cell + 1], share = this.cells[3 * cell + 2];
     const parts = [this.ids?.miner_ids[cell] ?? "…", `rack ${this.racks[this.rackOf[cell]][0]}`, WORDS[kind]];
+    if (this.cells[3 * cell] & LIAR) parts.push("liar: said it stopped and did not");
     if (kind !== UNKNOWN) {
       parts.push(temperature === NONE ? "temperature not known" : `${temperature} °C`);
       parts.push(share === NONE ? "share of nameplate not known" : `${share} % of nameplate`);
@@ -264,6 +267,18 @@ function mark(ctx, paint, x, y, side, filled) {
   ctx.fill();
   ctx.strokeStyle = filled ? paint.surface : paint.high;
   ctx.lineWidth = 1;
+  ctx.stroke();
+}
+
+// Somebody said it stopped and did not.
+function cross(ctx, paint, x, y, side) {
+  ctx.beginPath();
+  ctx.moveTo(x + 2, y + 2);
+  ctx.lineTo(x + side - 2, y + side - 2);
+  ctx.moveTo(x + side - 2, y + 2);
+  ctx.lineTo(x + 2, y + side - 2);
+  ctx.strokeStyle = paint.line;
+  ctx.lineWidth = 2;
   ctx.stroke();
 }
 
