@@ -151,10 +151,14 @@ def _add_market(parser: argparse.ArgumentParser) -> None:
     add("--spike-after", type=int, default=None, help="intervals before the spike; default 8, with --prices 1")
     add("--spike-intervals", type=int, default=4, help="length of the synthetic spike; 0 for none")
     add("--spike-price", type=float, default=950.0, help="height of the synthetic spike in USD/MWh, 500 or more")
+    add("--check", action="store_true", help="only say whether these prices can be played, and what they are")
     parser.set_defaults(run=_run_market)
 
 
 async def _run_market(options: argparse.Namespace) -> int:
+    if options.check:
+        print(json.dumps({"source": _curve(options).source}))
+        return 0
     market = MarketOptions(
         market=options.market or (options.prices.stem if options.prices else "SIM"),
         interval_s=options.interval_s,

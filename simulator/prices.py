@@ -185,7 +185,7 @@ def _hour(place: str, fields: dict[str, str]) -> Hour:
             f"{place}: delivery_date: {fields['delivery_date']!r} is not a date; write it as 2024-05-08"
         ) from None
     ending = fields["hour_ending"].strip()
-    if not ending.isdecimal() or not 1 <= int(ending) <= 24:
+    if not ending.isdecimal() or len(ending) > 2 or not 1 <= int(ending) <= 24:
         raise BadInput(f"{place}: hour_ending: {fields['hour_ending']!r} is not an hour; write 1 to 24")
     return Hour(day, int(ending), _price(place, "rtm_lmp", fields), _price(place, "dam_lmp", fields))
 

@@ -110,6 +110,9 @@ def test_recorded_devices_stand_beside_the_simulated_ones_read_and_never_ordered
     [
         (("--miners", "3"), "--miners 3: too few"),
         (("--miners", "many"), "--miners: invalid int value: 'many'"),
+        (("--miners", "99999999"), "--miners 99999999: more than a simulated site takes; give 60000 or fewer"),
+        (("--http-port", "70000"), "--http-port 70000: is no port; give 1 to 65535"),
+        (("--http-port", "0"), "--http-port 0: is no port"),
         (("--kills", "-1"), "--kills -1: give 0 or more"),
         (("--prices", "/nowhere.csv"), "--prices /nowhere.csv: no such file"),
         (("--captures", "/nowhere"), "--captures /nowhere: no such folder; give the folder"),
@@ -123,3 +126,16 @@ def test_bad_input_is_one_line(flags: tuple[str, ...], said: str) -> None:
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not done.stdout
+
+
+def test_a_price_file_with_a_broken_row_is_refused_before_anything_starts(folder: Path) -> None:
+    rows = [f"2024-01-0{1 + place // 24},{1 + place % 24},20" for place in range(60)]
+    rows[48] = "2024-01-03,25,20"
+    prices = folder / "p3.csv"
+    prices.write_text("\n".join(["delivery_date,hour_ending,rtm_lmp", *rows]) + "\n", encoding="utf-8")
+    command = [BALLAST, "demo", "--once", "--prices", "p3.csv"]
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "demo: --prices: p3.csv line 50: hour_ending: '25' is not an hour; write 1 to 24\n"
+    assert list(folder.iterdir()) == [prices]

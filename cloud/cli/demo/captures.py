@@ -6,15 +6,15 @@ Invariants: the recorded devices are read and never ordered: their site has no c
 open, so no plan touches them. A device counts as read only when a stored reading shows its state.
 """
 
-import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cloud.cli.demo import checks
+
 SITE_ID: Final = "captures"
 DIALECT: Final = "auto"
-_CHECK_S: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,7 @@ def problem(folder: Path, program: Path) -> str | None:
         return "no such folder; give the folder that holds MANIFEST.csv and the recorded replies"
     if not (folder / "MANIFEST.csv").is_file():
         return "holds no MANIFEST.csv; give the folder of recorded replies, or leave CAPTURES out"
-    command = [str(program), "replay", str(folder), "--check"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_CHECK_S)  # noqa: S603 - ours
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"cannot be checked with {program}: {error}; run make setup"
-    if done.returncode == 0:
-        return None
-    said: str = done.stderr.strip()
-    return said.rpartition("\n")[2].removeprefix("ballast-sim: ") or "it cannot be replayed"
+    return checks.refusal(program, ["replay", str(folder), "--check"])
 
 
 def devices_of(document: Mapping[str, Any]) -> tuple[Recorded, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from cloud.cli.demo import captures, stage
+from cloud.cli.demo import captures, checks, stage
 from cloud.cli.demo.chaos import Chaos
 from cloud.cli.demo.figures import Figures, json_line, machine
 from cloud.cli.demo.judge import judge
@@ -24,7 +24,6 @@ from cloud.cli.demo.watch import Watch
 from sitelink.clock import Clock, SystemClock
 
 _MINERS: Final = 250
-_FEWEST: Final = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,16 +138,18 @@ def _report(scene: Stage, figures: Figures, held: bool) -> bool:
 
 
 def _problem(arguments: argparse.Namespace) -> str | None:
-    if arguments.miners < _FEWEST:
-        return f"--miners {arguments.miners}: too few for a story; give {_FEWEST} or more"
-    if arguments.kills < 0:
-        return f"--kills {arguments.kills}: give 0 or more"
-    if arguments.prices is not None and not arguments.prices.is_file():
-        return f"--prices {arguments.prices}: no such file; give a CSV of hourly prices"
-    if arguments.captures is not None:
-        wrong = captures.problem(arguments.captures, stage.program("ballast-sim"))
-        return None if wrong is None else f"--captures {arguments.captures}: {wrong}"
-    return None
+    simulator = stage.program("ballast-sim")
+    wrong = checks.miners(arguments.miners)
+    if wrong is None and arguments.kills < 0:
+        wrong = f"--kills {arguments.kills}: give 0 or more"
+    if wrong is None and arguments.http_port is not None:
+        wrong = checks.http_port(arguments.http_port)
+    if wrong is None and arguments.prices is not None:
+        wrong = checks.prices(arguments.prices, simulator)
+    if wrong is None and arguments.captures is not None:
+        against = captures.problem(arguments.captures, simulator)
+        wrong = against and f"--captures {arguments.captures}: {against}"
+    return wrong
 
 
 def _end_on_signals(over: threading.Event) -> None:

@@ -143,6 +143,19 @@ def test_a_broken_price_file_is_named_with_its_line(tmp_path, capsys):
     assert "prices.csv line 3: rtm_lmp: 'lots' is not a price" in capsys.readouterr().err
 
 
+def test_prices_can_be_checked_without_opening_a_market(tmp_path, capsys):
+    path = tmp_path / "prices.csv"
+    good = "delivery_date,hour_ending,rtm_lmp\n" + "".join(f"2024-01-01,{h},20\n" for h in range(1, 25))
+    path.write_text(good)
+    assert main(["market", "--prices", str(path), "--check"]) == 0
+    assert json.loads(capsys.readouterr().out)["source"].startswith("prices.csv, 2024-01-01")
+    path.write_text(f"{good}2024-01-02,{'9' * 5000},20\n")
+    assert main(["market", "--prices", str(path), "--check"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "prices.csv line 26: hour_ending: " in told.err
+
+
 def test_a_day_of_the_file_must_be_a_date(tmp_path, capsys):
     path = tmp_path / "prices.csv"
     path.write_text("delivery_date,hour_ending,rtm_lmp\n" + "".join(f"2024-01-01,{h},20\n" for h in range(1, 25)))
