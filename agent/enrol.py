@@ -1,7 +1,8 @@
 """Trades a one-use join token for a certificate and the keys whose orders this site obeys.
 
 Invariants: the private key is made here and never leaves; nothing is sent, least of all the token, before the cloud
-has shown a CA whose SHA-256 stands in the token; nothing on disk changes unless everything held.
+has shown a CA whose SHA-256 stands in the token, and the identity's folder has proved writable; nothing on disk changes
+unless everything held.
 
     token = ballast1.<secret>.<sha256 hex of the CA certificate, DER>
 
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agent.errors import AgentError, BadInput, Permanent, Refused, Transient, Unreachable
-from agent.identity import Identity, store_identity
+from agent.identity import Identity, check_writable, store_identity
 from agent.settings import Endpoint, Settings
 from agent.uplink import Tls
 from sitelink.v1 import link_pb2 as pb
@@ -31,6 +32,12 @@ from sitelink.v1 import link_pb2 as pb
 ENROL_METHOD: Final = "/ballast.sitelink.v1.Enrolment/Enrol"
 _TOKEN: Final = re.compile(r"ballast1\.([A-Za-z0-9_-]{8,256})\.([0-9a-f]{64})")
 _DEADLINE_S: Final = 10.0
+_TRANSIENT: Final = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+_SPENT: Final = "nothing changed here, but the token is used up: make a new one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +68,26 @@ def enrol(settings: Settings, token: JoinToken) -> Identity:
 
     Raises:
         Transient: the cloud cannot be reached.
-        Permanent: the cloud shows another CA than the token names, or answers nonsense.
+        Permanent: the cloud shows another CA than the token names, fails, or answers nonsense.
         Refused: the cloud does not take the token, or it is for another site.
+        BadInput: the folder of the identity cannot be written; the token was not sent.
     """
     endpoint = settings.link.enrol_endpoint
     ca_pem = _trusted_ca(endpoint, settings.link.server_name, token.ca_sha256)
+    try:
+        check_writable(settings.identity_dir)
+    except OSError as error:
+        raise BadInput(
+            f"{settings.identity_dir}: cannot be written: {error}; make it writable for the agent's user;"
+            " nothing changed, the token is not used up"
+        ) from None
     key = ec.generate_private_key(ec.SECP256R1())
     reply = _ask(endpoint, settings.link.server_name, ca_pem, _request(token, key, settings.site.site_id))
     identity = _checked(reply, key, ca_pem, settings.site.site_id)
     try:
         store_identity(settings.identity_dir, identity)
     except OSError as error:
-        raise BadInput(
-            f"{settings.identity_dir}: cannot be written: {error}; nothing changed, use a new token"
-        ) from None
+        raise BadInput(f"{settings.identity_dir}: cannot be written: {error}; {_SPENT}") from None
     return identity
 
 
@@ -139,28 +152,33 @@ def _ask(endpoint: Endpoint, server_name: str, ca_pem: bytes, request: bytes) ->
 def _translated(endpoint: Endpoint, error: grpc.RpcError) -> AgentError:
     code, details = error.code(), error.details()
     said = (details or code.name).splitlines()[0]
-    if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-        return Transient(f"{endpoint}: {said}; nothing changed, try again")
-    return Refused("token_refused", f"{endpoint}: the cloud refused to enrol: {said}; make a new token and try again")
+    if code in _TRANSIENT:
+        return Transient(f"{endpoint}: {said}; nothing changed here, try again")
+    if code in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}:
+        return Permanent(
+            f"{endpoint}: the cloud failed to enrol: {said}; nothing changed here, look into the cloud's log"
+        )
+    # The cloud's line says what to do.
+    return Refused("token_refused", f"{endpoint}: the cloud refused to enrol: {said}")
 
 
 def _checked(reply: pb.EnrolReply, key: ec.EllipticCurvePrivateKey, ca_pem: bytes, site_id: str) -> Identity:
     """Return the identity in ``reply`` when it truly is for our key, from the pinned CA, for this site."""
     if reply.site_id != site_id:
-        raise Refused("other_site", f"the token is for site {reply.site_id!r}, the settings say {site_id!r}; no change")
+        raise Refused("other_site", f"the token is for site {reply.site_id!r}, the settings say {site_id!r}; {_SPENT}")
     try:
         certificate = x509.load_pem_x509_certificate(reply.certificate_pem)
         authority = x509.load_pem_x509_certificate(ca_pem)
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Permanent(f"the cloud's certificate for this agent is broken: {error}; nothing changed") from None
+        raise Permanent(f"the cloud's certificate for this agent is broken: {error}; {_SPENT}") from None
     except InvalidSignature:
-        raise Permanent("the cloud's certificate is not from the token's CA; nothing changed") from None
+        raise Permanent(f"the cloud's certificate is not from the token's CA; {_SPENT}") from None
     if certificate.public_key() != key.public_key():
-        raise Permanent("the cloud's certificate is not for the key made here; nothing changed")
+        raise Permanent(f"the cloud's certificate is not for the key made here; {_SPENT}")
     order_keys, time_keys = tuple(reply.order_keys), tuple(reply.time_keys)
     if not order_keys or not time_keys or any(len(raw) != 32 for raw in order_keys + time_keys):
-        raise Permanent("the cloud named no usable order or time keys; nothing changed")
+        raise Permanent(f"the cloud named no usable order or time keys; {_SPENT}")
     key_pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

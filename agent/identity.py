@@ -4,6 +4,7 @@ Invariants: the private key is readable by its owner alone; the folder is replac
 replacement that was cut off leaves the old one.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from agent.errors import BadInput
 from agent.uplink import Tls
 
 _REMEDY: Final = "enrol with: ballast-agent enrol --config agent.toml --token TOKEN"
+_PROBE_BYTES: Final = 16 * 1024  # more than an identity has
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,34 @@ def load_identity(folder: Path, site_id: str) -> Identity:
     return identity
 
 
+def check_writable(folder: Path) -> None:
+    """Try every step by which ``store_identity`` would replace ``folder``; what stands there stays.
+
+    Raises:
+        OSError: one of them fails.
+    """
+    fresh, old = _new(folder), _old(folder)
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700, parents=True)
+    try:
+        _write(fresh / "probe", bytes(_PROBE_BYTES))
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            if old.exists():
+                raise OSError(errno.ENOTEMPTY, "cannot be removed", str(old))
+            folder.rename(old)
+            old.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
 def store_identity(folder: Path, identity: Identity) -> None:
     """Write ``identity`` to ``folder``, replacing what was there in one step.
 
     Raises:
         OSError: the disk takes nothing; what was there stays.
     """
-    fresh = folder.with_name(folder.name + ".new")
+    fresh = _new(folder)
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700, parents=True)
     trust = {
@@ -83,6 +106,10 @@ def store_identity(folder: Path, identity: Identity) -> None:
         folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _new(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".new")
 
 
 def _old(folder: Path) -> Path:

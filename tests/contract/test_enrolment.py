@@ -29,12 +29,12 @@ class EnrolServer:
     authority: Authority
     requests: list[pb.EnrolRequest] = field(default_factory=list)
     change: Callable[[pb.EnrolReply], None] = lambda reply: None
-    refuse: bool = False
+    refuse: str = ""
 
     def enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolReply:
         self.requests.append(request)
         if self.refuse:
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, "the token has been used")
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, self.refuse)
         reply = pb.EnrolReply(
             certificate_pem=self.authority.sign_request(request.csr_pem),
             ca_pem=self.authority.pem,
@@ -125,12 +125,57 @@ def test_a_server_that_is_not_the_tokens_never_sees_the_token(server: EnrolServe
 
 
 def test_a_refused_token_changes_nothing(server: EnrolServer, tmp_path: Path) -> None:
-    server.refuse = True
+    server.refuse = "the token has been used; make one: ballast site token SITE"
     with serving(server) as port:
         settings = settings_for(tmp_path, port)
-        with pytest.raises(Refused, match="has been used"):
+        with pytest.raises(Refused, match="has been used") as caught:
             enrol(settings, read_token(token_of(server.authority)))
+    assert str(caught.value).endswith(f"refused to enrol: {server.refuse}"), "the cloud's remedy, and no second one"
     assert not settings.identity_dir.exists()
+
+
+def file_for_the_state(settings: Settings) -> None:
+    settings.site.state_dir.write_text("a file")
+
+
+def file_for_the_new_folder(settings: Settings) -> None:
+    settings.identity_dir.parent.mkdir(parents=True)
+    settings.identity_dir.with_name("identity.new").write_text("a file")
+
+
+def old_folder_that_stays(settings: Settings) -> None:
+    settings.identity_dir.mkdir(parents=True)
+    (settings.identity_dir / "trust.json").write_text("what stood there")
+    settings.identity_dir.with_name("identity.old").write_text("a file")
+
+
+@pytest.mark.parametrize("spoil", [file_for_the_state, file_for_the_new_folder, old_folder_that_stays])
+def test_a_folder_that_cannot_be_written_is_told_before_the_token_is_sent(
+    server: EnrolServer, tmp_path: Path, spoil: Callable[[Settings], None]
+) -> None:
+    with serving(server) as port:
+        settings = settings_for(tmp_path, port)
+        spoil(settings)
+        before = contents(tmp_path)
+        with pytest.raises(BadInput, match=r"cannot be written: .*the token is not used up"):
+            enrol(settings, read_token(token_of(server.authority)))
+    assert server.requests == []
+    assert contents(tmp_path) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_refused_enrolment_leaves_the_earlier_identity(server: EnrolServer, tmp_path: Path) -> None:
+    with serving(server) as port:
+        settings = settings_for(tmp_path, port)
+        enrol(settings, read_token(token_of(server.authority)))
+        before = contents(tmp_path)
+        server.refuse = "no"
+        with pytest.raises(Refused):
+            enrol(settings, read_token(token_of(server.authority)))
+    assert contents(tmp_path) == before
 
 
 def other_site(reply: pb.EnrolReply) -> None:
