@@ -5,7 +5,8 @@ Invariants:
 * Orders of a site are numbered by ``(signing_epoch, sequence)``, one row of ``order_sequences`` a site, held while the
   order is signed; numbers may be skipped (a signature whose transaction failed) and are never used twice.
 * The newest plan wins; dispatching the same or an older revision again changes nothing.
-* An order names the one agent that may obey it; a newly enrolled agent gets the plan addressed anew.
+* An order names the one agent that may obey it; an agent that takes a site over gets the plan
+  addressed anew when it connects.
 """
 
 import uuid
@@ -207,11 +208,12 @@ def _newest_plan(uow: UnitOfWork, site_id: str) -> Row[Any] | None:
 
 
 def _agent(uow: UnitOfWork, site_id: str) -> str:
+    """Return the earliest unrevoked agent: a later one is enrolled but has not connected, which would revoke this."""
     rows = AGENTS.c
     query = (
         select(rows.agent_id)
         .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.revoked_at.is_(None))
-        .order_by(rows.issued_at.desc())
+        .order_by(rows.issued_at)
         .limit(1)
     )
     agent_id = uow.session.execute(query).scalar_one_or_none()

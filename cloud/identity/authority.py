@@ -73,10 +73,13 @@ class CertificateAuthority:
         return ServerIdentity(key_pem, certificate_pem + self.pem)
 
     def enrol(self, identity: AgentIdentity, csr_pem: bytes) -> Enrolment:
-        """Return a certificate for the key in ``csr_pem``; whatever else the request asks for is ignored.
+        """Return a certificate for the key in ``csr_pem``.
+
+        The request's common name, when it has one, is the site that the agent's settings name; whatever else the
+        request asks for is ignored.
 
         Raises:
-            Refused: the request is not one, or its key is of an unexpected kind.
+            Refused: the request is not one, its key is of an unexpected kind, or it names another site.
         """
         try:
             request = x509.load_pem_x509_csr(csr_pem)
@@ -88,6 +91,7 @@ class CertificateAuthority:
             raise Refused("bad_request", "the signing request is not signed by its own key")
         if not isinstance(public_key, ec.EllipticCurvePublicKey) or public_key.curve.name != "secp256r1":
             raise Refused("bad_request", "the agent's key must be ECDSA P-256")
+        _check_site(request, identity.site_id)
         now = self._clock.now()
         expires_at = now + AGENT_CERTIFICATE_LIFE
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri)]
@@ -225,6 +229,16 @@ def _make_private(folder: Path) -> None:
     if folder.stat().st_uid != os.geteuid():
         raise Refused("foreign_folder", f"{folder} belongs to somebody else; remove it or move data_dir")
     folder.chmod(0o700)
+
+
+def _check_site(request: x509.CertificateSigningRequest, site_id: str) -> None:
+    named = [attribute.value for attribute in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if named and named != [site_id]:
+        raise Refused(
+            "other_site",
+            f"the token is for site {site_id!r}, the settings say {named[0]!r}; set site_id right, or make a token for"
+            " that site: ballast site token SITE; nothing changed, the token is not used up",
+        )
 
 
 def _name(common_name: str) -> x509.Name:

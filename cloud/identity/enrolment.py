@@ -1,8 +1,8 @@
 """How an agent becomes known: a join token, used once, buys a certificate for a key that never left the site.
 
 Invariants: a token is bound to tenant and site, works once within an hour and is stored hashed; it carries the hash of
-the CA, so the agent can check whom it talks to before it trusts anybody; enrolling a site again revokes its earlier
-agent.
+the CA, so the agent can check whom it talks to before it trusts anybody. Enrolling a site again takes nothing from its
+earlier agent: that one is revoked when the new one first connects.
 
       ballast1.<secret: base64url of tenant and 24 random bytes>.<SHA-256 of the CA's DER, hex>
 """
@@ -51,10 +51,11 @@ def token_tenant(token: str) -> tuple[UUID, str]:
 
 
 def enrol(uow: UnitOfWork, authority: CertificateAuthority, secret: str, csr_pem: bytes) -> Enrolment:
-    """Spend the token and return the agent's certificate; earlier agents of the site are revoked.
+    """Spend the token and return the agent's certificate; earlier agents of the site go on until it connects.
 
     Raises:
-        Refused: the token is unknown, used or expired, or the request is not one; the token is then still unused.
+        Refused: the token is unknown, used or expired, or the request is not one, or is for another site than the
+            token; the token is then still unused.
     """
     spent = store.spend_join_token(uow, _digest(secret), lambda site_id: f"{site_id}-{secrets.token_hex(4)}")
     if spent is None:
@@ -68,7 +69,9 @@ def enrol(uow: UnitOfWork, authority: CertificateAuthority, secret: str, csr_pem
 
 
 def admit(uow: UnitOfWork, identity: AgentIdentity, certificate_sha256: str) -> None:
-    """Check that the agent behind a certificate may still act for its site.
+    """Check that the agent behind a certificate may still act for its site, and revoke the site's earlier ones.
+
+    Asked again, it changes nothing more: an agent is only ever replaced by one enrolled after it.
 
     Raises:
         Forbidden: it is unknown, revoked, expired, or shows another certificate than the one it was given.
@@ -82,6 +85,8 @@ def admit(uow: UnitOfWork, identity: AgentIdentity, certificate_sha256: str) -> 
         raise Forbidden(
             f"the certificate of agent {identity.agent_id} expired at {row.expires_at:%Y-%m-%d}; enrol again"
         )
+    if store.revoke_earlier_agents(uow, row):
+        uow.notify("agents", site_id=identity.site_id)
 
 
 def revoke(uow: UnitOfWork, agent_id: str, reason: str) -> bool:

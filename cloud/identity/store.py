@@ -3,11 +3,11 @@
 Invariant: secrets are stored hashed; comparing and spending a token is one statement.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from cloud.infra.db import UnitOfWork
@@ -131,16 +131,26 @@ def spend_join_token(uow: UnitOfWork, token_hash: bytes, make_agent_id: Any) -> 
 
 
 def add_agent(uow: UnitOfWork, agent_id: str, site_id: str, certificate_sha256: str, expires_at: datetime) -> None:
-    """Add an agent and revoke the site's earlier ones: a site obeys one."""
+    """Add an agent, issued after every other of its site, even if the clock was set back."""
     rows = AGENTS.c
-    earlier = (rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.revoked_at.is_(None))
-    reason = f"replaced by {agent_id}"
-    uow.session.execute(update(AGENTS).where(*earlier).values(revoked_at=uow.now(), revoked_reason=reason))
+    mine = (rows.tenant_id == uow.tenant_id, rows.site_id == site_id)
+    latest = uow.session.execute(select(func.max(rows.issued_at)).where(*mine)).scalar_one()
+    issued_at = uow.now() if latest is None else max(uow.now(), latest + timedelta(microseconds=1))
     values = {"tenant_id": uow.tenant_id, "agent_id": agent_id, "site_id": site_id}
     statement = insert(AGENTS).values(
-        **values, certificate_sha256=certificate_sha256, issued_at=uow.now(), expires_at=expires_at
+        **values, certificate_sha256=certificate_sha256, issued_at=issued_at, expires_at=expires_at
     )
     uow.session.execute(statement)
+
+
+def revoke_earlier_agents(uow: UnitOfWork, successor: Any) -> bool:
+    """Revoke the agents of the site that were issued before ``successor``; return whether there was one."""
+    rows = AGENTS.c
+    mine = (rows.tenant_id == uow.tenant_id, rows.site_id == successor.site_id, rows.revoked_at.is_(None))
+    statement = update(AGENTS).where(*mine, rows.issued_at < successor.issued_at)
+    values = {"revoked_at": uow.now(), "revoked_reason": f"replaced by {successor.agent_id}"}
+    revoked = uow.session.execute(statement.values(**values).returning(rows.agent_id)).all()
+    return bool(revoked)
 
 
 def agent(uow: UnitOfWork, agent_id: str) -> Any:

@@ -20,7 +20,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from agent.enrol import enrol as enrol_agent
+from agent.enrol import read_token
+from agent.errors import Refused as AgentRefused
+from agent.settings import load_settings
 from cloud.api.site_link import LinkAddresses, LinkServers
 from cloud.core.access import Principal
 from cloud.hosting import orders, queries, service
@@ -93,9 +98,11 @@ class Link:
         with self.database.unit_of_work(self.principal) as uow:
             return enrolment.make_join_token(uow, self.authority, site_id)
 
-    async def enrol(self, token: str, csr: bytes | None = None) -> tuple[bytes, pb.EnrolReply]:
+    async def enrol(
+        self, token: str, csr: bytes | None = None, site_id: str = "pecos-1"
+    ) -> tuple[bytes, pb.EnrolReply]:
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([])
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site_id)])
         made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
         csr = csr or made.public_bytes(serialization.Encoding.PEM)
         credentials = grpc.ssl_channel_credentials(self.authority.pem)
@@ -298,15 +305,59 @@ async def test_a_new_agent_gets_the_plan_addressed_anew_and_the_old_one_is_refus
     with link.database.unit_of_work(link.principal) as uow:
         service.dispatch_plan(uow, plan(4), link.signer)
     key_pem, reply = await link.enrol(link.token())
+    async with link.stream(key_pem, reply.certificate_pem) as stream:
+        await stream.hello(agent_id=reply.agent_id)
+        received = read_plan((await stream.until(is_envelope(Domain.PLAN))).payload)
+        assert (received.revision, received.agent_id) == (4, reply.agent_id)
+    assert reply.agent_id in await refusal_of_the_first_agent(link)
+
+
+async def refusal_of_the_first_agent(link: Link) -> str:
     async with link.stream() as stream:
         await stream.send(Hello("pecos-1", link.agent_id, "test", "e1", 0, 0))
         refused = await stream.refusal()
         assert refused.code() is grpc.StatusCode.PERMISSION_DENIED
         assert "replaced by" in str(refused.details())
-    async with link.stream(key_pem, reply.certificate_pem) as stream:
-        await stream.hello(agent_id=reply.agent_id)
+        return str(refused.details())
+
+
+async def test_an_agent_works_until_its_successor_connects(link: Link) -> None:
+    async with link.stream() as stream:
+        await stream.hello()
+        await link.enrol(link.token())
+        key_pem, reply = await link.enrol(link.token())
+        with link.database.unit_of_work(link.principal) as uow:
+            service.dispatch_plan(uow, plan(1), link.signer)
         received = read_plan((await stream.until(is_envelope(Domain.PLAN))).payload)
-        assert (received.revision, received.agent_id) == (4, reply.agent_id)
+        assert (received.revision, received.agent_id) == (1, link.agent_id)
+        async with link.stream() as again:
+            await again.hello()
+        async with link.stream(key_pem, reply.certificate_pem) as successor:
+            await successor.hello(agent_id=reply.agent_id)
+            received = read_plan((await successor.until(is_envelope(Domain.PLAN))).payload)
+            assert (received.revision, received.agent_id) == (1, reply.agent_id)
+    assert reply.agent_id in await refusal_of_the_first_agent(link)
+
+
+async def test_enrolling_with_a_token_of_another_site_changes_nothing(link: Link, tmp_path: Path) -> None:
+    token = link.token("pecos-1")
+    path = tmp_path / "agent.toml"
+    endpoint = f"localhost:{link.servers.enrol_port}"
+    path.write_text(f'[site]\nsite_id = "pecos-2"\n[link]\nenrol_endpoint = "{endpoint}"\n')
+    settings = load_settings(path, {})
+    async with link.stream() as stream:
+        await stream.hello()
+        with pytest.raises(AgentRefused, match="for site 'pecos-1', the settings say 'pecos-2'") as caught:
+            await asyncio.to_thread(enrol_agent, settings, read_token(token))
+        assert "\n" not in str(caught.value)
+        assert not settings.identity_dir.exists()
+        await stream.send(make_batch(0))
+        await stream.until(lambda frame: isinstance(frame, Receipt))
+    async with link.stream() as stream:
+        await stream.hello()
+    path.write_text(path.read_text().replace("pecos-2", "pecos-1"))
+    made = await asyncio.to_thread(enrol_agent, load_settings(path, {}), read_token(token))
+    assert made.site_id == "pecos-1", "the refused token is still good"
 
 
 async def test_a_plan_needs_an_agent(link: Link) -> None:
