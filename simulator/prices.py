@@ -19,6 +19,7 @@ from sitelink.units import UsdPerMegawattHour
 
 MIN_SPIKE_USD_PER_MWH = 500.0
 MAX_SPIKE_USD_PER_MWH = 100_000.0
+_MOST_USD = 100_000
 _DEAR_USD_PER_MWH = 200.0
 _STEPS_A_DAY = 96
 _NEEDED = ("delivery_date", "hour_ending", "rtm_lmp")
@@ -200,4 +201,6 @@ def _price(place: str, column: str, fields: dict[str, str]) -> float | None:
         value = math.nan
     if not math.isfinite(value):
         raise BadInput(f"{place}: {column}: {text!r} is not a price; write USD/MWh such as 25.31, or leave it blank")
+    if abs(value) > _MOST_USD:
+        raise BadInput(f"{place}: {column}: {text!r} is out of range; write USD/MWh from -{_MOST_USD} to {_MOST_USD}")
     return value

@@ -24,6 +24,9 @@ from cloud.core.times import kept_moment
 from sitelink.types import Interval
 from sitelink.units import UsdPerMegawattHour
 
+MOST_USD_PER_MWH: Final = 100_000
+"""No market clears beyond it, either way: what is larger is a slip of the pen, and planning on it stops a site."""
+
 CENTRAL: Final = ZoneInfo("America/Chicago")
 _HOUR: Final = timedelta(hours=1)
 _QUARTER: Final = timedelta(minutes=15)
@@ -150,4 +153,8 @@ def _price(row: Mapping[str | None, str], column: str, where: str) -> UsdPerMega
         value = math.nan
     if not math.isfinite(value):
         raise BadInput(f"{where}: {column}: {text!r} is not a number; write USD/MWh, or remove the row")
+    if abs(value) > MOST_USD_PER_MWH:
+        raise BadInput(
+            f"{where}: {column}: {text!r} is out of range; write USD/MWh from -{MOST_USD_PER_MWH} to {MOST_USD_PER_MWH}"
+        )
     return UsdPerMegawattHour(value)

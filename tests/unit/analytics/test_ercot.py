@@ -47,6 +47,8 @@ def test_the_hour_that_comes_twice_is_two_hours(tmp_path: Path) -> None:
     [
         ("2024-01-01,1,x", "line 2: rtm_lmp: 'x' is not a number"),
         ("2024-01-01,1,nan", "line 2: rtm_lmp"),
+        ("2024-01-01,1,5\n2024-01-01,2,1e9", "line 3: rtm_lmp: '1e9' is out of range; write USD/MWh from -100000 to"),
+        ("2024-01-01,1,-100000.01", "line 2: rtm_lmp: '-100000.01' is out of range"),
         ("2024-01-01,1,5\n2024-01-01,25,5", "line 3: hour_ending: '25'"),
         ("01/02/2024,1,5", "line 2: delivery_date: '01/02/2024'"),
         ("2024-01-01,2,5\n2024-01-01,1,5", "line 3: .* sort the file"),
@@ -63,6 +65,12 @@ def test_a_broken_row_is_named_by_line(tmp_path: Path, rows: str, sign: str) -> 
     path.write_text(f"delivery_date,hour_ending,rtm_lmp\n{rows}\n")
     with pytest.raises(BadInput, match=sign):
         read_ercot(path, "HUB", "rtm_lmp", NOW)
+
+
+def test_a_price_at_the_bound_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "bound.csv"
+    path.write_text("delivery_date,hour_ending,rtm_lmp\n2024-01-01,1,-100000\n2024-01-01,2,100000\n")
+    assert [price for _, price in read_ercot(path, "HUB", "rtm_lmp", NOW).prices] == [-100_000, 100_000]
 
 
 def by_interval(tmp_path: Path, *starts: str, encoding: str = "utf-8") -> list[tuple[datetime, int]]:

@@ -84,6 +84,8 @@ def test_real_hours_show_the_spike_of_may_2024(markets):
     [
         (["2024-05-08,1,20,abc"], "prices.csv line 2: rtm_lmp: 'abc' is not a price; write USD/MWh"),
         (["2024-05-08,1,20,nan"], "prices.csv line 2: rtm_lmp: 'nan'"),
+        (["2024-05-08,1,20,1e9"], "prices.csv line 2: rtm_lmp: '1e9' is out of range; write USD/MWh from -100000 to"),
+        (["2024-05-08,1,-100001,25"], "prices.csv line 2: dam_lmp: '-100001' is out of range"),
         (["2024-05-08,25,20,25"], "prices.csv line 2: hour_ending: '25' is not an hour; write 1 to 24"),
         (["08.05.2024,1,20,25"], "prices.csv line 2: delivery_date: '08.05.2024' is not a date"),
         (["2024-05-08,1,20"], "prices.csv line 2: 3 columns where the header has 4"),
