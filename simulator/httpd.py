@@ -12,6 +12,7 @@ from simulator.listener import bind
 
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 _BODY_BYTES = 1_000_000
+_CLOSE_S = 1.0
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 413: "Content Too Large"}
 
 
@@ -27,7 +28,7 @@ class ControlServer:
         self._port = port
         self._routes = routes
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
     @property
     def url(self) -> str:
@@ -45,22 +46,29 @@ class ControlServer:
         self._server = await asyncio.start_server(self._serve, sock=listening)
 
     async def close(self) -> None:
-        """Stop to listen and drop every connection."""
+        """Stop to listen, drop every connection and see its task end: a loop that must cancel one complains aloud."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        await asyncio.sleep(0)  # those just accepted begin, and see that it is over
+        serving = {task for task in self._open.values() if task is not None and task is not asyncio.current_task()}
         for writer in tuple(self._open):
             writer.transport.abort()
+        if serving:
+            await asyncio.wait(serving, timeout=_CLOSE_S)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
+        if self._server is None:
+            writer.transport.abort()
+            return
+        self._open[writer] = asyncio.current_task()
         try:
             while await self._serve_one(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             pass  # a client that breaks off or speaks no HTTP loses its connection and nothing else
         finally:
-            self._open.discard(writer)
+            self._open.pop(writer, None)
             writer.transport.abort() if writer.is_closing() else writer.close()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

@@ -161,6 +161,8 @@ def read_hours(path: Path) -> tuple[Hour, ...]:
 def _hours(name: str, lines: Iterator[str]) -> Iterator[Hour]:
     reader = csv.reader(lines)
     header = [column.strip() for column in next(reader, [])]
+    if not any(header):
+        raise BadInput(f"{name} line 1: is empty; give an ERCOT hourly file with the header {','.join(_NEEDED)}")
     missing = [column for column in _NEEDED if column not in header]
     if missing:
         raise BadInput(f"{name} line 1: no column {missing[0]}; the header needs {','.join(_NEEDED)}")

@@ -64,6 +64,8 @@ def read_ercot(path: Path, market: str, column: str, published_at: datetime) -> 
 
 def _check_header(path: Path, header: Sequence[str], column: str) -> bool:
     """Return whether the file is hourly."""
+    if not any(name.strip() for name in header):
+        raise BadInput(f"{path}: line 1: is empty; give an ERCOT price file, its header in the first line")
     hourly = {"delivery_date", "hour_ending"} <= set(header)
     if not hourly and "interval_start" not in header:
         raise BadInput(

@@ -155,7 +155,7 @@ class Story:
         start = min(event.start for event in self.record.events.values())
         ahead = (start - self._clock.now()).total_seconds()
         gap = "not known" if self.record.gap is None else f"{self.record.gap:.1e}"
-        return f"stop {miners} miners in {ahead:.0f} s, least efficient first; signed and accepted; gap {gap}"
+        return f"stop {miners} miners {wording.ahead(ahead)}, least efficient first; signed and accepted; gap {gap}"
 
     def _start(self, say: Callable[[str], None]) -> str:
         def stopping() -> str | None:

@@ -8,6 +8,11 @@ from cloud.cli.demo.watch import TrueMiner
 _NAMED: Final = 6
 
 
+def ahead(seconds: float) -> str:
+    """Return when something happens that is ``seconds`` ahead; what is due or past happens now."""
+    return f"in {seconds:.0f} s" if seconds >= 0.5 else "now"
+
+
 def missing(miners: Collection[TrueMiner]) -> str:
     """Return which miners still run, each with its feeder; of many the first few and how many more."""
     first = sorted(miners, key=lambda miner: (miner.feeder_id, miner.miner_id))

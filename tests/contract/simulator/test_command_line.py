@@ -1,5 +1,6 @@
 """``ballast-sim`` as a process: ready line, SIGTERM, one-line refusals with their exit codes."""
 
+import http.client
 import json
 import signal
 import subprocess
@@ -58,6 +59,20 @@ def test_a_market_and_a_link_in_front_of_it():
             assert ended(proxy) == (0, "")
     finally:
         assert ended(process) == (0, "")
+
+
+def test_a_market_ends_quietly_while_clients_hold_its_connections():
+    process, ready = started("market")
+    host, _, port = str(ready["control"]).removeprefix("http://").rpartition(":")
+    clients = [http.client.HTTPConnection(host, int(port), timeout=10) for _ in range(3)]
+    try:
+        for client in clients:
+            client.request("GET", "/prices")
+            assert client.getresponse().read()
+    finally:
+        assert ended(process) == (0, "")
+        for client in clients:
+            client.close()
 
 
 def test_a_market_plays_real_prices(markets):

@@ -67,6 +67,14 @@ def test_a_broken_row_is_named_by_line(tmp_path: Path, rows: str, sign: str) -> 
         read_ercot(path, "HUB", "rtm_lmp", NOW)
 
 
+@pytest.mark.parametrize("content", ["", "\n", " ,\n1,2\n"])
+def test_an_empty_file_is_called_empty(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "empty.csv"
+    path.write_text(content)
+    with pytest.raises(BadInput, match=r"empty\.csv: line 1: is empty; give an ERCOT price file"):
+        read_ercot(path, "HUB", "rtm_lmp", NOW)
+
+
 def test_a_price_at_the_bound_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "bound.csv"
     path.write_text("delivery_date,hour_ending,rtm_lmp\n2024-01-01,1,-100000\n2024-01-01,2,100000\n")

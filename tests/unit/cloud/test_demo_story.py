@@ -87,6 +87,10 @@ def test_a_hold_that_begins_past_the_release_still_names_whom_it_saw() -> None:
         hold(told(lambda _now: [miner(1, hashing=True)], release_s=-1))
 
 
+def test_a_start_that_is_not_ahead_is_now() -> None:
+    assert [wording.ahead(seconds) for seconds in (15.2, 0.6, 0.4, 0.0, -1.0)] == ["in 15 s", "in 1 s", *["now"] * 3]
+
+
 def test_of_many_missing_miners_the_first_are_named_and_the_rest_counted() -> None:
     many = [miner(number, hashing=True, feeder=f"F{number % 2}") for number in range(9)]
     assert wording.missing(many) == (

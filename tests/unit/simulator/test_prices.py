@@ -110,6 +110,14 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
         read_hours(tmp_path / "absent.csv")
 
 
+@pytest.mark.parametrize("content", ["", "\n"])
+def test_an_empty_file_is_called_empty(tmp_path, content):
+    path = tmp_path / "prices.csv"
+    path.write_text(content)
+    with pytest.raises(BadInput, match=r"prices\.csv line 1: is empty; give an ERCOT hourly file"):
+        read_hours(path)
+
+
 def test_a_day_outside_the_file_is_refused(tmp_path):
     hours = read_hours(file(tmp_path, *day(["25"] * 24)))
     with pytest.raises(BadInput, match="no hour of 2020-01-01"):
