@@ -12,6 +12,7 @@ from cloud.billing.model import Invoice
 from cloud.billing.queries import CreditView
 from cloud.core.errors import NotFound
 from cloud.core.money import Money
+from cloud.hosting import queries as hosting
 from cloud.infra.db import UnitOfWork
 
 EVIDENCE_PAGE: Final = 100
@@ -19,7 +20,7 @@ EVIDENCE_PAGE: Final = 100
 
 def read_invoices(uow: UnitOfWork) -> InvoicesRead:
     """Return the invoices in scope, newest first."""
-    return InvoicesRead(tuple(_summary(item) for item in billing.invoices(uow)), uow.now())
+    return InvoicesRead(tuple(_summary(uow, item) for item in billing.invoices(uow)), uow.now())
 
 
 def read_invoice(uow: UnitOfWork, invoice_id: str) -> InvoiceRead:
@@ -32,7 +33,7 @@ def read_invoice(uow: UnitOfWork, invoice_id: str) -> InvoiceRead:
     view = billing.invoice(uow, key, EVIDENCE_PAGE)
     check = recompute(uow, key)
     return InvoiceRead(
-        summary=_summary(view.invoice),
+        summary=_summary(uow, view.invoice),
         lines=tuple(
             InvoiceLine(
                 line.description,
@@ -53,8 +54,9 @@ def read_invoice(uow: UnitOfWork, invoice_id: str) -> InvoiceRead:
     )
 
 
-def _summary(item: Invoice) -> InvoiceSummary:
-    named = f"{item.site_id} {item.number}"
+def _summary(uow: UnitOfWork, item: Invoice) -> InvoiceSummary:
+    site = hosting.site(uow, item.site_id)
+    named = f"{item.site_id if site is None else site.name}, no. {item.number}"
     return InvoiceSummary(
         str(item.invoice_id), named, item.site_id, item.period, item.total, "issued, final", item.issued_at
     )

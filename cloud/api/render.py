@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse
 
 from cloud.api.views import formats
 from cloud.api.views.wording import Sentence, precise
+from sitelink.types import Interval
 
 CONSOLE: Final = Path(__file__).parent / "console"
 STATIC: Final = CONSOLE / "static"
@@ -26,6 +27,8 @@ _UNIT: Final = re.compile(r"(?<=\d) (?=(?:%|°C|(?:MWh?|kWh|[PET]H/s|USD|W|rpm)\
 _STAMP: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:00|Z)")
 _FORMS: Final = {"date": "%Y-%m-%d %H:%M", "exact": "%Y-%m-%d %H:%M:%S", "second": "%H:%M:%S"}
 _CODE: Final = re.compile(r"[a-z]+(?:_[a-z]+)+")
+_CODES: Final = {"fallback_run_clock_untrusted": "miners run: the site clock is not trusted"}
+_CHANGE: Final = re.compile(r"([a-z_]+) -> ([a-z_]+)")
 
 
 def moment(value: datetime | None, form: str = "time") -> Markup:
@@ -49,10 +52,19 @@ def _within(value: datetime) -> Markup:
     return moment(value, "second" if precise(value) else "time")
 
 
+def period(interval: Interval) -> Markup:
+    """Return an interval with its dates, to the second where it does not lie on full minutes."""
+    form = "exact" if precise(interval.start) or precise(interval.end) else "date"
+    return Markup("{} to {}").format(moment(interval.start, form), moment(interval.end, form))
+
+
 def foreign(words: str) -> Markup:
     """Return words that a site or a document wrote: its UTC times as moments, its codes as words."""
     if _CODE.fullmatch(words):
-        return escape(words.replace("_", " "))
+        return escape(_CODES.get(words, words.replace("_", " ")))
+    changed = _CHANGE.fullmatch(words)
+    if changed:
+        return escape(f"from {changed[1]} to {changed[2]}")
     parts, at = [], 0
     for found in _STAMP.finditer(words):
         parts += [escape(words[at : found.start()]), moment(datetime.fromisoformat(found[0]), "exact")]
@@ -80,7 +92,9 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(moment=moment, sentence=sentence, foreign=foreign, island=data_island, number=formats.number)
+    made.filters.update(
+        moment=moment, sentence=sentence, foreign=foreign, period=period, island=data_island, number=formats.number
+    )
     made.globals["formats"] = formats
     made.globals["asset"] = asset
     made.globals["ui"] = made.get_template("macros.html").module

@@ -108,7 +108,7 @@ def site_parts(screen: SiteScreen) -> Parts:
 def plan_parts(screen: PlanScreen) -> Parts:
     """Return the plan page's parts."""
     chart: Chart = screen.chart
-    key = (chart.axis, chart.planned_mw, chart.plan_steps, chart.price_steps, chart.windows)
+    key = (chart.axis, chart.planned_mw, chart.plan_steps, chart.price_steps, chart.windows, chart.unheard_from)
     texts = regions("plan.html", PLAN_REGIONS, {"screen": screen})
     return Parts(texts, {"as_of": screen.as_of.isoformat()}, chart.document, key)
 

@@ -111,10 +111,11 @@ def _sites_tile(situations: list[Situation]) -> Tile:
     lost = sum(link.lost for link in links)
     late = sum(item.catching_up for item in situations)
     sheds = sum(item.stop is not None for item in situations)
+    by_plan = " by plan" if lost or late else ""
     parts = (
         plural(lost, "link lost", "links lost") if lost else "",
         f"{number(late)} catching up" if late else "",
-        plural(sheds, "curtailment runs", "curtailments run") if sheds else "no curtailment runs",
+        plural(sheds, "curtailment runs", "curtailments run") + by_plan if sheds else "no curtailment runs" + by_plan,
     )
     level = Level.UNKNOWN if lost or late else Level.NORMAL
     against = " · ".join(part for part in parts if part)

@@ -54,16 +54,18 @@ _ACK_REASONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class MinerChart:
-    """Hash rate in TH/s, power in W and board temperature in °C on one axis."""
+    """Hash rate in TH/s, power in W and board temperature in °C on one axis; gaps up to ``bridge_s`` are polls."""
 
     seconds: tuple[int, ...]
     hashrate_ths: series.Values
     power_w: series.Values
     board_temp_c: series.Values
+    bridge_s: float
 
     def document(self) -> dict[str, object]:
         """Return the chart as the browser takes it."""
-        return {"t": self.seconds, "hashrate": self.hashrate_ths, "power": self.power_w, "temp": self.board_temp_c}
+        values = {"hashrate": self.hashrate_ths, "power": self.power_w, "temp": self.board_temp_c}
+        return {"t": self.seconds, "bridge": self.bridge_s, **values}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,7 @@ def _chart(read: MinerRead, back: timedelta) -> MinerChart:
         hashrate_ths=means([reading.hashrate_ths for reading in read.history]),
         power_w=means([reading.power_w for reading in read.history]),
         board_temp_c=means([reading.board_temp_c for reading in read.history]),
+        bridge_s=axis.step_s + (2 * float(np.median(np.diff(at_s))) if len(at_s) > 1 else 0.0),
     )
 
 

@@ -11,6 +11,7 @@ from cloud.api.source import SiteRead
 from cloud.api.views import formats, series
 from cloud.api.views.alerts import Situation, find_alerts, meter_gap_share
 from cloud.api.views.formats import NOT_KNOWN, Figure, number, percent, plural
+from cloud.api.views.heard import heard_now
 from cloud.api.views.miners import Census, RackMap, count_words, draw_racks
 from cloud.api.views.verdict import judge_site
 from cloud.api.views.wording import Alert, Level, Sentence, Tile, Verdict
@@ -43,6 +44,7 @@ class Chart:
     """Power in MW against plan with its tolerance, and price in USD/MWh, on one axis (seconds since 1970).
 
     ``plan_steps`` and ``price_steps`` are the same with the slots' own edges, which the lines are drawn by.
+    From ``unheard_from`` until now nothing is known; None while the site is heard.
     """
 
     axis: series.Axis
@@ -53,6 +55,13 @@ class Chart:
     windows: tuple[tuple[int, int], ...]
     plan_steps: series.Steps
     price_steps: series.Steps
+    unheard_from: int | None = None
+
+    @property
+    def shows_window(self) -> bool:
+        """Return whether a curtailment lies in the time shown."""
+        first, last = self.seconds[0], self.seconds[-1]
+        return any(start < last and end > first for start, end in self.windows)
 
     def document(self) -> dict[str, object]:
         """Return the chart as the browser takes it."""
@@ -65,6 +74,7 @@ class Chart:
             "windows": self.windows,
             "plan_steps": self.plan_steps,
             "price_steps": self.price_steps,
+            "unheard": self.unheard_from,
         }
 
 
@@ -142,6 +152,8 @@ def draw_chart(read: SiteRead, back: timedelta) -> Chart:
     Metered power ends at the tile's own figure.
     """
     axis = series.axis_around(read.read_at, back, back / 2)
+    summary = read.summary
+    heard = None if heard_now(summary, read.read_at) else summary.as_of if summary.link.up else summary.link.last_heard
     slots = read.plan.slots if read.plan else ()
     planned = read.plan.stops if read.plan else ()
     spans = [*(stop.interval for stop in planned), *(check.interval for check in read.checks)]
@@ -156,6 +168,7 @@ def draw_chart(read: SiteRead, back: timedelta) -> Chart:
         planned_mw=_in_mw(series.planned_power(axis, slots)),
         price_usd_per_mwh=series.prices(axis, read.prices),
         windows=tuple(sorted({_bounds(interval) for interval in spans})),
+        unheard_from=None if heard is None else int(heard.timestamp()),
         plan_steps=series.steps(axis, [(slot.interval, _mw(slot.planned_w)) for slot in slots]),
         price_steps=series.steps(axis, [(slot.interval, slot.price_usd_per_mwh) for slot in read.prices]),
     )
@@ -281,7 +294,9 @@ def _link(situation: Situation) -> LinkFacts:
         state, level = "live", Level.NORMAL
     else:
         state, level = "lost", Level.UNKNOWN
-    return LinkFacts(link, level, state, _plan_held(situation), link.clock_trust or NOT_KNOWN, _meter_check(situation))
+    clock = link.clock_trust or NOT_KNOWN
+    clock = f"{clock} when last heard" if link.lost and link.clock_trust else clock
+    return LinkFacts(link, level, state, _plan_held(situation), clock, _meter_check(situation))
 
 
 def _plan_held(situation: Situation) -> Sentence:

@@ -522,3 +522,14 @@ def test_time_before_the_grid_is_planned_too():
     assert filled[0].interval == Interval(NOW - timedelta(minutes=8), window.start)
     assert filled[-2].interval.end == grid[0].interval.start
     assert fill_before(NOW, (), ()) == ()
+
+
+def test_a_lost_link_hatches_the_chart_and_dates_what_it_knows():
+    case = replace(shedding_site(), link=replace(live_link(), up=False, last_heard=NOW - timedelta(seconds=40)))
+    shown = screen(case, "15m")
+    assert shown.chart.unheard_from == int((NOW - timedelta(seconds=40)).timestamp())
+    assert shown.link.clock == "synced when last heard"
+    assert "1 curtailment runs by plan" in text_of(build_fleet(FakeReads([case]).fleet(PRINCIPAL)).tiles[3].against)
+    assert screen(late_site(), "15m").chart.unheard_from == int((NOW - timedelta(seconds=61)).timestamp())
+    assert screen(normal_site(), "15m").chart.unheard_from is None
+    assert (shown.chart.shows_window, screen(normal_site(), "5m").chart.shows_window) == (True, False)

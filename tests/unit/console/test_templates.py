@@ -57,8 +57,9 @@ def test_words_of_others_show_their_times_in_the_viewers_zone_and_their_codes_as
     shown = str(foreign("revision 5: <1> curtailment, valid until 2026-11-27 06:45:11.854707+00:00"))
     assert shown.startswith("revision 5: &lt;1&gt; curtailment, valid until <time ")
     assert 'data-form="exact">2026-11-27 06:45:11 UTC</time>' in shown
-    assert str(foreign("fallback_run_clock_untrusted")) == "fallback run clock untrusted"
-    assert str(foreign("none -> synced")) == "none -&gt; synced"
+    assert str(foreign("fallback_run_clock_untrusted")) == "miners run: the site clock is not trusted"
+    assert str(foreign("none -> synced")) == "from none to synced"
+    assert str(foreign("price_above_break_even")) == "price above break even"
 
 
 def test_a_figure_keeps_its_unit_on_its_line():

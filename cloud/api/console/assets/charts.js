@@ -1,9 +1,10 @@
 // Charts by uPlot: stacked, one time axis, one cursor, the viewer's zone.
 import uPlot from "uplot";
 import { token } from "./theme.js";
-import { clock, currentZone, zoneName } from "./times.js";
+import { clock, currentZone, monthDay, zoneName } from "./times.js";
 
 const LEFT = 64;
+const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
 
 export function startCharts() {
   const box = document.getElementById("chart");
@@ -41,7 +42,7 @@ export function startCharts() {
 }
 
 function rows(box, data) {
-  if (box.dataset.kind === "miner") return [[data.t, data.hashrate], [data.t, data.power], [data.t, data.temp]];
+  if (box.dataset.kind === "miner") return [data.hashrate, data.power, data.temp].map((values) => [data.t, bridged(data, values)]);
   const plan = column(data.plan_steps, 1);
   const low = plan.map((value) => (value === null ? null : value - margin(value)));
   const high = plan.map((value) => (value === null ? null : value + margin(value)));
@@ -64,6 +65,18 @@ function heldAt(steps, seconds) {
   let value = null;
   for (const [start, held] of steps) if (start <= seconds) value = held;
   return value;
+}
+
+// A miner that is read less often than a bucket is long is no gap: undefined draws on, null does not.
+function bridged(data, values) {
+  const drawn = [...values];
+  let last = -1;
+  values.forEach((value, place) => {
+    if (value === null) return;
+    if (last >= 0 && data.t[place] - data.t[last] <= data.bridge) drawn.fill(undefined, last + 1, place);
+    last = place;
+  });
+  return drawn;
 }
 
 function margin(planned) {
@@ -114,7 +127,7 @@ function common(box, data, height, unit, series) {
     scales: { x: {}, y: {} },
     series,
     axes: [
-      { ...axis, size: 28, values: (plot, splits) => labels(splits), space: 56 },
+      { ...axis, size: 28, values: (plot, splits) => labels(splits), incrs: TIME_STEPS, space: 56 },
       { ...axis, size: LEFT, values: (plot, splits) => splits.map((value) => figure(value, splits)), label: unit, labelSize: 14, labelFont: font, labelGap: 0, space: 24 },
     ],
     hooks: {
@@ -127,7 +140,10 @@ function common(box, data, height, unit, series) {
 
 function labels(splits) {
   const fine = splits.length > 1 && splits[1] - splits[0] < 60;
-  return splits.map((seconds) => clock(new Date(seconds * 1000), fine));
+  return splits.map((seconds) => {
+    const shown = clock(new Date(seconds * 1000), fine);
+    return /^00:00(:00)?$/.test(shown) ? monthDay(new Date(seconds * 1000)) : shown;
+  });
 }
 
 function figure(value, splits) {
@@ -143,16 +159,41 @@ function drawWindows(plot, data) {
   for (const [start, end] of data.windows ?? []) {
     const left = Math.max(bbox.left, plot.valToPos(start, "x", true));
     const right = Math.min(bbox.left + bbox.width, plot.valToPos(end, "x", true));
-    if (right > left) ctx.fillRect(left, bbox.top, right - left, bbox.height);
+    // A short curtailment stays visible in a long window.
+    if (right > left) ctx.fillRect(left, bbox.top, Math.max(2 * devicePixelRatio, right - left), bbox.height);
   }
+  if (data.unheard) hatchSince(plot, data);
   ctx.restore();
+}
+
+// Nothing was heard from then until now: hatched, as an unknown miner is.
+function hatchSince(plot, data) {
+  const { ctx, bbox } = plot;
+  const left = Math.max(bbox.left, plot.valToPos(data.unheard, "x", true));
+  const right = Math.min(bbox.left + bbox.width, plot.valToPos(nowOf(data), "x", true));
+  if (right <= left) return;
+  ctx.beginPath();
+  ctx.rect(left, bbox.top, right - left, bbox.height);
+  ctx.clip();
+  ctx.strokeStyle = token("--unknown");
+  ctx.globalAlpha = 0.5;
+  ctx.lineWidth = devicePixelRatio;
+  ctx.beginPath();
+  for (let at = left - bbox.height; at < right; at += 10 * devicePixelRatio) {
+    ctx.moveTo(at, bbox.top + bbox.height);
+    ctx.lineTo(at + bbox.height, bbox.top);
+  }
+  ctx.stroke();
+}
+
+function nowOf(data) {
+  return data.now ?? new Date(document.querySelector("#as-of time").getAttribute("datetime")) / 1000;
 }
 
 function drawNow(plot, data) {
   if (!data.windows) return;
   const { ctx, bbox } = plot;
-  const now = data.now ?? new Date(document.querySelector("#as-of time").getAttribute("datetime")) / 1000;
-  const at = plot.valToPos(now, "x", true);
+  const at = plot.valToPos(nowOf(data), "x", true);
   if (at < bbox.left || at > bbox.left + bbox.width) return;
   ctx.save();
   ctx.strokeStyle = token("--text-3");

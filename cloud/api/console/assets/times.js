@@ -50,6 +50,10 @@ export function clock(moment, seconds = false) {
   return new Intl.DateTimeFormat("en-GB", parts).format(moment);
 }
 
+export function monthDay(moment) {
+  return new Intl.DateTimeFormat("en-CA", { month: "2-digit", day: "2-digit", timeZone: zone }).format(moment);
+}
+
 export function zoneName(moment) {
   const options = { timeZone: zone, timeZoneName: "short" };
   const named = new Intl.DateTimeFormat("en-US", options).formatToParts(moment);
