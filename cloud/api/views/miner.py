@@ -207,7 +207,7 @@ def _chart(read: MinerRead, back: timedelta) -> MinerChart:
         hashrate_ths=means([reading.hashrate_ths for reading in read.history]),
         power_w=means([reading.power_w for reading in read.history]),
         board_temp_c=means([reading.board_temp_c for reading in read.history]),
-        bridge_s=axis.step_s + (2 * float(np.median(np.diff(at_s))) if len(at_s) > 1 else 0.0),
+        bridge_s=series.bridge_s(axis, at_s),
     )
 
 

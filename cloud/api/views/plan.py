@@ -118,7 +118,7 @@ def _verdict(situation: Situation) -> Verdict:
         )
     level = Level.NORMAL if read.summary.link.plan_revision >= plan.revision else Level.LOW
     if read.summary.link.lost:
-        return silent_site(situation, Level.UNKNOWN)
+        return silent_site(situation, (), Level.UNKNOWN)
     if situation.catching_up:
         return late_site(situation)
     if situation.stop is not None:

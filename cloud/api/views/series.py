@@ -100,6 +100,11 @@ def prices(axis: Axis, slots: Sequence[MarketSlot]) -> Values:
     return tuple(None if slot is None else slot.price_usd_per_mwh for slot in _slots_at(axis, slots))
 
 
+def bridge_s(axis: Axis, at_s: Floats) -> float:
+    """Return how long a gap between two samples may be and be none: two usual intervals and a bucket."""
+    return axis.step_s + (2 * float(np.median(np.diff(at_s))) if len(at_s) > 1 else 0.0)
+
+
 def slot_at(slots: Sequence[_Slot], moment: datetime) -> _Slot | None:
     """Return the slot that holds ``moment``."""
     return next((slot for slot in slots if slot.interval.contains(moment)), None)

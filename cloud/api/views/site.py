@@ -55,6 +55,7 @@ class Chart:
     windows: tuple[tuple[int, int], ...]
     plan_steps: series.Steps
     price_steps: series.Steps
+    bridge_s: float = 0.0
     unheard_from: int | None = None
 
     @property
@@ -74,6 +75,7 @@ class Chart:
             "windows": self.windows,
             "plan_steps": self.plan_steps,
             "price_steps": self.price_steps,
+            "bridge": self.bridge_s,
             "unheard": self.unheard_from,
         }
 
@@ -168,6 +170,7 @@ def draw_chart(read: SiteRead, back: timedelta) -> Chart:
         planned_mw=_in_mw(series.planned_power(axis, slots)),
         price_usd_per_mwh=series.prices(axis, read.prices),
         windows=tuple(sorted({_bounds(interval) for interval in spans})),
+        bridge_s=series.bridge_s(axis, read.power.at_s),
         unheard_from=None if heard is None else int(heard.timestamp()),
         plan_steps=series.steps(axis, [(slot.interval, _mw(slot.planned_w)) for slot in slots]),
         price_steps=series.steps(axis, [(slot.interval, slot.price_usd_per_mwh) for slot in read.prices]),

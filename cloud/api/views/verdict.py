@@ -21,7 +21,7 @@ def judge_site(situation: Situation, alerts: tuple[Alert, ...]) -> Verdict:
         return Verdict(Level.UNKNOWN, ("No agent has reported yet.",), ("Enrol the site's agent with a join token.",))
     urgency = worst(alerts)
     if link.lost:
-        return silent_site(situation, urgency)
+        return silent_site(situation, alerts, urgency)
     if situation.catching_up:
         return late_site(situation, alerts, urgency)
     if situation.stop is not None:
@@ -33,7 +33,7 @@ def judge_site(situation: Situation, alerts: tuple[Alert, ...]) -> Verdict:
     return _running(situation, alerts, urgency)
 
 
-def silent_site(situation: Situation, urgency: Level) -> Verdict:
+def silent_site(situation: Situation, alerts: tuple[Alert, ...], urgency: Level) -> Verdict:
     """Return what a site does that is not heard: it goes on by the plan it holds."""
     link, plan = situation.read.summary.link, situation.read.plan
     held = f"The agent holds plan revision {link.plan_revision} and keeps acting on it"
@@ -43,7 +43,7 @@ def silent_site(situation: Situation, urgency: Level) -> Verdict:
     elif plan is not None and plan.revision == link.plan_revision:
         until = (" until ", plan.valid.end, ".")
     heard: Sentence = ("Site link lost; last heard at ", link.last_heard or situation.now, ".")
-    return Verdict(urgency, heard, (held, *until))
+    return Verdict(urgency, heard, (held, *until, *_worst_named(alerts)))
 
 
 def late_site(situation: Situation, alerts: tuple[Alert, ...] = (), urgency: Level = Level.NORMAL) -> Verdict:

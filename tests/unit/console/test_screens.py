@@ -529,6 +529,8 @@ def test_a_lost_link_hatches_the_chart_and_dates_what_it_knows():
     shown = screen(case, "15m")
     assert shown.chart.unheard_from == int((NOW - timedelta(seconds=40)).timestamp())
     assert shown.link.clock == "synced when last heard"
+    assert text_of(shown.verdict.detail).endswith(" 2 miners say they stopped and did not.")
+    assert shown.chart.bridge_s == shown.chart.axis.step_s + 60
     assert "1 curtailment runs by plan" in text_of(build_fleet(FakeReads([case]).fleet(PRINCIPAL)).tiles[3].against)
     assert screen(late_site(), "15m").chart.unheard_from == int((NOW - timedelta(seconds=61)).timestamp())
     assert screen(normal_site(), "15m").chart.unheard_from is None

@@ -46,7 +46,7 @@ function rows(box, data) {
   const plan = column(data.plan_steps, 1);
   const low = plan.map((value) => (value === null ? null : value - margin(value)));
   const high = plan.map((value) => (value === null ? null : value + margin(value)));
-  const upper = join(data, data.power, data.plan_steps, [low, high, plan]);
+  const upper = join(data, bridged(data, data.power), data.plan_steps, [low, high, plan]);
   const lower = join(data, data.t.map(() => null), data.price_steps, [column(data.price_steps, 1)]);
   return [[upper[0], ...upper.slice(2), upper[1]], [lower[0], lower[2]]];
 }
