@@ -39,9 +39,7 @@ def load_identity(folder: Path, site_id: str) -> Identity:
         BadInput: the agent is not enrolled, a file is broken, or it was enrolled for another site.
     """
     trust_file = folder / "trust.json"
-    old = _old(folder)
-    if not folder.exists() and old.exists():
-        old.rename(folder)  # a replacement was cut off between its two renames
+    _recover(folder)
     try:
         trust = json.loads(_read(trust_file))
         identity = Identity(
@@ -65,6 +63,7 @@ def check_writable(folder: Path) -> None:
     Raises:
         OSError: one of them fails.
     """
+    _recover(folder)
     fresh, old = _new(folder), _old(folder)
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700, parents=True)
@@ -86,6 +85,7 @@ def store_identity(folder: Path, identity: Identity) -> None:
     Raises:
         OSError: the disk takes nothing; what was there stays.
     """
+    _recover(folder)
     fresh = _new(folder)
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700, parents=True)
@@ -106,6 +106,13 @@ def store_identity(folder: Path, identity: Identity) -> None:
         folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _recover(folder: Path) -> None:
+    """Put back what a replacement moved aside when it was cut off between its two renames."""
+    old = _old(folder)
+    if not folder.exists() and old.exists():
+        old.rename(folder)
 
 
 def _new(folder: Path) -> Path:

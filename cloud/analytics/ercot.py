@@ -18,14 +18,11 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from cloud.analytics.model import Publication
+from cloud.analytics.model import MOST_USD_PER_MWH, Publication
 from cloud.core.errors import BadInput
 from cloud.core.times import kept_moment
 from sitelink.types import Interval
 from sitelink.units import UsdPerMegawattHour
-
-MOST_USD_PER_MWH: Final = 100_000
-"""No market clears beyond it, either way: what is larger is a slip of the pen, and planning on it stops a site."""
 
 CENTRAL: Final = ZoneInfo("America/Chicago")
 _HOUR: Final = timedelta(hours=1)

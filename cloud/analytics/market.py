@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import httpx
 
-from cloud.analytics.model import Publication
+from cloud.analytics.model import MOST_USD_PER_MWH, Publication
 from cloud.core.errors import Permanent, Transient
 from sitelink.clock import Clock
 from sitelink.types import Interval
@@ -123,6 +123,8 @@ def _price(item: Any, where: str) -> tuple[Interval, UsdPerMegawattHour]:
     value = item.get("price_usd_per_mwh")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise Permanent(f"{where}: price_usd_per_mwh is {value!r}, not a number")
+    if abs(value) > MOST_USD_PER_MWH:
+        raise Permanent(f"{where}: price_usd_per_mwh is {value!r}, beyond {MOST_USD_PER_MWH} either way; mend the feed")
     try:
         return Interval(_time(item, "start", where), _time(item, "end", where)), UsdPerMegawattHour(float(value))
     except ValueError as error:

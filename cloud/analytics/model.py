@@ -5,9 +5,13 @@ Invariant: an interval of a market has one price at a time; a later publication 
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sitelink.types import Interval
 from sitelink.units import UsdPerMegawattHour
+
+MOST_USD_PER_MWH: Final = 100_000
+"""No market clears beyond it, either way: what is larger is a slip of the pen, and planning on it stops a site."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,12 +67,16 @@ def _token(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     with open_database(arguments) as (database, _, principal), database.unit_of_work(principal) as uow:
+        enrolled = enrolment.open_agents(uow)
         for found in queries.fleet_overview(uow):
             link = "up" if found.link.up else "down"
             print(
                 f"{found.site_id}  {found.miners_total} miners: {found.hashing} hashing, {found.idle} idle,"
                 f" {found.unknown} unknown; link {link}, agent {found.link.agent_id or 'none'}"
             )
+            for agent_id in enrolled.get(found.site_id, ()):
+                if agent_id != found.link.agent_id:
+                    print(f"    {agent_id} is enrolled and takes over when it connects; not yours? ballast site revoke")
     return 0
 
 

@@ -89,6 +89,14 @@ def admit(uow: UnitOfWork, identity: AgentIdentity, certificate_sha256: str) -> 
         uow.notify("agents", site_id=identity.site_id)
 
 
+def open_agents(uow: UnitOfWork) -> dict[str, tuple[str, ...]]:
+    """Return the agents not shut out by site, the earliest first; a later one takes over when it first connects."""
+    found: dict[str, tuple[str, ...]] = {}
+    for row in store.open_agents(uow):
+        found[row.site_id] = (*found.get(row.site_id, ()), row.agent_id)
+    return found
+
+
 def revoke(uow: UnitOfWork, agent_id: str, reason: str) -> bool:
     """Revoke an agent; its stream ends at its next heartbeat. False when there is no such unrevoked one."""
     uow.principal.require(Permission.MANAGE_SITES)

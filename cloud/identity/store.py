@@ -160,6 +160,18 @@ def agent(uow: UnitOfWork, agent_id: str) -> Any:
     return uow.session.execute(query).one_or_none()
 
 
+def open_agents(uow: UnitOfWork) -> list[Any]:
+    """Return (site_id, agent_id, issued_at) of every agent not revoked, the earliest first."""
+    rows = AGENTS.c
+    return list(
+        uow.session.execute(
+            select(rows.site_id, rows.agent_id, rows.issued_at)
+            .where(rows.tenant_id == uow.tenant_id, rows.revoked_at.is_(None))
+            .order_by(rows.site_id, rows.issued_at)
+        )
+    )
+
+
 def revoke_agent(uow: UnitOfWork, agent_id: str, reason: str) -> bool:
     """Revoke an agent; return False when there is no such unrevoked one."""
     rows = AGENTS.c

@@ -14,7 +14,7 @@ import pytest
 
 from agent.enrol import ENROL_METHOD, enrol, read_token
 from agent.errors import BadInput, Permanent, Refused, Transient
-from agent.identity import load_identity
+from agent.identity import load_identity, store_identity
 from agent.settings import Settings, load_settings
 from sitelink.v1 import link_pb2 as pb
 from tests.contract.pki import Authority
@@ -253,6 +253,27 @@ def test_an_identity_of_another_site_is_refused(server: EnrolServer, tmp_path: P
         enrol(settings, read_token(token_of(server.authority)))
     with pytest.raises(BadInput, match="enrolled for site pecos-1, the settings say odessa"):
         load_identity(settings.identity_dir, "odessa")
+
+
+def test_enrolling_after_a_replacement_was_cut_off_keeps_the_old_identity_until_the_new_one_stands(
+    server: EnrolServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(server) as port:
+        settings = settings_for(tmp_path, port)
+        made = enrol(settings, read_token(token_of(server.authority)))
+    settings.identity_dir.rename(settings.identity_dir.with_name("identity.old"))
+    real = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name == "identity.new":
+            raise OSError(5, "Input/output error")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="Input/output"):
+        store_identity(settings.identity_dir, made)
+    monkeypatch.undo()
+    assert load_identity(settings.identity_dir, "pecos-1") == made
 
 
 def test_a_replacement_cut_off_between_its_renames_leaves_the_old_identity(server: EnrolServer, tmp_path: Path) -> None:

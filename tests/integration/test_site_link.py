@@ -328,6 +328,8 @@ async def test_an_agent_works_until_its_successor_connects(link: Link) -> None:
         key_pem, reply = await link.enrol(link.token())
         with link.database.unit_of_work(link.principal) as uow:
             service.dispatch_plan(uow, plan(1), link.signer)
+            (waiting,) = enrolment.open_agents(uow).values()
+        assert (waiting[0], waiting[-1]) == (link.agent_id, reply.agent_id)
         received = read_plan((await stream.until(is_envelope(Domain.PLAN))).payload)
         assert (received.revision, received.agent_id) == (1, link.agent_id)
         async with link.stream() as again:

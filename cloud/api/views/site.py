@@ -202,7 +202,7 @@ def _power_tile(situation: Situation) -> Tile:
         return Tile(
             "Power",
             formats.power(metered),
-            ("by plan everything runs" if situation.covered else "no plan covers this hour",),
+            (_unplanned(situation),),
             level,
             "site meter",
         )
@@ -211,6 +211,13 @@ def _power_tile(situation: Situation) -> Tile:
     if situation.below_by_silent:
         off += f", {plural(situation.census.unknown, 'miner', 'miners')} not known"
     return Tile("Power", formats.power(metered), (f"{aim} {formats.power(planned)} · {off}",), level, "site meter")
+
+
+def _unplanned(situation: Situation) -> str:
+    """Say what is known of the plan where it names no power."""
+    if situation.stop is not None:
+        return "target not known"
+    return "by plan everything runs" if situation.covered else "no plan covers this hour"
 
 
 def _last_power(situation: Situation) -> Sentence:

@@ -118,6 +118,7 @@ def test_what_is_no_feed_is_refused(reply: httpx.Response, sign: str) -> None:
         (lambda d: d["intervals"][1].update(price_usd_per_mwh="20"), r"intervals\[1\]: price_usd_per_mwh"),
         (lambda d: d["intervals"][1].update(price_usd_per_mwh=float("nan")), r"intervals\[1\]"),
         (lambda d: d["intervals"][1].update(price_usd_per_mwh=True), r"intervals\[1\]"),
+        (lambda d: d["intervals"][1].update(price_usd_per_mwh=1e12), r"intervals\[1\]: .* beyond 100000 either way"),
         (lambda d: d["intervals"][0].update(start="2026-03-01T12:00:00"), "has no time zone"),
         (lambda d: d["intervals"][0].update(end=NOON.isoformat()), r"intervals\[0\]: an interval must end"),
     ],

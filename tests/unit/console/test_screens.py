@@ -200,6 +200,12 @@ def test_beyond_the_priced_hours_the_plan_runs_everything():
     assert text_of(bare.verdict.headline) == "Running to plan."
 
 
+def test_a_curtailment_without_a_known_target_is_not_called_a_running_site():
+    was = read(shedding_site())
+    shown = build_site(replace(was, plan=replace(was.plan, slots=())), None, HASHPRICE)
+    assert text_of(shown.tiles[0].against) == "target not known"
+
+
 def test_a_ramping_fleet_does_not_run_to_plan():
     rows = tuple(miner(n, desired=Desired.STOP) if n < 100 else miner(n) for n in range(250))
     down = SiteCase(rows=rows, stop=(-SETTLING / 2, timedelta(hours=1)))
