@@ -289,7 +289,7 @@ def _free_networks(count: int, seed: int) -> list[str]:
     free = []
     for number in candidates:
         try:
-            socket.create_server((f"127.{number}.0.1", 4028)).close()
+            socket.create_server((f"127.{number}.1.1", 4028)).close()  # where a site's first miner listens
         except OSError:
             continue
         free.append(f"127.{number}")
