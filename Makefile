@@ -7,7 +7,7 @@ PYTHON := .venv/bin/python
 # What `make demo` passes on: make demo ONCE=1 CAPTURES=DIR PRICES=FILE.csv SEED=N
 DEMO_FLAGS = $(if $(ONCE),--once) $(if $(CAPTURES),--captures "$(CAPTURES)") $(if $(PRICES),--prices "$(PRICES)") $(if $(SEED),--seed "$(SEED)")
 
-# Tests that start servers and mostly wait for them: two at a time, after all others have run on every core.
+# Tests that start servers and mostly wait for them: three at a time, after all others have run on every core.
 APART = tests/integration tests/e2e
 
 .PHONY: help setup gen check test demo bench soak lock environment
@@ -28,7 +28,7 @@ demo: environment ## Run the whole story on two simulated sites; ONCE=1 runs it 
 test: setup ## Install what tests need, then run them all
 	@scripts/system_packages.sh
 	@$(PYTHON) -m pytest -q -n auto --dist worksteal $(APART:%=--ignore=%) --cov --cov-report=
-	@$(PYTHON) -m pytest -q -n 2 --dist worksteal $(APART) --cov --cov-append --cov-report=json:.cache/coverage.json
+	@$(PYTHON) -m pytest -q -n 3 --dist load --maxschedchunk=1 $(APART) --cov --cov-append --cov-report=json:.cache/coverage.json
 	@$(PYTHON) scripts/coverage_bar.py .cache/coverage.json
 
 check: setup ## Lint, types, import contracts, fresh stubs, architecture tests: no system package needed

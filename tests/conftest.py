@@ -18,6 +18,17 @@ settings.register_profile("developer", deadline=None)
 settings.load_profile("ci" if IN_CI else "developer")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the stories first, each followed by a short test: several workers then take one story each.
+
+    A worker is handed two tests at the start; two stories in one pair would be played one after the other.
+    """
+    stories = [item for item in items if item.get_closest_marker("story")]
+    others = [item for item in items if not item.get_closest_marker("story")]
+    pairs = [item for story in stories for item in (story, *([others.pop()] if others else []))]
+    items[:] = pairs + others
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The repository's root."""

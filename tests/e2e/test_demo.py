@@ -60,6 +60,7 @@ def _assert_everything_held(figures: dict[str, Any]) -> None:
     assert figures["invoice_total_cents"] > 0
 
 
+@pytest.mark.story
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_story_holds_while_its_processes_are_killed(folder: Path) -> None:
@@ -72,6 +73,7 @@ def test_the_story_holds_while_its_processes_are_killed(folder: Path) -> None:
     assert not _children_left(str(folder))
 
 
+@pytest.mark.story
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_ending_a_told_story_by_ctrl_c_is_a_success_and_no_log_held_the_password(folder: Path) -> None:
@@ -93,6 +95,7 @@ def test_ending_a_told_story_by_ctrl_c_is_a_success_and_no_log_held_the_password
     assert not _children_left(str(folder))
 
 
+@pytest.mark.story
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_recorded_devices_stand_beside_the_simulated_ones_read_and_never_ordered(captures: Path, folder: Path) -> None:

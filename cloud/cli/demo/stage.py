@@ -5,9 +5,7 @@
 Invariant: everything is on loopback and in one temporary folder, so that two demos never meet.
 """
 
-import random
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from cloud.cli.demo import captures
+from cloud.cli.demo.places import NoPlace, Places
 from cloud.cli.demo.processes import Crew
 from sitelink.inventory import METER_FIELDS
 
@@ -94,6 +93,7 @@ class Stage:
 
     options: Options
     folder: Path
+    places: Places
     http: str
     link: str
     enrol: str
@@ -126,18 +126,25 @@ def build(options: Options) -> Stage:
     for name in ("ballast", "ballast-agent", "ballast-sim"):
         if not (_SCRIPTS / name).exists():
             raise NoStage(f"{name} is not installed beside {sys.executable}; run make setup")
+    places = Places(options.seed)
+    try:
+        networks = places.networks(len(SITES) + 1)
+        ports = iter(places.ports(5 + 3 * len(SITES)))
+    except NoPlace as error:
+        places.close()
+        raise NoStage(str(error)) from None
     folder = Path(tempfile.mkdtemp(prefix="ballast-demo-"))
     folder.chmod(0o755)  # the account lent to PostgreSQL must reach its own folder below
-    networks = _free_networks(len(SITES) + 1, options.seed)
-    ports = iter(_free_ports(5 + 3 * len(SITES), fixed=options.http_port))
     http, link, enrol, market = (f"127.0.0.1:{next(ports)}" for _ in range(4))
+    if options.http_port is not None:
+        http = f"127.0.0.1:{options.http_port}"
     sites = tuple(
         SiteStage(site_id, folder / site_id, network, *(f"127.0.0.1:{next(ports)}" for _ in range(3)))
         for site_id, network in zip(SITES, networks, strict=False)
     )
     replay = f"127.0.0.1:{next(ports)}"
     recorded = SiteStage(captures.SITE_ID, folder / captures.SITE_ID, networks[-1], replay, link, link_control="")
-    stage = Stage(options, folder, http, link, enrol, market, sites, recorded if options.captures else None)
+    stage = Stage(options, folder, places, http, link, enrol, market, sites, recorded if options.captures else None)
     _write_cloud_config(stage)
     for site in stage.all_sites:
         site.folder.mkdir()
@@ -147,6 +154,7 @@ def build(options: Options) -> Stage:
 
 def clear(stage: Stage) -> None:
     """Remove the demo's folder."""
+    stage.places.close()
     shutil.rmtree(stage.folder, ignore_errors=True)
 
 
@@ -272,27 +280,3 @@ device_deadline_s = 8
 """,
         encoding="utf-8",
     )
-
-
-def _free_ports(count: int, fixed: int | None) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(listener.getsockname()[1]) for listener in held]
-    for listener in held:
-        listener.close()
-    return ports if fixed is None else [fixed, *ports[1:]]
-
-
-def _free_networks(count: int, seed: int) -> list[str]:
-    """Return ``127.N`` prefixes on whose miner port nothing listens."""
-    candidates = list(range(20, 250))
-    random.Random(seed).shuffle(candidates)  # noqa: S311 - spreading demos apart, nothing secret
-    free = []
-    for number in candidates:
-        try:
-            socket.create_server((f"127.{number}.1.1", 4028)).close()  # where a site's first miner listens
-        except OSError:
-            continue
-        free.append(f"127.{number}")
-        if len(free) == count:
-            return free
-    raise NoStage("no loopback network 127.20 to 127.249 has its port 4028 free; end the programme that listens there")

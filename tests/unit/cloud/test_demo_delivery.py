@@ -9,6 +9,7 @@ import pytest
 
 from cloud.cli.demo.delivery import Delivery, lacking, tally
 from cloud.cli.demo.judge import delivery
+from cloud.cli.demo.places import Places
 from cloud.cli.demo.record import Record
 from cloud.cli.demo.stage import Options, SiteStage, Stage
 from cloud.cli.demo.watch import Watch
@@ -16,7 +17,7 @@ from cloud.hosting.model import EpochCounts, StoredCounts
 from tests.unit.cloud.test_demo_captures import FIGURES
 
 SITES = tuple(SiteStage(site_id, Path("/nowhere"), "", "", "", "") for site_id in ("pecos-1", "pecos-2"))
-SCENE = Stage(Options(once=True, miners=30, seed=1, kills=0), Path("/nowhere"), "", "", "", "", SITES)
+SCENE = Stage(Options(once=True, miners=30, seed=1, kills=0), Path("/nowhere"), Places(1), "", "", "", "", SITES)
 
 
 def stored(site_id: str, last_seq: int, missing: int = 0, epoch: str = "e1") -> EpochCounts:

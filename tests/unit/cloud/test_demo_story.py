@@ -9,6 +9,7 @@ import pytest
 
 from cloud.cli.demo import wording
 from cloud.cli.demo.narrator import Narrator
+from cloud.cli.demo.places import Places
 from cloud.cli.demo.processes import Crew
 from cloud.cli.demo.record import Event
 from cloud.cli.demo.stage import INTERVAL_S, Options, SiteStage, Stage
@@ -44,7 +45,7 @@ class World:
 
 def told(truth: Callable[[datetime], list[TrueMiner]], release_s: float = 48.0) -> Story:
     clock = ManualClock(START)
-    scene = Stage(OPTIONS, Path("/nowhere"), "", "", "", "", (SITE,))
+    scene = Stage(OPTIONS, Path("/nowhere"), Places(1), "", "", "", "", (SITE,))
     world = cast("Watch", World(clock, truth))
     story = Story(scene, cast("Crew", None), world, Narrator(clock, terminal=False), clock)
     ids = frozenset(each.miner_id for each in truth(START))
