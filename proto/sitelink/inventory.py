@@ -1,6 +1,7 @@
 """A site's two lists, inventory.csv and meters.csv, as the site's operator writes them. Pure: bytes to entries.
 
     inventory.csv   miner_id,host,port,dialect,model,feeder_id,rack,position,nameplate_w,nameplate_ths
+                    and, where wanted, web_port,credentials,outlet
     meters.csv      meter_id,kind,feeder_id,url
 
 The agent and the cloud read the same files by the same rules; the cloud keeps no address.
@@ -32,6 +33,7 @@ MINER_FIELDS: Final = (
     "nameplate_w",
     "nameplate_ths",
 )
+OPTIONAL_MINER_FIELDS: Final = ("web_port", "credentials", "outlet")
 METER_FIELDS: Final = ("meter_id", "kind", "feeder_id", "url")
 _METER_KINDS: Final = ("site", "feeder")
 MAX_MINER_ID_BYTES: Final = 48
@@ -48,7 +50,12 @@ class BadList(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MinerEntry:
-    """One miner of the inventory. ``miner_id`` is the device's own MAC (lower-case, colons) or serial."""
+    """One miner of the inventory. ``miner_id`` is the device's own MAC (lower-case, colons) or serial.
+
+    ``port`` is its API's, ``web_port`` its web page's. ``credentials`` names the group whose user and password open
+    it, empty for the group of its dialect. ``outlet`` is the switch before it (``modbus://..`` or ``http://..``),
+    empty where there is none.
+    """
 
     miner_id: str
     host: str
@@ -60,6 +67,9 @@ class MinerEntry:
     position: int
     nameplate_w: Watts | None
     nameplate_ths: TeraHashPerSecond | None
+    web_port: int = 80
+    credentials: str = ""
+    outlet: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,7 @@ def read_miners(file: str, data: bytes) -> tuple[MinerEntry, ...]:
     entries: list[MinerEntry] = []
     names = _Unique("miner_id", "each miner stands once; remove the second row")
     places = _Unique("host", "two miners cannot share one address and port; correct one of the rows")
-    for row in _rows(file, data, MINER_FIELDS):
+    for row in _rows(file, data, MINER_FIELDS, OPTIONAL_MINER_FIELDS):
         entry = _miner(row)
         names.add(row, entry.miner_id)
         places.add(row, f"{entry.host}:{entry.port}")
@@ -119,6 +129,9 @@ class _Row:
 
     def wrong(self, field: str, cause: str, fix: str) -> BadList:
         return BadList(f"{self._place}: {field}: {cause}; {fix}")
+
+    def has(self, field: str) -> bool:
+        return bool(self._values.get(field, "").strip())
 
     def text(self, field: str) -> str:
         return self._values[field].strip()
@@ -187,6 +200,11 @@ def _miner(row: _Row) -> MinerEntry:
         position=row.whole("position", 0, 100_000, "write the place in the rack, counted from 0 or 1"),
         nameplate_w=None if power is None else Watts(power),
         nameplate_ths=None if hashrate is None else TeraHashPerSecond(hashrate),
+        web_port=row.whole("web_port", 1, 65535, "write the web page's TCP port, usually 80")
+        if row.has("web_port")
+        else 80,
+        credentials=row.label("credentials") if row.has("credentials") else "",
+        outlet=row.label("outlet") if row.has("outlet") else "",
     )
 
 
@@ -239,7 +257,7 @@ def _whole(row: _Row, field: str, text: str, low: int, high: int, fix: str) -> i
     return int(text)
 
 
-def _rows(file: str, data: bytes, fields: tuple[str, ...]) -> Iterator[_Row]:
+def _rows(file: str, data: bytes, fields: tuple[str, ...], optional: tuple[str, ...] = ()) -> Iterator[_Row]:
     expected = ",".join(fields)
     try:
         text = data.decode("utf-8-sig")
@@ -252,7 +270,7 @@ def _rows(file: str, data: bytes, fields: tuple[str, ...]) -> Iterator[_Row]:
         if name not in names:
             raise BadList(f"{file} line 1: {name}: the column is missing; the header is {expected}")
     for name in names:
-        if name not in fields or names.count(name) > 1:
+        if name not in (*fields, *optional) or names.count(name) > 1:
             raise BadList(f"{file} line 1: {name}: the column is unknown or doubled; the header is {expected}")
     for line, values in lines:
         if len(values) != len(names):

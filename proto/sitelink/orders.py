@@ -75,9 +75,15 @@ def read_plan(payload: bytes) -> SitePlan:
 
 
 def write_command(command: Command) -> bytes:
-    """Return the canonical bytes of ``command``."""
+    """Return the canonical bytes of ``command``; what it has none of, parameters or approvals, is left out."""
+    more: dict[str, Any] = {}
+    if command.parameters:
+        more["parameters"] = [list(pair) for pair in command.parameters]
+    if command.approved_by:
+        more["approved_by"] = list(command.approved_by)
     return canonical(
         {
+            **more,
             "agent_id": command.agent_id,
             "command_id": command.command_id,
             "expires_at": _time_text(command.expires_at),
@@ -111,6 +117,8 @@ def read_command(payload: bytes) -> Command:
         verb=fields.one_of("verb", Verb),
         miner_ids=fields.texts("miner_ids"),
         reason=fields.text("reason"),
+        parameters=fields.pairs("parameters") if fields.has("parameters") else (),
+        approved_by=fields.texts("approved_by") if fields.has("approved_by") else (),
     )
     fields.nothing_left()
     return command
@@ -239,6 +247,13 @@ class _Fields:
         )
         return tuple(values)
 
+    def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
+        values = self._take(name, _are_pairs, "a list of pairs of texts, no name twice")
+        return tuple((key, value) for key, value in values)
+
+    def has(self, name: str) -> bool:
+        return name in self._left
+
     def objects(self, name: str) -> tuple["_Fields", ...]:
         values = self._take(name, lambda v: isinstance(v, list), "a list")
         return tuple(_Fields(value, f"{self._what}: {name}[{place}]") for place, value in enumerate(values))
@@ -262,6 +277,13 @@ class _Fields:
         if not fits(value):
             raise MalformedOrder(f"{self._what}: {name}: expected {form}, got {value!r}")
         return value
+
+
+def _are_pairs(value: Any) -> bool:
+    fits = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair) for pair in value
+    )
+    return fits and len({key for key, _ in value}) == len(value)
 
 
 def _is_number(value: Any) -> bool:

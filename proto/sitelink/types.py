@@ -112,11 +112,21 @@ class MeterSample:
 
 
 class Verb(StrEnum):
-    """What an order asks for. STOP and START are desired states; REBOOT is done once."""
+    """What an order asks for.
+
+    STOP, START, LIMIT, POOLS, BLINK and PASSWORD are desired states: read back, and safe to repeat. REBOOT, FIRMWARE
+    and LOGS are done once: written down before they are sent, and resolved by looking at the device.
+    """
 
     STOP = "stop"
     START = "start"
+    LIMIT = "limit"
+    POOLS = "pools"
+    BLINK = "blink"
+    PASSWORD = "password"  # noqa: S105 - a verb, not a password
     REBOOT = "reboot"
+    FIRMWARE = "firmware"
+    LOGS = "logs"
 
 
 class Outcome(StrEnum):
@@ -316,7 +326,12 @@ class SitePlan:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One order outside the plan, valid in ``[not_before, expires_at)``, ordered like plans."""
+    """One order outside the plan, valid in ``[not_before, expires_at)``, ordered like plans.
+
+    ``parameters`` are what the verb needs (LIMIT: ``power_w`` or ``mode``; POOLS: ``pools``; BLINK: ``on``; FIRMWARE:
+    ``file``, ``sha256``, ``version``), by name in order. ``approved_by`` are the people who stand for it: FIRMWARE
+    needs two.
+    """
 
     command_id: str
     site_id: str
@@ -328,6 +343,8 @@ class Command:
     verb: Verb
     miner_ids: tuple[str, ...]
     reason: str
+    parameters: tuple[tuple[str, str], ...] = ()
+    approved_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ SQL = re.compile(r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE|VALUES)\b")
 ADAPTERS = {
     "proto/sitelink/clock.py": {"time", "datetime.datetime.now"},
     "agent/app.py": {"random", "uuid", "signal", "secrets", "os.getpid"},
-    "agent/cli.py": {"random", "uuid", "secrets"},
+    "agent/cli/failsafe.py": {"random", "uuid", "secrets"},
     "agent/failsafe.py": {"random", "uuid", "secrets"},
     "agent/storage.py": {"threading", "call_soon_threadsafe", "os.fsync"},
     "agent/cgminer/client.py": {"socket"},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli import _parser as agent_parser
+from agent.cli import parser as agent_parser
 from agent.errors import BadInput
 from cloud.cli.main import _parser as cloud_parser
 from simulator.cli import _parser as simulator_parser

@@ -1,0 +1,48 @@
+"""``ballast-agent``: one module a group of commands.
+
+Invariants: bad input is one line on stderr that says where, what and what to do, with exit code 2 and nothing changed;
+a failure is one line with exit code 1. Each command imports what it needs when it runs, so that ``failsafe`` and
+``poll`` work where grpc is broken or missing, and so that no command waits for the imports of another.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn
+
+from agent.cli import failsafe, look, service
+from agent.cli.shared import BAD_INPUT, FAILED, complain
+from agent.errors import AgentError, BadInput
+
+_GROUPS: Final = (service, look, failsafe)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 bad input."""
+    try:
+        options = parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except BadInput as error:
+        return complain(error, BAD_INPUT)
+    except AgentError as error:
+        return complain(error, FAILED)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return FAILED
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line."""
+    whole = _Parser(prog="ballast-agent", description="The site agent of Ballast.")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
+    for group in _GROUPS:
+        group.add(commands)
+    return whole

@@ -1,0 +1,52 @@
+"""What the groups of commands share: exit codes, the settings file, durations, complaints."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.errors import BadInput
+
+if TYPE_CHECKING:
+    from agent.settings import Settings
+
+FAILED: Final = 1
+BAD_INPUT: Final = 2
+Commands = Any
+"""What ``add_subparsers`` returns; argparse keeps its name private."""
+_DURATION: Final = re.compile(r"([0-9]{1,6})([smh])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
+_LONGEST: Final = timedelta(days=7)
+
+
+def takes_config(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> None:
+    """Let ``parser`` run ``command`` on a settings file."""
+    parser.add_argument("--config", type=Path, default=Path("agent.toml"), help="the agent's settings (agent.toml)")
+    parser.set_defaults(command=command)
+
+
+def settings_of(options: argparse.Namespace) -> "Settings":
+    """Return the settings in the file that ``--config`` names. Raises BadInput."""
+    from agent.settings import load_settings
+
+    return load_settings(options.config)
+
+
+def duration_of(text: str) -> timedelta:
+    """Return ``90s``, ``30m`` or ``2h`` as a duration of at most a week. Raises BadInput."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise BadInput(f"--for: {text!r} is not a duration; write for example 90s, 30m or 2h")
+    duration = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    if not timedelta(0) < duration <= _LONGEST:
+        raise BadInput(f"--for: {text!r} is out of range; write at most {_LONGEST.days * 24}h")
+    return duration
+
+
+def complain(error: BaseException, code: int) -> int:
+    """Say ``error`` in one line on stderr and return ``code``."""
+    print("ballast-agent: " + " ".join(str(error).split()), file=sys.stderr)
+    return code
