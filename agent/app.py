@@ -32,7 +32,7 @@ from agent.cgminer.control import MinerControl
 from agent.cgminer.device import Device
 from agent.descriptors import open_files
 from agent.errors import Transient
-from agent.fleet import device_of, switchable, untouchable
+from agent.fleet import device_of, switchable, untouchable, whatsminer_password
 from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity, load_identity
 from agent.inventory import load_inventory, load_meters
@@ -49,6 +49,7 @@ from agent.status import DaemonStatus, write_status
 from agent.storage import StorageLost, ThreadWriter, Writer, on_loop, quarantine_if_broken, suspect
 from agent.supervisor import supervised
 from agent.uplink import GrpcUplink
+from agent.vault import Vault
 from sitelink.clock import Clock, SystemClock
 from sitelink.inventory import MeterEntry, MinerEntry
 from sitelink.signing import KeyRing
@@ -89,6 +90,7 @@ class Agent:
         identity: Identity,
         inventory: tuple[MinerEntry, ...],
         meters: tuple[MeterEntry, ...],
+        vault: Vault,
         writer: Writer,
         clock: Clock,
         rng: random.Random,
@@ -105,7 +107,7 @@ class Agent:
         site_id = settings.site.site_id
         wake = across(self._wake_forwarder)
         self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake)
-        devices = {entry.miner_id: device_of(entry, settings, clock) for entry in inventory}
+        devices = {entry.miner_id: device_of(entry, settings, clock, vault) for entry in inventory}
         modbus = {entry.meter_id: ModbusMeter(entry, self._site_clock) for entry in meters}
         self.sealer = Sealer(self.buffer, self._site_clock, site_id, ids, settings.buffer.seal_s)
         self.poller = Poller(
@@ -180,7 +182,7 @@ class Agent:
             idle_share=settings.control.idle_share,
         )
         controls = {
-            miner_id: MinerControl(device, miner_id, settings.control.whatsminer_password)
+            miner_id: MinerControl(device, miner_id, whatsminer_password(device, settings))
             for miner_id, device in devices.items()
         }
         return LocalCurtail(
@@ -309,7 +311,10 @@ async def _run(
     writer = ThreadWriter(settings.database)
     try:
         rng = random.Random()  # noqa: S311 - spreads polls and retries, guards nothing
-        agent = Agent(settings, identity, inventory, meters, writer, clock, rng, _new_id, on_loop)
+        vault = Vault.open(settings)
+        if vault.problem is not None:
+            _LOG.error("vault: %s; miners that need a password cannot be switched until then", vault.problem)
+        agent = Agent(settings, identity, inventory, meters, vault, writer, clock, rng, _new_id, on_loop)
         await agent.load(broken)
         _LOG.info("agent: version %s, %d miners, %d meters", _version(), len(inventory), len(meters))
         await agent.run()

@@ -22,7 +22,7 @@ from agent.cgminer.control import MinerControl
 from agent.descriptors import open_files
 from agent.errors import AgentError, BadInput, Permanent, Refused, Transient
 from agent.findings import Finding, Proof, table, verdict, weigh
-from agent.fleet import device_of, switchable, untouchable
+from agent.fleet import device_of, switchable, untouchable, whatsminer_password
 from agent.inventory import load_inventory, load_meters
 from agent.local_curtail import overrides
 from agent.local_curtail.evidence import judge_start, reads_idle
@@ -32,6 +32,7 @@ from agent.local_curtail.schema import schema
 from agent.meters import ModbusMeter
 from agent.settings import Settings
 from agent.storage import StorageLost, connect, in_transaction, is_there
+from agent.vault import Vault
 from sitelink.clock import Clock, SystemClock
 from sitelink.inventory import MinerEntry
 from sitelink.types import MinerState, Verb
@@ -67,9 +68,13 @@ async def run_failsafe(
     spared = untouchable(settings, fleet)
     clock = SystemClock()
     meters = _feeder_meters(settings, clock, out)
-    password = settings.control.whatsminer_password
+    vault = Vault.open(settings)
+    if vault.problem is not None:
+        print(f"vault: {vault.problem}", file=out, flush=True)
+    devices = {entry.miner_id: device_of(entry, settings, clock, vault) for entry in chosen}
     controls = {
-        entry.miner_id: MinerControl(device_of(entry, settings, clock), entry.miner_id, password) for entry in chosen
+        miner_id: MinerControl(device, miner_id, whatsminer_password(device, settings))
+        for miner_id, device in devices.items()
     }
     at_once = _at_once(len(meters), out)
     failsafe = Failsafe(settings, spared, dict(controls), dict(meters), clock, out, at_once)

@@ -8,6 +8,7 @@ from agent.cgminer.control import controllable
 from agent.cgminer.device import Device
 from agent.errors import BadInput
 from agent.settings import Settings
+from agent.vault import Vault
 from sitelink.clock import Clock
 from sitelink.inventory import MinerEntry
 
@@ -33,9 +34,15 @@ def switchable(entry: MinerEntry) -> bool:
     return controllable(entry.dialect) or entry.dialect == "auto"
 
 
-def device_of(entry: MinerEntry, settings: Settings, clock: Clock) -> Device:
-    """Return the miner at its address, read as patiently as the settings say."""
+def device_of(entry: MinerEntry, settings: Settings, clock: Clock, vault: Vault) -> Device:
+    """Return the miner at its address, read as patiently as the settings say, opened by what the vault has for it."""
     poll = settings.poll
     deadlines = Deadlines(poll.connect_s, poll.first_byte_s, poll.total_s, poll.cap_bytes)
     address = Address(entry.host, entry.port)
-    return Device(address, entry.dialect, clock, miner_id=entry.miner_id, deadlines=deadlines)
+    credentials = vault.credentials(entry)
+    return Device(address, entry.dialect, clock, miner_id=entry.miner_id, credentials=credentials, deadlines=deadlines)
+
+
+def whatsminer_password(device: Device, settings: Settings) -> str:
+    """Return the password of the device, should it turn out to be a Whatsminer."""
+    return settings.control.whatsminer_password if device.credentials is None else device.credentials.password

@@ -1,8 +1,9 @@
 """What a site's operator writes in ``agent.toml``, read once and checked whole.
 
 Invariants: unknown sections and keys are refused by name; relative paths are relative to the file; every complaint is
-one line naming the file, the key, the cause and what to write instead. The only environment variable read is
-``BALLAST_AGENT_WHATSMINER_PASSWORD``, so that the password need not stand in the file.
+one line naming the file, the key, the cause and what to write instead. Two environment variables are read:
+``BALLAST_AGENT_WHATSMINER_PASSWORD``, so that the password need not stand in the file, and ``CREDENTIALS_DIRECTORY``,
+where systemd puts the service's secrets.
 """
 
 import os
@@ -18,6 +19,7 @@ from sitelink.types import Fallback
 from sitelink.units import Watts
 
 PASSWORD_VARIABLE: Final = "BALLAST_AGENT_WHATSMINER_PASSWORD"  # noqa: S105 - a name, not a password
+KEY_DIRECTORY_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 _SITE_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _SHOWN_CHARACTERS: Final = 60
 _SECTIONS: Final = ("site", "poll", "link", "buffer", "control", "limits", "fallback")
@@ -107,7 +109,7 @@ class FallbackSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the agent is told, from one file."""
+    """Everything the agent is told, from one file. ``key_directory`` is where systemd put its secrets, if it did."""
 
     source: Path
     site: SiteSettings
@@ -117,6 +119,7 @@ class Settings:
     control: ControlSettings
     limits: LimitSettings
     fallback: FallbackSettings
+    key_directory: Path | None = None
 
     @property
     def database(self) -> Path:
@@ -149,6 +152,7 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
     unknown = set(document) - set(_SECTIONS)
     if unknown:
         raise BadInput(f"{path}: unknown section [{min(unknown)}]; the sections are {', '.join(_SECTIONS)}")
+    keys = variables.get(KEY_DIRECTORY_VARIABLE)
     return Settings(
         source=path,
         site=_site(_Section(path, document, "site")),
@@ -158,6 +162,7 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
         control=_control(_Section(path, document, "control"), variables.get(PASSWORD_VARIABLE)),
         limits=_limits(_Section(path, document, "limits")),
         fallback=_fallback(_Section(path, document, "fallback")),
+        key_directory=Path(keys) if keys else None,
     )
 
 

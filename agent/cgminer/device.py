@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines, exchange, query
+from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import table_of
 from agent.cgminer.identification import find_dialect
 from agent.cgminer.observation import Observation
@@ -41,11 +42,16 @@ class Device:
         clock: Clock,
         *,
         miner_id: str = "",
+        credentials: Credentials | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         static_age_s: float = _STATIC_AGE_S,
     ) -> None:
-        """``miner_id`` is the name the inventory has for it; ``identity`` answers with it when the device owns it."""
+        """``miner_id`` is the name the inventory has for it; ``identity`` answers with it when the device owns it.
+
+        ``credentials`` are who we are to it, None where nothing is known; they may change.
+        """
         self.address = address
+        self.credentials = credentials
         self._dialect = dialect
         self._told = dialect != _AUTO
         self._settled = self._told

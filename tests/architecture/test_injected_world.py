@@ -38,6 +38,8 @@ ADAPTERS = {
     "agent/uplink.py": {"socket"},
     "agent/enrol.py": {"socket", "secrets", "create_connection"},
     "agent/identity.py": {"os.fsync"},
+    "agent/files.py": {"os.fsync"},
+    "agent/vault/keys.py": {"os.urandom"},
 }
 
 

@@ -1,0 +1,85 @@
+"""Files that are replaced whole or not at all, by one process at a time.
+
+    bytes --> PATH.new (fsync) --> renamed over PATH --> folder fsync
+
+Invariant: whoever reads ``PATH``, at any moment and after any crash, finds the old bytes or the new ones, whole.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+PRIVATE: Final = 0o600
+
+
+def replace_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
+    """Write ``content`` to ``path`` in one step. As root, the file goes to the owner of its folder.
+
+    So that what an operator changes with sudo stays readable for the service.
+
+    Raises:
+        OSError: the disk takes nothing; what was there stays.
+    """
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(handle, "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        _give_to_owner_of(path.parent, file.fileno())
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+    sync_folder(path.parent)
+
+
+def append_line(path: Path, line: bytes, mode: int = PRIVATE) -> None:
+    """Add one line, without its end, to the file at ``path`` durably. A line cut off by a crash is ended first.
+
+    Raises:
+        OSError: the disk takes nothing.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
+    with os.fdopen(handle, "r+b") as file:
+        _give_to_owner_of(path.parent, file.fileno())
+        if file.seek(0, os.SEEK_END) > 0:
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals inside ``folder`` durable. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Hold ``PATH.lock`` for as long as the block runs; the kernel lets go when the process dies.
+
+    Raises:
+        BlockingIOError: another process holds it. OSError: the folder takes no file.
+    """
+    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+    try:
+        _give_to_owner_of(path.parent, handle)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _give_to_owner_of(folder: Path, handle: int) -> None:
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(handle, owner.st_uid, owner.st_gid)
