@@ -28,14 +28,14 @@ from typing import Any, Final
 from agent.backoff import Backoff
 from agent.buffer import Buffer
 from agent.buffer import schema as buffer_schema
-from agent.cgminer.control import MinerControl
 from agent.cgminer.device import Device
 from agent.descriptors import open_files
 from agent.errors import Transient
-from agent.fleet import device_of, switchable, untouchable, whatsminer_password
+from agent.fleet import control_of, device_of, switchable, untouchable
 from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity, load_identity
 from agent.inventory import load_inventory, load_meters
+from agent.local_curtail.formers import Formers
 from agent.local_curtail.schema import schema as curtail_schema
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
@@ -122,6 +122,7 @@ class Agent:
         self.meter_poller = MeterPoller(
             modbus, self._site_clock, rng, self.sealer.add, interval_s=settings.poll.meter_interval_s
         )
+        self._formers = Formers(writer)
         self.curtail = self._curtailment(identity, inventory, devices, modbus)
         self._site_clock.site_time = self.curtail.site_time
         self.forwarder = self._forwarder(identity)
@@ -182,8 +183,7 @@ class Agent:
             idle_share=settings.control.idle_share,
         )
         controls = {
-            miner_id: MinerControl(device, miner_id, whatsminer_password(device, settings))
-            for miner_id, device in devices.items()
+            entry.miner_id: control_of(entry, devices[entry.miner_id], settings, self._formers) for entry in inventory
         }
         return LocalCurtail(
             rules=rules,
@@ -226,6 +226,7 @@ class Agent:
         return SiteFacts(self.curtail.journal.plan_revision, self.curtail.site_time.now()[1])
 
     async def _load(self) -> None:
+        await self._formers.load()
         await self.curtail.load()
         self._loaded = True
 

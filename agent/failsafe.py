@@ -18,14 +18,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final, TextIO, TypeVar
 
-from agent.cgminer.control import MinerControl
 from agent.descriptors import open_files
 from agent.errors import AgentError, BadInput, Permanent, Refused, Transient
 from agent.findings import Finding, Proof, table, verdict, weigh
-from agent.fleet import device_of, switchable, untouchable, whatsminer_password
+from agent.fleet import control_of, device_of, switchable, untouchable
 from agent.inventory import load_inventory, load_meters
 from agent.local_curtail import overrides
 from agent.local_curtail.evidence import judge_start, reads_idle
+from agent.local_curtail.formers import FormersOnFile
 from agent.local_curtail.ports import Control, FeederMeter, Observed
 from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
 from agent.local_curtail.schema import schema
@@ -71,10 +71,10 @@ async def run_failsafe(
     vault = Vault.open(settings)
     if vault.problem is not None:
         print(f"vault: {vault.problem}", file=out, flush=True)
-    devices = {entry.miner_id: device_of(entry, settings, clock, vault) for entry in chosen}
+    formers = FormersOnFile(settings.database)
     controls = {
-        miner_id: MinerControl(device, miner_id, whatsminer_password(device, settings))
-        for miner_id, device in devices.items()
+        entry.miner_id: control_of(entry, device_of(entry, settings, clock, vault), settings, formers)
+        for entry in chosen
     }
     at_once = _at_once(len(meters), out)
     failsafe = Failsafe(settings, spared, dict(controls), dict(meters), clock, out, at_once)

@@ -3,8 +3,11 @@
 Invariant: daemon and failsafe take these answers from here alone, so that neither touches whom the other spares.
 """
 
+from functools import partial
+
 from agent.cgminer.client import Address, Deadlines
-from agent.cgminer.control import controllable
+from agent.cgminer.control import Former, MinerControl, controllable
+from agent.cgminer.control.drivers import driver_of
 from agent.cgminer.device import Device
 from agent.errors import BadInput
 from agent.settings import Settings
@@ -43,6 +46,10 @@ def device_of(entry: MinerEntry, settings: Settings, clock: Clock, vault: Vault)
     return Device(address, entry.dialect, clock, miner_id=entry.miner_id, credentials=credentials, deadlines=deadlines)
 
 
-def whatsminer_password(device: Device, settings: Settings) -> str:
-    """Return the password of the device, should it turn out to be a Whatsminer."""
-    return settings.control.whatsminer_password if device.credentials is None else device.credentials.password
+def control_of(entry: MinerEntry, device: Device, settings: Settings, former: Former) -> MinerControl:
+    """Return the control of the miner at ``device``, which whoever reads it uses too: one request at a time.
+
+    ``former`` keeps what a start restores.
+    """
+    drivers = partial(driver_of, whatsminer_password=settings.control.whatsminer_password)
+    return MinerControl(device, entry.miner_id, former, drivers)

@@ -51,12 +51,12 @@ class Device:
         ``credentials`` are who we are to it, None where nothing is known; they may change.
         """
         self.address = address
-        self.credentials = credentials
         self._dialect = dialect
         self._told = dialect != _AUTO
         self._settled = self._told
         self._clock = clock
         self._miner_id = miner_id
+        self.credentials = credentials
         self._deadlines = deadlines
         self._static_age_s = static_age_s
         self._static: Sections | None = None

@@ -33,6 +33,8 @@ _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS curtail_one_shots (
         command_id TEXT NOT NULL, miner_id TEXT NOT NULL, sent_at_us INTEGER NOT NULL, uptime_s INTEGER,
         done INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (command_id, miner_id))""",
+    # formers.py: what each miner was set to before it was stopped
+    "CREATE TABLE IF NOT EXISTS curtail_formers (miner_id TEXT PRIMARY KEY, record TEXT NOT NULL)",
 )
 
 TABLES: Final = tuple(statement.split("(")[0].split()[-1] for statement in _SCHEMA)

@@ -1,46 +1,56 @@
-"""Stop and start a miner, whatever its firmware. What these return proves nothing; what is read back does.
+"""Tell a miner what to do, whatever its firmware. What these return proves nothing; what is read back does.
 
-Invariants: each order first reads who answers at the address and refuses another miner; at most one order is under
-way per device.
+    stop      --> who answers? --> former configuration kept --> driver.send
+    start     --> who answers? --> former recalled           --> driver.send
+    carry_out --> any verb, read back to its end (carry_out.py)
+
+Invariants: each order first reads who answers at the address and refuses another miner; at most one order is being
+sent to a device at a time, while reading back holds up nobody; a start waits for nothing (ADR 0007).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Callable
 from typing import Final
 
-from agent.cgminer.control import avalon, luxos, whatsminer
-from agent.cgminer.control.whatsminer import WhatsminerAccess
+from agent.cgminer.control.carry_out import DEADLINES_S, Keep, carry_out, check_identity, unsupported
+from agent.cgminer.control.driver import Driver, ReadBack, Result, Wanted
+from agent.cgminer.control.drivers import controllable, controllable_dialects, driver_of
+from agent.cgminer.control.former import Former, HeldInMemory
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
-from agent.errors import Transient, UnsupportedDevice, WrongDevice
+from agent.errors import Permanent, Transient, UnsupportedDevice
+from sitelink.types import Verb
 
-_Order = Callable[[Device], Awaitable[None]]
-CONTROLLABLE: Final = ("luxos", "whatsminer", "avalon")
+__all__ = ["Former", "HeldInMemory", "MinerControl", "Result", "Wanted", "controllable", "controllable_dialects"]
 
-
-def controllable(dialect: str) -> bool:
-    """Return whether miners of this dialect can be stopped and started by us."""
-    return dialect in CONTROLLABLE
+_LOG: Final = logging.getLogger(__name__)
+_AUTO: Final = "auto"
 
 
 class MinerControl:
-    """One miner under control: reads its identity, orders stop and start, observes."""
+    """One miner under control: reads its identity, orders, observes."""
 
-    def __init__(self, device: Device, miner_id: str, whatsminer_password: str = "admin") -> None:  # noqa: S107
+    def __init__(
+        self,
+        device: Device,
+        miner_id: str,
+        former: Former | None = None,
+        drivers: Callable[[str], Driver | None] = driver_of,
+    ) -> None:
+        """``former`` keeps what a start restores (None: memory); ``drivers`` makes the driver of a dialect."""
         self._device = device
         self._miner_id = miner_id
-        access = WhatsminerAccess(whatsminer_password)
-        self._stops: Mapping[str, _Order] = {
-            "luxos": luxos.stop,
-            "whatsminer": lambda device: whatsminer.stop(device, access),
-            "avalon": avalon.stop,
-        }
-        self._starts: Mapping[str, _Order] = {
-            "luxos": luxos.start,
-            "whatsminer": lambda device: whatsminer.start(device, access),
-            "avalon": avalon.start,
-        }
+        self._former = former if former is not None else HeldInMemory()
+        self._drivers = drivers
+        self._made: dict[str, _InTurn | None] = {}
         self._turn = asyncio.Lock()
+
+    @property
+    def verbs(self) -> frozenset[Verb]:
+        """Return what this miner can be told, as far as its firmware is known by now."""
+        driver = self._driver()
+        return driver.verbs if driver is not None else frozenset()
 
     async def identity(self) -> str:
         """Read afresh who answers: the inventory's miner id if the device goes by it, else its own first name.
@@ -51,38 +61,110 @@ class MinerControl:
         """
         return await self._device.identity()
 
-    async def stop(self) -> None:
-        """Order the miner to stop; safe to repeat.
-
-        Raises:
-            Transient: unreachable, timed out, or its session is busy.
-            Permanent: access denied, garbled, or unsupported.
-            WrongDevice: another miner answers at this address.
-        """
-        await self._order(self._stops, "stop")
-
-    async def start(self) -> None:
-        """Order the miner to start; safe to repeat. Raises as ``stop`` does."""
-        await self._order(self._starts, "start")
-
     async def observe(self) -> Observation:
         """Read the miner. Raises Transient or Permanent."""
         return await self._device.observe()
 
-    async def _order(self, orders: Mapping[str, _Order], verb: str) -> None:
+    async def stop(self) -> None:
+        """Order the miner to stop, once what its start restores is kept; safe to repeat.
+
+        Raises:
+            Transient: unreachable, timed out, its session is busy, or nothing could be kept.
+            Permanent: access denied, garbled, or unsupported.
+            WrongDevice: another miner answers at this address.
+        """
+        wanted = Wanted(Verb.STOP)
+        driver = await self._checked(wanted.verb)
+        try:
+            former = await driver.former(self._device, wanted)
+        except Permanent as error:
+            # A stop is worth more than the mode it is started in again.
+            _LOG.warning("%s: is stopped without its configuration: %s", self._miner_id, error)
+            former = ""
+        await self._keep(former)
+        await driver.send(self._device, wanted, former)
+
+    async def start(self) -> None:
+        """Order the miner to start as it was before its stop; safe to repeat. Raises as ``stop`` does."""
+        wanted = Wanted(Verb.START)
+        driver = await self._checked(wanted.verb)
+        await driver.send(self._device, wanted, await self._former.recall(self._miner_id))
+
+    async def reboot(self) -> None:
+        """Order the miner to reboot; it is not to be repeated. Raises as ``stop`` does."""
+        wanted = Wanted(Verb.REBOOT)
+        driver = await self._checked(wanted.verb)
+        await driver.send(self._device, wanted, "")
+
+    async def carry_out(self, wanted: Wanted, keep: Keep, *, kept: str = "", deadline_s: float | None = None) -> Result:
+        """Carry out any verb and return how it ended; see ``carry_out.carry_out`` for ``keep``, ``kept`` and Raises.
+
+        A stop's former configuration is kept for its start beside what ``keep`` does with it.
+        """
+        if self._driver() is None:
+            await check_identity(self._device, self._miner_id)  # which finds out the firmware, too
+        driver = self._known_driver(wanted.verb)
+
+        async def keep_both(former: str) -> None:
+            if wanted.verb is Verb.STOP:
+                await self._keep(former)
+            await keep(former)
+
+        if wanted.verb is Verb.START:
+            kept = kept or await self._former.recall(self._miner_id)
+        patience_s = DEADLINES_S[wanted.verb] if deadline_s is None else deadline_s
+        return await carry_out(
+            driver, self._device, self._miner_id, wanted, keep=keep_both, deadline_s=patience_s, kept=kept
+        )
+
+    async def _keep(self, former: str) -> None:
+        if former:
+            await self._former.remember(self._miner_id, former)
+
+    async def _checked(self, verb: Verb) -> Driver:
+        """Return the driver, once the device has shown that it is ours and can be told ``verb``."""
+        await check_identity(self._device, self._miner_id)
+        driver = self._known_driver(verb)
+        if verb not in driver.verbs:
+            raise unsupported(self._device, verb)
+        return driver
+
+    def _known_driver(self, verb: Verb) -> Driver:
+        if self._device.dialect == _AUTO:
+            raise Transient(f"{self._device.address}: does not say yet which firmware it runs; it is tried again")
+        driver = self._driver()
+        if driver is None:
+            raise UnsupportedDevice(
+                f"{self._device.address}: {self._device.dialect} firmware cannot {verb.value} by us; "
+                f"only {', '.join(controllable_dialects())} can"
+            )
+        return driver
+
+    def _driver(self) -> "_InTurn | None":
+        dialect = self._device.dialect
+        if dialect not in self._made:
+            driver = self._drivers(dialect)
+            self._made[dialect] = None if driver is None else _InTurn(driver, self._turn)
+        return self._made[dialect]
+
+
+class _InTurn:
+    """A driver whose orders wait for each other: a session, and a configuration read and written back, is for one."""
+
+    def __init__(self, driver: Driver, turn: asyncio.Lock) -> None:
+        self._driver = driver
+        self._turn = turn
+
+    @property
+    def verbs(self) -> frozenset[Verb]:
+        return self._driver.verbs
+
+    async def former(self, device: Device, wanted: Wanted) -> str:
+        return await self._driver.former(device, wanted)
+
+    async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         async with self._turn:
-            found = await self._device.identity()
-            if found.lower() != self._miner_id.lower():
-                raise WrongDevice(
-                    f"{self._device.address}: {found} answers where the inventory has {self._miner_id}; "
-                    "correct the address in inventory.csv"
-                )
-            if self._device.dialect == "auto":
-                raise Transient(f"{self._device.address}: does not say yet which firmware it runs; it is tried again")
-            order = orders.get(self._device.dialect)
-            if order is None:
-                raise UnsupportedDevice(
-                    f"{self._device.address}: {self._device.dialect} firmware cannot {verb} by us; "
-                    f"only {', '.join(CONTROLLABLE)} can"
-                )
-            await order(self._device)
+            return await self._driver.send(device, wanted, former)
+
+    async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
+        return await self._driver.shows(device, wanted, before)

@@ -8,9 +8,15 @@ Source: Canaan CGMiner API, ``ascset`` softoff and softon; success is STATUS I, 
 
 from typing import Final
 
+from agent.cgminer.control.driver import ReadBack, Wanted
+from agent.cgminer.control.read_back import shows_started, shows_stopped
 from agent.cgminer.device import Device
+from agent.cgminer.observation import Observation
 from agent.cgminer.status import Status
 from agent.errors import Garbled, UnsupportedDevice
+from sitelink.types import Verb
+
+_ACTIONS: Final = {Verb.STOP: "softoff", Verb.START: "softon"}
 
 _SET_INFO: Final = 118
 _SET_OK: Final = 119
@@ -18,14 +24,27 @@ _LEAD_S: Final = 2
 """``When`` is cut to whole seconds and the order needs its way; two seconds keep it from lying in the past."""
 
 
-async def stop(device: Device) -> None:
-    """Put the miner into soft-off. Raises Transient, Permanent or Refused; returning proves nothing."""
-    await _switch(device, "softoff")
+class Avalon:
+    """Control of one Avalon miner."""
 
+    @property
+    def verbs(self) -> frozenset[Verb]:
+        """Return what an Avalon can be told."""
+        return frozenset(_ACTIONS)
 
-async def start(device: Device) -> None:
-    """Bring the miner back with soft-on. Raises Transient, Permanent or Refused; returning proves nothing."""
-    await _switch(device, "softon")
+    async def former(self, device: Device, wanted: Wanted) -> str:
+        """Return nothing: a miner that comes back is as it was."""
+        return ""
+
+    async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
+        """See ``Driver.send``."""
+        await _switch(device, _ACTIONS[wanted.verb])
+        return b""
+
+    async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
+        """See ``Driver.shows``."""
+        seen = await device.observe()
+        return shows_stopped(seen, before) if wanted.verb is Verb.STOP else shows_started(seen)
 
 
 async def _switch(device: Device, action: str) -> None:

@@ -9,21 +9,39 @@ Source: docs.luxor.tech, LuxOS API: logon, curtail, logoff, session.
 import logging
 from typing import Final
 
+from agent.cgminer.control.driver import ReadBack, Wanted
+from agent.cgminer.control.read_back import shows_started, shows_stopped
 from agent.cgminer.device import Device
+from agent.cgminer.observation import Observation
 from agent.cgminer.status import Status
 from agent.errors import AgentError, Garbled, SessionBusy, UnsupportedDevice
+from sitelink.types import Verb
 
 _LOG: Final = logging.getLogger(__name__)
+_ACTIONS: Final = {Verb.STOP: "sleep", Verb.START: "wakeup"}
 
 
-async def stop(device: Device) -> None:
-    """Send the miner to sleep. Raises Transient, Permanent or Refused; returning proves nothing."""
-    await _curtail(device, "sleep")
+class LuxOs:
+    """Control of one LuxOS miner."""
 
+    @property
+    def verbs(self) -> frozenset[Verb]:
+        """Return what LuxOS can be told."""
+        return frozenset(_ACTIONS)
 
-async def start(device: Device) -> None:
-    """Wake the miner up. Raises Transient, Permanent or Refused; returning proves nothing."""
-    await _curtail(device, "wakeup")
+    async def former(self, device: Device, wanted: Wanted) -> str:
+        """Return nothing: a miner that wakes up is as it was."""
+        return ""
+
+    async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
+        """See ``Driver.send``."""
+        await _curtail(device, _ACTIONS[wanted.verb])
+        return b""
+
+    async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
+        """See ``Driver.shows``."""
+        seen = await device.observe()
+        return shows_stopped(seen, before) if wanted.verb is Verb.STOP else shows_started(seen)
 
 
 async def _curtail(device: Device, action: str) -> None:

@@ -19,11 +19,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.md5_crypt import md5_crypt
+from agent.cgminer.control.read_back import shows_started, shows_stopped
 from agent.cgminer.device import Device
+from agent.cgminer.observation import Observation
 from agent.cgminer.repair import decode
 from agent.cgminer.status import Status
 from agent.errors import AccessDenied, Garbled, SessionBusy, UnsupportedDevice
+from sitelink.types import Verb
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import Cipher
@@ -33,6 +37,7 @@ _BLOCK_BYTES: Final = 16
 _TOKEN_LIFE_S: Final = 25 * 60
 _LONGEST_GRANT: Final = 64
 """Each part of a grant is a few characters; they go through a thousand rounds of a hash."""
+DEFAULT_PASSWORD: Final = "admin"  # noqa: S105 - what a Whatsminer leaves its factory with
 _BAD_TOKEN: Final = 135
 _TOO_MANY_TOKENS: Final = 136
 _ENABLE_API: Final = "change its default password and enable the write API with the vendor's tool"
@@ -48,9 +53,10 @@ class Token:
 
 
 class WhatsminerAccess:
-    """The right to write to one Whatsminer: its password and the token last granted."""
+    """The right to write to one Whatsminer: the token last granted for the device's credentials."""
 
     def __init__(self, password: str) -> None:
+        """``password`` is used as long as the device carries no credentials."""
         self._password = password
         self._token: Token | None = None
 
@@ -91,18 +97,38 @@ class WhatsminerAccess:
         grant = document.get("Msg")
         if not isinstance(grant, dict) or not all(_is_part(grant.get(name)) for name in ("time", "salt", "newsalt")):
             raise Garbled(f"{device.address}: grants no token: {status.text}; {_ENABLE_API}")
-        return derive(self._password, grant["time"], grant["salt"], grant["newsalt"], device.monotonic())
+        password = self._password if device.credentials is None else device.credentials.password
+        return derive(password, grant["time"], grant["salt"], grant["newsalt"], device.monotonic())
 
 
-async def stop(device: Device, access: WhatsminerAccess) -> None:
-    """Power the hash boards off. Raises Transient, Permanent or Refused; returning proves nothing."""
-    # "true" is text on the wire: the firmware ignores a JSON true and then answers only after the boards are off.
-    await _order(device, access, "power_off", {"respbefore": "true"})
+class Whatsminer:
+    """Control of one Whatsminer of API v1 or v2."""
 
+    def __init__(self, password: str = DEFAULT_PASSWORD) -> None:
+        self._access = WhatsminerAccess(password)
 
-async def start(device: Device, access: WhatsminerAccess) -> None:
-    """Power the hash boards on. Raises Transient, Permanent or Refused; returning proves nothing."""
-    await _order(device, access, "power_on", {})
+    @property
+    def verbs(self) -> frozenset[Verb]:
+        """Return what a Whatsminer can be told."""
+        return frozenset({Verb.STOP, Verb.START})
+
+    async def former(self, device: Device, wanted: Wanted) -> str:
+        """Return nothing: a miner whose boards are powered on again is as it was."""
+        return ""
+
+    async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
+        """See ``Driver.send``."""
+        if wanted.verb is Verb.STOP:
+            # "true" is text: the firmware ignores a JSON true and then answers only after the boards are off.
+            await _order(device, self._access, "power_off", {"respbefore": "true"})
+        else:
+            await _order(device, self._access, "power_on", {})
+        return b""
+
+    async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
+        """See ``Driver.shows``."""
+        seen = await device.observe()
+        return shows_stopped(seen, before) if wanted.verb is Verb.STOP else shows_started(seen)
 
 
 async def _order(device: Device, access: WhatsminerAccess, command: str, parameters: Mapping[str, str]) -> None:

@@ -1,0 +1,230 @@
+"""One order to one miner, from who answers there to what it shows. Its ack is a hint; what is read back decides.
+
+    identity --> before --> former --> kept --> send --> every second: shows? --> identity again --> Result
+       |           |           |         |        |                    |
+    WrongDevice   ... raised: nothing was sent    '- no answer: again  '- at the deadline: PARTIAL or UNVERIFIED
+
+Invariants:
+
+* Nothing is sent before the configuration it replaces is kept; everything raised here means that nothing was sent.
+* A desired state is sent again until it is acknowledged, shows, or its deadline has passed. REBOOT, FIRMWARE and LOGS
+  are sent once, whatever becomes of the answer: the device is looked at.
+* A setting that shows already is not sent: some firmwares stop mining to take it. So an order that a kill cut short
+  may simply be carried out again, with what its first attempt kept.
+* COMPLETE names the miner that was asked for: who answers is read again before it is said.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.cgminer.control.driver import Driver, ReadBack, Result, Shown, Wanted
+from agent.cgminer.device import Device
+from agent.cgminer.observation import Observation
+from agent.errors import (
+    AccessDenied,
+    AgentError,
+    Garbled,
+    Refused,
+    SessionBusy,
+    Transient,
+    UnsupportedDevice,
+    WrongDevice,
+)
+from agent.reasons import reason_of
+from sitelink.types import Evidence, Outcome, Verb
+
+Keep = Callable[[str], Awaitable[None]]
+ONCE: Final = frozenset({Verb.REBOOT, Verb.FIRMWARE, Verb.LOGS})
+"""Verbs that are sent at most once."""
+_SETTINGS: Final = frozenset({Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.PASSWORD})
+_LOOK_S: Final = 1.0
+_SEND_AGAIN_S: Final = 3.0
+DEADLINES_S: Final = {
+    Verb.STOP: 30.0,
+    Verb.START: 30.0,
+    Verb.LIMIT: 90.0,
+    Verb.POOLS: 60.0,
+    Verb.BLINK: 15.0,
+    Verb.PASSWORD: 30.0,
+    Verb.REBOOT: 300.0,
+    Verb.FIRMWARE: 900.0,
+    Verb.LOGS: 120.0,
+}
+"""How long each verb may take on a device that takes its time, in seconds."""
+INSTEAD: Final = {
+    Verb.STOP: "give it an outlet in inventory.csv, or use its breaker",
+    Verb.START: "give it an outlet in inventory.csv, or use its breaker",
+    Verb.LIMIT: "set its frequency or profile on its own page, or stop it whole",
+    Verb.POOLS: "set them on its own page",
+    Verb.BLINK: "find it by rack and position, or press its IP report button",
+    Verb.PASSWORD: "change it on its own page, then write it into this site's credentials",
+    Verb.REBOOT: "stop and start it, or use its breaker",
+    Verb.FIRMWARE: "use the vendor's tool",
+    Verb.LOGS: "fetch them from its own page",
+}
+"""What to use where a vendor documents no command for a verb."""
+
+
+async def check_identity(device: Device, miner_id: str) -> None:
+    """Read afresh who answers.
+
+    Raises:
+        WrongDevice: it is not ``miner_id``.
+        Transient: it does not answer. Permanent: it names itself by nothing.
+    """
+    found = await device.identity()
+    if found.lower() != miner_id.lower():
+        raise WrongDevice(
+            f"{device.address}: {found} answers where the inventory has {miner_id}; "
+            "correct the address in inventory.csv"
+        )
+
+
+def unsupported(device: Device, verb: Verb) -> UnsupportedDevice:
+    """Return the error for a verb that the firmware has no documented command for."""
+    return UnsupportedDevice(
+        f"{device.address}: {device.dialect} firmware has no {verb.value} command; {INSTEAD[verb]}"
+    )
+
+
+async def carry_out(
+    driver: Driver,
+    device: Device,
+    miner_id: str,
+    wanted: Wanted,
+    *,
+    keep: Keep,
+    deadline_s: float,
+    kept: str = "",
+    look_s: float = _LOOK_S,
+) -> Result:
+    """Carry ``wanted`` out on ``miner_id`` within ``deadline_s`` seconds of the first sending and return how it ended.
+
+    ``keep`` stores the configuration that is being replaced, durably; it is also the last call before the order goes
+    out, so whoever must remember that it did writes that down there. ``kept`` is what an earlier, interrupted attempt
+    of the same order has kept, or what a stop kept for its start: it is not replaced.
+
+    Raises:
+        WrongDevice: another miner answers there. Nothing was sent.
+        Transient: the device does not answer, or nothing could be kept. Nothing was sent; it may be tried again.
+        Permanent: it cannot be read. Nothing was sent.
+    """
+    if wanted.verb not in driver.verbs:
+        return _refused("unsupported", str(unsupported(device, wanted.verb)))
+    await check_identity(device, miner_id)
+    before = await device.observe()
+    former = kept or await driver.former(device, wanted)
+    attempt = _Attempt(driver, device, miner_id, wanted, before, former)
+    if wanted.verb in _SETTINGS and await attempt.shows_already():
+        return attempt.ended(Outcome.COMPLETE)
+    await keep(former)
+    return await attempt.run(deadline_s, look_s)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What is known of one order while it is under way."""
+
+    driver: Driver
+    device: Device
+    miner_id: str
+    wanted: Wanted
+    before: Observation
+    former: str
+    acked: bool = False
+    trouble: AgentError | None = None
+    """Why the order was not acknowledged, as far as that is known."""
+    blind: AgentError | None = None
+    """Why the device could not be looked at last time."""
+    seen: ReadBack = field(default=ReadBack(Shown.NOT_YET, Evidence.NONE, "not_looked_at"))
+    content: bytes = b""
+
+    async def shows_already(self) -> bool:
+        """Return whether the device shows the setting before anything was sent."""
+        await self._look()
+        return self.seen.shown is Shown.DONE
+
+    async def run(self, deadline_s: float, look_s: float) -> Result:
+        """Send, look and send again until it shows or the deadline has passed."""
+        ends_s = self.device.monotonic() + deadline_s
+        sent_s = self.device.monotonic()
+        refusal = await self._send()
+        while refusal is None:
+            await self._look()
+            if self.seen.shown is Shown.DONE and await self._is_still_who_was_asked():
+                return self.ended(Outcome.COMPLETE)
+            now_s = self.device.monotonic()
+            if now_s >= ends_s or self._settled():
+                return self._given_up()
+            if not self.acked and self.wanted.verb not in ONCE and now_s - sent_s >= _SEND_AGAIN_S:
+                sent_s = now_s
+                refusal = await self._send()
+            await asyncio.sleep(look_s)
+        return refusal
+
+    async def _send(self) -> Result | None:
+        """Send the order; return a result only where the device has said that it will not do it."""
+        try:
+            self.content = await self.driver.send(self.device, self.wanted, self.former)
+        except (Transient, Garbled) as error:
+            self.trouble = error  # it may have arrived: the device is looked at
+        except AccessDenied as error:
+            return _refused("access_denied", str(error), self.former)
+        except Refused as error:
+            return _refused(error.code, str(error), self.former)
+        except AgentError as error:
+            return _refused("unsupported", str(error), self.former)
+        else:
+            self.acked, self.trouble = True, None
+        return None
+
+    def _settled(self) -> bool:
+        """Return whether waiting longer can change nothing: no text came, or a once-only order was not taken."""
+        untaken = self.wanted.verb in ONCE and isinstance(self.trouble, SessionBusy)
+        return self.wanted.verb is Verb.LOGS or untaken
+
+    async def _look(self) -> None:
+        if self.wanted.verb is Verb.LOGS:
+            self.seen = _fetched(self.content)
+            return
+        try:
+            self.seen = await self.driver.shows(self.device, self.wanted, self.before)
+            self.blind = None
+        except AgentError as error:
+            self.seen = ReadBack(Shown.NOT_YET, Evidence.NONE, reason_of(error).value)
+            self.blind = error
+
+    async def _is_still_who_was_asked(self) -> bool:
+        try:
+            await check_identity(self.device, self.miner_id)
+        except AgentError as error:
+            self.seen = ReadBack(Shown.NOT_YET, Evidence.NONE, reason_of(error).value)
+            self.blind = error
+            return False
+        return True
+
+    def _given_up(self) -> Result:
+        if self.seen.shown is Shown.PART:
+            return self.ended(Outcome.PARTIAL)
+        if self.trouble is not None and self.blind is None:
+            busy = isinstance(self.trouble, SessionBusy | Garbled)
+            reason = reason_of(self.trouble).value if busy else "no_reply"
+            self.seen = ReadBack(Shown.NOT_YET, self.seen.evidence, reason)
+        return self.ended(Outcome.UNVERIFIED)
+
+    def ended(self, outcome: Outcome) -> Result:
+        """Return how the order ended."""
+        detail = "" if outcome is Outcome.COMPLETE else str(self.blind or self.trouble or "")
+        return Result(outcome, self.seen.evidence, self.seen.reason, detail, self.former, self.content)
+
+
+def _fetched(content: bytes) -> ReadBack:
+    if content:
+        return ReadBack(Shown.DONE, Evidence.DEVICE_STATE, "logs_received")
+    return ReadBack(Shown.NOT_YET, Evidence.NONE, "no_logs")
+
+
+def _refused(reason: str, detail: str, former: str = "") -> Result:
+    return Result(Outcome.REFUSED, Evidence.NONE, reason, detail, former)

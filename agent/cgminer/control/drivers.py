@@ -1,0 +1,37 @@
+"""Which driver controls which firmware: the one table of what can be told to a miner."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from agent.cgminer.control.avalon import Avalon
+from agent.cgminer.control.driver import Driver
+from agent.cgminer.control.luxos import LuxOs
+from agent.cgminer.control.whatsminer import DEFAULT_PASSWORD, Whatsminer
+from sitelink.types import Verb
+
+_DRIVERS: Final[Mapping[str, Callable[[], Driver]]] = {
+    "avalon": Avalon,
+    "luxos": LuxOs,
+}
+
+
+def driver_of(dialect: str, whatsminer_password: str = DEFAULT_PASSWORD) -> Driver | None:
+    """Return a new driver for one miner of ``dialect``, None where we can tell it nothing.
+
+    ``whatsminer_password`` opens a Whatsminer for which no credentials are known.
+    """
+    if dialect == "whatsminer":
+        return Whatsminer(whatsminer_password)
+    made = _DRIVERS.get(dialect)
+    return None if made is None else made()
+
+
+def controllable(dialect: str) -> bool:
+    """Return whether miners of this dialect can be stopped and started by us."""
+    driver = driver_of(dialect)
+    return driver is not None and {Verb.STOP, Verb.START} <= driver.verbs
+
+
+def controllable_dialects() -> tuple[str, ...]:
+    """Return the dialects whose miners can be stopped and started by us, in order of name."""
+    return tuple(sorted(filter(controllable, (*_DRIVERS, "whatsminer"))))

@@ -1,0 +1,101 @@
+"""What each miner was set to before a stop of ours, in ``agent.db``: its start restores that.
+
+    load (once) --> memory <-- remember, durable first <-- a stop
+                      '------> recall                  --> a start, whatever became of the disk
+
+Invariant: ``recall`` reads memory alone, so that no start waits for a database that is full, locked or broken.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Final, TypeVar
+
+from agent.errors import AgentError, Transient
+from agent.local_curtail.schema import schema
+from agent.storage import StorageLost, Writer, connect, in_transaction
+
+_LOG: Final = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+class Formers:
+    """The agent's ``Former``: kept by the one writer, recalled from memory."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._kept: dict[str, str] = {}
+
+    async def load(self) -> None:
+        """Take up what earlier processes kept. A disk that cannot be read now is logged: starts go on without."""
+        try:
+            self._kept = {**await self._writer.run(read), **self._kept}
+        except Transient as error:
+            _LOG.error("curtailment: what miners were set to before their stop cannot be read: %s", error)
+
+    async def remember(self, miner_id: str, configuration: str) -> None:
+        """See ``Former.remember``. Raises Transient when nothing was stored."""
+        if self._kept.get(miner_id) == configuration:
+            return
+        await self._writer.run(lambda connection: write(connection, miner_id, configuration))
+        self._kept[miner_id] = configuration
+
+    async def recall(self, miner_id: str) -> str:
+        """See ``Former.recall``."""
+        return self._kept.get(miner_id, "")
+
+
+class FormersOnFile:
+    """The failsafe's ``Former``: it has no writer, and no miner waits for the repair of a database.
+
+    Once the file cannot be used, what is kept lives in memory for the rest of the run, and that is logged once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._usable = True
+        self._kept: dict[str, str] = {}
+        self._kept = self._in_file(read) or {}
+
+    async def remember(self, miner_id: str, configuration: str) -> None:
+        """See ``Former.remember``; never raises."""
+        if self._kept.get(miner_id) != configuration:
+            self._in_file(lambda connection: write(connection, miner_id, configuration))
+            self._kept[miner_id] = configuration
+
+    async def recall(self, miner_id: str) -> str:
+        """See ``Former.recall``."""
+        return self._kept.get(miner_id, "")
+
+    def _in_file(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result | None:
+        """Return ``work(connection)`` after committing it, None when the file cannot be used."""
+        if not self._usable:
+            return None
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(connect(self._path)) as connection:
+                return in_transaction(connection, lambda db: _with_table(db, work))
+        except (OSError, sqlite3.Error, AgentError, StorageLost) as error:
+            self._usable = False
+            _LOG.error("what miners are set to before a stop is not kept: %s", error)
+            return None
+
+
+def _with_table(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+    schema(connection)
+    return work(connection)
+
+
+def write(connection: sqlite3.Connection, miner_id: str, configuration: str) -> None:
+    """Store the configuration of one miner, in place of an earlier one."""
+    connection.execute(
+        "INSERT OR REPLACE INTO curtail_formers (miner_id, record) VALUES (?, ?)", (miner_id, configuration)
+    )
+
+
+def read(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return all that is stored, by miner."""
+    rows = connection.execute("SELECT miner_id, record FROM curtail_formers")
+    return {str(miner_id): str(record) for miner_id, record in rows}
