@@ -1,8 +1,9 @@
 """The books of local curtailment: records, acknowledgements and notices, kept in memory as they stand on disk.
 
-Invariants: memory changes only after its transaction is durable, but for one direction: what brings a miner back waits
-for no room on a disk (it is owed, and written with the next transaction that fits; a process killed meanwhile decides
-the same again); whoever changes a record does so from what the books
+Invariants: memory changes only after its transaction is durable, but for two: what brings a miner back, and what a
+technician at the site orders, wait for no room on a disk (they are owed, and written with the next transaction that
+fits; a process killed meanwhile decides the same again, or forgets an order that its technician was told is not kept);
+whoever changes a record does so from what the books
 hold at that moment, one after the other, so an intent to stop can never be overwritten by somebody who had not seen
 it; an outcome, its ack and its notices commit together; an ack is given again only when the outcome has changed.
 
@@ -19,9 +20,9 @@ from typing import Final
 from agent.local_curtail import overrides, records
 from agent.local_curtail.evidence import Verdict
 from agent.local_curtail.moments import microseconds
-from agent.local_curtail.ports import Outbox
+from agent.local_curtail.policy import OVERRIDE
+from agent.local_curtail.ports import Outbox, SiteNow
 from agent.local_curtail.records import MinerRecord, OrderRecord
-from agent.local_curtail.site_time import SiteTime
 from agent.storage import StorageFull, Writer
 from sitelink.types import Ack, BatchBody, Notice, NoticeCode, Verb
 
@@ -46,9 +47,9 @@ class Entry:
     announced: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
 
-    def starts(self) -> "Entry":
-        """Return the part that brings miners back."""
-        miners = [record for record in self.miners if record.verb is Verb.START]
+    def urgent(self) -> "Entry":
+        """Return the part that waits for no disk: what brings miners back, and what a technician orders."""
+        miners = [record for record in self.miners if record.verb is Verb.START or record.cause == OVERRIDE]
         names = {record.miner_id for record in miners}
         return Entry(miners=miners, acks=[ack for ack in self.acks if ack[0].miner_id in names])
 
@@ -67,7 +68,7 @@ class Entry:
 class Books:
     """The one writer of the miners', orders' and acks' rows."""
 
-    def __init__(self, writer: Writer, outbox: Outbox, ids: Callable[[], str], site_time: SiteTime) -> None:
+    def __init__(self, writer: Writer, outbox: Outbox, ids: Callable[[], str], site_time: SiteNow) -> None:
         self._writer = writer
         self._outbox = outbox
         self._ids = ids
@@ -118,7 +119,7 @@ class Books:
             Whether there was anything to write.
 
         Raises:
-            Transient: nothing was written. On a full disk the starts among it count all the same.
+            Transient: nothing was written. On a full disk what is urgent counts all the same.
         """
         async with self._lock:
             entry = build()
@@ -129,10 +130,10 @@ class Books:
             try:
                 await self._writer.run(lambda connection: self._write(connection, whole, now))
             except StorageFull:
-                starts = entry.starts()
-                self._owed = self._owed.owe(starts)
-                self._remember(starts)
-                if starts == entry:
+                urgent = entry.urgent()
+                self._owed = self._owed.owe(urgent)
+                self._remember(urgent)
+                if urgent == entry:
                     return True
                 raise
             self._owed = Entry()

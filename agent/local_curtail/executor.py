@@ -16,13 +16,13 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
-from agent.errors import AgentError, Transient
-from agent.local_curtail import overrides, policy
+from agent.errors import AgentError
+from agent.local_curtail import policy
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.journal import Journal
 from agent.local_curtail.lanes import Lanes
 from agent.local_curtail.oneshot import OneShots
-from agent.local_curtail.overrides import StoredOverride
+from agent.local_curtail.overrides import Overrides, StoredOverride
 from agent.local_curtail.records import Change, MinerRecord, OrderRecord, Stage, retarget
 from agent.local_curtail.rounds import Rounds
 from agent.local_curtail.rules import SiteMiner, SiteRules
@@ -30,7 +30,6 @@ from agent.local_curtail.site_time import SiteTime
 from agent.local_curtail.stages import advance, opened
 from agent.local_curtail.starting import Starter
 from agent.local_curtail.stopping import Stopper
-from agent.storage import Writer
 from sitelink.clock import Clock
 from sitelink.types import ClockTrust, NoticeCode, Verb
 
@@ -67,9 +66,9 @@ class Executor:
         self,
         rules: SiteRules,
         miners: Mapping[str, SiteMiner],
-        writer: Writer,
         clock: Clock,
         site_time: SiteTime,
+        overrides: Overrides,
         journal: Journal,
         books: Books,
         lanes: Lanes,
@@ -81,9 +80,9 @@ class Executor:
     ) -> None:
         self._rules = rules
         self._miners = miners
-        self._writer = writer
         self._clock = clock
         self._site_time = site_time
+        self._overrides = overrides
         self._journal = journal
         self._books = books
         self._lanes = lanes
@@ -93,7 +92,6 @@ class Executor:
         self._one_shots = one_shots
         self._wake = wake
         self._fleet = tuple(miner.miner_id for miner in miners.values() if miner.controllable)
-        self._active: tuple[StoredOverride, ...] = ()
         self._failing = False
         self._seen_revision = 0
 
@@ -121,21 +119,12 @@ class Executor:
         Raises:
             Transient: the journal cannot be written now.
         """
-        active = await self._overrides()
+        active = await self._overrides.active()
         situation = self._situation(active)
         desired = policy.decide(situation)
         await self._books.apply(lambda: self._retarget(situation, desired, active))
         await self._books.apply(self._advance)
         await self._journal.drop_expired_commands()
-
-    async def _overrides(self) -> tuple[StoredOverride, ...]:
-        """Return the overrides in force; those last known while the journal cannot be read."""
-        try:
-            self._active = await self._writer.run(lambda connection: overrides.active(connection, self._clock))
-        except Transient:
-            now = self._clock.now()
-            self._active = tuple(item for item in self._active if now < item.until)
-        return self._active
 
     async def _guarded_tick(self) -> None:
         try:

@@ -1,29 +1,44 @@
-"""A technician's overrides: rows that a failsafe command writes and every later daemon obeys.
+"""A technician's overrides: rows that a failsafe command writes and every later daemon obeys, until they are released.
 
 Invariants: an override outlives processes and ends by its expiry: in the boot that set it by monotonic time, so that a
-stepped clock cannot prolong it, in a later boot by the wall clock. No generated messages are imported: the failsafe
-command works without them.
+stepped clock cannot prolong it, in a later boot by the wall clock; a released one is over for good. A living daemon
+keeps to an override, or to its release, even while the disk takes neither, and writes it when it can. No generated
+messages are imported: the failsafe command works without them.
 """
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
+from agent.errors import Transient
 from agent.local_curtail.moments import microseconds, moment_of
 from agent.local_curtail.policy import Override
+from agent.storage import Writer
 from sitelink.clock import Clock
 from sitelink.types import Verb
+
+_UNSTORED_PLACE: Final = 2**62
+"""Where an override stands that the disk has not taken: after all that it has."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredOverride:
-    """An override in force, with when it ends by the clock that set it."""
+    """An override in force, with when it ends by the clock that set it; ``until_mono_s`` only in the boot that did."""
 
     override: Override
     until: datetime
     announced: bool
+    until_mono_s: float | None = None
+
+    def holds(self, clock: Clock) -> bool:
+        """Return whether it is still in force."""
+        if self.until_mono_s is not None:
+            return clock.monotonic() < self.until_mono_s
+        return clock.now() < self.until
 
 
 def write(
@@ -34,11 +49,12 @@ def write(
     duration: timedelta,
     clock: Clock,
 ) -> None:
-    """Store one override for ``duration`` from now; ``miner_ids`` None means every miner."""
+    """Store one override for ``duration`` from now, once; ``miner_ids`` None means every miner."""
     now = clock.now()
     miners = None if miner_ids is None else json.dumps(sorted(miner_ids))
     connection.execute(
-        "INSERT INTO curtail_overrides (override_id, verb, miner_ids, set_at_us, boot_id, until_mono_s, until_us)"
+        "INSERT OR IGNORE INTO curtail_overrides"
+        " (override_id, verb, miner_ids, set_at_us, boot_id, until_mono_s, until_us)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             override_id,
@@ -55,20 +71,119 @@ def write(
 def active(connection: sqlite3.Connection, clock: Clock) -> tuple[StoredOverride, ...]:
     """Return the overrides in force, oldest first; of those for the whole site only the last."""
     rows = connection.execute(
-        "SELECT place, override_id, verb, miner_ids, until_us, announced FROM curtail_overrides"
+        "SELECT place, override_id, verb, miner_ids, until_us, announced, CASE WHEN boot_id = ? THEN until_mono_s END"
+        " FROM curtail_overrides"
         " WHERE CASE WHEN boot_id = ? THEN until_mono_s > ? ELSE until_us > ? END ORDER BY place",
-        (clock.boot_id(), clock.monotonic(), microseconds(clock.now())),
+        (clock.boot_id(), clock.boot_id(), clock.monotonic(), microseconds(clock.now())),
     ).fetchall()
-    found: list[StoredOverride] = []
-    for place, override_id, verb, miners, until_us, announced in rows:
+    found: tuple[StoredOverride, ...] = ()
+    for place, override_id, verb, miners, until_us, announced, until_mono_s in rows:
         covered = None if miners is None else frozenset(json.loads(miners))
-        if covered is None:
-            found.clear()
         override = Override(override_id, Verb(verb), covered, place)
-        found.append(StoredOverride(override, moment_of(until_us), bool(announced)))
-    return tuple(found)
+        found = _after(found, StoredOverride(override, moment_of(until_us), bool(announced), until_mono_s))
+    return found
+
+
+def release(
+    connection: sqlite3.Connection, miner_ids: Collection[str] | None, fleet: Collection[str], clock: Clock
+) -> tuple[str, ...]:
+    """End the overrides in force, for ``miner_ids`` or (None) altogether; return the ids of those that changed.
+
+    One that speaks of every miner goes on for the rest of ``fleet``.
+    """
+    changed = []
+    for item in active(connection, clock):
+        left = _without(item.override, miner_ids, fleet)
+        if left == item.override:
+            continue
+        changed.append(item.override.override_id)
+        if left is None:
+            connection.execute(
+                "UPDATE curtail_overrides SET until_mono_s = 0, until_us = 0 WHERE place = ?", (item.override.place,)
+            )
+        else:
+            connection.execute(
+                "UPDATE curtail_overrides SET miner_ids = ? WHERE place = ?",
+                (json.dumps(sorted(left.miner_ids or ())), item.override.place),
+            )
+    return tuple(changed)
 
 
 def mark_announced(connection: sqlite3.Connection, override_id: str) -> None:
     """Remember that the cloud has been told."""
     connection.execute("UPDATE curtail_overrides SET announced = 1 WHERE override_id = ?", (override_id,))
+
+
+class Overrides:
+    """The overrides in force as a daemon keeps to them: those of the file, and what the disk has not taken yet."""
+
+    def __init__(self, writer: Writer, clock: Clock) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._active: tuple[StoredOverride, ...] = ()
+        self._owed: list[Callable[[sqlite3.Connection], object]] = []
+        self._turn = asyncio.Lock()
+
+    async def active(self) -> tuple[StoredOverride, ...]:
+        """Return the overrides in force; those last known while the file cannot be read or written."""
+        async with self._turn:
+            owed = list(self._owed)
+
+            def work(connection: sqlite3.Connection) -> tuple[StoredOverride, ...]:
+                for one in owed:
+                    one(connection)
+                return active(connection, self._clock)
+
+            try:
+                found = await self._writer.run(work)
+            except Transient:
+                self._active = tuple(item for item in self._active if item.holds(self._clock))
+            else:
+                self._active = self._active if len(owed) < len(self._owed) else found
+                del self._owed[: len(owed)]
+            return self._active
+
+    async def set(
+        self, override_id: str, verb: Verb, miner_ids: Collection[str] | None, duration: timedelta
+    ) -> Transient | None:
+        """Keep to an override from now on; return why it could not be stored, None when it was."""
+        now, ends_s = self._clock.now(), self._clock.monotonic() + duration.total_seconds()
+        named = None if miner_ids is None else frozenset(miner_ids)
+
+        def work(connection: sqlite3.Connection) -> None:
+            left_s = ends_s - self._clock.monotonic()
+            if left_s > 0:
+                write(connection, override_id, verb, named, timedelta(seconds=left_s), self._clock)
+
+        override = Override(override_id, verb, named, _UNSTORED_PLACE + len(self._owed))
+        kept = StoredOverride(override, now + duration, announced=False, until_mono_s=ends_s)
+        self._active = _after(self._active, kept)
+        return await self._do(work)
+
+    async def release(self, miner_ids: Collection[str] | None, fleet: Collection[str]) -> Transient | None:
+        """End overrides as ``release`` does; return why that could not be stored, None when it was."""
+        left = [(item, _without(item.override, miner_ids, fleet)) for item in self._active]
+        self._active = tuple(replace(item, override=rest) for item, rest in left if rest is not None)
+        return await self._do(lambda connection: release(connection, miner_ids, fleet, self._clock))
+
+    async def _do(self, work: Callable[[sqlite3.Connection], object]) -> Transient | None:
+        self._owed.append(work)
+        await self.active()
+        unwritten = any(one is work for one in self._owed)
+        return Transient("the disk takes nothing now") if unwritten else None
+
+
+def _after(found: tuple[StoredOverride, ...], item: StoredOverride) -> tuple[StoredOverride, ...]:
+    """Return ``found`` with ``item`` as the last word; one for the whole site ends all before it."""
+    return (item,) if item.override.miner_ids is None else (*found, item)
+
+
+def _without(override: Override, miner_ids: Collection[str] | None, fleet: Collection[str]) -> Override | None:
+    """Return ``override`` for the miners it still speaks of once ``miner_ids`` are released, None when for none."""
+    if miner_ids is None:
+        return None
+    named = frozenset(miner_ids)
+    if override.miner_ids is not None and not named & override.miner_ids:
+        return override
+    left = (frozenset(fleet) if override.miner_ids is None else override.miner_ids) - named
+    return replace(override, miner_ids=left) if left else None

@@ -4,9 +4,10 @@ Invariant: nothing here imports a network, a framework or generated messages; fa
 """
 
 import sqlite3
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from sitelink.types import BatchBody, MeterSample, MinerState, Reason
+from sitelink.types import BatchBody, ClockTrust, MeterSample, MinerState, Reason
 from sitelink.units import TeraHashPerSecond, Watts
 
 
@@ -73,6 +74,14 @@ class FeederMeter(Protocol):
 
     async def read(self) -> MeterSample:
         """Return one sample; ``power_w`` None when the meter does not answer. Never raises."""
+        ...
+
+
+class SiteNow(Protocol):
+    """Who knows the site's time."""
+
+    def now(self) -> tuple[datetime, ClockTrust]:
+        """Return the time in UTC and its trust."""
         ...
 
 

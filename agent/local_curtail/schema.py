@@ -29,6 +29,13 @@ _SCHEMA: Final = (
         evidence TEXT NOT NULL, reason TEXT NOT NULL, at_us INTEGER NOT NULL, power_before_w REAL, power_after_w REAL,
         PRIMARY KEY (order_id, miner_id, verb))""",
     "CREATE TABLE IF NOT EXISTS curtail_marks (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    # by_hand.py: what was done at the site itself, line by line
+    """CREATE TABLE IF NOT EXISTS curtail_by_hand (
+        place INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL, order_id TEXT NOT NULL, miner_id TEXT NOT NULL,
+        event TEXT NOT NULL, detail TEXT NOT NULL)""",
+    # unsent.py: acks and notices of a failsafe that had no daemon to send them
+    """CREATE TABLE IF NOT EXISTS curtail_unsent (
+        place INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, record TEXT NOT NULL)""",
     # oneshot.py: orders that are done once
     """CREATE TABLE IF NOT EXISTS curtail_one_shots (
         command_id TEXT NOT NULL, miner_id TEXT NOT NULL, sent_at_us INTEGER NOT NULL, uptime_s INTEGER,

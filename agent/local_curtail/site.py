@@ -2,18 +2,21 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from agent.errors import Transient
+from agent.local_curtail import by_hand
 from agent.local_curtail.books import Books
 from agent.local_curtail.executor import Executor, Wake
 from agent.local_curtail.journal import Journal
 from agent.local_curtail.lanes import Lanes
 from agent.local_curtail.oneshot import OneShots
-from agent.local_curtail.ports import Control, FeederMeter, Outbox
+from agent.local_curtail.overrides import Overrides, StoredOverride
+from agent.local_curtail.ports import Control, FeederMeter, Observed, Outbox
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, OrderRecord, Stage
 from agent.local_curtail.rounds import Rounds
@@ -22,10 +25,11 @@ from agent.local_curtail.salvage import salvage
 from agent.local_curtail.site_time import SiteTime
 from agent.local_curtail.starting import Starter
 from agent.local_curtail.stopping import Stopper
+from agent.local_curtail.unsent import hand_on
 from agent.storage import Writer
 from sitelink.clock import Clock
 from sitelink.signing import KeyRing
-from sitelink.types import ClockTrust, Reading
+from sitelink.types import ClockTrust, Reading, Verb
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -66,23 +70,27 @@ class LocalCurtail:
         """``controls`` gives a miner's control, ``feeder_meters`` holds meters by feeder, ``latest`` a reading."""
         by_id = {miner.miner_id: miner for miner in miners}
         wake = Wake()
+        reach = Reach(controls, rules.concurrency)
         self.site_time = SiteTime(writer, clock, rules.site_id, time_keys)
         self.journal = Journal(writer, outbox, self.site_time, ids, rules, by_id, order_keys, wake.orders)
         self._books = Books(writer, outbox, ids, self.site_time)
+        self._overrides = Overrides(writer, clock)
         self._clock = clock
         self._writer = writer
+        self._outbox = outbox
+        self._wake = wake
+        self._reach = reach
         self._rules = rules
         self._miners = by_id
-        reach = Reach(controls, rules.concurrency)
         neighbours = _neighbours(miners)
         self._lanes = Lanes(self._books, by_id, frozenset(feeder_meters), rules, latest)
         self._one_shots = OneShots(writer, self._books, reach, self.site_time)
         self._executor = Executor(
             rules=rules,
             miners=by_id,
-            writer=writer,
             clock=clock,
             site_time=self.site_time,
+            overrides=self._overrides,
             journal=self.journal,
             books=self._books,
             lanes=self._lanes,
@@ -109,6 +117,7 @@ class LocalCurtail:
         await self.journal.load()
         await self._books.load()
         await self._one_shots.load()
+        await self._writer.run(lambda connection: hand_on(connection, self._outbox))
         now, _ = self.site_time.now()
         self._lanes.load(now, self._clock.monotonic())
         gone = sorted(record.miner_id for record in self._books.miners.values() if self._is_out_of_reach(record))
@@ -133,6 +142,51 @@ class LocalCurtail:
     async def run(self) -> None:
         """Run until cancelled."""
         await self._executor.run()
+
+    async def override(
+        self, override_id: str, verb: Verb, miner_ids: Collection[str] | None, duration: timedelta
+    ) -> str:
+        """Keep to a technician's order from now on; return why it is not stored, "" when it is. Twice is once."""
+        now, _ = self.site_time.now()
+        whom = "all miners" if miner_ids is None else f"{len(miner_ids)} miners"
+        line = by_hand.Line(now, override_id, "", by_hand.ORDERED, f"{verb.value} of {whom} for {duration}")
+        if any(item.override.override_id == override_id for item in await self._overrides.active()):
+            return ""
+        failure = await self._overrides.set(override_id, verb, miner_ids, duration)
+        if failure is None:
+            await self._note_by_hand(line)
+        self._wake.orders()
+        return "" if failure is None else str(failure)
+
+    async def release(self, miner_ids: Collection[str] | None) -> tuple[tuple[str, ...], str]:
+        """End overrides, for ``miner_ids`` or all; return the ids of those ended or cut, and why it is not stored."""
+        names = frozenset(self._miners)
+        before = await self._overrides.active()
+        failure = await self._overrides.release(miner_ids, names)
+        after = {item.override.override_id: item.override.miner_ids for item in await self._overrides.active()}
+        kinds = [item.override for item in before]
+        changed = tuple(one.override_id for one in kinds if after.get(one.override_id, frozenset()) != one.miner_ids)
+        if failure is None:
+            now, _ = self.site_time.now()
+            whom = "all miners" if miner_ids is None else f"{len(miner_ids)} miners"
+            for override_id in changed:
+                await self._note_by_hand(by_hand.Line(now, override_id, "", by_hand.RELEASED, f"for {whom}"))
+        self._wake.orders()
+        return changed, "" if failure is None else str(failure)
+
+    async def overrides(self) -> tuple[StoredOverride, ...]:
+        """Return the overrides in force."""
+        return await self._overrides.active()
+
+    async def observe(self, miner_id: str) -> Observed:
+        """Look at one miner now, in its turn. Raises AgentError."""
+        return await self._reach.observe(miner_id)
+
+    async def _note_by_hand(self, line: by_hand.Line) -> None:
+        try:
+            await self._writer.run(lambda connection: by_hand.write_lines(connection, (line,)))
+        except Transient as error:
+            _LOG.warning("%s by hand could not be noted: %s", line.event, error)
 
     def status(self) -> CurtailStatus:
         """Return how curtailment stands now."""

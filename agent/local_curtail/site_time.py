@@ -13,13 +13,12 @@ the drift since; an answer with a worse bound than the anchor's own does not rep
 """
 
 import logging
-import sqlite3
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from agent.errors import Transient
-from agent.local_curtail.moments import microseconds, moment_of
+from agent.local_curtail.anchor import Anchor, held_time, store_anchor, stored_anchor
 from agent.storage import Writer
 from sitelink.clock import Clock
 from sitelink.orders import MalformedOrder, read_time
@@ -27,27 +26,9 @@ from sitelink.signing import BadSignature, KeyRing
 from sitelink.types import ClockTrust, Domain, Envelope
 
 _LOG: Final = logging.getLogger(__name__)
-_SYNCED_S: Final = 600.0
-_DRIFT: Final = 1e-4
-"""A plain quartz stays well within 100 microseconds a second."""
 _WORST_ROUND_TRIP_S: Final = 30.0
 _STORE_EVERY_S: Final = 10.0
 """A fresher anchor is only slightly better; storing each one would cost a disk write a heartbeat."""
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """The cloud said ``cloud_time`` at ``mono_s`` of boot ``boot_id``, give or take ``uncertainty_s``."""
-
-    boot_id: str
-    mono_s: float
-    cloud_time: datetime
-    uncertainty_s: float
-    heard_mono_s: float
-
-    def bound_s(self, mono_s: float) -> float:
-        """Return the largest error at ``mono_s``."""
-        return self.uncertainty_s + _DRIFT * max(0.0, mono_s - self.mono_s)
 
 
 class SiteTime:
@@ -64,20 +45,14 @@ class SiteTime:
 
     async def load(self) -> None:
         """Take up the anchor of an earlier process of this boot, if there is one."""
-        anchor = await self._writer.run(_stored)
-        if anchor is not None and anchor.boot_id == self._clock.boot_id() and anchor.mono_s <= self._clock.monotonic():
+        anchor = await self._writer.run(stored_anchor)
+        if anchor is not None and anchor.holds(self._clock):
             self._anchor = anchor
             self._stored_mono_s = anchor.heard_mono_s
 
     def now(self) -> tuple[datetime, ClockTrust]:
         """Return the time in UTC and its trust."""
-        anchor = self._anchor
-        if anchor is None:
-            return self._clock.now(), ClockTrust.UNTRUSTED
-        mono_s = self._clock.monotonic()
-        moment = anchor.cloud_time + timedelta(seconds=mono_s - anchor.mono_s)
-        fresh = mono_s - anchor.heard_mono_s <= _SYNCED_S
-        return moment, ClockTrust.SYNCED if fresh else ClockTrust.HELD
+        return held_time(self._anchor, self._clock)
 
     async def learn(self, envelope: Envelope, sent_mono: float, received_mono: float) -> bool:
         """Take the answer to a heartbeat sent at ``sent_mono``; return whether the cloud has truly spoken."""
@@ -106,29 +81,8 @@ class SiteTime:
         due = self._stored_mono_s is None or anchor.heard_mono_s - self._stored_mono_s >= _STORE_EVERY_S
         if due:
             try:
-                await self._writer.run(lambda connection: _store(connection, anchor))
+                await self._writer.run(lambda connection: store_anchor(connection, anchor))
             except Transient as error:
                 _LOG.debug("signed time not stored, the next one is: %s", error)
                 return  # this process knows the time all the same
             self._stored_mono_s = anchor.heard_mono_s
-
-
-def _stored(connection: sqlite3.Connection) -> Anchor | None:
-    row = connection.execute(
-        "SELECT boot_id, mono_s, cloud_time_us, uncertainty_s, heard_mono_s FROM curtail_clock"
-    ).fetchone()
-    return None if row is None else Anchor(row[0], row[1], moment_of(row[2]), row[3], row[4])
-
-
-def _store(connection: sqlite3.Connection, anchor: Anchor) -> None:
-    connection.execute(
-        "INSERT OR REPLACE INTO curtail_clock (id, boot_id, mono_s, cloud_time_us, uncertainty_s, heard_mono_s)"
-        " VALUES (1, ?, ?, ?, ?, ?)",
-        (
-            anchor.boot_id,
-            anchor.mono_s,
-            microseconds(anchor.cloud_time),
-            anchor.uncertainty_s,
-            anchor.heard_mono_s,
-        ),
-    )

@@ -15,7 +15,8 @@ FORBIDDEN = (
     "time", "random", "uuid", "secrets", "socket", "threading", "multiprocessing", "concurrent", "subprocess", "signal",
     "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today",
     "os.urandom", "os.fsync", "os.fork", "os.kill", "os.getpid", "os.system",
-    "asyncio.to_thread", "asyncio.open_connection", "asyncio.start_server", "asyncio.open_unix_connection",
+    "asyncio.to_thread", "asyncio.open_connection", "asyncio.start_server", "asyncio.start_unix_server",
+    "asyncio.open_unix_connection",
     "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell",
 )  # fmt: skip
 HARMLESS = {"random.Random", "socket.gaierror", "socket.timeout"}  # types to annotate with or to catch
@@ -34,6 +35,8 @@ ADAPTERS = {
     "agent/storage.py": {"threading", "call_soon_threadsafe", "os.fsync"},
     "agent/cgminer/client.py": {"socket"},
     "agent/cgminer/names.py": {"socket", "threading", "getaddrinfo", "call_soon_threadsafe"},
+    "agent/lock.py": {"os.getpid"},
+    "agent/local_socket.py": {"socket"},
     "agent/meters.py": {"asyncio.open_connection"},
     "agent/uplink.py": {"socket"},
     "agent/enrol.py": {"socket", "secrets", "create_connection"},

@@ -1,0 +1,50 @@
+"""What was done at the site itself: orders by hand, what was sent for them, what was found. Lines, oldest first.
+
+Invariant: a line is written once and never changed; lines older than ``KEEP`` go. A line without a miner is about the
+whole order.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from agent.local_curtail.moments import microseconds, moment_of
+
+KEEP: Final = timedelta(days=90)
+ORDERED: Final = "ordered"
+SENT: Final = "sent"
+PROVEN: Final = "proven"
+UNPROVEN: Final = "unproven"
+RELEASED: Final = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: what happened (``event``) under which order to which miner, and in which words."""
+
+    at: datetime
+    order_id: str
+    miner_id: str
+    event: str
+    detail: str
+
+
+def write_lines(connection: sqlite3.Connection, lines: Iterable[Line]) -> None:
+    """Append ``lines``."""
+    rows = [(microseconds(line.at), line.order_id, line.miner_id, line.event, line.detail) for line in lines]
+    connection.executemany(
+        "INSERT INTO curtail_by_hand (at_us, order_id, miner_id, event, detail) VALUES (?, ?, ?, ?, ?)", rows
+    )
+    if rows:
+        cut = max(row[0] for row in rows) - KEEP // timedelta(microseconds=1)
+        connection.execute("DELETE FROM curtail_by_hand WHERE at_us < ?", (cut,))
+
+
+def last_lines(connection: sqlite3.Connection, count: int) -> tuple[Line, ...]:
+    """Return the last ``count`` lines, oldest first."""
+    rows = connection.execute(
+        "SELECT at_us, order_id, miner_id, event, detail FROM curtail_by_hand ORDER BY place DESC LIMIT ?", (count,)
+    ).fetchall()
+    return tuple(Line(moment_of(row[0]), *row[1:]) for row in reversed(rows))
