@@ -6,21 +6,25 @@
 
 The agent and the cloud read the same files by the same rules; the cloud keeps no address.
 
-Invariant: a list is taken whole or not at all; the first broken row is named with its file, line, field, cause and
-what to write instead.
+Invariants: a list is taken whole or not at all; each broken field is named with its file, line, cause and what to write
+instead; what ``write_miners`` writes, ``read_miners`` reads back equal.
 """
 
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from sitelink.units import TeraHashPerSecond, Watts
 
-DIALECTS: Final = ("luxos", "whatsminer", "avalon", "antminer", "braiins", "cgminer", "auto")
+DIALECTS: Final = (
+    *("luxos", "whatsminer", "avalon", "antminer", "braiins", "cgminer", "whatsminer-v3", "braiins-rest", "vnish"),
+    *("hiveon", "innosilicon", "blackminer", "mskminer", "goldshell", "elphapex", "hammer", "obelisk", "epic"),
+    *("auradine", "bitaxe", "antminer-web", "exotic", "auto"),
+)
 MINER_FIELDS: Final = (
     "miner_id",
     "host",
@@ -45,7 +49,12 @@ _REGISTER: Final = re.compile(r"(?:register=([^&;=]+))?")
 
 
 class BadList(ValueError):
-    """A list cannot be taken; the message names file, line, field, cause and what to write."""
+    """A list cannot be taken; each of ``complaints`` names file, line, field, cause and what to write."""
+
+    def __init__(self, *complaints: str) -> None:
+        more = f" (and {len(complaints) - 1} more such complaints)" if len(complaints) > 1 else ""
+        super().__init__(complaints[0] + more)
+        self.complaints = complaints
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +98,41 @@ def read_miners(file: str, data: bytes) -> tuple[MinerEntry, ...]:
     """Return the miners listed in ``data``, the CSV file called ``file``.
 
     Raises:
-        BadList: it is not UTF-8, its header is wrong, a row is broken, or an id or address stands there twice.
+        BadList: it is not UTF-8, its header is wrong, a row is broken, or an id, an address or a place in a rack stands
+            there twice.
     """
     entries: list[MinerEntry] = []
+    complaints: list[str] = []
     names = _Unique("miner_id", "each miner stands once; remove the second row")
-    places = _Unique("host", "two miners cannot share one address and port; correct one of the rows")
-    for row in _rows(file, data, MINER_FIELDS, OPTIONAL_MINER_FIELDS):
-        entry = _miner(row)
-        names.add(row, entry.miner_id)
-        places.add(row, f"{entry.host}:{entry.port}")
-        entries.append(entry)
+    addresses = _Unique("host", "two miners cannot share one address and port; correct one of the rows")
+    places = _Unique("position", "two miners cannot stand at one place; correct one, or leave rack empty if unknown")
+    try:
+        for row in _rows(file, data, MINER_FIELDS, OPTIONAL_MINER_FIELDS):
+            try:
+                entry = _miner(row)
+                names.add(row, entry.miner_id)
+                addresses.add(row, f"{entry.host}:{entry.port}")
+                if entry.rack:
+                    places.add(row, f"{entry.rack} {entry.position}")
+                entries.append(entry)
+            except BadList as error:
+                complaints += error.complaints
+    except BadList as error:
+        complaints += error.complaints  # nothing behind it can be told apart
+    if complaints:
+        raise BadList(*complaints)
     return tuple(entries)
+
+
+def write_miners(entries: Iterable[MinerEntry]) -> bytes:
+    """Return the CSV file that lists ``entries``; optional columns stand there when one of them says something."""
+    rows = [_row_of(entry) for entry in entries]
+    said = [name for name in OPTIONAL_MINER_FIELDS if any(row[name] != _UNSAID[name] for row in rows)]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, (*MINER_FIELDS, *said), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def read_meters(file: str, data: bytes) -> tuple[MeterEntry, ...]:
@@ -126,6 +159,8 @@ class _Row:
     def __init__(self, file: str, line: int, values: Mapping[str, str]) -> None:
         self._place = f"{file} line {line}"
         self._values = values
+        self.broken: BadList | None = None
+        """Why the line is no row at all; whoever takes the row raises it."""
 
     def wrong(self, field: str, cause: str, fix: str) -> BadList:
         return BadList(f"{self._place}: {field}: {cause}; {fix}")
@@ -186,29 +221,55 @@ class _Unique:
         self._seen.add(value.lower())
 
 
+_MINER: Final[Mapping[str, Callable[[_Row], Any]]] = {
+    "miner_id": lambda row: row.name("miner_id", "write the miner's MAC address or serial number"),
+    "host": lambda row: row.name("host", "write the miner's IP address or host name", _HOST),
+    "port": lambda row: row.whole("port", 1, 65535, "write the TCP port, usually 4028"),
+    "dialect": lambda row: row.one_of("dialect", DIALECTS),
+    "model": lambda row: row.label("model"),
+    "feeder_id": lambda row: row.label("feeder_id"),
+    "rack": lambda row: row.label("rack"),
+    "position": lambda row: row.whole("position", 0, 100_000, "write the place in the rack, counted from 0 or 1"),
+    "nameplate_w": lambda row: row.positive("nameplate_w", "W"),
+    "nameplate_ths": lambda row: row.positive("nameplate_ths", "TH/s"),
+    "web_port": lambda row: row.whole("web_port", 1, 65535, "write the web page's TCP port, usually 80"),
+    "credentials": lambda row: row.label("credentials"),
+    "outlet": lambda row: row.label("outlet"),
+}
+_UNSAID: Final = {"web_port": "80", "credentials": "", "outlet": ""}
+
+
 def _miner(row: _Row) -> MinerEntry:
-    power = row.positive("nameplate_w", "W")
-    hashrate = row.positive("nameplate_ths", "TH/s")
-    return MinerEntry(
-        miner_id=row.name("miner_id", "write the miner's MAC address or serial number"),
-        host=row.name("host", "write the miner's IP address or host name", _HOST),
-        port=row.whole("port", 1, 65535, "write the TCP port, usually 4028"),
-        dialect=row.one_of("dialect", DIALECTS),
-        model=row.label("model"),
-        feeder_id=row.label("feeder_id"),
-        rack=row.label("rack"),
-        position=row.whole("position", 0, 100_000, "write the place in the rack, counted from 0 or 1"),
-        nameplate_w=None if power is None else Watts(power),
-        nameplate_ths=None if hashrate is None else TeraHashPerSecond(hashrate),
-        web_port=row.whole("web_port", 1, 65535, "write the web page's TCP port, usually 80")
-        if row.has("web_port")
-        else 80,
-        credentials=row.label("credentials") if row.has("credentials") else "",
-        outlet=row.label("outlet") if row.has("outlet") else "",
-    )
+    """Return the row's miner. Raises BadList with a complaint for each field that is wrong."""
+    if row.broken is not None:
+        raise row.broken
+    values: dict[str, Any] = {}
+    complaints: list[str] = []
+    for field, read in _MINER.items():
+        if field in OPTIONAL_MINER_FIELDS and not row.has(field):
+            continue
+        try:
+            values[field] = read(row)
+        except BadList as error:
+            complaints += error.complaints
+    if complaints:
+        raise BadList(*complaints)
+    return MinerEntry(**values)
+
+
+def _row_of(entry: MinerEntry) -> dict[str, str]:
+    return {field: _written(getattr(entry, field)) for field in (*MINER_FIELDS, *OPTIONAL_MINER_FIELDS)}
+
+
+def _written(value: object) -> str:
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _meter(row: _Row) -> MeterEntry:
+    if row.broken is not None:
+        raise row.broken
     kind = row.one_of("kind", _METER_KINDS)
     feeder = row.label("feeder_id")
     if kind == "feeder" and not feeder:
@@ -273,12 +334,13 @@ def _rows(file: str, data: bytes, fields: tuple[str, ...], optional: tuple[str, 
         if name not in (*fields, *optional) or names.count(name) > 1:
             raise BadList(f"{file} line 1: {name}: the column is unknown or doubled; the header is {expected}")
     for line, values in lines:
+        row = _Row(file, line, dict(zip(names, values, strict=False)))
         if len(values) != len(names):
-            raise BadList(
+            row.broken = BadList(
                 f"{file} line {line}: {names[min(len(values), len(names) - 1)]}: the row has {len(values)} fields "
                 f"instead of {len(names)}; write one value, or nothing, for each of {expected}"
             )
-        yield _Row(file, line, dict(zip(names, values, strict=True)))
+        yield row
 
 
 def _numbered(file: str, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sitelink.inventory import BadList, MeterEntry, read_meters, read_miners
+from sitelink.inventory import DIALECTS, BadList, MeterEntry, MinerEntry, read_meters, read_miners, write_miners
+from sitelink.units import TeraHashPerSecond, Watts
 
 pytestmark = pytest.mark.agent
 
@@ -44,7 +45,7 @@ def test_columns_may_stand_in_another_order_and_a_byte_order_mark_is_no_letter()
         ({1: ""}, "host", "it is empty", "IP address"),
         ({1: "a..b"}, "host", "characters that do not belong", "IP address"),
         ({1: "10.0.0.1/x"}, "host", "characters that do not belong", "IP address"),
-        ({3: "bitaxe"}, "dialect", "'bitaxe' is not known", "write one of luxos, whatsminer"),
+        ({3: "bitcoin"}, "dialect", "'bitcoin' is not known", "write one of luxos, whatsminer"),
         ({4: "S21\0"}, "model", "cannot be printed", "write letters that can be read"),
         ({5: "F\u202e1"}, "feeder_id", "cannot be printed", "write letters that can be read"),
         ({6: "C1\x1b[2J"}, "rack", "cannot be printed", "write letters that can be read"),
@@ -90,6 +91,67 @@ def test_a_broken_list_names_its_place(lines: tuple[str, ...], place: str, cause
         miners(*lines)
     assert f"inventory.csv {place}" in str(caught.value)
     assert cause in str(caught.value)
+
+
+def test_all_that_is_wrong_is_told_at_once_row_by_row_and_field_by_field() -> None:
+    other = ROW.replace(":01", ":02").replace("10.0.0.1", "10.0.0.2")
+    with pytest.raises(BadList) as caught:
+        miners(HEADER, ROW.replace("4028,luxos", "0,lux"), "a,b", ROW, other.replace(",3,3250", ",4,x"), ROW, other)
+    told = [complaint.split(": ")[:2] for complaint in caught.value.complaints]
+    assert told == [
+        ["inventory.csv line 2", "port"],
+        ["inventory.csv line 2", "dialect"],
+        ["inventory.csv line 3", "port"],
+        ["inventory.csv line 5", "nameplate_w"],
+        ["inventory.csv line 6", "miner_id"],
+        ["inventory.csv line 7", "position"],
+    ]
+    assert str(caught.value).endswith("(and 5 more such complaints)")
+
+
+def test_two_miners_cannot_stand_at_one_place_of_a_rack_but_may_both_stand_nowhere() -> None:
+    other = ROW.replace(":01", ":02").replace("10.0.0.1", "10.0.0.2")
+    with pytest.raises(BadList, match="line 3: position: 'C1-R2 3' stands twice; two miners cannot stand at one place"):
+        miners(HEADER, ROW, other)
+    assert len(miners(HEADER, ROW.replace("C1-R2", ""), other.replace("C1-R2", ""))) == 2
+
+
+def test_a_written_list_is_read_back_and_says_no_more_than_it_must() -> None:
+    plain = miners(HEADER, ROW)
+    assert write_miners(plain).decode() == f"{HEADER}\n{ROW}\n"
+    whole = MinerEntry(
+        "A", "h", 1, "vnish", 'x "19", y', "F", "R", 2, Watts(3250.5), None, 8080, "hall-b", "http://10.0.0.9/outlet/3"
+    )
+    assert read_miners("i.csv", write_miners([*plain, whole])) == (*plain, whole)
+
+
+TEXT = st.text("aZ09 ,;\"'=-\n\u00e9", max_size=12).map(str.strip)
+
+
+@given(
+    st.lists(
+        st.builds(
+            MinerEntry,
+            miner_id=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,47}", fullmatch=True),
+            host=st.ip_addresses(v=4).map(str),
+            port=st.integers(1, 65535),
+            dialect=st.sampled_from(DIALECTS),
+            model=TEXT,
+            feeder_id=TEXT,
+            rack=TEXT,
+            position=st.integers(0, 100_000),
+            nameplate_w=st.none() | st.floats(1e-6, 1e8).map(Watts),
+            nameplate_ths=st.none() | st.floats(1e-6, 1e8).map(TeraHashPerSecond),
+            web_port=st.integers(1, 65535),
+            credentials=TEXT,
+            outlet=TEXT,
+        ),
+        max_size=4,
+        unique_by=(lambda each: each.miner_id.lower(), lambda each: each.host, lambda each: each.position),
+    )
+)
+def test_whatever_is_written_is_read_back_equal(entries: list[MinerEntry]) -> None:
+    assert read_miners("inventory.csv", write_miners(entries)) == tuple(entries)
 
 
 def test_what_is_not_text_is_named() -> None:
