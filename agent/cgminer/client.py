@@ -89,7 +89,7 @@ async def exchange(address: Address, request: bytes, deadlines: Deadlines = DEFA
     try:
         family = _literal_family(address.host)
         if family is None:
-            family, target = await _resolve(address, deadlines)
+            family, target = await locate(address, deadlines)
         else:
             target = (address.host, address.port)
         conversation.connect(family, target)
@@ -142,7 +142,7 @@ class _Conversation:
         try:
             self._socket = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
-            self._fail(_without_socket(self._address, error))
+            self._fail(without_socket(self._address, error))
             return
         self._socket.setblocking(False)
         code = self._socket.connect_ex(target)
@@ -267,7 +267,7 @@ class _Conversation:
         self._fail(Unreachable(f"{self._address}: {cause}; is the miner on and its API enabled?"))
 
     def _break(self, error: OSError) -> None:
-        self._fail(Unreachable(f"{self._address}: broke the connection ({_cause(error)}); it is tried again"))
+        self._fail(Unreachable(f"{self._address}: broke the connection ({cause_of(error)}); it is tried again"))
 
     def _finish(self) -> None:
         if not self.reply.done():
@@ -278,20 +278,26 @@ class _Conversation:
             self.reply.set_exception(error)
 
 
-def _without_socket(address: Address, error: OSError) -> AgentError:
+def without_socket(address: Address, error: OSError) -> AgentError:
+    """Return the error for a socket that this machine does not give."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return Transient(
             f"{address}: not asked, because this machine's limit of open files is reached; "
             "raise it (ulimit -n) or lower concurrency in agent.toml"
         )
-    return Unreachable(f"{address}: {_cause(error)}; check this machine's network")
+    return Unreachable(f"{address}: {cause_of(error)}; check this machine's network")
 
 
-def _cause(error: OSError) -> str:
-    return error.strerror.lower() if error.strerror else "an error"
+def cause_of(error: OSError) -> str:
+    """Return the system's words for an error, in lower case."""
+    return os.strerror(error.errno).lower() if error.errno else "an error"
 
 
-async def _resolve(address: Address, deadlines: Deadlines) -> tuple[int, tuple[str, int]]:
+async def locate(address: Address, deadlines: Deadlines) -> tuple[int, tuple[str, int]]:
+    """Return family and target to connect to; a name is looked up. Raises Unreachable when it is not known."""
+    family = _literal_family(address.host)
+    if family is not None:
+        return family, (address.host, address.port)
     try:
         async with asyncio.timeout(deadlines.connect_s):
             found = await _RESOLVER.look_up(address.host, address.port)

@@ -2,12 +2,15 @@
 
 Invariants:
 
-* One request at a time: a device's API is one small thread, and its control session is one for everybody.
+* One request at a time, whichever wire it takes: a device's API is one small thread, and its control session is one for
+  everybody.
 * What does not change (version, configuration, MAC) is read once an hour, and again after each silence, because another
   device may have taken the address meanwhile.
 * Commands are joined into one request until the device shows that it does not take them so; that is remembered for
   the hour too, because one reply cut short looks the same.
 * A dialect found out counts until the next silence, and a miner in trouble that shows none is asked again.
+* A page that refuses our credentials is left alone until they change, or for the hour: the next try may lock us out.
+* Only silence on the wire that the poll uses is the miner's silence; a closed web page beside it says nothing.
 """
 
 import asyncio
@@ -22,9 +25,11 @@ from agent.cgminer.identification import find_dialect
 from agent.cgminer.observation import Observation
 from agent.cgminer.repair import Decoded, decode
 from agent.cgminer.replies import PLAIN, interpret
-from agent.cgminer.sections import Sections
+from agent.cgminer.sections import Sections, is_rpc
 from agent.cgminer.status import Status
-from agent.errors import AgentError, Garbled, Transient
+from agent.cgminer.web import WebReply
+from agent.cgminer.wires import DEFAULT_WEB_PORT, Wires, wire_of
+from agent.errors import AccessDenied, AgentError, Garbled, Transient, UnsupportedDevice
 from sitelink.clock import Clock
 from sitelink.types import MinerState, Reason
 
@@ -33,7 +38,7 @@ _AUTO: Final = "auto"
 
 
 class Device:
-    """A miner that speaks the CGMiner API. ``dialect`` is one of the inventory's, ``auto`` to find out."""
+    """A miner. ``dialect`` is one of the inventory's, ``auto`` to find out."""
 
     def __init__(
         self,
@@ -42,28 +47,50 @@ class Device:
         clock: Clock,
         *,
         miner_id: str = "",
+        web_port: int = DEFAULT_WEB_PORT,
         credentials: Credentials | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         static_age_s: float = _STATIC_AGE_S,
     ) -> None:
         """``miner_id`` is the name the inventory has for it; ``identity`` answers with it when the device owns it.
 
-        ``credentials`` are who we are to it, None where nothing is known; they may change.
+        ``web_port`` 80 means the port of the firmware's own web page. ``credentials`` open it where it is closed; None where
+        nothing is known.
         """
-        self.address = address
+        self._wires = Wires(address, deadlines, web_port, credentials)
         self._dialect = dialect
+        self._table = table_of(dialect)
         self._told = dialect != _AUTO
         self._settled = self._told
         self._clock = clock
         self._miner_id = miner_id
-        self.credentials = credentials
         self._deadlines = deadlines
         self._static_age_s = static_age_s
         self._static: Sections | None = None
         self._static_read_at = 0.0
         self._alone: set[str] = set()
         self._unknown: set[str] = set()
+        self._refused: set[str] = set()
         self._turn = asyncio.Lock()
+
+    @property
+    def address(self) -> Address:
+        """Where its API listens; may be set when the miner has moved."""
+        return self._wires.address
+
+    @address.setter
+    def address(self, address: Address) -> None:
+        self._wires.address = address
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """Who we are to it; may be set when the password has changed."""
+        return self._wires.credentials
+
+    @credentials.setter
+    def credentials(self, credentials: Credentials | None) -> None:
+        self._wires.credentials = credentials
+        self._refused.clear()
 
     @property
     def dialect(self) -> str:
@@ -82,7 +109,7 @@ class Device:
             Permanent: it answers with too much, or with no CGMiner reply at all while its dialect is ``auto``.
         """
         dialect = await self._find_dialect()
-        commands = table_of(dialect).commands
+        commands = self._table.commands
         static = await self._static_sections(commands.static)
         if self._unknown.issuperset(commands.poll):
             self._unknown.clear()  # else nothing at all would be asked, and its silence would go unnoticed
@@ -108,7 +135,7 @@ class Device:
         dialect = await self._find_dialect()
         sections = Sections()
         names: tuple[str, ...] = ()
-        for command in table_of(dialect).commands.identity:
+        for command in self._table.commands.identity:
             await self._ask_into(sections, command)
             names = interpret(dialect, sections).identities
             if names and (not self._miner_id or self._miner_id.lower() in names):
@@ -133,13 +160,49 @@ class Device:
         """Send a request as it is and return the reply. Raises as ``query`` does."""
         async with self._turn:
             with self._heeding_silence():
-                return await exchange(self.address, request, self._deadlines)
+                return await exchange(self._wires.address, request, self._deadlines)
+
+    async def call(
+        self,
+        method: str,
+        target: str,
+        *,
+        json: object = None,
+        form: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> WebReply:
+        """Send one HTTP request to the web page, as us where it asks who we are, and return the reply.
+
+        Raises as ``WebClient.request`` does: Transient, or AccessDenied, TooLarge, Garbled.
+        """
+        async with self._turn:
+            with self._heeding_silence("/"):
+                return await self._wires.call(
+                    self._table, method, target, json=json, form=form, body=body, headers=headers
+                )
+
+    async def framed(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Send one document to Whatsminer's framed API and return the reply as an object.
+
+        Raises:
+            Transient: it does not answer.
+            Permanent: the reply is too long, or no object.
+        """
+        async with self._turn:
+            with self._heeding_silence("v3:"):
+                reply = await self._wires.framed(document)
+        found = decode(reply).document
+        if not isinstance(found, dict):
+            raise Garbled(f"{self.address}: answers {document.get('cmd')} with no object; check what runs there")
+        return found
 
     async def _find_dialect(self) -> str:
         """Return the dialect to read by: the one found out, else what the device shows at this moment."""
         if self._settled:
             return self._dialect
         found = await find_dialect(self._reply)
+        self._table = table_of(found.dialect)
         if not found.readable:
             raise Garbled(f"{self.address}: no CGMiner API answers there; check the address and port")
         self._static = None
@@ -152,23 +215,24 @@ class Device:
         if self._static is not None and now - self._static_read_at < self._static_age_s:
             return self._static
         self._unknown.clear()
+        self._refused.clear()
         self._alone.clear()
         sections = Sections()
         for command in commands:
-            await self._ask_into(sections, command)
+            await self._ask_beside(sections, command)
         self._static, self._static_read_at = sections, now
         return sections
 
     async def _collect(self, sections: Sections, commands: Sequence[str], *, joins: bool) -> None:
         """Ask ``commands``, joined as far as the device takes it, each other one alone."""
-        together = [command for command in commands if joins and command not in self._alone]
+        together = [command for command in commands if joins and command not in self._alone and is_rpc(command)]
         left = [command for command in commands if command not in together]
         if len(together) > 1:
             left += await self._joined(sections, together)
         else:
             left = list(commands)
         for command in left:
-            await self._ask_into(sections, command)
+            await self._ask_beside(sections, command)
 
     async def _joined(self, sections: Sections, commands: Sequence[str]) -> list[str]:
         """Ask ``commands`` in one request; return those that were not answered and must be asked alone."""
@@ -185,32 +249,58 @@ class Device:
         self._alone.update(missing)
         return missing
 
+    async def _ask_beside(self, sections: Sections, command: str) -> None:
+        """Ask a command whose silence matters only on the wire that the poll uses."""
+        try:
+            await self._ask_into(sections, command)
+        except Transient:
+            if self._is_telling(command):
+                raise
+
     async def _ask_into(self, sections: Sections, command: str) -> None:
         if command in self._unknown:
             return
+        if command in self._refused:
+            sections.denied = True
+            return
         try:
-            decoded = await self._decoded(command)
+            decoded = decode(await self._reply(command))
         except Garbled:
             sections.garbled = True
-            return
-        if Status.of(decoded.document).unknown_command:
+        except AccessDenied:
+            sections.denied = True
+            self._refused.add(command)
+        except UnsupportedDevice:
             self._unknown.add(command)
-        sections.add(decoded)
+        else:
+            if is_rpc(command) and Status.of(decoded.document).unknown_command:
+                self._unknown.add(command)
+            sections.add(decoded, command)
 
     async def _decoded(self, command: str, parameter: str | None = None) -> Decoded:
-        return decode(await self._reply(command, parameter))
-
-    async def _reply(self, command: str, parameter: str | None = None) -> bytes:
         async with self._turn:
             with self._heeding_silence():
-                return await query(self.address, command, parameter, self._deadlines)
+                reply = await query(self._wires.address, command, parameter, self._deadlines)
+        return decode(reply)
+
+    async def _reply(self, command: str) -> bytes:
+        """Ask a command of the table, whichever wire it takes."""
+        async with self._turn:
+            with self._heeding_silence(command):
+                return await self._wires.reply(command, self._table)
+
+    def _is_telling(self, command: str) -> bool:
+        """Return whether silence at ``command`` is the miner's: on the wire that the poll uses."""
+        return wire_of(command) == wire_of(self._table.commands.poll[0])
 
     @contextmanager
-    def _heeding_silence(self) -> Iterator[None]:
-        """Forget what was found out about the device when it falls silent."""
+    def _heeding_silence(self, command: str = "") -> Iterator[None]:
+        """Forget what was found out about the device when it falls silent on a wire that tells."""
         try:
             yield
         except Transient:
-            self._static = None
-            self._settled = self._told
+            if self._is_telling(command):
+                self._static = None
+                self._settled = self._told
+                self._wires.forget()
             raise

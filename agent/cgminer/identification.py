@@ -22,16 +22,16 @@ class Finding(NamedTuple):
 
 async def find_dialect(ask: Callable[[str], Awaitable[bytes | None]]) -> Finding:
     """Return what the replies to ``ask`` show; None is a command that got no reply. Raises what ``ask`` does."""
-    replies: list[bytes] = []
+    replies: dict[str, bytes] = {}
     for command in TELLING_COMMANDS:
         reply = await ask(command)
         if reply is None:
             continue
-        replies.append(reply)
-        if identify(*replies) != PLAIN:
+        replies[command] = reply
+        if identify(*replies.values()) != PLAIN:
             break
-    sections = read_sections(replies)
-    dialect = identify(*replies)
+    sections = read_sections(replies.items())
+    dialect = identify(*replies.values())
     whole = bool(sections) and not sections.garbled and len(replies) == len(TELLING_COMMANDS)
     failed = any(status.failed for status in sections.statuses)
     return Finding(

@@ -6,7 +6,7 @@ Invariants: ``parse`` never raises, whatever the bytes; what is missing is None,
 garbage is UNKNOWN with reason GARBLED.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.cgminer.dialects import table_of
@@ -33,21 +33,21 @@ def parse(dialect: str, replies: Mapping[str, bytes]) -> Observation:
     ``dialect`` is one of the inventory's; ``auto`` looks at the replies themselves. A joined command's reply is taken
     apart, so ``{"summary+stats": ..}`` equals ``{"summary": .., "stats": ..}``.
     """
-    sections = read_sections(replies.values())
+    sections = read_sections(replies.items())
     return interpret(_dialect(sections) if dialect == "auto" else dialect, sections)
 
 
 def identify(*replies: bytes) -> str:
     """Return the dialect that the replies to ``version`` (and ``devdetails`` where needed) show. Never raises."""
-    return _dialect(read_sections(replies))
+    return _dialect(read_sections(("", reply) for reply in replies))
 
 
-def read_sections(replies: Any) -> Sections:
-    """Return the sections of an iterable of replies; one that cannot be read at all is noted as garbled."""
+def read_sections(replies: Iterable[tuple[str, bytes]]) -> Sections:
+    """Return the sections of (command, reply) pairs; a reply that cannot be read at all is noted as garbled."""
     sections = Sections()
-    for reply in replies:
+    for command, reply in replies:
         try:
-            sections.add(decode(reply))
+            sections.add(decode(reply), command)
         except Garbled:
             sections.garbled = True
     return sections
@@ -78,9 +78,10 @@ def interpret(dialect: str, sections: Sections) -> Observation:
 
 
 def _nothing(sections: Sections) -> Reason:
-    if any(status.code == _ACCESS_DENIED for status in sections.statuses):
+    if sections.denied or any(status.code == _ACCESS_DENIED for status in sections.statuses):
         return Reason.ACCESS_DENIED
-    return Reason.GARBLED if sections.garbled or not sections.statuses else Reason.NOT_REPORTED
+    answered = sections or sections.statuses
+    return Reason.NOT_REPORTED if answered and not sections.garbled else Reason.GARBLED
 
 
 def _field(table: Table, name: str, sections: Sections) -> Any:

@@ -2,13 +2,15 @@
 
 A section is what a command answers with, named as the reply names it, in lower case: ``summary``, ``stats``, ``devs``,
 ``pools``, ``config``, ... btminer's object answers become ``msg``. Each section is a list of rows (JSON objects).
+What came over another wire than RPC is one row of the section that its command names (``/api/v1/summary``), and is cut
+into sections as well where it has CGMiner's shape.
 
 Invariants: nothing here raises on any document; a value that is missing, empty, not finite or of another form is None.
 """
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -20,6 +22,7 @@ Row = dict[str, Any]
 _MAX_NESTING: Final = 3
 _PLURALS: Final = {"pool": "pools", "asc": "devs", "dev": "devs", "gpu": "devs", "pga": "devs"}
 _ANSWERS: Final = "msg"
+_CGMINER_LISTS: Final = ("STATS", "SUMMARY", "POOLS", "DEVS", "VERSION")
 _LEADING_NUMBER: Final = re.compile(r"\s*([-+]?[0-9]+(?:\.[0-9]+)?)")
 _LAST_SECOND: Final = 4_102_444_800
 
@@ -28,6 +31,7 @@ class Sections:
     """The rows of one device's replies, by section; where two replies answer the same section, the first counts.
 
     ``beneath`` holds older sections (static data) that are looked at only where the fresh ones say nothing.
+    ``garbled`` and ``denied`` note that a reply could not be read, or was refused to us.
     """
 
     def __init__(self, beneath: "Sections | None" = None) -> None:
@@ -38,13 +42,18 @@ class Sections:
         self.descriptions: list[str] = []
         self.repaired: dict[str, None] = {}
         self.garbled = False
+        self.denied = False
 
-    def add(self, decoded: Decoded) -> None:
-        """Take in one decoded reply; a joined reply is taken apart."""
+    def add(self, decoded: Decoded, command: str = "") -> None:
+        """Take in one decoded reply; a joined reply is taken apart. ``command`` says over which wire it came."""
         for rule in decoded.repaired:
             self.repaired[rule] = None
         found: dict[str, list[Row]] = {}
-        self._add(found, decoded.document, 0)
+        if command and not is_rpc(command):
+            found[command] = _own_rows(decoded.document)
+            self._note_framed_status(command, decoded.document)
+        if not command or is_rpc(command) or _is_cgminer_shaped(decoded.document):
+            self._add(found, decoded.document, 0)
         for section, rows in found.items():
             if section not in self._rows:
                 self._rows[section] = rows
@@ -69,6 +78,14 @@ class Sections:
             if key in row:
                 return row[key]
         return None if self._beneath is None else self._beneath.find(section, key)
+
+    def at(self, section: str, path: Sequence[str]) -> Any:
+        """Return the value at ``path`` in the first row of the section that has one there; None otherwise."""
+        for row in self.rows(section):
+            value = dig(row, path)
+            if value is not None:
+                return value
+        return None
 
     def has(self, section: str) -> bool:
         """Return whether the section was answered with at least one row."""
@@ -115,6 +132,10 @@ class Sections:
             name = key.lower().rstrip("0123456789")
             found.setdefault(_PLURALS.get(name, name), []).extend(rows)
 
+    def _note_framed_status(self, command: str, document: Any) -> None:
+        if command.startswith("v3:"):
+            self.statuses.append(Status.of(document))
+
     def _note_status(self, document: Row) -> None:
         self.statuses.append(Status.of(document))
         status = document["STATUS"]
@@ -135,6 +156,45 @@ def first(section: str, key: str, read: Callable[[Any], _T | None]) -> Reader[_T
         return None if value is None else read(value)
 
     return reader
+
+
+def at(section: str, path: str, read: Callable[[Any], _T | None]) -> Reader[_T]:
+    """Return a reader of what stands at ``path`` (``"miner.chains.0.power"``) in ``section``."""
+    steps = path.split(".")
+
+    def reader(sections: Sections) -> _T | None:
+        value = sections.at(section, steps)
+        return None if value is None else read(value)
+
+    return reader
+
+
+def dig(document: Any, path: Sequence[str]) -> Any:
+    """Return what stands at ``path``: a key at each step, or a place where there is a list; None when nothing does."""
+    for step in path:
+        if isinstance(document, dict):
+            document = document.get(step)
+        elif isinstance(document, list) and step.isdecimal() and len(step) < 6 and int(step) < len(document):
+            document = document[int(step)]
+        else:
+            return None
+    return document
+
+
+def is_rpc(command: str) -> bool:
+    """Return whether a table's command goes over CGMiner's RPC, as most do."""
+    return command[0] != "/" and ":" not in command
+
+
+def _own_rows(document: Any) -> list[Row]:
+    """Return a whole document as rows: one, or those of a list."""
+    if isinstance(document, dict):
+        return [document]
+    return [row for row in document if isinstance(row, dict)] if isinstance(document, list) else []
+
+
+def _is_cgminer_shaped(document: Any) -> bool:
+    return isinstance(document, dict) and any(isinstance(document.get(name), list) for name in _CGMINER_LISTS)
 
 
 def summed(section: str, key: str, read: Callable[[Any], float | None]) -> Reader[Any]:

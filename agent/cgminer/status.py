@@ -2,6 +2,7 @@
 
 cgminer   {"STATUS":[{"STATUS":"S","When":..,"Code":11,"Msg":"Summary"}], ..}
 btminer   {"STATUS":"S","When":..,"Code":131,"Msg":{..}}
+framed    {"code":0,"when":..,"msg":"ok" or {..},"desc":".."}       (Whatsminer API v3; 0 is success)
 """
 
 from dataclasses import dataclass
@@ -36,12 +37,24 @@ class Status:
             holder = first if isinstance(first, dict) else {}
         elif isinstance(status, dict):
             holder = status
+        elif status is None and "code" in holder and "msg" in holder:
+            return cls._framed(holder)
         letter, message = holder.get("STATUS"), holder.get("Msg")
         return cls(
             letter=letter if isinstance(letter, str) else "",
             code=_whole(holder.get("Code")),
             message=message if isinstance(message, str) else "",
             when=_whole(holder.get("When")),
+        )
+
+    @classmethod
+    def _framed(cls, holder: dict[str, Any]) -> "Status":
+        code, message = _whole(holder["code"]), holder["msg"]
+        return cls(
+            letter="S" if code == 0 else "E",
+            code=code,
+            message=message if isinstance(message, str) else "",
+            when=_whole(holder.get("when")),
         )
 
     @property

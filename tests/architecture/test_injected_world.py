@@ -34,6 +34,8 @@ ADAPTERS = {
     "agent/failsafe.py": {"random", "uuid", "secrets"},
     "agent/storage.py": {"threading", "call_soon_threadsafe", "os.fsync"},
     "agent/cgminer/client.py": {"socket"},
+    "agent/cgminer/stream.py": {"socket"},
+    "agent/cgminer/web.py": {"os.urandom"},
     "agent/cgminer/names.py": {"socket", "threading", "getaddrinfo", "call_soon_threadsafe"},
     "agent/lock.py": {"os.getpid"},
     "agent/local_socket.py": {"socket"},

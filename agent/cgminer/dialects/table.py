@@ -4,12 +4,20 @@ A field's readers are tried in order; the first that finds a value wins:
 
     "hashrate_ths": (first("summary", "GHS 5s", gigahash), first("summary", "MHS 5s", megahash))
                             section    key       unit
+
+A command is CGMiner RPC, or names another wire by how it begins; such a reply is one row of the section of that name:
+
+    "summary"      RPC             "/api/v1/summary"            GET on the web port
+    "gql:paused"   GraphQL query   "v3:get.miner.status:pools"  Whatsminer's framed API: command and parameter
+
+    "power_w": (at("/api/v1/summary", "miner.power_usage", power),)
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from agent.cgminer.credentials import Credentials
 from agent.cgminer.sections import Reader, Sections, number
 from sitelink.types import MinerState, PowerSource, Reason
 from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts, terahash
@@ -58,8 +66,23 @@ class Commands:
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """How a token for the web API is obtained and shown.
+
+    ``body`` of the credentials goes to ``target`` as JSON; ``token`` is the path of the token in the reply, which is
+    then sent in ``header`` (lower-case) behind ``prefix``.
+    """
+
+    target: str
+    body: Callable[[Credentials], Mapping[str, str]]
+    token: str
+    header: str = "authorization"
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """One dialect."""
+    """One dialect. ``web_port`` is the firmware's own, ``queries`` the GraphQL queries its commands name."""
 
     dialect: str
     commands: Commands
@@ -69,6 +92,9 @@ class Table:
     power_source: PowerSource
     measures_power: Callable[[Sections], bool] | None = None
     """Whether this very device measures, where others of the dialect estimate."""
+    login: Login | None = None
+    web_port: int = 80
+    queries: Mapping[str, str] = field(default_factory=dict)
 
     def power_source_of(self, sections: Sections) -> PowerSource:
         """Return where the power figure in ``sections`` comes from."""

@@ -1,0 +1,268 @@
+"""HTTP to a miner's web page: one request at a time on a connection that is kept while it is of use.
+
+Invariants:
+
+* One call ends within its deadlines (see ``stream``), whatever the server does: silence, drip, garbage, a header
+  without end, a redirect (never followed).
+* A request is sent again only where it can do no harm: a GET whose kept connection the server has closed meanwhile, or
+  any request that the server refused with 401, once, with what it asked for.
+* Credentials go only to who asks for them, by digest where it is offered.
+
+      request --> 401 + challenge --> request with answer --> reply      (later requests answer at once)
+"""
+
+import asyncio
+import json as documents
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agent.cgminer.challenge import Challenge, best_of
+from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines
+from agent.cgminer.credentials import Credentials
+from agent.cgminer.repair import decode
+from agent.cgminer.stream import Exchange, Stream
+from agent.errors import AccessDenied, Garbled, TooLarge, Unreachable
+
+_IDLE_S: Final = 5.0
+"""How long a connection is kept for a next request: a poll's next command follows at once, the next poll does not."""
+_UNAUTHORIZED: Final = 401
+_FORBIDDEN: Final = 403
+_GREETING: Final = b"HTTP/"
+_SHOWN: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class WebReply:
+    """What a web server answered. ``headers`` are by lower-case name, repeated ones joined by a comma."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def document(self) -> Mapping[str, Any]:
+        """Return the body as an object. Raises Garbled when it is none."""
+        found = decode(self.body).document
+        if not isinstance(found, dict):
+            raise Garbled("the reply is no object; check what answers at this address")
+        return found
+
+
+class WebClient:
+    """A miner's web server. ``credentials`` are used when it asks for them; None when we have none."""
+
+    def __init__(
+        self,
+        address: Address,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self.address = address
+        self._deadlines = deadlines
+        self._credentials = credentials
+        self._challenge: Challenge | None = None
+        self._stream: Stream | None = None
+        self._idle: asyncio.TimerHandle | None = None
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        *,
+        json: object = None,
+        form: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> WebReply:
+        """Send one request and return the reply, whatever its status but 401 and 403.
+
+        ``target`` is the path with its query, encoded. ``json`` and ``form`` are ways to write ``body``. ``headers``
+        are sent as they are; an ``authorization`` among them (a bearer token) is used in place of our credentials.
+
+        Raises:
+            Unreachable, TimedOut: no connection, it broke, or no whole answer in time.
+            TooLarge: the reply exceeds ``deadlines.cap_bytes``.
+            Garbled: what answers does not speak HTTP.
+            AccessDenied: 401 or 403, also with our credentials.
+        """
+        told = {name.lower(): value for name, value in (headers or {}).items()}
+        if json is not None:
+            body = documents.dumps(json, separators=(",", ":")).encode()
+            told.setdefault("content-type", "application/json")
+        elif form is not None:
+            body = _form(form)
+            told.setdefault("content-type", "application/x-www-form-urlencoded")
+        exchange = Exchange(self.address, self._deadlines)
+        answered = self._authorize(told, method, target)
+        reply, challenge = await self._sent(method, target, told, body, exchange)
+        if reply.status == _UNAUTHORIZED and challenge is not None and (answered or "authorization" not in told):
+            self._challenge = challenge
+            told.pop("authorization", None)
+            if self._authorize(told, method, target):
+                reply, _ = await self._sent(method, target, told, body, exchange)
+        if reply.status in (_UNAUTHORIZED, _FORBIDDEN):
+            raise AccessDenied(self._denial(reply.status, target, given="authorization" in told))
+        return reply
+
+    def close(self) -> None:
+        """Close the connection, if one is kept. The next request opens another."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _authorize(self, headers: dict[str, str], method: str, target: str) -> bool:
+        """Add the answer to the challenge that stands, unless the caller has its own; return whether it was added."""
+        if self._challenge is None or self._credentials is None or "authorization" in headers:
+            return False
+        cnonce = os.urandom(8).hex()
+        headers["authorization"] = self._challenge.answer(method, target, self._credentials, cnonce)
+        return True
+
+    async def _sent(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes, exchange: Exchange
+    ) -> tuple[WebReply, Challenge | None]:
+        """Send on the kept connection or a new one; a GET whose kept one was just closed goes out a second time."""
+        stream = self._kept()
+        if stream is not None:
+            try:
+                return await self._spoken(stream, method, target, headers, body, exchange)
+            except _Stale as stale:
+                if method != "GET":
+                    raise stale.error from None
+        stream = await Stream.open(self.address, self._deadlines, exchange)
+        try:
+            return await self._spoken(stream, method, target, headers, body, exchange)
+        except _Stale as stale:
+            raise stale.error from None
+
+    def _kept(self) -> Stream | None:
+        stream, self._stream = self._stream, None
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if stream is not None and not stream.is_open():
+            stream.close()
+            return None
+        return stream
+
+    async def _spoken(
+        self, stream: Stream, method: str, target: str, headers: Mapping[str, str], body: bytes, exchange: Exchange
+    ) -> tuple[WebReply, Challenge | None]:
+        """Say the request on ``stream`` and hear the reply; keep the connection where the server does."""
+        import h11  # noqa: PLC0415 - the failsafe starts without it
+
+        kept = False
+        talk = h11.Connection(h11.CLIENT)
+        try:
+            lines = [("host", _host(self.address)), ("accept", "*/*"), *headers.items()]
+            if body or method not in ("GET", "HEAD"):
+                lines.append(("content-length", str(len(body))))
+            try:
+                said = talk.send(h11.Request(method=method, target=target, headers=lines)) or b""
+                if body:
+                    said += talk.send(h11.Data(data=body)) or b""
+                said += talk.send(h11.EndOfMessage()) or b""
+            except h11.LocalProtocolError as error:
+                raise Garbled(f"{self.address}: {target!r} cannot be asked for: {error}") from None
+            reply = await self._heard(stream, talk, said, exchange)
+            kept = talk.our_state is h11.DONE and talk.their_state is h11.DONE
+            return reply
+        finally:
+            if kept:
+                stream.used = True
+                self._stream = stream
+                self._idle = asyncio.get_running_loop().call_later(_IDLE_S, stream.close)
+            else:
+                stream.close()
+
+    async def _heard(
+        self, stream: Stream, talk: Any, said: bytes, exchange: Exchange
+    ) -> tuple[WebReply, Challenge | None]:
+        """Send ``said`` and return the reply, with the way in that it offers."""
+        import h11  # noqa: PLC0415 - the failsafe starts without it
+
+        received = await self._begun(stream, said, exchange)
+        size, head, parts = len(received), None, []
+        try:
+            talk.receive_data(received)
+            while type(event := talk.next_event()) is not h11.EndOfMessage:
+                if type(event) is h11.Response:
+                    head = event
+                elif type(event) is h11.Data:
+                    parts.append(bytes(event.data))
+                elif event is h11.NEED_DATA:
+                    received = await stream.receive(exchange)
+                    size += len(received)
+                    self._check_size(size)
+                    talk.receive_data(received)
+        except h11.RemoteProtocolError as error:
+            raise self._no_http(received, error) from None
+        assert head is not None
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers]
+        challenge = best_of(value for name, value in headers if name == "www-authenticate")
+        return WebReply(head.status_code, _joined(headers), b"".join(parts)), challenge
+
+    async def _begun(self, stream: Stream, said: bytes, exchange: Exchange) -> bytes:
+        """Send ``said`` and return the first of the answer. Raises _Stale when a kept connection is of no use."""
+        try:
+            await stream.send(said, exchange)
+            exchange.asked()
+            received = await stream.receive(exchange)
+            if not received:
+                raise Unreachable(f"{self.address}: closed the connection without an answer; it is tried again")
+        except Unreachable as error:
+            if stream.used:
+                raise _Stale(error) from None
+            raise
+        exchange.answered()
+        self._check_size(len(received))
+        if not received.startswith(_GREETING[: len(received)]):
+            raise self._no_http(received, "no status line")
+        return received
+
+    def _check_size(self, size: int) -> None:
+        if size > self._deadlines.cap_bytes:
+            raise TooLarge(f"{self.address}: the reply exceeds {self._deadlines.cap_bytes} bytes; not a miner?")
+
+    def _no_http(self, received: bytes, error: object) -> Garbled | Unreachable:
+        if not received:
+            return Unreachable(f"{self.address}: closed the connection amid its answer; it is tried again")
+        shown = received[:_SHOWN].decode("utf-8", "backslashreplace")
+        return Garbled(f"{self.address}: answers {shown!r}, which is not HTTP ({error}); check the port")
+
+    def _denial(self, status: int, target: str, *, given: bool) -> str:
+        if given:
+            return f"{self.address}: {target} refuses our credentials ({status}); correct its group's password"
+        if self._credentials is None:
+            return f"{self.address}: {target} asks for a user and a password ({status}); give its group credentials"
+        return f"{self.address}: {target} is closed to us ({status}); allow this gateway on the miner's web page"
+
+
+class _Stale(Exception):
+    """A kept connection turned out to be closed before any answer came."""
+
+    def __init__(self, error: Unreachable) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _joined(headers: list[tuple[str, str]]) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+def _form(fields: Mapping[str, str]) -> bytes:
+    from urllib.parse import urlencode  # noqa: PLC0415 - the failsafe starts without it
+
+    return urlencode(fields).encode("ascii")
+
+
+def _host(address: Address) -> str:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return host if address.port == 80 else f"{host}:{address.port}"
