@@ -41,9 +41,15 @@ def device_of(entry: MinerEntry, settings: Settings, clock: Clock, vault: Vault)
     """Return the miner at its address, read as patiently as the settings say, opened by what the vault has for it."""
     poll = settings.poll
     deadlines = Deadlines(poll.connect_s, poll.first_byte_s, poll.total_s, poll.cap_bytes)
-    address = Address(entry.host, entry.port)
-    credentials = vault.credentials(entry)
-    return Device(address, entry.dialect, clock, miner_id=entry.miner_id, credentials=credentials, deadlines=deadlines)
+    return Device(
+        Address(entry.host, entry.port),
+        entry.dialect,
+        clock,
+        miner_id=entry.miner_id,
+        web_port=entry.web_port,
+        credentials=vault.credentials(entry),
+        deadlines=deadlines,
+    )
 
 
 def control_of(entry: MinerEntry, device: Device, settings: Settings, former: Former) -> MinerControl:

@@ -54,8 +54,8 @@ class Device:
     ) -> None:
         """``miner_id`` is the name the inventory has for it; ``identity`` answers with it when the device owns it.
 
-        ``web_port`` 80 means the port of the firmware's own web page. ``credentials`` open it where it is closed; None where
-        nothing is known.
+        ``web_port`` 80 means the port of the firmware's own web page. ``credentials`` are who we are to it, None where
+        nothing is known; they may change.
         """
         self._wires = Wires(address, deadlines, web_port, credentials)
         self._dialect = dialect
