@@ -99,6 +99,10 @@ class Vault:
         """Return every group, those written elsewhere included."""
         return {**self._fallback, **self._contents.groups}
 
+    def place_of(self, group: str) -> str:
+        """Return in words where a group's password is kept."""
+        return "in the vault" if group in self._contents.groups else "whatsminer_password of the settings"
+
     @property
     def rotated(self) -> frozenset[str]:
         """Return the miners that have a password of their own."""
