@@ -171,15 +171,17 @@ class Device:
         form: Mapping[str, str] | None = None,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
+        deadlines: Deadlines | None = None,
     ) -> WebReply:
         """Send one HTTP request to the web page, as us where it asks who we are, and return the reply.
 
-        Raises as ``WebClient.request`` does: Transient, or AccessDenied, TooLarge, Garbled.
+        ``deadlines`` are for what takes longer than a reading: a firmware image, a log. Raises as
+        ``WebClient.request`` does: Transient, or AccessDenied, TooLarge, Garbled.
         """
         async with self._turn:
             with self._heeding_silence("/"):
                 return await self._wires.call(
-                    self._table, method, target, json=json, form=form, body=body, headers=headers
+                    self._table, method, target, json=json, form=form, body=body, headers=headers, deadlines=deadlines
                 )
 
     async def framed(self, document: Mapping[str, Any]) -> Mapping[str, Any]:

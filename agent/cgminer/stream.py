@@ -30,6 +30,11 @@ class Exchange:
         self._answer_by = self._ends_at
         self._awaits_first_byte = False
 
+    @property
+    def cap_bytes(self) -> int:
+        """Return how long its answer may be."""
+        return self._deadlines.cap_bytes
+
     async def connected(self, step: Awaitable[_T]) -> _T:
         """Wait for a connection. Raises Unreachable when it takes too long."""
         limit = self._deadlines.connect_s

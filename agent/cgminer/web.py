@@ -74,11 +74,13 @@ class WebClient:
         form: Mapping[str, str] | None = None,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
+        deadlines: Deadlines | None = None,
     ) -> WebReply:
         """Send one request and return the reply, whatever its status but 401 and 403.
 
         ``target`` is the path with its query, encoded. ``json`` and ``form`` are ways to write ``body``. ``headers``
         are sent as they are; an ``authorization`` among them (a bearer token) is used in place of our credentials.
+        ``deadlines`` are for a request that takes longer, or a longer answer, than a reading.
 
         Raises:
             Unreachable, TimedOut: no connection, it broke, or no whole answer in time.
@@ -93,7 +95,7 @@ class WebClient:
         elif form is not None:
             body = _form(form)
             told.setdefault("content-type", "application/x-www-form-urlencoded")
-        exchange = Exchange(self.address, self._deadlines)
+        exchange = Exchange(self.address, deadlines or self._deadlines)
         answered = self._authorize(told, method, target)
         reply, challenge = await self._sent(method, target, told, body, exchange)
         if reply.status == _UNAUTHORIZED and challenge is not None and (answered or "authorization" not in told):
@@ -197,7 +199,7 @@ class WebClient:
                 elif event is h11.NEED_DATA:
                     received = await stream.receive(exchange)
                     size += len(received)
-                    self._check_size(size)
+                    self._check_size(size, exchange)
                     talk.receive_data(received)
         except h11.RemoteProtocolError as error:
             raise self._no_http(received, error) from None
@@ -219,14 +221,14 @@ class WebClient:
                 raise _Stale(error) from None
             raise
         exchange.answered()
-        self._check_size(len(received))
+        self._check_size(len(received), exchange)
         if not received.startswith(_GREETING[: len(received)]):
             raise self._no_http(received, "no status line")
         return received
 
-    def _check_size(self, size: int) -> None:
-        if size > self._deadlines.cap_bytes:
-            raise TooLarge(f"{self.address}: the reply exceeds {self._deadlines.cap_bytes} bytes; not a miner?")
+    def _check_size(self, size: int, exchange: Exchange) -> None:
+        if size > exchange.cap_bytes:
+            raise TooLarge(f"{self.address}: the reply exceeds {exchange.cap_bytes} bytes; not a miner?")
 
     def _no_http(self, received: bytes, error: object) -> Garbled | Unreachable:
         if not received:

@@ -95,20 +95,27 @@ class Wires:
         form: Mapping[str, str] | None = None,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
+        deadlines: Deadlines | None = None,
     ) -> WebReply:
         """Send one HTTP request, logged in as the firmware wants it. Raises as ``WebClient.request`` does."""
         web = self._client(table)
         login = table.login
-        if login is None or self._credentials is None:
-            return await web.request(method, target, json=json, form=form, body=body, headers=headers)
         own = headers or {}
+
+        async def asked(shown: Mapping[str, str]) -> WebReply:
+            return await web.request(
+                method, target, json=json, form=form, body=body, headers={**shown, **own}, deadlines=deadlines
+            )
+
+        if login is None or self._credentials is None:
+            return await asked({})
         try:
-            return await web.request(method, target, json=json, form=form, body=body, headers={**self._token, **own})
+            return await asked(self._token)
         except AccessDenied:
             if login.header in {name.lower() for name in own}:
                 raise
             self._token = await _log_in(web, login, self._credentials)
-        return await web.request(method, target, json=json, form=form, body=body, headers={**self._token, **own})
+        return await asked(self._token)
 
     async def framed(self, document: Mapping[str, Any]) -> bytes:
         """Send one document to Whatsminer's framed API and return the reply. Raises as ``converse`` does."""
