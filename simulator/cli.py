@@ -74,6 +74,7 @@ def _add_site(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=7)
     add("--net", default="127.20", help="first two bytes of the miners' addresses")
     add("--port", type=int, default=4028, help="the miners' TCP port")
+    add("--web-port", type=int, default=8080, help="the port of the miners' web pages")
     add("--control", default="127.0.0.1:0", help="HOST:PORT of the control port")
     add("--meters", default="", help="HOST:PORT of the meters; default NET.0.1:5020")
     add("--out", type=Path, default=None, help="folder for inventory.csv, meters.csv and truth.json")
@@ -93,6 +94,7 @@ async def _run_site(options: argparse.Namespace) -> int:
         seed=options.seed,
         net=options.net,
         port=options.port,
+        web_port=options.web_port,
         dialects=tuple(name.strip() for name in options.dialects.split(",") if name.strip()),
         dead=options.dead,
         liars=options.liars,

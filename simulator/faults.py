@@ -25,9 +25,16 @@ BEHAVIOUR = (
     "self_waking",
     "delayed",
     "wrong_identity",
+    "bad_password",
+    "server_error",
+    "stuck_session",
+    "expired_token",
+    "half_effect",
+    "forgets_sleep",
+    "slow_reply",
 )
 _LONGEST_S = 86_400.0
-_DEFAULT_SECONDS = {"self_waking": 20.0, "delayed": 10.0}
+_DEFAULT_SECONDS = {"self_waking": 20.0, "delayed": 10.0, "expired_token": 5.0, "slow_reply": 1.5}
 
 
 class BadFault(ValueError):

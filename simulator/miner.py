@@ -1,32 +1,40 @@
-r"""One simulated miner: its place, its true and its shown electronics, its fault, and what it reports at an instant.
+r"""One simulated miner: its place, its true and its shown electronics, its flash, its fault, and its reboots.
 
 Invariants:
 
 * ``true`` drives the meters; ``shown`` drives every reply. They differ only in a liar.
 * Seconds are simulated seconds since the site opened; the wall clock is used only for ``When``.
+* Every order that a firmware takes comes through here and stands in the device log, whatever the fault makes of it.
 
       order -> true drive  -> feeder meter -> site meter
            \-> shown drive -> snapshot -> reply in the firmware's dialect
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from simulator import noise
 from simulator.faults import Fault
+from simulator.kept import Kept, factory
 from simulator.orders import OrderLog, ReceivedOrder
-from simulator.physics import Drive, Effect, Goal, Phase, Timing, ambient_c
+from simulator.physics import Drive, Effect, Goal, Timing, ambient_c
 from simulator.roster import Place
+from simulator.snapshot import Snapshot, take, wobble
 from sitelink.clock import Clock
 from sitelink.types import Verb
-from sitelink.units import Celsius, TeraHashPerSecond, Watts
+from sitelink.units import TeraHashPerSecond, Watts
+
+__all__ = ["Miner", "SiteTime", "Snapshot"]
 
 _BOOTED_BEFORE_S = 40_000.0
 _UNSET_CLOCK_S = 986.0
-_SHARE_DIFFICULTY = 262_144
-_HASHES_A_SHARE = _SHARE_DIFFICULTY * 2**32
 _LOCAL_OFFSET_H = -6
-_MOVES_POWER = {"dead", "overheated", "ack_without_effect", "reports_idle", "reports_idle_now"}
+_REBOOT_AFTER_S, _BOOT_S, _INSTALL_S = 1.0, 30.0, 75.0
+_HALF = 0.45
+_MOVES_POWER = {"dead", "overheated", "ack_without_effect", "reports_idle", "reports_idle_now", "half_effect"}
+_FORGETS_SLEEP = frozenset({"luxos"})
+"""Firmware whose sleep ends with a reboot, as its vendor documents; the others keep theirs."""
 
 
 class SiteTime:
@@ -52,49 +60,44 @@ class SiteTime:
         return ambient_c(now.hour + now.minute / 60)
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a miner reports at one instant. Temperatures hold one figure a board; hash rates are TH/s."""
-
-    when: int
-    phase: Phase
-    hashrate_ths: TeraHashPerSecond
-    average_ths: TeraHashPerSecond
-    ideal_ths: TeraHashPerSecond
-    board_ths: tuple[TeraHashPerSecond, ...]
-    power_w: Watts
-    power_limit_w: Watts
-    board_c: tuple[Celsius, ...]
-    chip_c: tuple[Celsius, ...]
-    air_c: Celsius
-    fans_rpm: tuple[int, int, int, int]
-    fan_percent: int
-    elapsed_s: int
-    running_s: int
-    accepted: int
-    rejected: int
-
-    @property
-    def hashing(self) -> bool:
-        """Return whether boards do work."""
-        return self.hashrate_ths > 0
-
-    @property
-    def switched_off(self) -> bool:
-        """Return whether an order put the miner to sleep."""
-        return self.phase in {Phase.STOPPING, Phase.IDLE}
-
-
 class Miner:
-    """One miner. ``memory`` is the firmware's own volatile state (sessions, tokens), kept by its dialect."""
+    """One miner. ``memory`` is the firmware's own volatile state (sessions, tokens), kept by its dialect.
 
-    def __init__(self, place: Place, seed: int, time: SiteTime, orders: OrderLog) -> None:
+    ``on_reboot`` is called with each reboot, so that the ports can go away and come back.
+    """
+
+    __slots__ = (
+        "_back_s",
+        "_counted_from_s",
+        "_down_s",
+        "_later",
+        "_orders",
+        "_wanted",
+        "booted_s",
+        "fault",
+        "kept",
+        "memory",
+        "noise_key",
+        "on_reboot",
+        "place",
+        "shown",
+        "time",
+        "true",
+    )
+
+    def __init__(self, place: Place, seed: int, time: SiteTime, orders: OrderLog, password: str | None = None) -> None:
         self.place = place
         self.time = time
         self.fault: Fault | None = None
-        self.memory: dict[str, object] = {}
+        self.memory: dict[str, Any] = {}
+        self.kept: Kept = factory(place.model.dialect, place.index, password)
+        self.on_reboot: Callable[[Miner], None] = lambda _miner: None
+        self.noise_key = noise.key("miner", seed, place.miner_id)
+        self.booted_s = -_BOOTED_BEFORE_S - noise.at(self.noise_key, 77) * 20_000
+        self._counted_from_s = self.booted_s
+        self._down_s = self._back_s = -1.0
+        self._later: list[tuple[float, Callable[[], None], Effect]] = []
         self._orders = orders
-        self._noise = noise.key("miner", seed, place.miner_id)
         self._wanted = Goal.RUN
         timing = Timing(place.model.stop_s, place.model.warm_s, place.idle_share)
         initial = Goal.UNPLUGGED if place.dead else Goal.RUN
@@ -109,6 +112,26 @@ class Miner:
         return self.true.goal is Goal.UNPLUGGED
 
     @property
+    def away(self) -> bool:
+        """Return whether the miner is rebooting and answers nobody."""
+        return self._down_s <= self.time.seconds() < self._back_s
+
+    @property
+    def back_in_s(self) -> float:
+        """Return the real seconds until a reboot is over; 0 when there is none."""
+        return max(self._back_s - self.time.seconds(), 0.0) / self.time.scale
+
+    @property
+    def asleep(self) -> bool:
+        """Return whether the last order that the firmware took was a stop."""
+        return self._wanted is Goal.IDLE
+
+    @property
+    def level(self) -> float:
+        """Return what the miner is set to draw when running, as a share of nameplate."""
+        return self.kept.level(self.place.model.nameplate_w)
+
+    @property
     def liar(self) -> str | None:
         """Return the kind of lie the miner tells, if any."""
         kind = self.fault.kind if self.fault else ""
@@ -119,10 +142,12 @@ class Miner:
         return self.fault is not None and self.fault.kind == kind
 
     def set_fault(self, fault: Fault | None) -> None:
-        """Replace the present fault; leaving ``dead`` or ``overheated`` boots the miner to what it was told last."""
+        """Replace the present fault; leaving ``dead`` boots the miner, leaving a lie makes it do what it was told."""
         now_s = self.time.seconds()
         self.advance(now_s)
         before, self.fault = self.fault, fault
+        if before is not None and before.kind == "dead" and not self.has("dead"):
+            self._boot(now_s)
         if self.has("dead"):
             self._head(Goal.UNPLUGGED, now_s)
         elif self.has("overheated"):
@@ -133,40 +158,103 @@ class Miner:
             self._head(self._wanted, now_s)
         self.advance(now_s)
 
-    def order(self, verb: Verb, delay_s: float = 0.0) -> None:
+    def order(self, verb: Verb, delay_s: float = 0.0, **detail: object) -> None:
         """Receive a stop or start now, to act on in ``delay_s`` seconds; a liar only says that it does."""
         now_s = self.time.seconds()
         self.advance(now_s)
         goal = Goal.IDLE if verb is Verb.STOP else Goal.RUN
-        effect = Effect()
-        self._orders.add(ReceivedOrder(self.place.miner_id, verb, self.time.now(), now_s, effect))
+        effect = self._note(verb, now_s, detail)
         if self.has("ack_without_effect"):
             self._note_unmoved(verb, now_s, effect)
             return
-        at_s = now_s + delay_s
-        if self.fault is not None and self.fault.kind == "delayed":
-            at_s += self.fault.seconds
+        at_s = now_s + delay_s + self._delay_s()
         self._wanted = goal
         if self.has("overheated"):
             return
-        self.shown.head_for(goal, at_s)
+        if self.has("half_effect"):
+            self._half(at_s)
+            return
+        self.shown.head_for(goal, at_s, level=self.level)
         if self.has("reports_idle") or self.has("reports_idle_now"):
             self._note_unmoved(verb, now_s, effect)
         else:
-            self.true.head_for(goal, at_s, effect)
+            self.true.head_for(goal, at_s, effect, self.level)
         if goal is Goal.IDLE and self.fault is not None and self.fault.kind == "self_waking":
             self._wake_itself(at_s + self.fault.seconds)
         self.advance(now_s)
 
+    def limit(self, power_w: Watts | None = None, mode: str = "", **detail: object) -> None:
+        """Receive a power limit or a mode; the power follows when the miner runs.
+
+        ``power_w`` None with a mode leaves the limit, with neither lifts it.
+        """
+        now_s = self.time.seconds()
+        self.advance(now_s)
+        asked = {**({"power_w": round(power_w)} if power_w is not None else {}), **({"mode": mode} if mode else {})}
+        effect = self._note(Verb.LIMIT, now_s, asked | detail)
+        if self.has("ack_without_effect"):
+            return
+        at_s = now_s + self._delay_s()
+        if self.has("delayed"):
+            self._later.append((at_s, lambda: self._take_limit(power_w, mode, at_s, effect), Effect()))
+        else:
+            self._take_limit(power_w, mode, at_s, effect)
+        self.advance(now_s)
+
+    def change(self, verb: Verb, apply: Callable[[], None], **detail: object) -> None:
+        """Receive an order that changes what is kept: pools, lamp, password, firmware, logs."""
+        now_s = self.time.seconds()
+        self.advance(now_s)
+        effect = self._note(verb, now_s, detail)
+        if not self.has("ack_without_effect"):
+            self._later.append((now_s + self._delay_s(), apply, effect))
+        self.advance(now_s)
+
+    def set_password(self, new: str) -> None:
+        """Receive a new password for the device's own account."""
+
+        def keep() -> None:
+            self.kept.password = new
+            self.kept.password_changes += 1
+
+        self.change(Verb.PASSWORD, keep)
+
+    def install(self, version: str, digest: str, size: int) -> None:
+        """Receive a firmware image: it runs after the reboot that follows."""
+        if not self.has("ack_without_effect"):
+            self.kept.more["next firmware"] = version
+        self.reboot(Verb.FIRMWARE, _INSTALL_S, version=version, sha256=digest, bytes=size)
+
+    def reboot(self, verb: Verb = Verb.REBOOT, boot_s: float = _BOOT_S, **detail: object) -> None:
+        """Receive a reboot: away in a second, back after ``boot_s`` with a new uptime and without sessions."""
+        now_s = self.time.seconds()
+        self.advance(now_s)
+        effect = self._note(verb, now_s, detail)
+        if self.has("ack_without_effect"):
+            return
+        self._down_s = now_s + _REBOOT_AFTER_S + self._delay_s()
+        self._back_s = self._down_s + boot_s
+        effect.at_s = self._back_s
+        if self.true.goal in {Goal.RUN, Goal.IDLE}:
+            self._head(Goal.IDLE, self._down_s)
+        self.kept.reboots += 1
+        self.on_reboot(self)
+
     def advance(self, now_s: float) -> None:
         """Let everything due by ``now_s`` happen."""
+        for due in [due for due in self._later if due[0] <= now_s]:
+            self._later.remove(due)
+            due[1]()
+            due[2].at_s = due[0]
+        if 0 <= self._back_s <= now_s:
+            self._boot(self._back_s)
         self.true.advance(now_s)
         self.shown.advance(now_s)
 
     def true_power_w(self, now_s: float) -> Watts:
         """Return what the miner really draws."""
         self.advance(now_s)
-        return Watts(self.place.actual_w * self.true.share(now_s) * self._wobble(1, now_s, 0.006))
+        return Watts(self.place.actual_w * self.true.share(now_s) * wobble(self.noise_key ^ 1, now_s, 0.006))
 
     def true_energy_wh(self, now_s: float) -> float:
         """Return the energy drawn since the site opened, in Wh of real time."""
@@ -181,44 +269,18 @@ class Miner:
     def true_hashrate_ths(self, now_s: float) -> TeraHashPerSecond:
         """Return what the miner really hashes."""
         self.advance(now_s)
-        return TeraHashPerSecond(self.place.actual_ths * self.true.hash_share(now_s) * self._wobble(2, now_s, 0.012))
+        share = self.true.hash_share(now_s)
+        return TeraHashPerSecond(self.place.actual_ths * share * wobble(self.noise_key ^ 2, now_s, 0.012))
+
+    def hashed_s(self, now_s: float) -> float:
+        """Return the seconds at full rate since boot, as the device counts them."""
+        return max(self.shown.share_seconds(now_s) - self._counted_from_s, 0.0)
 
     def snapshot(self) -> Snapshot:
         """Return what the miner reports now."""
         now_s = self.time.seconds()
         self.advance(now_s)
-        place, shown, boards = self.place, self.shown, self.place.model.boards
-        share = shown.hash_share(now_s)
-        rate = TeraHashPerSecond(place.actual_ths * share * self._wobble(2, now_s, 0.012))
-        air_c = self.time.ambient_c()
-        heat = shown.heat(now_s)
-        hottest = tuple(
-            air_c
-            + heat * (34.0 + 2.5 * noise.at(self._noise, board) + 0.8 * noise.smooth(self._noise + board, now_s, 30))
-            for board in range(boards)
-        )
-        accepted, rejected = self._shares(now_s)
-        elapsed_s = int(now_s + _BOOTED_BEFORE_S + noise.at(self._noise, 77) * 20_000)
-        since_s = shown.running_s(now_s)
-        return Snapshot(
-            when=self.device_time(),
-            phase=shown.phase(now_s),
-            hashrate_ths=rate,
-            average_ths=TeraHashPerSecond(place.actual_ths * self._hashed_s(now_s) / (now_s + _BOOTED_BEFORE_S)),
-            ideal_ths=place.model.nameplate_ths,
-            board_ths=self._split(rate, now_s),
-            power_w=Watts(place.actual_w * shown.share(now_s) * self._wobble(3, now_s, 0.008)),
-            power_limit_w=place.model.nameplate_w,
-            board_c=tuple(Celsius(round(figure, 1)) for figure in hottest),
-            chip_c=tuple(Celsius(round(figure + 14.0 * heat, 1)) for figure in hottest),
-            air_c=Celsius(round(air_c, 1)),
-            fans_rpm=self._fans(heat, now_s),
-            fan_percent=round(20 + 60 * min(heat, 1.3)),
-            elapsed_s=elapsed_s,
-            running_s=elapsed_s if since_s >= now_s else int(since_s),
-            accepted=accepted,
-            rejected=rejected,
-        )
+        return take(self, now_s)
 
     def device_time(self) -> int:
         """Return the device's own clock in Unix seconds; a device with an unset clock counts from its boot."""
@@ -233,39 +295,73 @@ class Miner:
             return told, told if ":" not in told else f"{noise.key('stranger', told):016x}"
         return self.place.mac, self.place.serial
 
-    def _head(self, goal: Goal, now_s: float) -> None:
-        self.true.head_for(goal, now_s)
-        self.shown.head_for(goal, now_s)
+    def state(self) -> Mapping[str, Any]:
+        """Return what is kept and how the miner stands, for those who judge a test."""
+        kept = self.kept
+        return {
+            "asleep": self.asleep,
+            "away": self.away,
+            "mode": kept.mode,
+            "limit_w": None if kept.limit_w is None else round(kept.limit_w),
+            "pools": [{"url": pool.url, "user": pool.user, "password": pool.password} for pool in kept.pools],
+            "led": kept.led,
+            "password": kept.password,
+            "password_changes": kept.password_changes,
+            "firmware": kept.firmware,
+            "reboots": kept.reboots,
+            "uptime_s": max(int(self.time.seconds() - self.booted_s), 0),
+            "settings": dict(kept.more),
+        }
+
+    def _note(self, verb: Verb, now_s: float, detail: Mapping[str, Any]) -> Effect:
+        effect = Effect()
+        self._orders.add(ReceivedOrder(self.place.miner_id, verb, self.time.now(), now_s, effect, detail))
+        return effect
+
+    def _delay_s(self) -> float:
+        return self.fault.seconds if self.fault is not None and self.fault.kind == "delayed" else 0.0
+
+    def _take_limit(self, power_w: Watts | None, mode: str, at_s: float, effect: Effect) -> None:
+        before = self.level
+        if mode:
+            self.kept.mode = mode
+        if power_w is not None or not mode:
+            self.kept.limit_w = power_w
+        level = (before + self.level) / 2 if self.has("half_effect") else self.level
+        self.shown.relevel(level, at_s)
+        if not (self.has("reports_idle") or self.has("reports_idle_now")):
+            self.true.relevel(level, at_s, None if self.has("half_effect") else effect)
+
+    def _half(self, at_s: float) -> None:
+        """Half of the boards follow: power ends between rest and full, whatever was ordered."""
+        for drive in (self.true, self.shown):
+            drive.head_for(Goal.RUN, at_s, level=self.level * _HALF)
+        self.advance(self.time.seconds())
+
+    def _boot(self, at_s: float) -> None:
+        """Come up at ``at_s``: uptime and shares from nothing, sessions gone, asleep only where sleep is kept."""
+        self._down_s = self._back_s = -1.0
+        for drive in (self.true, self.shown):
+            drive.advance(at_s)
+        if self.place.model.dialect in _FORGETS_SLEEP or self.has("forgets_sleep"):
+            self._wanted = Goal.RUN
+        if self.true.goal in {Goal.RUN, Goal.IDLE}:
+            self._head(self._wanted, at_s)
+            if self.liar:
+                self.true.head_for(Goal.RUN, at_s, level=self.level)
+        self.kept.firmware = self.kept.more.pop("next firmware", self.kept.firmware)
+        self.booted_s = at_s
+        self._counted_from_s = self.shown.share_seconds(at_s)
+        self.memory.clear()
+
+    def _head(self, goal: Goal, at_s: float) -> None:
+        for drive in (self.true, self.shown):
+            drive.head_for(goal, at_s, level=self.level)
 
     def _wake_itself(self, at_s: float) -> None:
-        self.true.head_for(Goal.RUN, at_s)
-        self.shown.head_for(Goal.RUN, at_s)
+        self._head(Goal.RUN, at_s)
 
     def _note_unmoved(self, verb: Verb, now_s: float, effect: Effect) -> None:
         """A liar's power stays where it is: a start finds it running already, a stop never takes effect."""
         if verb is Verb.START and self.true.goal is Goal.RUN:
             effect.at_s = now_s
-
-    def _wobble(self, stream: int, now_s: float, share: float) -> float:
-        return 1.0 + share * noise.smooth(self._noise ^ stream, now_s, 20.0)
-
-    def _split(self, rate: TeraHashPerSecond, now_s: float) -> tuple[TeraHashPerSecond, ...]:
-        boards = self.place.model.boards
-        weights = [1 + 0.03 * noise.smooth(self._noise + 100 + board, now_s, 40.0) for board in range(boards)]
-        return tuple(TeraHashPerSecond(rate * weight / sum(weights)) for weight in weights)
-
-    def _fans(self, heat: float, now_s: float) -> tuple[int, int, int, int]:
-        base = 900 + 4300 * min(heat, 1.25)
-        first, second, third, fourth = (
-            int(base * (1 + 0.04 * noise.smooth(self._noise + 200 + fan, now_s, 15.0))) // 60 * 60 for fan in range(4)
-        )
-        return first, second, third, fourth
-
-    def _hashed_s(self, now_s: float) -> float:
-        """Return the seconds at full rate since boot, which lies before the site opened."""
-        return self.shown.share_seconds(now_s) + _BOOTED_BEFORE_S
-
-    def _shares(self, now_s: float) -> tuple[int, int]:
-        found = int(self.place.actual_ths * 1e12 * self._hashed_s(now_s) / _HASHES_A_SHARE)
-        rejected = found // (900 + self._noise % 600)
-        return found - rejected, rejected

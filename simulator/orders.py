@@ -1,11 +1,12 @@
-"""The device log: each stop or start that a device received, and when its true power followed.
+"""The device log: each order that a device received, and when it really took effect.
 
-Invariant: ``effect_at`` is set only once true power has really passed the threshold (15 % of nameplate for a stop,
-50 % for a start); for an order that found the power already past it, it is the moment of receipt.
+Invariant: ``effect_at`` is set only once the effect is there: true power past the threshold (15 % of nameplate for a
+stop, 50 % for a start, settled for a limit), the device back from its reboot, the setting stored. For an order that
+found it so already, it is the moment of receipt.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,13 +16,14 @@ from sitelink.types import Verb
 
 @dataclass(frozen=True, slots=True)
 class ReceivedOrder:
-    """One order as a device received it; ``effect`` lives on while power follows."""
+    """One order as a device received it; ``effect`` lives on while power follows. ``detail`` is what it asked for."""
 
     miner_id: str
     verb: Verb
     received_at: datetime
     received_s: float
     effect: Effect
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 class OrderLog:
@@ -54,4 +56,5 @@ class OrderLog:
                 "verb": order.verb.value,
                 "received_at": order.received_at.isoformat(),
                 "effect_at": effect_at.isoformat() if effect_at else None,
+                "detail": dict(order.detail),
             }

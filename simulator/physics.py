@@ -4,6 +4,7 @@ Invariants:
 
 * Everything is in closed form between two goals, so asking often or seldom gives the same answer.
 * Time never goes back; goals due in the future wait in ``pending`` and take effect exactly when due.
+* ``level`` is what a running miner draws, as a share of nameplate: 1 unless a power limit or mode holds it elsewhere.
 
       share of nameplate power
       1.0 |‾‾‾‾\                    /‾‾‾‾
@@ -62,9 +63,12 @@ class Effect:
 
 @dataclass(order=True, slots=True)
 class _Due:
+    """``goal`` None keeps the goal and changes the level alone."""
+
     at_s: float
-    goal: Goal = field(compare=False)
+    goal: Goal | None = field(compare=False)
     effect: Effect | None = field(compare=False, default=None)
+    level: float | None = field(compare=False, default=None)
 
 
 class Drive:
@@ -75,10 +79,11 @@ class Drive:
         now_s: the moment of construction; the drive is then settled at ``goal``.
     """
 
-    __slots__ = ("_effects", "_from", "_heat_from", "_pending", "_seconds", "_since_s", "_timing", "goal")
+    __slots__ = ("_effects", "_from", "_heat_from", "_pending", "_seconds", "_since_s", "_timing", "goal", "level")
 
     def __init__(self, timing: Timing, now_s: float, goal: Goal = Goal.RUN) -> None:
         self.goal = goal
+        self.level = 1.0
         self._timing = timing
         self._since_s = now_s - timing.warm_s
         self._from = self._target()
@@ -87,9 +92,13 @@ class Drive:
         self._pending: list[_Due] = []
         self._effects: list[Effect] = []
 
-    def head_for(self, goal: Goal, at_s: float, effect: Effect | None = None) -> None:
-        """Head for ``goal`` from ``at_s`` on; goals due later than that are dropped."""
-        self._pending = sorted([due for due in self._pending if due.at_s < at_s] + [_Due(at_s, goal, effect)])
+    def head_for(self, goal: Goal, at_s: float, effect: Effect | None = None, level: float | None = None) -> None:
+        """Head for ``goal`` from ``at_s`` on, at ``level`` where one is given; goals due later are dropped."""
+        self._pending = sorted([due for due in self._pending if due.at_s < at_s] + [_Due(at_s, goal, effect, level)])
+
+    def relevel(self, level: float, at_s: float, effect: Effect | None = None) -> None:
+        """Run at ``level`` from ``at_s`` on; goals due later stay due. The effect is there when power has settled."""
+        self._pending = sorted([*self._pending, _Due(at_s, None, effect, level)])
 
     def advance(self, now_s: float) -> None:
         """Apply every goal due by ``now_s``."""
@@ -119,11 +128,13 @@ class Drive:
         """Return hash rate as a share of nameplate: none while stopping, the upper part of the ramp while starting."""
         if self.goal is not Goal.RUN:
             return 0.0
-        return max(0.0, (self.share(now_s) - _HASHING_FROM) / (1 - _HASHING_FROM))
+        share = self.share(now_s)
+        ramped = self.level * (share - _HASHING_FROM) / (self.level - _HASHING_FROM)
+        return max(0.0, min(share, ramped))
 
     def heat(self, now_s: float) -> float:
         """Return how warm boards are: 0 at ambient, 1 in steady operation."""
-        target = {Goal.RUN: 1.0, Goal.IDLE: 0.03, Goal.TRIPPED: 1.45, Goal.UNPLUGGED: 0.0}[self.goal]
+        target = {Goal.RUN: self.level, Goal.IDLE: 0.03, Goal.TRIPPED: 1.45, Goal.UNPLUGGED: 0.0}[self.goal]
         return target + (self._heat_from - target) * math.exp(-(now_s - self._since_s) / _HEAT_S)
 
     def running_s(self, now_s: float) -> float:
@@ -142,21 +153,28 @@ class Drive:
         return Phase.IDLE if settled else Phase.STOPPING
 
     def _apply(self, due: _Due) -> None:
-        if due.goal is not self.goal:
+        goal, level = due.goal or self.goal, self.level if due.level is None else due.level
+        if goal is not self.goal or level != self.level:
             share, heat, seconds = self.share(due.at_s), self.heat(due.at_s), self.share_seconds(due.at_s)
             self._since_s, self._from, self._heat_from, self._seconds = due.at_s, share, heat, seconds
-            self.goal = due.goal
+            self.goal, self.level = goal, level
             for effect in self._effects:
                 if effect.at_s is not None and effect.at_s > due.at_s:
                     effect.at_s = None
             self._effects.clear()
         if due.effect is not None:
-            due.effect.at_s = self._crossing_s(due.at_s)
+            due.effect.at_s = self._settled_s(due.at_s) if due.goal is None else self._crossing_s(due.at_s)
             self._effects.append(due.effect)
+
+    def _settled_s(self, now_s: float) -> float:
+        """Return when power has come to its target; ``now_s`` when it has, as in a miner that rests below its limit."""
+        if self.goal is not Goal.RUN or self.share(now_s) == self._target():
+            return now_s
+        return self._since_s + self._duration_s()
 
     def _crossing_s(self, now_s: float) -> float | None:
         """Return when the present ramp passes the threshold of its goal; ``now_s`` when it already has."""
-        threshold = RUNNING_SHARE if self.goal is Goal.RUN else IDLE_SHARE
+        threshold = RUNNING_SHARE * min(self.level, 1.0) if self.goal is Goal.RUN else IDLE_SHARE
         share, target = self.share(now_s), self._target()
         passed = share >= threshold if self.goal is Goal.RUN else share < threshold
         if passed:
@@ -168,7 +186,7 @@ class Drive:
 
     def _target(self) -> float:
         if self.goal is Goal.RUN:
-            return 1.0
+            return self.level
         if self.goal is Goal.IDLE:
             return self._timing.idle_share
         return 0.04 if self.goal is Goal.TRIPPED else 0.0

@@ -56,7 +56,10 @@ MODELS = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One miner as it stands on site. ``miner_id`` is its MAC (lower-case, colons); on stock Antminers its serial."""
+    """One miner as it stands on site. ``miner_id`` is its MAC (lower-case, colons); on stock Antminers its serial.
+
+    ``port`` is its API's; ``web_port`` its web page's, the same where a firmware serves its pages on the API's port.
+    """
 
     index: int
     miner_id: str
@@ -65,6 +68,7 @@ class Place:
     model: Model
     host: str
     port: int
+    web_port: int
     feeder_id: str
     rack: str
     position: int
@@ -84,6 +88,7 @@ class RosterOptions:
     seed: int
     net: str = "127.20"
     port: int = 4028
+    web_port: int = 8080
     dialects: tuple[str, ...] = DIALECTS
     dead: float = 0.0
     liars: float = 0.0
@@ -138,6 +143,7 @@ def _place(options: RosterOptions, index: int, dialect: str, rng: random.Random)
         model=model,
         host=f"{options.net}.{1 + index // 250}.{1 + index % 250}",
         port=options.port,
+        web_port=options.web_port,
         feeder_id=f"{options.site_id}-F{feeder + 1:02d}",
         rack=f"C{rack // 4 + 1}-R{rack % 4 + 1}",
         position=shelf * options.feeder_size + index % options.feeder_size + 1,

@@ -3,7 +3,7 @@ r"""A whole simulated site in one process: devices, meters, control port and the
 Invariants: everything listens on loopback; the files name exactly what listens; leaving the context closes every
 socket. The same options and the same clock give the same replies.
 
-      SiteOptions -> roster -> Miner x n -> DeviceListener 127.20.x.y:4028
+      SiteOptions -> roster -> Miner x n -> DeviceListener 127.20.x.y:4028, :8080
                                        \-> MeterBank -> Modbus TCP
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.bounds import LAST_PORT, check_net, check_range, check_site_id
-from simulator.dialects import build_dialects
+from simulator.dialects import build_firmwares
 from simulator.errors import BadInput, SimulatorError
 from simulator.faults import BadFault, parse_fault
 from simulator.httpd import ControlServer, RequestError
@@ -35,6 +35,8 @@ from sitelink.units import Watts
 _FILES_BESIDE = 512
 _MOST_MINERS = 60_000
 _TIME_SCALES = (0.001, 10_000)
+_LOOK_S = 0.02
+_WHATSMINERS = ("whatsminer", "whatsminer-v3")
 _HOUSE_W, _HOUSE_SHARE = 2500.0, 0.008
 
 
@@ -66,6 +68,9 @@ def check_options(options: SiteOptions) -> None:
     check_range("--miners", roster.miners, 1, _MOST_MINERS)
     check_range("--feeder-size", roster.feeder_size, 1, _MOST_MINERS, "miners")
     check_range("--port", roster.port, 1, LAST_PORT)
+    check_range("--web-port", roster.web_port, 1, LAST_PORT)
+    if roster.port == roster.web_port:
+        raise BadInput(f"--web-port: {roster.web_port} is the port of the API too; give another")
     check_range("--time-scale", options.time_scale, *_TIME_SCALES)
     for name, share in (("--dead", roster.dead), ("--liars", roster.liars)):
         if not 0 <= share <= 1:
@@ -105,11 +110,17 @@ class SimulatedSite(Service):
         self.time = SiteTime(clock, options.time_scale)
         self.orders = OrderLog(options.time_scale)
         self.places: tuple[Place, ...] = build_roster(roster)
-        self.miners = {place.miner_id: Miner(place, roster.seed, self.time, self.orders) for place in self.places}
-        dialects = build_dialects(options.whatsminer_password)
-        self.listeners = {
-            name: DeviceListener(miner, dialects[miner.place.model.dialect]) for name, miner in self.miners.items()
+        passwords = dict.fromkeys(_WHATSMINERS, options.whatsminer_password)
+        self.miners = {
+            place.miner_id: Miner(place, roster.seed, self.time, self.orders, passwords.get(place.model.dialect))
+            for place in self.places
         }
+        firmwares = build_firmwares()
+        self.listeners = {
+            name: tuple(DeviceListener(*each) for each in firmwares[miner.place.model.dialect].speeches(miner))
+            for name, miner in self.miners.items()
+        }
+        self._returns: set[asyncio.Task[None]] = set()
         feeders: dict[str, list[Miner]] = defaultdict(list)
         for miner in self.miners.values():
             feeders[miner.place.feeder_id].append(miner)
@@ -120,9 +131,11 @@ class SimulatedSite(Service):
 
     async def open(self) -> None:
         """Open every socket and write the site's files."""
-        allow_files(len(self.places) * 2)
-        for listener in self.listeners.values():
-            await listener.apply()
+        allow_files(sum(len(ports) for ports in self.listeners.values()) * 2)
+        for miner in self.miners.values():
+            miner.on_reboot = self._watch_reboot
+        for name in self.listeners:
+            await self._apply(name)
         await self.modbus.start()
         if self.control is not None:
             await self.control.start()
@@ -131,8 +144,11 @@ class SimulatedSite(Service):
 
     async def close(self) -> None:
         """Close every socket."""
-        for listener in self.listeners.values():
-            await listener.close()
+        for task in tuple(self._returns):
+            task.cancel()
+        for ports in self.listeners.values():
+            for listener in ports:
+                await listener.close()
         await self.modbus.close()
         if self.control is not None:
             await self.control.close()
@@ -153,6 +169,7 @@ class SimulatedSite(Service):
                 "hashing": miner.true_hashing(now_s),
                 "power_w": round(miner.true_power_w(now_s), 1),
                 "hashrate_ths": round(miner.true_hashrate_ths(now_s), 3),
+                **miner.state(),
             }
             for name, miner in self.miners.items()
         ]
@@ -179,7 +196,27 @@ class SimulatedSite(Service):
             miner.set_fault(parse_fault(fault, seconds, detail) if fault else None)
         except BadFault as error:
             raise RequestError(f"fault: {error}") from None
-        await self.listeners[miner_id].apply()
+        await self._apply(miner_id)
+
+    async def _apply(self, miner_id: str) -> None:
+        for listener in self.listeners[miner_id]:
+            await listener.apply()
+
+    def _watch_reboot(self, miner: Miner) -> None:
+        task = asyncio.get_running_loop().create_task(self._follow_reboot(miner))
+        self._returns.add(task)
+        task.add_done_callback(self._returns.discard)
+
+    async def _follow_reboot(self, miner: Miner) -> None:
+        """Close the ports when the miner goes away and open them when it is back, by the site's own clock."""
+        was_away = False
+        while miner.back_in_s > 0 or was_away:
+            if miner.away is not was_away:
+                was_away = miner.away
+                await self._apply(miner.place.miner_id)
+            await asyncio.sleep(min(max(miner.back_in_s, 0.001), _LOOK_S))
+        miner.advance(self.time.seconds())
+        await self._apply(miner.place.miner_id)
 
     def _routes(self) -> dict[tuple[str, str], Any]:
         return {
@@ -190,7 +227,7 @@ class SimulatedSite(Service):
         }
 
     async def _on_health(self, _fields: Mapping[str, Any]) -> dict[str, Any]:
-        polls = sum(listener.polls for listener in self.listeners.values())
+        polls = sum(listener.polls for ports in self.listeners.values() for listener in ports)
         return {"ok": True, "site_id": self.site_id, "miners": len(self.miners), "replies": polls}
 
     async def _on_truth(self, _fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +260,9 @@ class SimulatedSite(Service):
     def _write_files(self, out: Path) -> None:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write_csv(out / "inventory.csv", MINER_FIELDS, [_inventory_row(place) for place in self.places])
+            write_csv(
+                out / "inventory.csv", (*MINER_FIELDS, "web_port"), [_inventory_row(place) for place in self.places]
+            )
             write_csv(out / "meters.csv", METER_FIELDS, [self._meter_row(name) for name in self.bank.meters])
             (out / "truth.json").write_text(json.dumps(self.truth(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
@@ -249,6 +288,7 @@ def _inventory_row(place: Place) -> tuple[object, ...]:
         place.position,
         round(place.model.nameplate_w),
         round(place.model.nameplate_ths, 2),
+        place.web_port,
     )
 
 

@@ -1,14 +1,53 @@
-"""The firmwares a simulated miner can speak: one module each, found by name in ``DIALECTS``."""
+"""The firmwares a simulated miner can speak: each with its protocols, found by its name in ``DIALECTS``.
+
+Invariant: a firmware answers only in protocols that the real one has; a port that it does not open refuses.
+"""
+
+from dataclasses import dataclass
 
 from simulator.dialects.antminer import Antminer
+from simulator.dialects.antminer_web import AntminerWeb
 from simulator.dialects.avalon import Avalon
 from simulator.dialects.braiins import Braiins
 from simulator.dialects.luxos import LuxOs
 from simulator.dialects.rpc import Dialect
+from simulator.dialects.speech import RpcSpeech
 from simulator.dialects.whatsminer import WhatsMiner
+from simulator.miner import Miner
+from simulator.speech import Speech
+from simulator.web import WebFirmware, WebSpeech
 
 
-def build_dialects(whatsminer_password: str = "admin") -> dict[str, Dialect]:  # noqa: S107 - the factory default
-    """Return every dialect by its name in inventory.csv."""
-    spoken: tuple[Dialect, ...] = (LuxOs(), WhatsMiner(whatsminer_password), Avalon(), Antminer(), Braiins())
-    return {dialect.name: dialect for dialect in spoken}
+@dataclass(frozen=True, slots=True)
+class Firmware:
+    """What one firmware speaks: CGMiner's RPC on ``Place.port``, pages on ``Place.web_port``."""
+
+    name: str
+    rpc: Dialect | None = None
+    web: WebFirmware | None = None
+
+    def speeches(self, miner: Miner) -> tuple[tuple[Speech, int], ...]:
+        """Return (speech, port) for each port that ``miner`` opens."""
+        place, found = miner.place, list[tuple[Speech, int]]()
+        if self.rpc is not None:
+            found.append((RpcSpeech(miner, self.rpc), place.port))
+        if self.web is not None:
+            found.append((WebSpeech(miner, self.web), place.web_port))
+        return tuple(found)
+
+
+def build_firmwares() -> dict[str, Firmware]:
+    """Return every firmware by its dialect's name in inventory.csv."""
+    known = (
+        Firmware("luxos", LuxOs()),
+        Firmware("whatsminer", WhatsMiner()),
+        Firmware("avalon", Avalon()),
+        Firmware("antminer", Antminer(), AntminerWeb()),
+        Firmware("braiins", Braiins()),
+    )
+    return {firmware.name: firmware for firmware in known}
+
+
+def build_dialects() -> dict[str, Dialect]:
+    """Return the RPC of every firmware that has one, by its dialect's name in inventory.csv."""
+    return {name: firmware.rpc for name, firmware in build_firmwares().items() if firmware.rpc is not None}

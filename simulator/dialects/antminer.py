@@ -1,14 +1,16 @@
 """Stock Antminer (BMMiner): read-only RPC, no ``a+b`` requests, no power figure, control over HTTP only.
 
-Invariant: every command that would change something is refused with code 45, as the factory's api-allow does.
+Invariants: every command that would change something is refused with code 45, as the factory's api-allow does. Two
+builds stand on site: S19 Pro of 2020, which does not know ``new_api`` and answers as ever, and the newer models.
 """
 
 from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows
 from simulator.miner import Miner, Snapshot
 from simulator.physics import Phase
 
-_VERSION = "49.0.1.3"
-_COMPILED = "Tue Dec  6 16:12:30 CST 2022"
+_OLD_BUILD = ("49.0.1.3", "Fri Dec 11 11:15:40 CST 2020")
+_NEW_BUILD = ("49.0.1.3", "Fri Nov 17 17:37:21 CST 2023")
+_OLD_MODELS = frozenset({"Antminer S19 Pro"})
 _PRIVILEGED = ("restart", "quit", "addpool", "switchpool", "save", "ascset", "ascenable", "ascdisable", "privileged")
 
 
@@ -24,9 +26,20 @@ class Antminer(Dialect):
 
     def control(self, miner: Miner, request: Request) -> Section | Row | None:
         """Answer ``stats`` in the newer form when the request asks for it with ``new_api``; control there is none."""
-        if request.command == "stats" and request.fields.get("new_api") is True:
-            return _new_stats(miner, miner.snapshot())
+        if request.command == "stats" and request.fields.get("new_api") is True and has_new_api(miner):
+            return new_stats(miner, miner.snapshot())
         return None
+
+
+def has_new_api(miner: Miner) -> bool:
+    """Return whether the build knows ``new_api`` and shows ``miner-mode``."""
+    return miner.place.model.name not in _OLD_MODELS
+
+
+def version_of(miner: Miner) -> tuple[str, str]:
+    """Return (version, time of compilation) of the firmware that runs."""
+    version, compiled = _NEW_BUILD if has_new_api(miner) else _OLD_BUILD
+    return miner.kept.firmware or version, compiled
 
 
 def _summary(_miner: Miner, now: Snapshot) -> Section:
@@ -65,7 +78,8 @@ def _summary(_miner: Miner, now: Snapshot) -> Section:
 
 def _stats(miner: Miner, now: Snapshot) -> Section:
     model = miner.place.model
-    head: Row = {"BMMiner": "1.0.0", "Miner": _VERSION, "CompileTime": _COMPILED, "Type": model.name}
+    version, compiled = version_of(miner)
+    head: Row = {"BMMiner": "1.0.0", "Miner": version, "CompileTime": compiled, "Type": model.name}
     row: Row = {
         "STATS": 0,
         "ID": "BTM_SOC0",
@@ -97,7 +111,7 @@ def _stats(miner: Miner, now: Snapshot) -> Section:
         "total rate": round(now.average_ths * 1e3, 2),
         "temp_max": 0,
         "no_matching_work": 562,
-        "miner_version": _VERSION,
+        "miner_version": version,
         "miner_id": miner.shown_identity()[1],
     }
     return Section(70, "CGMiner stats", "STATS", (head, row))
@@ -126,9 +140,10 @@ def _sensors(hottest_c: float) -> str:
     return f"{hot - 27}-{hot - 23}-{hot - 1}-{hot}"
 
 
-def _new_stats(miner: Miner, now: Snapshot) -> Row:
+def new_stats(miner: Miner, now: Snapshot, *, with_power: bool = True) -> Row:
     """Return ``stats`` as newer firmware gives it on ``new_api``: one ``chain`` list, and power."""
     model = miner.place.model
+    version, compiled = version_of(miner)
     chains = [
         {
             "index": board,
@@ -156,12 +171,12 @@ def _new_stats(miner: Miner, now: Snapshot) -> Row:
         "fan_num": 4,
         "fan": list(now.fans_rpm),
         "hwp_total": 0.0001,
-        "watt": round(now.power_w),
+        **({"watt": round(now.power_w)} if with_power else {}),
         "chain": chains,
     }
     return {
         "STATUS": {"STATUS": "S", "when": now.when, "Msg": "stats", "api_version": "1.0.0"},
-        "INFO": {"miner_version": _VERSION, "CompileTime": _COMPILED, "type": model.name},
+        "INFO": {"miner_version": version, "CompileTime": compiled, "type": model.name},
         "STATS": [row],
     }
 
@@ -169,17 +184,18 @@ def _new_stats(miner: Miner, now: Snapshot) -> Row:
 def _pools(miner: Miner, now: Snapshot) -> Section:
     rows = tuple(
         {**row, "Diff": "262K", "Last Share Time": "0:00:04" if row["Stratum Active"] else "0"}
-        for row in pool_rows(now, f"site.{miner.place.index}")
+        for row in pool_rows(miner, now)
     )
     return Section(7, f"{len(rows)} Pool(s)", "POOLS", rows)
 
 
 def _version(miner: Miner, _now: Snapshot) -> Section:
+    version, compiled = version_of(miner)
     row: Row = {
         "BMMiner": "1.0.0",
         "API": "3.1",
-        "Miner": _VERSION,
-        "CompileTime": _COMPILED,
+        "Miner": version,
+        "CompileTime": compiled,
         "Type": miner.place.model.name,
     }
     return Section(22, "CGMiner versions", "VERSION", (row,))

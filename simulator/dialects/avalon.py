@@ -148,7 +148,7 @@ def _chips(hottest_c: int, chips: int) -> str:
 
 
 def _pools(miner: Miner, now: Snapshot) -> Section:
-    rows = pool_rows(now, f"site.{miner.place.index}")
+    rows = pool_rows(miner, now)
     return Section(7, f"{len(rows)} Pool(s)", "POOLS", rows)
 
 

@@ -194,7 +194,7 @@ def _stats(miner: Miner, now: Snapshot) -> Section:
 
 
 def _pools(miner: Miner, now: Snapshot) -> Section:
-    rows = pool_rows(now, f"site.{miner.place.index}")
+    rows = pool_rows(miner, now)
     return Section(7, f"{len(rows)} Pool(s)", "POOLS", rows)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulator.faults import as_json
+from simulator.kept import Pool
 from simulator.miner import Miner, Snapshot
 
 Row = dict[str, Any]
@@ -148,18 +149,18 @@ class Dialect:
         return ("|".join(parts) + "|").encode()
 
 
-def pool_rows(snapshot: Snapshot, user: str) -> tuple[Row, ...]:
-    """Return two pools, the first in use, in the form that CGMiner 4.x firmwares share."""
-    return tuple(_pool(snapshot, user, number) for number in range(2))
+def pool_rows(miner: Miner, snapshot: Snapshot) -> tuple[Row, ...]:
+    """Return the pools that ``miner`` keeps, the first in use, in the form that CGMiner 4.x firmwares share."""
+    return tuple(_pool(snapshot, pool, number) for number, pool in enumerate(miner.kept.pools))
 
 
-def _pool(snapshot: Snapshot, user: str, number: int) -> Row:
+def _pool(snapshot: Snapshot, pool: Pool, number: int) -> Row:
     active = number == 0
     accepted, rejected = (snapshot.accepted, snapshot.rejected) if active else (0, 0)
-    host = ("stratum.pool-one.example", "stratum.pool-two.example")[number]
+    host = pool.url.rpartition("://")[2].rpartition(":")[0]
     return {
         "POOL": number,
-        "URL": f"stratum+tcp://{host}:3333",
+        "URL": pool.url,
         "Status": "Alive",
         "Priority": number,
         "Quota": 1,
@@ -171,7 +172,7 @@ def _pool(snapshot: Snapshot, user: str, number: int) -> Row:
         "Stale": 0,
         "Get Failures": 0,
         "Remote Failures": 0,
-        "User": user,
+        "User": pool.user,
         "Last Share Time": snapshot.when - 4 if active else 0,
         "Diff1 Shares": 0,
         "Proxy Type": "",

@@ -43,9 +43,8 @@ class WhatsMiner(Dialect):
     joins = frozenset({"summary", "devs", "edevs", "pools"})
     privileged = frozenset({"power_off", "power_on", "reboot", "restart_btminer", "update_pools", "set_led"})
 
-    def __init__(self, password: str) -> None:
-        self._password = password
-        self._keys: dict[str, str] = {}
+    def __init__(self) -> None:
+        self._keys: dict[tuple[str, str], str] = {}
         self.tables = {
             "summary": _summary,
             "devs": _devs,
@@ -117,9 +116,10 @@ class WhatsMiner(Dialect):
 
     def _key(self, miner: Miner) -> str:
         """Return the key of ``miner``; a thousand rounds of MD5 are paid once a device."""
-        name = miner.place.miner_id
+        password = "\0" if miner.has("bad_password") else miner.kept.password
+        name = miner.place.miner_id, password
         if name not in self._keys:
-            self._keys[name] = md5_crypt(self._password, _salt(miner))
+            self._keys[name] = md5_crypt(password, _salt(miner))
         return self._keys[name]
 
 
@@ -225,7 +225,7 @@ def _devs(miner: Miner, now: Snapshot) -> Section:
 
 
 def _pools(miner: Miner, now: Snapshot) -> Section:
-    rows = tuple({**row, "POOL": row["POOL"] + 1} for row in pool_rows(now, f"site.{miner.place.index}"))
+    rows = tuple({**row, "POOL": row["POOL"] + 1} for row in pool_rows(miner, now))
     return Section(7, f"{len(rows)} Pool(s)", "POOLS", rows)
 
 

@@ -13,7 +13,7 @@ from simulator.dialects.ciphers import close_envelope, md5_crypt, open_envelope
 from simulator.roster import DIALECTS
 from sitelink.clock import SystemClock
 from sitelink.types import MinerState
-from tests.contract.simulator.world import ask, clock_of, miner_of, raw, site
+from tests.contract.simulator.world import ask, clock_of, miner_of, model_of, raw, site
 
 COMMANDS = {
     "luxos": ("summary", "stats", "pools", "devs", "version", "power", "temps", "fans", "config", "events"),
@@ -119,11 +119,13 @@ async def test_the_agents_device_finds_out_the_dialect_by_itself(dialect):
 
 
 async def test_newer_antminers_show_power_when_asked_in_the_new_form():
-    async with site() as opened:
-        miner = miner_of(opened, "antminer")
+    async with site(12, dialects=("antminer",)) as opened:
+        miner = model_of(opened, "Antminer S21")
         row = (await ask(opened, miner.place.miner_id, "stats", new_api=True))["STATS"][0]
         assert row["watt"] == pytest.approx(miner.place.actual_w, rel=0.02)
         assert len(row["chain"]) == 3
+        older = model_of(opened, "Antminer S19 Pro")
+        assert "chain" not in (await ask(opened, older.place.miner_id, "stats", new_api=True))["STATS"][0]
 
 
 # -------------------------------------------------------------------- luxos sessions

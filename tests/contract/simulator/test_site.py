@@ -182,6 +182,7 @@ async def test_the_log_holds_every_order_and_its_effect():
                 "verb": "stop",
                 "received_at": NOON.isoformat(),
                 "effect_at": None,
+                "detail": {},
             }
         ]
         clock_of(opened).advance(10)

@@ -25,10 +25,16 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
+def _other_than(port: int) -> int:
+    found = free_port()
+    return found if found != port else _other_than(port)
+
+
 @asynccontextmanager
 async def site(miners: int = 5, *, clock: ManualClock | None = None, out: Path | None = None, **roster: object):
     """A site without dead miners or liars unless asked for; its clock stands still until the test moves it."""
-    base = RosterOptions("test-1", miners, 7, net="127.77", port=free_port())
+    port = free_port()
+    base = RosterOptions("test-1", miners, 7, net="127.77", port=port, web_port=_other_than(port))
     options = SiteOptions(replace(base, **roster), out, ("127.0.0.1", 0), "127.0.0.1", 0)
     async with SimulatedSite(options, clock or ManualClock(NOON)) as opened:
         yield opened
@@ -42,6 +48,10 @@ def clock_of(opened: SimulatedSite) -> ManualClock:
 
 def miner_of(opened: SimulatedSite, dialect: str):
     return next(m for m in opened.miners.values() if m.place.model.dialect == dialect and not m.dead)
+
+
+def model_of(opened: SimulatedSite, name: str):
+    return next(m for m in opened.miners.values() if m.place.model.name == name and not m.dead)
 
 
 async def raw(opened: SimulatedSite, miner_id: str, request: bytes) -> bytes:
@@ -60,6 +70,21 @@ async def raw(opened: SimulatedSite, miner_id: str, request: bytes) -> bytes:
 async def ask(opened: SimulatedSite, miner_id: str, command: str, parameter: str | None = None, **extra: object):
     request = {"command": command, **({"parameter": parameter} if parameter is not None else {}), **extra}
     return json.loads((await raw(opened, miner_id, json.dumps(request).encode())).rstrip(b"\x00\n"))
+
+
+def web(opened: SimulatedSite, miner_id: str, auth: object = None, **more: object) -> httpx.AsyncClient:
+    """Somebody else's HTTP client, at the miner's web page."""
+    place = opened.miners[miner_id].place
+    return httpx.AsyncClient(base_url=f"http://{place.host}:{place.web_port}", auth=auth, timeout=5, **more)
+
+
+async def until(condition, opened: SimulatedSite | None = None, seconds: float = 0.0) -> None:
+    """Wait until ``condition()`` holds; with ``seconds``, first let that much pass on the site's clock."""
+    if opened is not None and seconds:
+        clock_of(opened).advance(seconds)
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 async def meter(opened: SimulatedSite, meter_id: str) -> tuple[float, float]:
