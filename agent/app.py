@@ -43,6 +43,7 @@ from agent.lock import StateLock
 from agent.meter_poller import MeterPoller
 from agent.meters import ModbusMeter
 from agent.poller import Poller
+from agent.precedence import Precedence
 from agent.sealer import Sealer
 from agent.settings import Settings
 from agent.status import DaemonStatus, write_status
@@ -104,6 +105,7 @@ class Agent:
         self._ids = ids
         self._writer = writer
         self._site_clock = SiteClock(clock)
+        self._precedence = Precedence(clock)
         site_id = settings.site.site_id
         wake = across(self._wake_forwarder)
         self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake)
@@ -118,6 +120,7 @@ class Agent:
             interval_s=settings.poll.interval_s,
             concurrency=settings.poll.concurrency,
             deadline_s=_CONNECTIONS_PER_POLL * settings.poll.total_s,
+            precedence=self._precedence,
         )
         self.meter_poller = MeterPoller(
             modbus, self._site_clock, rng, self.sealer.add, interval_s=settings.poll.meter_interval_s
@@ -197,6 +200,7 @@ class Agent:
             controls=controls.__getitem__,
             feeder_meters={meter.entry.feeder_id: meter for meter in modbus.values() if meter.entry.kind == "feeder"},
             latest=self._latest,
+            precedence=self._precedence,
         )
 
     def _forwarder(self, identity: Identity) -> Forwarder:

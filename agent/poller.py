@@ -5,7 +5,8 @@ Invariants:
 * Every poll that was due ends in one reading; a miner that does not answer gives UNKNOWN with the reason, never zeros.
 * A miner is its identity, not its address: who answers is checked at first contact, after each silence and hourly, and
   for free whenever an observation names itself. Another device's figures are never booked under this miner.
-* At most ``concurrency`` miners are read at once; a dead one is asked less often, but at least every fifth interval.
+* At most ``concurrency`` miners are read at once, and orders to miners go first.
+* A dead one is asked less often, but at least every fifth interval.
 * One broken miner costs its own reading, never the round.
 """
 
@@ -18,6 +19,7 @@ from typing import Final, Protocol
 
 from agent.cgminer.observation import Observation
 from agent.errors import AgentError, Permanent, Refused, TimedOut, Transient, WrongDevice
+from agent.precedence import Precedence
 from agent.reasons import reason_of
 from agent.rota import Rota
 from sitelink.clock import Clock
@@ -61,6 +63,7 @@ class Poller:
         interval_s: float,
         concurrency: int,
         deadline_s: float,
+        precedence: Precedence,
     ) -> None:
         """``deadline_s`` bounds one poll with all its connections."""
         self._miners = {miner_id: _Miner(device) for miner_id, device in devices.items()}
@@ -70,6 +73,7 @@ class Poller:
         self._interval_s = interval_s
         self._free = asyncio.Semaphore(concurrency)
         self._deadline_s = deadline_s
+        self._precedence = precedence
         self._latest: dict[str, Reading] = {}
 
     @property
@@ -86,6 +90,7 @@ class Poller:
                 back.clear()
                 await _until(rota.due() - self._clock.monotonic(), back)
                 while rota.due() <= self._clock.monotonic():
+                    await self._precedence.give_way()
                     await self._free.acquire()
                     tasks.create_task(self._turn(rota.pop(), rota, back))
 

@@ -2,6 +2,7 @@
 
 Invariants: each name comes up once an interval on its own fixed grid, spread over the interval by its name, so that
 neither a restart nor a slow round lets everything fall due at once; slots that were missed are skipped, not caught up.
+The ends of an interval stay free for the jitter and for the reading itself, so that each interval holds one reading.
 
     interval   |......................|......................|
     miner a       x                      x
@@ -47,4 +48,5 @@ class Rota:
         heapq.heappush(self._heap, (first_mono + (passed + slots) * self._interval_s - jitter_s, name))
 
     def _phase_s(self, name: str) -> float:
-        return zlib.crc32(name.encode()) / 2**32 * self._interval_s
+        share = zlib.crc32(name.encode()) / 2**32
+        return (_JITTER_SHARE + (1 - 2 * _JITTER_SHARE) * share) * self._interval_s

@@ -33,6 +33,7 @@ from sitelink.inventory import METER_FIELDS, MINER_FIELDS
 from sitelink.units import Watts
 
 _FILES_BESIDE = 512
+_MOST_CONNECTIONS = 4096  # open at once, whatever the number of devices
 _MOST_MINERS = 60_000
 _TIME_SCALES = (0.001, 10_000)
 _LOOK_S = 0.02
@@ -131,7 +132,8 @@ class SimulatedSite(Service):
 
     async def open(self) -> None:
         """Open every socket and write the site's files."""
-        allow_files(sum(len(ports) for ports in self.listeners.values()) * 2)
+        ports = sum(len(ports) for ports in self.listeners.values())
+        allow_files(ports + min(ports, _MOST_CONNECTIONS))
         for miner in self.miners.values():
             miner.on_reboot = self._watch_reboot
         for name in self.listeners:

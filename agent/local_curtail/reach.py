@@ -1,20 +1,22 @@
 """The way to the miners: so many at a time, whatever else goes on.
 
 Invariant: at most ``concurrency`` conversations with devices are open; a dead device holds its place only for the
-connect deadline that its control keeps.
+connect deadline that its control keeps. Polling stands back while an order is being sent.
 """
 
 import asyncio
 from collections.abc import Callable
 
 from agent.local_curtail.ports import Control, Observed
+from agent.precedence import Precedence
 
 
 class Reach:
     """Controls by miner id, behind one limit."""
 
-    def __init__(self, controls: Callable[[str], Control], concurrency: int) -> None:
+    def __init__(self, controls: Callable[[str], Control], concurrency: int, precedence: Precedence) -> None:
         self._controls = controls
+        self._precedence = precedence
         self._places = asyncio.Semaphore(concurrency)
 
     def control(self, miner_id: str) -> Control:
@@ -33,10 +35,12 @@ class Reach:
 
     async def stop(self, miner_id: str) -> None:
         """Order one miner to stop. Raises AgentError."""
-        async with self._places:
-            await self._controls(miner_id).stop()
+        with self._precedence.order():
+            async with self._places:
+                await self._controls(miner_id).stop()
 
     async def start(self, miner_id: str) -> None:
         """Order one miner to start. Raises AgentError."""
-        async with self._places:
-            await self._controls(miner_id).start()
+        with self._precedence.order():
+            async with self._places:
+                await self._controls(miner_id).start()

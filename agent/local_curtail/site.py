@@ -26,6 +26,7 @@ from agent.local_curtail.site_time import SiteTime
 from agent.local_curtail.starting import Starter
 from agent.local_curtail.stopping import Stopper
 from agent.local_curtail.unsent import hand_on
+from agent.precedence import Precedence
 from agent.storage import Writer
 from sitelink.clock import Clock
 from sitelink.signing import KeyRing
@@ -66,11 +67,12 @@ class LocalCurtail:
         controls: Callable[[str], Control],
         feeder_meters: Mapping[str, FeederMeter],
         latest: Callable[[str], Reading | None],
+        precedence: Precedence,
     ) -> None:
         """``controls`` gives a miner's control, ``feeder_meters`` holds meters by feeder, ``latest`` a reading."""
         by_id = {miner.miner_id: miner for miner in miners}
         wake = Wake()
-        reach = Reach(controls, rules.concurrency)
+        reach = Reach(controls, rules.concurrency, precedence)
         self.site_time = SiteTime(writer, clock, rules.site_id, time_keys)
         self.journal = Journal(writer, outbox, self.site_time, ids, rules, by_id, order_keys, wake.orders)
         self._books = Books(writer, outbox, ids, self.site_time)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
+from agent.precedence import Precedence
 from sitelink.orders import write_plan, write_time
 from sitelink.signing import KeyRing, PrivateKey
 from sitelink.types import (
@@ -310,6 +311,7 @@ class Play:
             controls=lambda miner_id: SimControl(world, life, world.miners[miner_id]),
             feeder_meters={feeder: SimMeter(world, life, feeder) for feeder in sorted(world.metered)},
             latest=lambda miner_id: None,
+            precedence=Precedence(WorldClock(world)),
         )
 
     async def _agent(self, agent: LocalCurtail, life: Life) -> None:

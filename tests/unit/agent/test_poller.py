@@ -15,6 +15,7 @@ from agent.cgminer.observation import Observation
 from agent.errors import AccessDenied, Garbled, SessionBusy, TimedOut, Unreachable
 from agent.meter_poller import MeterPoller
 from agent.poller import Poller
+from agent.precedence import LONGEST_S, Precedence
 from agent.rota import Rota
 from sitelink.clock import ManualClock, SystemClock
 from sitelink.types import MeterSample, MinerState, Reading, Reason
@@ -58,9 +59,10 @@ def failing(error: Exception) -> Callable[[], Observation]:
 
 def make(miner: FakeMiner, clock: ManualClock | None = None, **changes: float) -> tuple[Poller, list[Reading]]:
     readings: list[Reading] = []
-    given_ = {"interval_s": 60.0, "concurrency": 4, "deadline_s": 5.0, **changes}
-    poller = Poller({MAC: miner}, clock or ManualClock(NOON), random.Random(1), readings.append, **given_)
-    return poller, readings
+    clock = clock or ManualClock(NOON)
+    limits = {"interval_s": 60.0, "concurrency": 4, "deadline_s": 5.0, **changes}
+    order = Precedence(clock)
+    return Poller({MAC: miner}, clock, random.Random(1), readings.append, precedence=order, **limits), readings
 
 
 async def test_a_reading_carries_what_the_miner_said() -> None:
@@ -178,7 +180,14 @@ async def test_all_miners_are_polled_again_and_again_within_the_bound() -> None:
         miner.name = name
     readings: list[Reading] = []
     poller = Poller(
-        miners, SystemClock(), random.Random(1), readings.append, interval_s=0.02, concurrency=3, deadline_s=5
+        miners,
+        SystemClock(),
+        random.Random(1),
+        readings.append,
+        interval_s=0.02,
+        concurrency=3,
+        deadline_s=5,
+        precedence=Precedence(SystemClock()),
     )
     task = asyncio.create_task(poller.run())
     async with asyncio.timeout(20):
@@ -204,6 +213,7 @@ async def test_a_dead_miner_is_asked_less_often_but_goes_on() -> None:
         interval_s=0.01,
         concurrency=2,
         deadline_s=5,
+        precedence=Precedence(SystemClock()),
     )
     task = asyncio.create_task(poller.run())
     async with asyncio.timeout(20):
@@ -213,6 +223,69 @@ async def test_a_dead_miner_is_asked_less_often_but_goes_on() -> None:
     with suppress(asyncio.CancelledError):
         await task
     assert alive.observed > dead.observed
+
+
+async def test_polling_stands_back_while_an_order_is_sent() -> None:
+    miner, clock = FakeMiner(), SystemClock()
+    order = Precedence(clock)
+    poller = Poller(
+        {MAC: miner},
+        clock,
+        random.Random(1),
+        lambda _: None,
+        interval_s=0.01,
+        concurrency=1,
+        deadline_s=5,
+        precedence=order,
+    )
+    with order.order():
+        task = asyncio.create_task(poller.run())
+        await asyncio.sleep(0.1)
+        assert miner.observed == 0
+    async with asyncio.timeout(5):
+        while miner.observed < 2:
+            await asyncio.sleep(0.005)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_a_curtailment_without_end_leaves_no_site_unread() -> None:
+    clock = ManualClock(NOON)
+    order = Precedence(clock)
+    with order.order():
+        clock.advance(LONGEST_S / 2)
+        with order.order():  # the same burst goes on
+            clock.advance(LONGEST_S / 2)
+            async with asyncio.timeout(1):
+                await order.give_way()
+
+
+async def test_a_new_burst_after_a_pause_goes_first_again() -> None:
+    clock = ManualClock(NOON)
+    order = Precedence(clock)
+    with order.order():
+        clock.advance(LONGEST_S)
+    clock.advance(2)
+    with order.order():
+        waiting = asyncio.create_task(order.give_way())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    async with asyncio.timeout(1):
+        await waiting
+
+
+@given(st.sets(st.text(min_size=1), min_size=1, max_size=20), st.floats(0, 1e6), st.integers(0, 9))
+def test_each_interval_holds_one_due_time_of_each_name(names: set[str], start: float, seed: int) -> None:
+    rota = Rota(names, 60.0, random.Random(seed), start)
+    seen: dict[str, list[int]] = {name: [] for name in names}
+    for _ in range(4 * len(names)):
+        due = rota.due()
+        name = rota.pop()
+        seen[name].append(int((due - start) // 60.0))
+        rota.put_back(name, due)
+    assert all(slots == [0, 1, 2, 3] for slots in seen.values())
 
 
 @given(st.sets(st.text(min_size=1), min_size=1, max_size=20), st.floats(0, 1e6), st.integers(0, 9))
