@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.cgminer.dialects import table_of
+from agent.cgminer.dialects.families import family_of
 from agent.cgminer.dialects.table import Facts, Table
 from agent.cgminer.observation import Observation, PoolShares
 from agent.cgminer.repair import decode
@@ -69,7 +70,7 @@ def interpret(dialect: str, sections: Sections) -> Observation:
         state=state,
         reason=reason,
         power_source=PowerSource.NONE if values["power_w"] is None else table.power_source_of(sections),
-        pools=_pools(sections),
+        pools=_pools(sections) if table.pools is None else table.pools(sections),
         device_time=sections.device_time,
         repaired=tuple(sections.repaired),
         **sensors._asdict(),
@@ -121,6 +122,9 @@ def _dialect(sections: Sections) -> str:
         return "avalon"
     if _is_whatsminer(sections, kinds, said):
         return "whatsminer"
+    family = family_of(sections, kinds, said)
+    if family is not None:
+        return family
     if "BMMiner" in keys or "antminer" in kinds or "bitmain" in kinds:
         return "antminer"
     return PLAIN

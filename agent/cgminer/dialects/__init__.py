@@ -2,17 +2,44 @@
 
 from typing import Final
 
-from agent.cgminer.dialects import antminer, avalon, braiins, generic, luxos, whatsminer
+from agent.cgminer.dialects import (
+    antminer,
+    antminer_web,
+    auradine,
+    avalon,
+    bitaxe,
+    braiins,
+    elphapex,
+    epic,
+    generic,
+    goldshell,
+    kin,
+    luxos,
+    obelisk,
+    whatsminer,
+)
 from agent.cgminer.dialects.table import Table
 
 TABLES: Final[dict[str, Table]] = {
     table.dialect: table
     for table in (
         antminer.TABLE,
+        antminer_web.TABLE,
+        auradine.TABLE,
         avalon.TABLE,
+        bitaxe.TABLE,
         braiins.TABLE,
+        elphapex.TABLE,
+        epic.TABLE,
         generic.TABLE,
+        goldshell.TABLE,
+        kin.BLACKMINER,
+        kin.HAMMER,
+        kin.HIVEON,
+        kin.INNOSILICON,
+        kin.MSKMINER,
         luxos.TABLE,
+        obelisk.TABLE,
         whatsminer.TABLE,
     )
 }

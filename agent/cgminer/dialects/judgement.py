@@ -7,6 +7,7 @@ is never called commanded without the device saying so: an overheated or broken 
 from typing import Final
 
 from agent.cgminer.dialects.table import Facts, Verdict
+from agent.cgminer.sections import Sections
 from sitelink.types import MinerState, Reason
 
 HOT_BOARD_C: Final = 85.0
@@ -26,6 +27,11 @@ def judge(facts: Facts, *, off: bool = False, hot: bool = False, starting: bool 
     if facts.hashrate_ths > 0:
         return MinerState.HASHING, Reason.NONE
     return MinerState.IDLE, _idle_reason(facts, off, hot, starting)
+
+
+def judge_by_hashrate(_sections: Sections, facts: Facts) -> Verdict:
+    """Judge a firmware that says nothing of its own state."""
+    return judge(facts)
 
 
 def _idle_reason(facts: Facts, off: bool, hot: bool, starting: bool) -> Reason:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from agent.cgminer.credentials import Credentials
+from agent.cgminer.observation import PoolShares
 from agent.cgminer.sections import Reader, Sections, number
 from sitelink.types import MinerState, PowerSource, Reason
 from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts, terahash
@@ -92,6 +93,8 @@ class Table:
     power_source: PowerSource
     measures_power: Callable[[Sections], bool] | None = None
     """Whether this very device measures, where others of the dialect estimate."""
+    pools: Callable[[Sections], tuple[PoolShares, ...]] | None = None
+    """Where the pools' shares stand, for firmwares whose replies have no ``POOLS`` as CGMiner writes them."""
     login: Login | None = None
     web_port: int = 80
     queries: Mapping[str, str] = field(default_factory=dict)

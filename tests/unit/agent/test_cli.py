@@ -68,7 +68,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("poll", "10.0.0.1:0"), "the port must be 1..65535"),
         (("poll", "127.0.0.1:9"), "127.0.0.1:9: connection refused"),
         (("poll", "no-such-host.invalid"), "no-such-host.invalid:4028"),
-        (("poll", "127.0.0.1:9", "--dialect", "vnish"), "--dialect: 'vnish' is not known; write one of luxos"),
+        (("poll", "127.0.0.1:9", "--dialect", "minerd"), "--dialect: 'minerd' is not known; write one of luxos"),
         (("enrol", "--config", "{config}"), "the following arguments are required: --token"),
         (("enrol", "--config", "{config}", "--token", "abc"), "--token: not a join token; copy the whole line"),
         (("run", "--config", "{config}"), "trust.json: no such file: this agent is not enrolled; enrol with"),
