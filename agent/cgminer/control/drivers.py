@@ -3,15 +3,23 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from agent.cgminer.control.antminer import Antminer
 from agent.cgminer.control.avalon import Avalon
+from agent.cgminer.control.braiins import Braiins
+from agent.cgminer.control.braiins_rest import BraiinsRest
 from agent.cgminer.control.driver import Driver
 from agent.cgminer.control.luxos import LuxOs
+from agent.cgminer.control.vnish import Vnish
 from agent.cgminer.control.whatsminer import DEFAULT_PASSWORD, Whatsminer
 from sitelink.types import Verb
 
 _DRIVERS: Final[Mapping[str, Callable[[], Driver]]] = {
+    "antminer": Antminer,
     "avalon": Avalon,
+    "braiins": Braiins,
+    "braiins-rest": BraiinsRest,
     "luxos": LuxOs,
+    "vnish": Vnish,
 }
 
 

@@ -1,0 +1,153 @@
+"""What the drivers of web firmwares share: answers sorted by what to do about them, files packed.
+
+    2xx taken   404, 405, 501 unknown   409, 423, 429, 503 busy   other 5xx not now   other 4xx refused
+    (401 and 403 are AccessDenied already, after one fresh login: see ``wires``)
+
+Invariant: what a server says with its status is sorted here alone, so that the same trouble reads the same everywhere.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from agent.cgminer.client import Deadlines
+from agent.cgminer.credentials import Credentials
+from agent.cgminer.device import Device
+from agent.cgminer.repair import decode
+from agent.cgminer.web import WebReply
+from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, UnsupportedDevice
+
+LOG_DEADLINES: Final = Deadlines(connect_s=2.0, first_byte_s=30.0, total_s=90.0, cap_bytes=8_388_608)
+"""A log is put together while it is asked for, and is longer than any reading."""
+IMAGE_DEADLINES: Final = Deadlines(connect_s=2.0, first_byte_s=600.0, total_s=840.0)
+"""A device checks and writes an image before it answers."""
+SLOW_DEADLINES: Final = Deadlines(connect_s=1.0, first_byte_s=20.0, total_s=25.0)
+"""A device that restarts its miner to take a setting answers only afterwards."""
+_BUSY: Final = frozenset({409, 423, 429, 503})
+_ABSENT: Final = frozenset({404, 405, 501})
+_SHOWN: Final = 120
+_MESSAGES: Final = ("err", "error", "message", "msg")
+
+
+def raise_unless_taken(device: Device, reply: WebReply, what: str) -> None:
+    """Sort what a server answered to an order.
+
+    Raises:
+        SessionBusy: it is busy with something else.
+        Transient: it cannot now.
+        UnsupportedDevice: it does not know ``what``, or refuses it.
+    """
+    status = reply.status
+    if 200 <= status < 300:
+        return
+    said = f"{device.address}: answers {what} with {status} ({spoken(reply)})"
+    if status in _BUSY:
+        raise SessionBusy(f"{said}; it is tried again")
+    if is_absent(reply):
+        raise UnsupportedDevice(f"{said}; its firmware does not know it: update it")
+    if status >= 500:
+        raise Transient(f"{said}; it is tried again")
+    raise UnsupportedDevice(f"{said}; change it on the device's own page")
+
+
+def is_absent(reply: WebReply) -> bool:
+    """Return whether the firmware has no such page."""
+    return reply.status in _ABSENT
+
+
+def spoken(reply: WebReply) -> str:
+    """Return what the server said for people, on one line and not longer than a line."""
+    if reply.body.lstrip()[:1] == b"<":
+        return "a web page"
+    try:
+        document = decode(reply.body).document
+    except Garbled:
+        document = None
+    told = document if isinstance(document, dict) else {}
+    text = next((told[name] for name in _MESSAGES if isinstance(told.get(name), str) and told[name]), None)
+    if text is None:
+        text = reply.body[:_SHOWN].decode("utf-8", "replace")
+    return " ".join(text.split())[:_SHOWN] or "no text"
+
+
+def exactly(device: Device, reply: WebReply, what: str) -> dict[str, Any]:
+    """Return the object that ``reply`` is, unrepaired: it is going to be written back.
+
+    Raises:
+        Garbled: it is not JSON to the letter, or a name stands in it twice.
+    """
+    try:
+        found = json.loads(reply.body.decode(), object_pairs_hook=_unambiguous)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise Garbled(
+            f"{device.address}: its {what} cannot be read to the letter ({spoken(reply)}), so it is not changed; "
+            "restart the miner"
+        )
+    return found
+
+
+def value_of(device: Device, reply: WebReply, what: str) -> Any:
+    """Return the JSON value that ``reply`` is, whatever its kind. Raises Garbled when it is none."""
+    try:
+        return json.loads(reply.body.decode())
+    except (ValueError, RecursionError):
+        raise Garbled(
+            f"{device.address}: answers {what} with no JSON ({spoken(reply)}); check what runs there"
+        ) from None
+
+
+def credentials_of(device: Device) -> Credentials:
+    """Return the credentials for a device that takes orders from nobody without. Raises AccessDenied without any."""
+    if device.credentials is None:
+        raise AccessDenied(f"{device.address}: takes orders only for a password; give {_group_of(device)} credentials")
+    return device.credentials
+
+
+def wrong_credentials(device: Device) -> AccessDenied:
+    """Return the error for a device that refuses our user and password."""
+    return AccessDenied(f"{device.address}: refuses our user and password; correct those of {_group_of(device)}")
+
+
+async def opens(device: Device, target: str, login: Mapping[str, str]) -> bool:
+    """Return whether the device grants a login at ``target``; nothing is kept of it. Raises Transient, Permanent."""
+    kept, device.credentials = device.credentials, None  # the login alone is asked, without one of ours beside it
+    try:
+        reply = await device.call("POST", target, json=login)
+    except AccessDenied:
+        return False
+    finally:
+        device.credentials = kept
+    raise_unless_taken(device, reply, "a login")
+    return True
+
+
+def packed(parts: Mapping[str, tuple[str, str, bytes]]) -> tuple[bytes, str]:
+    """Return a multipart form and its content type. ``parts``: name -> (file name or "", content type, content).
+
+    Source: RFC 7578.
+    """
+    digest = hashlib.sha256(b"".join(content for _, _, content in parts.values())).hexdigest()
+    boundary = f"ballast-{digest[:40]}"  # made from the content, so that it does not stand in it by chance
+    body = b"".join(_lines(boundary, parts)) + f"--{boundary}--\r\n".encode()
+    return body, f"multipart/form-data; boundary={boundary}"
+
+
+def _lines(boundary: str, parts: Mapping[str, tuple[str, str, bytes]]) -> Iterator[bytes]:
+    for name, (file, kind, content) in parts.items():
+        named = f'; filename="{file}"' if file else ""
+        yield f'--{boundary}\r\ncontent-disposition: form-data; name="{name}"{named}\r\n'.encode()
+        yield f"content-type: {kind}\r\n\r\n".encode() + content + b"\r\n"
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _group_of(device: Device) -> str:
+    return f"its credentials group ({device.dialect} unless inventory.csv names another)"
