@@ -91,7 +91,7 @@ async def test_off_leaves_an_override_and_proves_each_miner(tmp_path):
 async def test_a_lie_is_caught_by_the_feeder_and_an_unswitchable_miner_is_named(tmp_path):
     controls = {"m1": FakeControl(liar=True), "m2": FakeControl(), "m3": FakeControl()}
     failsafe, _, out, _ = rig(tmp_path, controls)
-    entries = (entry("m1"), entry("m2"), entry("m3", "braiins", "F2"))
+    entries = (entry("m1"), entry("m2"), entry("m3", "hiveon", "F2"))
     assert await failsafe.switch(Verb.STOP, entries, frozenset({"m1", "m2", "m3"}), timedelta(hours=1)) == 1
     assert "feeder F1 fell by 2950 W, its miners claim 5900 W: it still draws about 2950 W" in out.getvalue()
     assert "not proven off: m1, m2, m3" in out.getvalue()
