@@ -124,10 +124,10 @@ async def test_firmware_without_control_is_refused_and_a_dead_miner_unreachable(
     miner = FakeMiner({"stats": made.antminer_stats()})
     async with serving(miner.speak) as address:
         with pytest.raises(UnsupportedDevice, match=r"only avalon, .*luxos.* can"):
-            await control(address, "blackminer", "81abcdef0123481c").stop()
+            await control(address, "mskminer", "81abcdef0123481c").stop()
     with pytest.raises(Unreachable):
         await control(address, "luxos", LUXOS_ID).stop()
-    assert [controllable(name) for name in ("luxos", "whatsminer", "avalon", "blackminer", "auto")] == [True] * 3 + [
+    assert [controllable(name) for name in ("luxos", "whatsminer", "avalon", "mskminer", "auto")] == [True] * 3 + [
         False
     ] * 2
 
