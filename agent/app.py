@@ -25,6 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from agent import loops
 from agent.backoff import Backoff
 from agent.buffer import Buffer
 from agent.buffer import schema as buffer_schema
@@ -294,7 +295,7 @@ def run_agent(settings: Settings) -> None:
         if broken is not None:
             _LOG.error("agent.db is broken and was moved to %s; starting with a new one", broken)
         try:
-            asyncio.run(_run(settings, identity, inventory, meters, clock, broken))
+            loops.run(_run(settings, identity, inventory, meters, clock, broken))
         except StorageLost:
             suspect(settings.database)
             raise
