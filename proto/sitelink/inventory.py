@@ -126,13 +126,30 @@ def read_miners(file: str, data: bytes) -> tuple[MinerEntry, ...]:
 
 def write_miners(entries: Iterable[MinerEntry]) -> bytes:
     """Return the CSV file that lists ``entries``; optional columns stand there when one of them says something."""
-    rows = [_row_of(entry) for entry in entries]
+    rows = [row_of(entry) for entry in entries]
     said = [name for name in OPTIONAL_MINER_FIELDS if any(row[name] != _UNSAID[name] for row in rows)]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, (*MINER_FIELDS, *said), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
+
+
+def row_of(entry: MinerEntry) -> dict[str, str]:
+    """Return the miner as the texts of its row, by column."""
+    return {field: _written(getattr(entry, field)) for field in (*MINER_FIELDS, *OPTIONAL_MINER_FIELDS)}
+
+
+def miner_of(row: Mapping[str, str]) -> MinerEntry:
+    """Return the miner whose row is ``row``, as ``row_of`` gives it.
+
+    Raises:
+        BadList: a field is missing or wrong.
+    """
+    missing = [name for name in MINER_FIELDS if name not in row]
+    if missing:
+        raise BadList(f"row: {missing[0]}: it is missing; write the row anew")
+    return _miner(_Row("row", 1, row))
 
 
 def read_meters(file: str, data: bytes) -> tuple[MeterEntry, ...]:
@@ -255,10 +272,6 @@ def _miner(row: _Row) -> MinerEntry:
     if complaints:
         raise BadList(*complaints)
     return MinerEntry(**values)
-
-
-def _row_of(entry: MinerEntry) -> dict[str, str]:
-    return {field: _written(getattr(entry, field)) for field in (*MINER_FIELDS, *OPTIONAL_MINER_FIELDS)}
 
 
 def _written(value: object) -> str:

@@ -1,10 +1,18 @@
-"""The site's two lists: which miners and which meters stand where. Read at start, never written."""
+"""The site's two lists: which miners and which meters stand where, and where a miner was found since.
+
+    inventory.csv    what the operator wrote; changed only by the operator's own commands
+    learned.json     where a miner answers now, whose address the network has changed (learned.py)
+    history.jsonl    who changed what, when, where and why (history.py)
+
+Invariant: a learned address counts only as long as the inventory still has the one it was learned to replace.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from agent.errors import BadInput
+from agent.inventory.learned import Learned
 from sitelink.inventory import BadList, MeterEntry, MinerEntry, read_meters, read_miners
 
 _Entry = TypeVar("_Entry")
@@ -17,6 +25,14 @@ def load_inventory(path: Path) -> tuple[MinerEntry, ...]:
         BadInput: the file cannot be read, or a row is broken or doubled.
     """
     return _load(path, read_miners)
+
+
+def load_as_found(path: Path, state_dir: Path) -> tuple[MinerEntry, ...]:
+    """Return the miners of the inventory, each at the address where it was last found.
+
+    A file of learned addresses that cannot be read counts as none. Raises as ``load_inventory``.
+    """
+    return Learned.load(state_dir).applied(load_inventory(path))
 
 
 def load_meters(path: Path) -> tuple[MeterEntry, ...]:

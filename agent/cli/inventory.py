@@ -1,0 +1,292 @@
+"""The list of miners: inventory import, export, swap, rma, history, follow. Nothing claims a miner by itself."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.cli.shared import Commands, settings_of, takes_config
+from agent.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.inventory.book import Author, InventoryBook
+    from agent.inventory.changes import Change
+    from agent.settings import Settings
+    from sitelink.inventory import MinerEntry
+
+_STDOUT: Final = "-"
+_SAID: Final = {"host", "port", "dialect", "model", "nameplate_w", "nameplate_ths", "rack", "position", "feeder_id"}
+
+
+def add(commands: Commands) -> None:
+    """Add the commands."""
+    inventory = commands.add_parser("inventory", help="change, copy and look back at the list of miners")
+    actions = inventory.add_subparsers(required=True, metavar="ACTION")
+
+    taken = actions.add_parser("import", help="take the rows of a CSV file into the inventory")
+    _takes_author(taken, _import)
+    taken.add_argument("file", type=Path, metavar="FILE")
+    taken.add_argument("--dry-run", action="store_true", help="show what would change, row by row; change nothing")
+    taken.add_argument("--remove", action="store_true", help="remove the miners that FILE does not name")
+
+    given = actions.add_parser("export", help="write the inventory as a CSV file")
+    takes_config(given, _export)
+    given.add_argument("file", nargs="?", default=_STDOUT, metavar="FILE", help="a new file; - or none: stdout")
+    given.add_argument("--as-found", action="store_true", help="with the addresses learned since")
+
+    swap = actions.add_parser("swap", help="put another miner, or a new control board, where one stands")
+    _takes_author(swap, _swap)
+    swap.add_argument("old", metavar="OLD_ID")
+    swap.add_argument("new", metavar="NEW_ID")
+    swap.add_argument("--board", action="store_true", help="the same miner, with another control board: all else stays")
+    _takes_facts(swap)
+
+    rma = actions.add_parser("rma", help="send a miner away for repair, or take it back")
+    _takes_author(rma, _rma)
+    rma.add_argument("miner", metavar="ID")
+    way = rma.add_mutually_exclusive_group(required=True)
+    way.add_argument("--out", action="store_true", help="it leaves its place and the inventory")
+    way.add_argument("--back", action="store_true", help="it returns to its place, or to the one given")
+    _takes_facts(rma)
+
+    history = actions.add_parser("history", help="show what became of a miner or a rack")
+    takes_config(history, _history)
+    history.add_argument("name", nargs="?", default="", metavar="ID|RACK")
+    history.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def _takes_author(parser: argparse.ArgumentParser, command: Any) -> None:
+    takes_config(parser, command)
+    parser.add_argument("--reason", default="", help="why, for the history")
+    parser.add_argument("--by", default="", metavar="NAME", help="who, for the history (whoever is logged in)")
+
+
+def _takes_facts(parser: argparse.ArgumentParser) -> None:
+    for name in sorted(_SAID):
+        parser.add_argument("--" + name.replace("_", "-"), help=f"{name} as in inventory.csv, where it differs")
+
+
+def _import(options: argparse.Namespace) -> int:
+    from agent.inventory.changes import merge
+
+    settings = settings_of(options)
+    book = _book(settings)
+    if options.file.resolve() == book.path.resolve():
+        raise BadInput(f"{options.file}: is the inventory itself; give the file whose rows it is to take")
+    told = _told(options.file)
+    outcome = merge(book.entries(), told, remove=options.remove)
+    complaints = [
+        *(f"{options.file.name}: {each}" for each in outcome.complaints),
+        *_protected(settings, outcome.result),
+    ]
+    if complaints:
+        return _refuse(complaints)
+    changes = outcome.changes
+    if changes and not options.dry_run:
+
+        def taken(present: "tuple[MinerEntry, ...]") -> "tuple[Sequence[Change], Sequence[MinerEntry]]":
+            again = merge(present, told, remove=options.remove)
+            return again.changes, again.result
+
+        changes = book.make(taken, _author(options))
+    _show(changes, len(outcome.result))
+    for line in _unmetered(settings, outcome.result):
+        print(f"note: {line}")
+    if options.dry_run:
+        print("nothing was changed: this was a dry run")
+    elif changes:
+        _say_done(book)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from agent.inventory import load_as_found, load_inventory
+    from sitelink.inventory import write_miners
+
+    site = settings_of(options).site
+    entries = load_as_found(site.inventory, site.state_dir) if options.as_found else load_inventory(site.inventory)
+    content = write_miners(entries)
+    if options.file == _STDOUT:
+        sys.stdout.write(content.decode())
+        return 0
+    write_new(Path(options.file), content)
+    print(f"{len(entries)} miners written to {options.file}")
+    return 0
+
+
+def _swap(options: argparse.Namespace) -> int:
+    from agent.inventory.replacement import swap
+
+    settings = settings_of(options)
+    book = _book(settings)
+    if not options.reason:
+        raise BadInput("--reason: it is missing; write why, for whoever reads the history")
+
+    def swapped(rows: "tuple[MinerEntry, ...]") -> "tuple[Sequence[Change], Sequence[MinerEntry]]":
+        changes, result = swap(rows, options.old, options.new, _said(options), board=options.board)
+        _refuse_unprotected(settings, result)
+        return changes, result
+
+    (change,) = book.make(swapped, _author(options))
+    print(f"{change.entry.miner_id} stands where {options.old} stood: {_place(change.entry)}")
+    if change.entry.nameplate_w is None:
+        print("its nameplate is not known: no plan counts on it until nameplate_w is written (inventory import)")
+    _say_done(book)
+    return 0
+
+
+def _rma(options: argparse.Namespace) -> int:
+    from agent.inventory.history import What
+    from agent.inventory.replacement import put_back, take_out
+
+    settings = settings_of(options)
+    book = _book(settings)
+    author, said = _author(options), _said(options)
+    listed = {entry.miner_id.lower() for entry in book.entries()}
+    row = book.history.last_row(options.miner)
+    if options.out and options.miner.lower() not in listed and row:
+        book.note(What.RMA_OUT, row["miner_id"], author)
+        print(f"{row['miner_id']}: noted as sent away; it stood in no place any more")
+        return 0
+    if options.back and not row and options.miner.lower() not in listed:
+        raise BadInput(f"{options.miner}: the history has no row of it; add it with inventory import")
+
+    def made(rows: "tuple[MinerEntry, ...]") -> "tuple[Sequence[Change], Sequence[MinerEntry]]":
+        done = (
+            take_out(rows, options.miner) if options.out else put_back(rows, row or {"miner_id": options.miner}, said)
+        )
+        _refuse_unprotected(settings, done[1])
+        return done
+
+    (change,) = book.make(made, author)
+    print(f"{change.entry.miner_id}: {'sent away from' if options.out else 'back at'} {_place(change.entry)}")
+    _say_done(book)
+    return 0
+
+
+def _history(options: argparse.Namespace) -> int:
+    from agent.inventory.history import History, as_table
+
+    events = History(settings_of(options).site.state_dir).events(options.name)
+    if options.json:
+        for event in events:
+            print(event.line().decode())
+    elif events:
+        print(as_table(events))
+    else:
+        print(f"nothing is known of {options.name}" if options.name else "nothing has happened yet")
+    return 0
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that must not be there yet. Raises BadInput."""
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise BadInput(f"{path}: is there already; give another name, or remove it first") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written: {error.strerror}; give the path of a new file") from None
+
+
+def _book(settings: "Settings") -> "InventoryBook":
+    from agent.inventory.book import InventoryBook
+    from sitelink.clock import SystemClock
+
+    return InventoryBook(settings.site.inventory, settings.site.state_dir, SystemClock())
+
+
+def _told(path: Path) -> "tuple[MinerEntry, ...]":
+    """Return the rows of a file; every wrong one is said on stderr. Raises BadInput."""
+    from sitelink.inventory import BadList, read_miners
+
+    try:
+        return read_miners(path.name, path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}; give the path of a CSV file") from None
+    except BadList as error:
+        for complaint in error.complaints[:-1]:
+            print(complaint, file=sys.stderr)
+        raise BadInput(error.complaints[-1]) from None
+
+
+def _refuse(complaints: "Sequence[str]") -> int:
+    for complaint in complaints[:-1]:
+        print(complaint, file=sys.stderr)
+    raise BadInput(complaints[-1])
+
+
+def _protected(settings: "Settings", result: "Sequence[MinerEntry]") -> list[str]:
+    """Return why the agent would not start with these rows: a miner that no order may touch is gone."""
+    from agent.fleet import untouchable
+
+    try:
+        untouchable(settings, tuple(result))
+    except BadInput as error:
+        return [str(error)]
+    return []
+
+
+def _refuse_unprotected(settings: "Settings", result: "Sequence[MinerEntry]") -> None:
+    complaints = _protected(settings, result)
+    if complaints:
+        raise BadInput(complaints[0])
+
+
+def _unmetered(settings: "Settings", result: "Sequence[MinerEntry]") -> list[str]:
+    from agent.inventory import load_meters
+
+    try:
+        metered = {meter.feeder_id for meter in load_meters(settings.site.meters) if meter.kind == "feeder"}
+    except BadInput:
+        return []
+    bare = sorted({entry.feeder_id for entry in result if entry.feeder_id} - metered) if metered else []
+    return [f"no meter of {settings.site.meters.name} measures feeder {feeder}" for feeder in bare]
+
+
+def _show(changes: "Sequence[Change]", total: int) -> None:
+    width = max((len(each.entry.miner_id) for each in changes), default=0)
+    for each in changes:
+        other = f" (was {each.was.miner_id})" if each.was and each.was.miner_id != each.entry.miner_id else ""
+        print(f"{each.what.value:<8}  {each.entry.miner_id:<{width}}{other}  {each.detail}")
+    print(f"{len(changes)} of {total} miners change" if changes else f"no change: all {total} miners stand there so")
+
+
+def _said(options: argparse.Namespace) -> dict[str, str]:
+    return {name: getattr(options, name) for name in _SAID if getattr(options, name) is not None}
+
+
+def _author(options: argparse.Namespace) -> "Author":
+    from agent.inventory.book import Author
+
+    return Author(options.by or _login(), options.reason)
+
+
+def _login() -> str:
+    """Return who sits at the terminal, whatever account the command runs as; else that account."""
+    import os
+    import pwd
+
+    try:
+        return os.getlogin()
+    except OSError:
+        pass
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _place(entry: "MinerEntry") -> str:
+    return f"rack {entry.rack}, position {entry.position}" if entry.rack else "no known place"
+
+
+def _say_done(book: "InventoryBook") -> None:
+    from agent.inventory.book import backup_of
+
+    print(
+        f"{book.path} was changed; the one before is {backup_of(book.path).name}; "
+        "a running agent takes it up when it is restarted: systemctl restart ballast-agent"
+    )
