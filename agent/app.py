@@ -35,7 +35,7 @@ from agent.errors import Transient
 from agent.fleet import control_of, device_of, switchable, untouchable
 from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity, load_identity
-from agent.inventory import load_inventory, load_meters
+from agent.inventory import load_as_found, load_meters
 from agent.local_curtail.formers import Formers
 from agent.local_curtail.schema import schema as curtail_schema
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
@@ -283,7 +283,7 @@ def run_agent(settings: Settings) -> None:
         BadInput: a file is wrong, the agent is not enrolled, or another one runs on the same ``state_dir``.
         StorageLost: the database's state is unknown; start again.
     """
-    inventory = load_inventory(settings.site.inventory)
+    inventory = load_as_found(settings.site.inventory, settings.site.state_dir)
     meters = load_meters(settings.site.meters)
     untouchable(settings, inventory)
     clock = SystemClock()

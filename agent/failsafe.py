@@ -22,7 +22,7 @@ from agent.descriptors import open_files
 from agent.errors import AgentError, BadInput, Permanent, Refused, Transient
 from agent.findings import Finding, Proof, table, verdict, weigh
 from agent.fleet import control_of, device_of, switchable, untouchable
-from agent.inventory import load_inventory, load_meters
+from agent.inventory import load_as_found, load_meters
 from agent.local_curtail import overrides
 from agent.local_curtail.evidence import judge_start, reads_idle
 from agent.local_curtail.formers import FormersOnFile
@@ -61,7 +61,7 @@ async def run_failsafe(
         BadInput: the inventory is broken or lists no miner, or a miner named, here or as never to be touched, is not
             in it.
     """
-    fleet = load_inventory(settings.site.inventory)
+    fleet = load_as_found(settings.site.inventory, settings.site.state_dir)
     if not fleet:
         raise BadInput(f"{settings.site.inventory}: no miner is listed; write one row for each miner of the site")
     chosen = _chosen(fleet, miners, settings)
