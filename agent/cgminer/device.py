@@ -14,8 +14,8 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines, exchange, query
@@ -27,6 +27,7 @@ from agent.cgminer.repair import Decoded, decode
 from agent.cgminer.replies import PLAIN, interpret
 from agent.cgminer.sections import Sections, is_rpc
 from agent.cgminer.status import Status
+from agent.cgminer.stream import Exchange, Stream
 from agent.cgminer.web import WebReply
 from agent.cgminer.wires import DEFAULT_WEB_PORT, Wires, wire_of
 from agent.errors import AccessDenied, AgentError, Garbled, Transient, UnsupportedDevice
@@ -198,6 +199,22 @@ class Device:
         if not isinstance(found, dict):
             raise Garbled(f"{self.address}: answers {document.get('cmd')} with no object; check what runs there")
         return found
+
+    @asynccontextmanager
+    async def connection(self, deadlines: Deadlines) -> AsyncIterator[tuple[Stream, Exchange]]:
+        """Hold one connection to its RPC, for what takes more than a request and its reply; nobody else asks meanwhile.
+
+        Raises:
+            Transient: it does not answer in time.
+        """
+        async with self._turn:
+            with self._heeding_silence():
+                exchange = Exchange(self.address, deadlines)
+                stream = await Stream.open(self.address, deadlines, exchange)
+                try:
+                    yield stream, exchange
+                finally:
+                    stream.close()
 
     async def _find_dialect(self) -> str:
         """Return the dialect to read by: the one found out, else what the device shows at this moment."""

@@ -12,7 +12,7 @@ import pytest
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.control import MinerControl, controllable
 from agent.cgminer.control.md5_crypt import md5_crypt
-from agent.cgminer.control.whatsminer import seal, unseal
+from agent.cgminer.control.whatsminer_access import seal, unseal
 from agent.cgminer.device import Device
 from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, Unreachable, UnsupportedDevice, WrongDevice
 from sitelink.clock import ManualClock
@@ -165,14 +165,26 @@ async def test_avalon_refusals_are_told_apart(answer: object, error: type[Except
             await control(address, "avalon", AVALON_ID).stop()
 
 
-async def test_an_avalon_that_says_set_ok_has_taken_the_order_and_one_without_time_cannot_be_timed() -> None:
+async def test_an_avalon_that_says_set_ok_has_taken_the_order() -> None:
     async with serving(avalon_miner(lambda _: status(119, "ASC 0 set OK"), 986).speak) as address:
         await control(address, "avalon", AVALON_ID).stop()
+
+
+async def test_an_avalon_that_tells_no_time_or_refuses_one_is_told_without() -> None:
     timeless = avalon_miner(lambda _: status(119, "ASC 0 set OK"), 986)
     timeless.answers["version"] = {"VERSION": [{"MAC": AVALON_ID}]}
     async with serving(timeless.speak) as address:
-        with pytest.raises(Garbled, match="tells no time"):
-            await control(address, "avalon", AVALON_ID).stop()
+        await control(address, "avalon", AVALON_ID).stop()
+    assert timeless.asked[-1] == ("ascset", "0,softoff")
+
+    def only_bare(request: dict[str, Any]) -> object:
+        timed = ":" in request["parameter"]
+        return status(120, "ASC 0 set failed: softoff", "E") if timed else status(118, "success softoff", "I")
+
+    older = avalon_miner(only_bare, 986)
+    async with serving(older.speak) as address:
+        await control(address, "avalon", AVALON_ID).stop()
+    assert [parameter for _, parameter in older.asked[-2:]] == ["0,softoff,1:988", "0,softoff"]
 
 
 async def test_a_miner_in_trouble_that_shows_no_firmware_yet_is_for_later() -> None:

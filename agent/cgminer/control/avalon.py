@@ -1,27 +1,50 @@
-"""Avalon: soft-off and soft-on, timed by the device's own clock.
+"""Avalon (Canaan's CGMiner): ``ascset`` on unit 0, soft-off and soft-on timed by the device's own clock.
 
-Invariant: the moment sent is derived from the ``When`` the device has just told us; a clock of ours could lie decades
-ahead of a device whose clock was never set, and its stop would never come.
+    STOP, START  softoff | softon      LIMIT  workmode      BLINK  led      REBOOT  reboot      PASSWORD  password
+    POOLS        setpool for each of its three places, then a reboot, which alone puts them in force
 
-Source: Canaan CGMiner API, ``ascset`` softoff and softon; success is STATUS I, code 118.
+Invariants:
+
+* The moment sent is derived from the ``When`` the device has just told us; a clock of ours could lie decades ahead of a
+  device whose clock was never set, and its stop would never come. A firmware that refuses a time, or tells none, is
+  told without.
+* A reboot starts a miner that was told to stop, so pools are refused to it.
+* A new password is proven by changing it to itself, which only its holder may.
+
+Source: Canaan CGMiner API, ``ascset`` (its own ``0,help`` lists the options); driver-avalon.c as described in
+AvalonPS7 ASCSET.md; success is STATUS I, code 118, with "success", or code 119. Work modes are documented by number
+only: eco, standard, super on the home models (Nano, Mini, Q), normal and high elsewhere. It documents no limit in
+watts, no logs and no firmware over this API.
 """
 
+import json
+import re
 from typing import Final
 
-from agent.cgminer.control.driver import ReadBack, Wanted
-from agent.cgminer.control.read_back import shows_started, shows_stopped
+from agent.cgminer.control.asked import blink_asked, mode_asked, pools_asked, power_asked
+from agent.cgminer.control.commanded import refuse_while_stopped
+from agent.cgminer.control.driver import ReadBack, Shown, Wanted
+from agent.cgminer.control.read_back import shows, shows_rebooted, shows_started, shows_stopped
+from agent.cgminer.control.rpc_pools import shows_pools
+from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.cgminer.status import Status
-from agent.errors import Garbled, UnsupportedDevice
-from sitelink.types import Verb
+from agent.errors import AccessDenied, Refused, UnsupportedDevice
+from sitelink.types import Evidence, Reason, Verb
 
+_VERBS: Final = frozenset({Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.PASSWORD, Verb.REBOOT})
 _ACTIONS: Final = {Verb.STOP: "softoff", Verb.START: "softon"}
-
 _SET_INFO: Final = 118
 _SET_OK: Final = 119
 _LEAD_S: Final = 2
 """``When`` is cut to whole seconds and the order needs its way; two seconds keep it from lying in the past."""
+_PLACES: Final = 3
+_HOME_MODES: Final = {"low": 0, "normal": 1, "high": 2}
+_MODES: Final = {"normal": 0, "high": 1}
+_HOME: Final = re.compile(r"nano|mini|\bq\b", re.IGNORECASE)
+_SECRET: Final = re.compile(r"[!-+\--~]{1,32}")
+"""Printable, and no comma: commas part the values."""
 
 
 class Avalon:
@@ -30,29 +53,143 @@ class Avalon:
     @property
     def verbs(self) -> frozenset[Verb]:
         """Return what an Avalon can be told."""
-        return frozenset(_ACTIONS)
+        return _VERBS
 
     async def former(self, device: Device, wanted: Wanted) -> str:
-        """Return nothing: a miner that comes back is as it was."""
+        """Return the work mode before another, the pools before new ones, the lamp before it blinks."""
+        if wanted.verb is Verb.LIMIT:
+            return json.dumps({"workmode": await _unit_value(device, "WORKMODE")})
+        if wanted.verb is Verb.POOLS:
+            return json.dumps({"pools": (await device.ask("pools")).get("POOLS")})
+        if wanted.verb is Verb.BLINK:
+            return json.dumps({"led": await _unit_value(device, "Led")})
         return ""
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""
-        await _switch(device, _ACTIONS[wanted.verb])
+        match wanted.verb:
+            case Verb.STOP | Verb.START:
+                await _switch(device, _ACTIONS[wanted.verb])
+            case Verb.LIMIT:
+                await _set(device, f"workmode,set,{await _mode_number(device, wanted)}")
+            case Verb.POOLS:
+                await _set_pools(device, wanted)
+            case Verb.BLINK:
+                await _set(device, f"led,1-{int(blink_asked(wanted))}")
+            case Verb.PASSWORD:
+                new = _new_password(device, wanted)
+                await _set(device, f"password,{_web_access(device).password},{new}", shown="password")
+            case _:
+                await _set(device, "reboot,0")
         return b""
 
     async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
         """See ``Driver.shows``."""
+        if wanted.verb is Verb.LIMIT:
+            mode = await _unit_value(device, "WORKMODE")
+            return shows(mode == str(await _mode_number(device, wanted)), "mode_in_force", "mode_not_in_force")
+        if wanted.verb is Verb.POOLS:
+            asked = pools_asked(wanted)
+            return await shows_pools(device, (*asked, *asked[-1:] * (_PLACES - len(asked))))
+        if wanted.verb is Verb.BLINK:
+            lamp = await _unit_value(device, "Led")
+            if lamp is None:
+                return ReadBack(Shown.NOT_YET, Evidence.NONE, "lamp_unknown")
+            return shows((lamp != "0") == blink_asked(wanted), "lamp_as_wanted", "lamp_not_as_wanted")
+        if wanted.verb is Verb.PASSWORD:
+            return await _shows_password(device, wanted.secret)
         seen = await device.observe()
+        if wanted.verb is Verb.REBOOT:
+            return shows_rebooted(seen, before)
         return shows_stopped(seen, before) if wanted.verb is Verb.STOP else shows_started(seen)
 
 
 async def _switch(device: Device, action: str) -> None:
     when = Status.of(await device.ask("version")).when
-    if when is None:
-        raise Garbled(f"{device.address}: tells no time, so {action} cannot be timed; restart its CGMiner")
-    status = Status.of(await device.ask("ascset", f"0,{action},1:{when + _LEAD_S}"))
+    if when is not None:
+        status = await _ask(device, f"{action},1:{when + _LEAD_S}")
+        if _done(status):
+            return
+    await _set(device, action)
+
+
+async def _mode_number(device: Device, wanted: Wanted) -> int:
+    if power_asked(wanted) is not None:
+        raise Refused("limit_unsupported", f"{device.address}: has no limit in watts; give a mode, or stop it whole")
+    rows = (await device.ask("version")).get("VERSION")
+    named = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
+    modes = _HOME_MODES if _HOME.search(f"{named.get('PROD', '')} {named.get('MODEL', '')}") else _MODES
+    mode = mode_asked(wanted)
+    if mode not in modes:
+        raise Refused("mode_unsupported", f"{device.address}: has no mode {mode!r}; give one of {', '.join(modes)}")
+    return modes[mode]
+
+
+async def _set_pools(device: Device, wanted: Wanted) -> None:
+    pools = pools_asked(wanted)
+    user, password = _web_access(device)
+    if any("," in part for pool in pools for part in pool):
+        raise Refused("bad_parameters", f"{device.address}: cannot be told a pool with a comma in it; write it without")
+    seen = await device.observe()
+    refuse_while_stopped(seen.reason is Reason.COMMANDED, device.address, "setpool")
+    for place in range(_PLACES):
+        # A place that nothing is wanted for repeats the last pool: it cannot be emptied.
+        pool = pools[min(place, len(pools) - 1)]
+        value = f"setpool,{user},{password},{place},{pool.url},{pool.user},{pool.password}"
+        await _set(device, value, shown="setpool")
+    await _set(device, "reboot,0")
+
+
+def _web_access(device: Device) -> Credentials:
+    if device.credentials is None:
+        raise AccessDenied(
+            f"{device.address}: takes this order for its web page's password only; give its credentials group (avalon "
+            "unless inventory.csv names another) a user and a password"
+        )
+    return device.credentials
+
+
+def _new_password(device: Device, wanted: Wanted) -> str:
+    if not _SECRET.fullmatch(wanted.secret):
+        raise Refused(
+            "bad_parameters", f"{device.address}: takes passwords of 1 to 32 printable characters without a comma"
+        )
+    return wanted.secret
+
+
+async def _shows_password(device: Device, secret: str) -> ReadBack:
+    proven = _done(await _ask(device, f"password,{secret},{secret}"))
+    if proven and device.credentials is not None:
+        device.credentials = Credentials(device.credentials.user, secret)
+    return shows(proven, "password_in_force", "password_not_in_force")
+
+
+async def _unit_value(device: Device, name: str) -> str | None:
+    """Return what stands in the bracket ``name`` of the first unit that has it, read afresh; None where none has."""
+    rows = (await device.ask("stats")).get("STATS")
+    texts = [value for row in rows if isinstance(row, dict) for value in row.values()] if isinstance(rows, list) else []
+    bracket = re.compile(rf"(?<![A-Za-z]){re.escape(name)}\[([^\]]*)\]")
+    found = (bracket.search(text) for text in texts if isinstance(text, str))
+    return next((match.group(1).strip() for match in found if match), None)
+
+
+async def _set(device: Device, value: str, *, shown: str = "") -> None:
+    """Send one ``ascset``. ``shown`` stands for a value that holds a password.
+
+    Raises:
+        AccessDenied: it takes no orders from us. UnsupportedDevice: it refuses.
+    """
+    status = await _ask(device, value)
+    if not _done(status):
+        raise UnsupportedDevice(f"{device.address}: refuses {shown or value}: {status.text}; update its firmware")
+
+
+async def _ask(device: Device, value: str) -> Status:
+    status = Status.of(await device.ask("ascset", f"0,{value}"))
     status.raise_if_denied(device.address)
-    done = status.code == _SET_OK or (status.code == _SET_INFO and "success" in status.message.lower())
-    if not (status.accepted and done):
-        raise UnsupportedDevice(f"{device.address}: refuses {action}: {status.text}; update its firmware")
+    return status
+
+
+def _done(status: Status) -> bool:
+    told = status.code == _SET_OK or (status.code == _SET_INFO and "success" in status.message.lower())
+    return status.accepted and told

@@ -9,8 +9,9 @@ Invariants:
 * Nothing is sent before the configuration it replaces is kept; everything raised here means that nothing was sent.
 * A desired state is sent again until it is acknowledged, shows, or its deadline has passed. REBOOT, FIRMWARE and LOGS
   are sent once, whatever becomes of the answer: the device is looked at.
-* A setting that shows already is not sent: some firmwares stop mining to take it. So an order that a kill cut short
-  may simply be carried out again, with what its first attempt kept.
+* A setting that shows already is not sent: some firmwares stop mining to take it.
+* An order that a kill cut short is carried out again with what its first attempt kept, and then always sent: that
+  attempt may have died between two steps of its own.
 * COMPLETE names the miner that was asked for: who answers is read again before it is said.
 """
 
@@ -38,7 +39,8 @@ from sitelink.types import Evidence, Outcome, Verb
 Keep = Callable[[str], Awaitable[None]]
 ONCE: Final = frozenset({Verb.REBOOT, Verb.FIRMWARE, Verb.LOGS})
 """Verbs that are sent at most once."""
-_SETTINGS: Final = frozenset({Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.PASSWORD})
+_TOLD_BY_SHOWING: Final = frozenset({Verb.LIMIT, Verb.BLINK, Verb.PASSWORD})
+"""Settings that are read back whole. A pool's password is not, so pools are always sent."""
 _LOOK_S: Final = 1.0
 _SEND_AGAIN_S: Final = 3.0
 DEADLINES_S: Final = {
@@ -117,7 +119,7 @@ async def carry_out(
     before = await device.observe()
     former = kept or await driver.former(device, wanted)
     attempt = _Attempt(driver, device, miner_id, wanted, before, former)
-    if wanted.verb in _SETTINGS and await attempt.shows_already():
+    if wanted.verb in _TOLD_BY_SHOWING and not kept and await attempt.shows_already():
         return attempt.ended(Outcome.COMPLETE)
     await keep(former)
     return await attempt.run(deadline_s, look_s)

@@ -7,10 +7,13 @@ from agent.cgminer.control.antminer import Antminer
 from agent.cgminer.control.avalon import Avalon
 from agent.cgminer.control.braiins import Braiins
 from agent.cgminer.control.braiins_rest import BraiinsRest
+from agent.cgminer.control.cgminer import CgMiner
 from agent.cgminer.control.driver import Driver
 from agent.cgminer.control.luxos import LuxOs
 from agent.cgminer.control.vnish import Vnish
-from agent.cgminer.control.whatsminer import DEFAULT_PASSWORD, Whatsminer
+from agent.cgminer.control.whatsminer import Whatsminer
+from agent.cgminer.control.whatsminer_access import DEFAULT_PASSWORD
+from agent.cgminer.control.whatsminer_v3 import WhatsminerV3
 from sitelink.types import Verb
 
 _DRIVERS: Final[Mapping[str, Callable[[], Driver]]] = {
@@ -18,8 +21,10 @@ _DRIVERS: Final[Mapping[str, Callable[[], Driver]]] = {
     "avalon": Avalon,
     "braiins": Braiins,
     "braiins-rest": BraiinsRest,
+    "cgminer": CgMiner,
     "luxos": LuxOs,
     "vnish": Vnish,
+    "whatsminer-v3": WhatsminerV3,
 }
 
 

@@ -1,24 +1,53 @@
-"""LuxOS: logon, curtail, logoff.
+"""LuxOS: everything that changes it goes through one session: log on, tell, log off.
 
-Invariants: the device has one session for everybody, so ours is opened late, used once and always closed, whatever
-happened between; a session in other hands is ``SessionBusy``, never taken over. A sleep ends at a reboot.
+    STOP, START   curtail sleep | wakeup                  LIMIT   profileset, with ATM held off meanwhile
+    REBOOT        rebootdevice                            BLINK   ledset red,blink | off
+    POOLS         addpool, switchpool, removepool (they need no session)
 
-Source: docs.luxor.tech, LuxOS API: logon, curtail, logoff, session.
+Invariants:
+
+* The device has one session for everybody, so ours is opened late, used at once and always closed, whatever happened
+  between; a session in other hands is ``SessionBusy``, never taken over. Left open it expires after 60 s unused.
+* A sleep ends at a reboot, and a miner that wakes up is as it was: there is nothing to keep for a start.
+* ATM raises the profile again on its own. Where it was on it is put back on, but no higher than the limit's profile.
+
+Source: docs.luxor.tech, LuxOS API: logon, logoff, session, curtail, atm, atmset, profiles, profileset, ledset,
+rebootdevice; which of them need a session: LuxorLabs/luxos-tooling, api.json. It documents no password and no log
+command, and updates only itself from Luxor's own server (updaterun), so those verbs are absent.
 """
 
+import json
 import logging
-from typing import Final
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
 
-from agent.cgminer.control.driver import ReadBack, Wanted
-from agent.cgminer.control.read_back import shows_started, shows_stopped
+from agent.cgminer.control.asked import blink_asked, mode_asked, pools_asked, power_asked
+from agent.cgminer.control.commanded import refuse_while_stopped
+from agent.cgminer.control.driver import ReadBack, Shown, Wanted
+from agent.cgminer.control.read_back import shows, shows_rebooted, shows_started, shows_stopped
+from agent.cgminer.control.rpc_pools import replace_pools, shows_pools
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
+from agent.cgminer.sections import number
 from agent.cgminer.status import Status
-from agent.errors import AgentError, Garbled, SessionBusy, UnsupportedDevice
-from sitelink.types import Verb
+from agent.errors import AgentError, Garbled, Refused, SessionBusy, UnsupportedDevice
+from sitelink.types import Evidence, Verb
+from sitelink.units import Watts
 
 _LOG: Final = logging.getLogger(__name__)
 _ACTIONS: Final = {Verb.STOP: "sleep", Verb.START: "wakeup"}
+_VERBS: Final = frozenset({Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.REBOOT})
+_AWAKE: Final = ("", "none", "awake", "wakeup", "wake up")
+_ABOVE: Final = 1.05
+
+
+class _Profile(NamedTuple):
+    """One profile the firmware offers."""
+
+    name: str
+    step: float | None
+    power_w: Watts | None
 
 
 class LuxOs:
@@ -27,33 +56,155 @@ class LuxOs:
     @property
     def verbs(self) -> frozenset[Verb]:
         """Return what LuxOS can be told."""
-        return frozenset(_ACTIONS)
+        return _VERBS
 
     async def former(self, device: Device, wanted: Wanted) -> str:
-        """Return nothing: a miner that wakes up is as it was."""
+        """Return profile and ATM before a limit, the pools before new ones, the lamp before it blinks."""
+        if wanted.verb is Verb.LIMIT:
+            config, atm = await _first(device, "config", "CONFIG"), await _first(device, "atm", "ATM")
+            return json.dumps({"profile": config.get("Profile"), "atm": atm})
+        if wanted.verb is Verb.POOLS:
+            return json.dumps({"pools": (await device.ask("pools")).get("POOLS")})
+        if wanted.verb is Verb.BLINK:
+            return json.dumps({"red": (await _first(device, "config", "CONFIG")).get("RedLed")})
         return ""
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""
-        await _curtail(device, _ACTIONS[wanted.verb])
+        if wanted.verb is Verb.POOLS:
+            await replace_pools(device, pools_asked(wanted))
+        elif wanted.verb is Verb.LIMIT:
+            await _limit(device, wanted, former)
+        else:
+            async with _session(device) as session:
+                await _tell(device, session, *_order(wanted))
         return b""
 
     async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
         """See ``Driver.shows``."""
+        if wanted.verb is Verb.POOLS:
+            return await shows_pools(device, pools_asked(wanted))
+        if wanted.verb is Verb.BLINK:
+            red = str((await _first(device, "config", "CONFIG")).get("RedLed", "")).lower()
+            return shows((red == "blink") == blink_asked(wanted), "lamp_as_wanted", "lamp_not_as_wanted")
         seen = await device.observe()
+        if wanted.verb is Verb.LIMIT:
+            return await _shows_limit(device, wanted, seen)
+        if wanted.verb is Verb.REBOOT:
+            return shows_rebooted(seen, before)
         return shows_stopped(seen, before) if wanted.verb is Verb.STOP else shows_started(seen)
 
 
-async def _curtail(device: Device, action: str) -> None:
+def _order(wanted: Wanted) -> tuple[str, ...]:
+    if wanted.verb is Verb.REBOOT:
+        return ("rebootdevice",)
+    if wanted.verb is Verb.BLINK:
+        return ("ledset", "red", "blink" if blink_asked(wanted) else "off")
+    return ("curtail", _ACTIONS[wanted.verb])
+
+
+async def _limit(device: Device, wanted: Wanted, former: str) -> None:
+    """Put the wanted profile in force. ``former`` tells whether ATM was on, should an attempt have died midway."""
+    config = await _first(device, "config", "CONFIG")
+    refuse_while_stopped(str(config.get("CurtailMode", "")).lower() not in _AWAKE, device.address, "a profile")
+    profile = _choose(device, await _profiles(device), wanted)
+    steered = _steered_before(former)
+    async with _session(device) as session:
+        if steered:
+            await _tell(device, session, "atmset", "enabled=false")
+        await _tell(device, session, "profileset", profile.name)
+        if steered:
+            await _tell(device, session, "atmset", "enabled=true", f"max_profile={profile.name}")
+
+
+def _steered_before(former: str) -> bool:
+    kept = json.loads(former) if former else {}
+    return bool((kept.get("atm") or {}).get("Enabled"))
+
+
+async def _profiles(device: Device) -> list[_Profile]:
+    rows = (await device.ask("profiles")).get("PROFILES")
+    found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [
+        _Profile(row["Profile Name"], number(row.get("Step")), _watts(row.get("Watts")))
+        for row in found
+        if isinstance(row.get("Profile Name"), str) and row["Profile Name"]
+    ]
+
+
+def _watts(value: Any) -> Watts | None:
+    power_w = number(value)
+    return Watts(power_w) if power_w else None
+
+
+def _choose(device: Device, profiles: list[_Profile], wanted: Wanted) -> _Profile:
+    """Return the profile that draws most within the limit, or the one that a mode means.
+
+    ``normal`` is the firmware's own (step 0), ``low`` and ``high`` its lowest and highest.
+    """
+    limit_w, mode = power_asked(wanted), mode_asked(wanted)
+    if limit_w is not None:
+        by_power = [(profile.power_w, profile) for profile in profiles if profile.power_w is not None]
+        fitting = [pair for pair in by_power if pair[0] <= limit_w]
+        if fitting:
+            return max(fitting, key=lambda pair: pair[0])[1]
+        lowest = min((power_w for power_w, _ in by_power), default=None)
+        named = "it names no power for its profiles" if lowest is None else f"its lowest profile draws {lowest:.0f} W"
+        raise Refused("limit_out_of_range", f"{device.address}: cannot keep to {limit_w:.0f} W, {named}; stop it whole")
+    steps = [(profile.step, profile) for profile in profiles if profile.step is not None]
+    if mode == "normal":
+        chosen = [profile for profile in profiles if profile.step == 0 or profile.name.lower() == "default"]
+    else:
+        best = {"low": min, "high": max}.get(mode or "")
+        chosen = [best(steps, key=lambda pair: pair[0])[1]] if best is not None and steps else []
+    if not chosen:
+        raise Refused(
+            "mode_unsupported", f"{device.address}: has no profile for mode {mode}; give the limit as power_w"
+        )
+    return chosen[0]
+
+
+async def _shows_limit(device: Device, wanted: Wanted, seen: Observation) -> ReadBack:
+    profile = _choose(device, await _profiles(device), wanted)
+    if (await _first(device, "config", "CONFIG")).get("Profile") != profile.name:
+        return ReadBack(Shown.NOT_YET, Evidence.DEVICE_STATE, "limit_not_in_force")
+    ceiling_w = profile.power_w if (asked_w := power_asked(wanted)) is None else asked_w
+    if seen.power_w is None or ceiling_w is None:
+        return ReadBack(Shown.DONE, Evidence.DEVICE_STATE, "limit_in_force")
+    if seen.power_w > _ABOVE * ceiling_w:
+        return ReadBack(Shown.PART, Evidence.DEVICE_POWER, "power_above_limit")
+    return ReadBack(Shown.DONE, Evidence.DEVICE_POWER, "power_within_limit")
+
+
+async def _first(device: Device, command: str, section: str) -> Mapping[str, Any]:
+    """Return the first row of a section, read afresh; empty where the firmware has none."""
+    rows = (await device.ask(command)).get(section)
+    return rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
+
+
+async def _tell(device: Device, session: str, command: str, *parameters: str) -> None:
+    """Send one command of the session.
+
+    Raises:
+        AccessDenied: the device does not take orders from us.
+        SessionBusy: the session was lost. UnsupportedDevice: it refuses.
+    """
+    status = Status.of(await device.ask(command, ",".join((session, *parameters))))
+    status.raise_if_denied(device.address)
+    if status.accepted or "already" in status.message.lower():
+        return
+    if "session" in status.message.lower():
+        raise SessionBusy(f"{device.address}: lost its session: {status.text}; it is tried again")
+    told = " ".join((command, *parameters))
+    raise UnsupportedDevice(f"{device.address}: refuses {told}: {status.text}; update its firmware")
+
+
+@asynccontextmanager
+async def _session(device: Device) -> AsyncIterator[str]:
+    """Hold the device's session. Raises SessionBusy when it is in other hands."""
     session = await _log_on(device)
     try:
-        document = await device.ask("curtail", f"{session},{action}")
-        status = Status.of(document)
-        status.raise_if_denied(device.address)
-        if not status.accepted and "already" not in status.message.lower():
-            if "session" in status.message.lower():
-                raise SessionBusy(f"{device.address}: lost its session: {status.text}; it is tried again")
-            raise UnsupportedDevice(f"{device.address}: refuses curtail {action}: {status.text}; update its firmware")
+        yield session
     finally:
         await _log_off(device, session)
 

@@ -1,187 +1,195 @@
-"""Whatsminer API v2: token handshake and encrypted write commands.
+"""Whatsminer (btminer) API v1 and v2: reads in the open, writes enciphered under a token.
 
-    get_token -> time, salt, newsalt
-    key  = md5_crypt(password, salt)            the device derives the same
-    sign = md5_crypt(key + time, newsalt)       the token of the write command
-    {"enc":1,"data": base64(AES-256-ECB(sha256(key), command padded with NUL))}
+    STOP power_off, START power_on    LIMIT adjust_power_limit | set_low_power, set_normal_power, set_high_power
+    POOLS update_pools                BLINK set_led            PASSWORD update_pwd        REBOOT reboot
+    LOGS download_logs                FIRMWARE update_firmware (both go on over their connection, see transfer)
 
-Invariants: the password never travels; a token is used for at most 25 of its 30 minutes and dropped when refused,
-because a device hands out 32 tokens to one address and then none.
+Invariants:
 
-Source: WhatsMiner API 2.0.5, "Token" and "API ciphertext".
+* A limit, a mode and pools restart the mining process: they are refused to a miner that was told to stop.
+* Code 45 is for good: the write API is off, which only the vendor's tool can change.
+* A changed password is proven by a write with it that changes nothing, a few seconds apart: each costs a token.
+
+Source: WhatsMiner API 2.0.5.
 """
 
-import base64
-import binascii
-import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from agent.cgminer.control.driver import ReadBack, Wanted
-from agent.cgminer.control.md5_crypt import md5_crypt
-from agent.cgminer.control.read_back import shows_started, shows_stopped
+from agent.cgminer.control.asked import Pool, blink_asked, mode_asked, pools_asked, power_asked, version_asked
+from agent.cgminer.control.commanded import refuse_while_stopped
+from agent.cgminer.control.driver import ReadBack, Shown, Wanted
+from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
+from agent.cgminer.control.rpc_pools import shows_pools
+from agent.cgminer.control.whatsminer_access import DEFAULT_PASSWORD, WhatsminerAccess
+from agent.cgminer.control.whatsminer_transfer import fetch_logs, give_firmware
+from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
-from agent.cgminer.repair import decode
-from agent.cgminer.status import Status
-from agent.errors import AccessDenied, Garbled, SessionBusy, UnsupportedDevice
-from sitelink.types import Verb
+from agent.cgminer.sections import number
+from agent.errors import AccessDenied, Garbled, Refused, UnsupportedDevice
+from sitelink.types import Evidence, Verb
+from sitelink.units import Watts
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers import Cipher
-    from cryptography.hazmat.primitives.ciphers.modes import ECB
-
-_BLOCK_BYTES: Final = 16
-_TOKEN_LIFE_S: Final = 25 * 60
-_LONGEST_GRANT: Final = 64
-"""Each part of a grant is a few characters; they go through a thousand rounds of a hash."""
-DEFAULT_PASSWORD: Final = "admin"  # noqa: S105 - what a Whatsminer leaves its factory with
-_BAD_TOKEN: Final = 135
-_TOO_MANY_TOKENS: Final = 136
-_ENABLE_API: Final = "change its default password and enable the write API with the vendor's tool"
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One granted token: the cipher key and the signature that goes into each command."""
-
-    key: bytes
-    sign: str
-    granted_at: float
-
-
-class WhatsminerAccess:
-    """The right to write to one Whatsminer: the token last granted for the device's credentials."""
-
-    def __init__(self, password: str) -> None:
-        """``password`` is used as long as the device carries no credentials."""
-        self._password = password
-        self._token: Token | None = None
-
-    async def write(self, device: Device, command: str, parameters: Mapping[str, str]) -> Status:
-        """Send one write command and return the device's answer; a refused token is renewed once.
-
-        Raises:
-            AccessDenied: the write API is off, or the password is another.
-            SessionBusy: all tokens are handed out.
-            Garbled: the answer is not one.
-        """
-        status = await self._write_once(device, command, parameters)
-        if status.code == _BAD_TOKEN and self._token is not None:
-            self._token = None
-            status = await self._write_once(device, command, parameters)
-        if status.code == _BAD_TOKEN:
-            self._token = None
-            raise AccessDenied(f"{device.address}: refuses our token; check the password in whatsminer_password")
-        if status.code == _TOO_MANY_TOKENS:
-            raise SessionBusy(f"{device.address}: has no token left; it is tried again")
-        return status
-
-    async def _write_once(self, device: Device, command: str, parameters: Mapping[str, str]) -> Status:
-        token = self._token
-        if token is None or device.monotonic() - token.granted_at > _TOKEN_LIFE_S:
-            token = self._token = await self._fetch(device)
-        order = {"cmd": command, **parameters, "token": token.sign}
-        sealed = seal(json.dumps(order, separators=(",", ":")), token.key)
-        reply = await device.send(json.dumps({"enc": 1, "data": sealed}, separators=(",", ":")).encode())
-        return Status.of(_opened(device, reply, token.key))
-
-    async def _fetch(self, device: Device) -> Token:
-        document = await device.ask("get_token")
-        status = Status.of(document)
-        status.raise_if_denied(device.address, _ENABLE_API)
-        if status.code == _TOO_MANY_TOKENS or "over max" in status.message.lower():
-            raise SessionBusy(f"{device.address}: has no token left; it is tried again")
-        grant = document.get("Msg")
-        if not isinstance(grant, dict) or not all(_is_part(grant.get(name)) for name in ("time", "salt", "newsalt")):
-            raise Garbled(f"{device.address}: grants no token: {status.text}; {_ENABLE_API}")
-        password = self._password if device.credentials is None else device.credentials.password
-        return derive(password, grant["time"], grant["salt"], grant["newsalt"], device.monotonic())
+_USER: Final = "admin"
+_MOST_POOLS: Final = 3
+_MODES: Final = {"low": "set_low_power", "normal": "set_normal_power", "high": "set_high_power"}
+_BLINK: Final[Mapping[str, object]] = {"color": "red", "period": 200, "duration": 100, "start": 0}
+_AUTO: Final[Mapping[str, object]] = {"param": "auto"}
+_PASSWORD: Final = re.compile(r"[A-Za-z0-9_]{1,8}")
+_PROVE_AGAIN_S: Final = 5.0
+_NOT_PROVEN: Final = ReadBack(Shown.NOT_YET, Evidence.DEVICE_STATE, "password_not_in_force")
 
 
 class Whatsminer:
     """Control of one Whatsminer of API v1 or v2."""
 
     def __init__(self, password: str = DEFAULT_PASSWORD) -> None:
-        self._access = WhatsminerAccess(password)
+        """``password`` is used as long as the device carries no credentials."""
+        self._default = password
+        self._access = WhatsminerAccess()
+        self._proof = WhatsminerAccess()
+        self._proven_at: float | None = None
 
     @property
     def verbs(self) -> frozenset[Verb]:
-        """Return what a Whatsminer can be told."""
-        return frozenset({Verb.STOP, Verb.START})
+        """Return what a Whatsminer can be told: everything."""
+        return frozenset(Verb)
 
     async def former(self, device: Device, wanted: Wanted) -> str:
-        """Return nothing: a miner whose boards are powered on again is as it was."""
+        """Return mode and limit before a limit, the pools before new ones, the lamp before it blinks."""
+        if wanted.verb is Verb.LIMIT:
+            said = await _told(device, "status")
+            return json.dumps({name: said.get(name) for name in ("power_mode", "power_limit_set")})
+        if wanted.verb is Verb.POOLS:
+            return json.dumps({"pools": (await device.ask("pools")).get("POOLS")})
+        if wanted.verb is Verb.BLINK:
+            return json.dumps({"ledstat": (await _told(device, "get_miner_info")).get("ledstat")})
+        if wanted.verb is Verb.FIRMWARE:
+            return json.dumps({"fw_ver": (await _told(device, "get_version")).get("fw_ver")})
         return ""
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""
-        if wanted.verb is Verb.STOP:
-            # "true" is text: the firmware ignores a JSON true and then answers only after the boards are off.
-            await _order(device, self._access, "power_off", {"respbefore": "true"})
+        command, parameters = self._order(device, wanted)
+        if wanted.verb in (Verb.LIMIT, Verb.POOLS):
+            refuse_while_stopped(_is_off(await _told(device, "status")), device.address, command)
+        if wanted.verb is Verb.LOGS:
+            return await fetch_logs(device, self._access, self._password(device))
+        if wanted.verb is Verb.FIRMWARE:
+            await give_firmware(device, self._access, self._password(device), wanted.image)
         else:
-            await _order(device, self._access, "power_on", {})
+            await self._access.write(device, self._password(device), command, parameters)
+        if wanted.verb is Verb.PASSWORD:
+            self._access.forget()
+            self._proven_at = None
         return b""
 
     async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
         """See ``Driver.shows``."""
+        if wanted.verb is Verb.PASSWORD:
+            return await self._shows_password(device, wanted.secret)
+        if wanted.verb is Verb.POOLS:
+            return await shows_pools(device, pools_asked(wanted))
+        if wanted.verb is Verb.BLINK:
+            blinks = (await _told(device, "get_miner_info")).get("ledstat", "auto") != "auto"
+            return shows(blinks == blink_asked(wanted), "lamp_as_wanted", "lamp_not_as_wanted")
+        if wanted.verb is Verb.FIRMWARE:
+            version = str((await _told(device, "get_version")).get("fw_ver", ""))
+            return shows(version.strip("'") == version_asked(wanted), "version_in_force", "version_not_in_force")
         seen = await device.observe()
+        if wanted.verb is Verb.LIMIT:
+            return await _shows_limit(device, wanted, seen)
+        if wanted.verb is Verb.REBOOT:
+            return shows_rebooted(seen, before)
         return shows_stopped(seen, before) if wanted.verb is Verb.STOP else shows_started(seen)
 
+    def _password(self, device: Device) -> str:
+        return self._default if device.credentials is None else device.credentials.password
 
-async def _order(device: Device, access: WhatsminerAccess, command: str, parameters: Mapping[str, str]) -> None:
-    status = await access.write(device, command, parameters)
-    status.raise_if_denied(device.address, _ENABLE_API)
-    if not status.accepted:
-        raise UnsupportedDevice(f"{device.address}: refuses {command}: {status.text}; check its firmware version")
+    def _order(self, device: Device, wanted: Wanted) -> tuple[str, Mapping[str, object]]:
+        """Return the write command for ``wanted`` and its parameters. Raises Refused when they are not clear."""
+        match wanted.verb:
+            case Verb.STOP:
+                # "true" is text: the firmware ignores a JSON true and then answers only after the boards are off.
+                return "power_off", {"respbefore": "true"}
+            case Verb.START:
+                return "power_on", {}
+            case Verb.LIMIT:
+                return _limit(device, wanted)
+            case Verb.POOLS:
+                return "update_pools", _pools(pools_asked(wanted))
+            case Verb.BLINK:
+                return "set_led", _BLINK if blink_asked(wanted) else _AUTO
+            case Verb.PASSWORD:
+                return "update_pwd", {"old": self._password(device), "new": _new_password(device, wanted)}
+            case Verb.FIRMWARE:
+                version_asked(wanted)
+                return "update_firmware", {}
+            case Verb.LOGS:
+                return "download_logs", {}
+            case Verb.REBOOT:
+                return "reboot", {}
 
-
-def _is_part(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST_GRANT
-
-
-def derive(password: str, time: str, salt: str, newsalt: str, granted_at: float) -> Token:
-    """Return the token that ``password`` and the device's three values give."""
-    key = md5_crypt(password, salt)
-    sign = md5_crypt(key + time, newsalt)
-    return Token(hashlib.sha256(key.encode()).digest(), sign, granted_at)
-
-
-def seal(text: str, key: bytes) -> str:
-    """Return ``text`` padded with NUL, enciphered with AES-256-ECB (the device knows no other) and in base64."""
-    plain = text.encode()
-    encryptor = _cipher(key).encryptor()
-    sealed = encryptor.update(plain + bytes(-len(plain) % _BLOCK_BYTES)) + encryptor.finalize()
-    return base64.b64encode(sealed).decode("ascii")
-
-
-def unseal(text: str, key: bytes) -> bytes:
-    """Return the bytes that ``seal`` took, without padding.
-
-    Raises:
-        ValueError: ``text`` is not base64 of whole blocks.
-    """
-    sealed = base64.b64decode("".join(text.split()), validate=True)
-    decryptor = _cipher(key).decryptor()
-    return (decryptor.update(sealed) + decryptor.finalize()).rstrip(b"\0")
-
-
-def _cipher(key: bytes) -> "Cipher[ECB]":
-    # Imported at the first Whatsminer order: the failsafe command must start in an instant on a site without any.
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: PLC0415
-
-    return Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - the vendor's protocol
-
-
-def _opened(device: Device, reply: bytes, key: bytes) -> Mapping[str, Any]:
-    document = decode(reply).document
-    if isinstance(document, dict) and isinstance(document.get("enc"), str):
+    async def _shows_password(self, device: Device, secret: str) -> ReadBack:
+        """Return whether the device takes a write under the new password; asked rarely, for each may cost a token."""
+        now_s = device.monotonic()
+        if self._proven_at is not None and now_s - self._proven_at < _PROVE_AGAIN_S:
+            return _NOT_PROVEN
+        self._proven_at = now_s
+        lamp = (await _told(device, "get_miner_info")).get("ledstat", "auto")
+        self._proof.forget()  # a changed password changes the salt that a token rests on
         try:
-            document = decode(unseal(document["enc"], key)).document
-        except (ValueError, binascii.Error):
-            raise Garbled(f"{device.address}: its answer cannot be deciphered; check whatsminer_password") from None
-    if not isinstance(document, dict):
-        raise Garbled(f"{device.address}: answers with something else than an object; check that it is a Whatsminer")
-    return document
+            await self._proof.write(device, secret, "set_led", _AUTO if lamp == "auto" else _BLINK)
+        except (AccessDenied, UnsupportedDevice, Garbled):
+            return _NOT_PROVEN
+        device.credentials = Credentials(_USER, secret)
+        return ReadBack(Shown.DONE, Evidence.DEVICE_STATE, "password_in_force")
+
+
+def _limit(device: Device, wanted: Wanted) -> tuple[str, Mapping[str, object]]:
+    limit_w, mode = power_asked(wanted), mode_asked(wanted)
+    if limit_w is not None:
+        return "adjust_power_limit", {"power_limit": str(round(limit_w))}
+    if mode not in _MODES:
+        raise Refused("mode_unsupported", f"{device.address}: has no mode {mode!r}; give low, normal or high")
+    return _MODES[mode], {}
+
+
+def _pools(pools: tuple[Pool, ...]) -> dict[str, object]:
+    """Return the three pools of ``update_pools``; those not wanted are emptied."""
+    filled = (*pools, *(Pool("", "", "") for _ in range(_MOST_POOLS - len(pools))))
+    found: dict[str, object] = {}
+    for place, pool in enumerate(filled, 1):
+        found |= {f"pool{place}": pool.url, f"worker{place}": pool.user, f"passwd{place}": pool.password}
+    return found
+
+
+def _new_password(device: Device, wanted: Wanted) -> str:
+    if not _PASSWORD.fullmatch(wanted.secret):
+        raise Refused(
+            "bad_parameters",
+            f"{device.address}: takes passwords of 1 to 8 letters, digits and underscores; make one of those",
+        )
+    return wanted.secret
+
+
+async def _told(device: Device, command: str) -> Mapping[str, Any]:
+    """Return what btminer says of itself under ``Msg``; empty where it says nothing."""
+    said = (await device.ask(command)).get("Msg")
+    return said if isinstance(said, dict) else {}
+
+
+def _is_off(said: Mapping[str, Any]) -> bool:
+    return str(said.get("mineroff", said.get("btmineroff", ""))).lower() == "true"
+
+
+async def _shows_limit(device: Device, wanted: Wanted, seen: Observation) -> ReadBack:
+    said, limit_w = await _told(device, "status"), power_asked(wanted)
+    if limit_w is None:
+        mode = str(said.get("power_mode", "")).lower()
+        return shows(mode == mode_asked(wanted), "mode_in_force", "mode_not_in_force")
+    set_w = number(said.get("power_limit_set"))
+    return shows_limited(seen.power_limit_w if set_w is None else Watts(set_w), seen, limit_w)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agent.cgminer.control.md5_crypt import md5_crypt
-from agent.cgminer.control.whatsminer import derive, seal, unseal
+from agent.cgminer.control.whatsminer_access import derive, seal, unseal
 
 pytestmark = pytest.mark.agent
 

@@ -1,0 +1,193 @@
+"""Whatsminer API v3: framed documents, each write signed by a salt, a time and the account's password.
+
+    get.device.info salt -> salt, when
+    digest = sha256(command + password + salt + ts)       token = first 8 characters of base64(digest)
+    {"cmd","param","ts","token","account"}                a secret param: AES-256-ECB(digest, param), base64
+
+    STOP, START  set.miner.service stop | start           LIMIT  set.miner.power_limit | set.miner.power_mode
+    POOLS        set.miner.pools, enciphered              BLINK  set.system.led
+    REBOOT       set.system.reboot
+
+Invariants:
+
+* The password never travels, and the time signed is the device's own, which may be years off.
+* A limit and pools restart the mining service: they are refused to a miner that was told to stop.
+* "no permission" is for good: the write API is off, which only the vendor's tool can change.
+
+Source: WhatsMiner API 3.0 (apidoc.whatsminer.com): Token Generation, get.device.info, get.miner.setting,
+get.miner.status, set.miner.service, set.miner.power_limit, set.miner.power_mode, set.miner.pools, set.system.led,
+set.system.reboot. How it lays out a change of password, and its logs and firmware in packets, is not known to us well
+enough to send, so those verbs are absent.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from agent.cgminer.control.asked import Pool, blink_asked, mode_asked, pools_asked, power_asked
+from agent.cgminer.control.commanded import refuse_while_stopped
+from agent.cgminer.control.driver import ReadBack, Wanted
+from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
+from agent.cgminer.control.whatsminer_access import ENABLE_API, seal
+from agent.cgminer.device import Device
+from agent.cgminer.observation import Observation
+from agent.cgminer.sections import number, whole
+from agent.errors import AccessDenied, Garbled, Refused, SessionBusy, UnsupportedDevice
+from sitelink.types import Verb
+from sitelink.units import Watts
+
+_VERBS: Final = frozenset({Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.REBOOT})
+_ACCOUNT: Final = "super"
+_ADMIN: Final = "admin"
+"""The account of API v2, which the credentials of a whole Whatsminer group may name."""
+_TOKEN_LENGTH: Final = 8
+_MODES: Final = ("low", "normal", "high")
+_BLINK: Final = [{"color": "red", "period": 200, "duration": 100, "start": 0}]
+_WRONG_PASSWORD: Final = -1
+_FORBIDDEN: Final = ("permission", "access")
+_BUSY: Final = ("busy", "over max", "too many")
+_SHOWN: Final = 120
+
+
+class WhatsminerV3:
+    """Control of one Whatsminer of API v3."""
+
+    @property
+    def verbs(self) -> frozenset[Verb]:
+        """Return what a Whatsminer of API v3 can be told."""
+        return _VERBS
+
+    async def former(self, device: Device, wanted: Wanted) -> str:
+        """Return mode and limit before a limit, the pools before new ones, the lamp before it blinks."""
+        if wanted.verb is Verb.LIMIT:
+            said = await _told(device, "get.miner.setting")
+            return json.dumps({name: said.get(name) for name in ("power-mode", "power-limit")})
+        if wanted.verb is Verb.POOLS:
+            return json.dumps({"pools": (await _told(device, "get.miner.status", "pools")).get("pools")})
+        if wanted.verb is Verb.BLINK:
+            return json.dumps({"ledstatus": await _lamp(device)})
+        return ""
+
+    async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
+        """See ``Driver.send``."""
+        command, parameter = _order(device, wanted)
+        if wanted.verb in (Verb.LIMIT, Verb.POOLS):
+            miner = (await _told(device, "get.device.info", "miner")).get("miner")
+            working = miner.get("working") if isinstance(miner, dict) else None
+            refuse_while_stopped(str(working).lower() == "false", device.address, command)
+        await _write(device, command, parameter, secret=wanted.verb is Verb.POOLS)
+        return b""
+
+    async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
+        """See ``Driver.shows``."""
+        if wanted.verb is Verb.POOLS:
+            return await _shows_pools(device, pools_asked(wanted))
+        if wanted.verb is Verb.BLINK:
+            blinks = await _lamp(device) != "auto"
+            return shows(blinks == blink_asked(wanted), "lamp_as_wanted", "lamp_not_as_wanted")
+        seen = await device.observe()
+        if wanted.verb is Verb.LIMIT:
+            return await _shows_limit(device, wanted, seen)
+        if wanted.verb is Verb.REBOOT:
+            return shows_rebooted(seen, before)
+        return shows_stopped(seen, before) if wanted.verb is Verb.STOP else shows_started(seen)
+
+
+def _order(device: Device, wanted: Wanted) -> tuple[str, object]:
+    """Return the write command for ``wanted`` and its parameter. Raises Refused when it is not clear."""
+    match wanted.verb:
+        case Verb.STOP:
+            return "set.miner.service", "stop"
+        case Verb.START:
+            return "set.miner.service", "start"
+        case Verb.LIMIT:
+            limit_w = power_asked(wanted)
+            if limit_w is not None:
+                return "set.miner.power_limit", round(limit_w)
+            mode = mode_asked(wanted)
+            if mode not in _MODES:
+                raise Refused("mode_unsupported", f"{device.address}: has no mode {mode!r}; give low, normal or high")
+            return "set.miner.power_mode", mode
+        case Verb.POOLS:
+            rows = [{"pool": pool.url, "worker": pool.user, "passwd": pool.password} for pool in pools_asked(wanted)]
+            return "set.miner.pools", rows
+        case Verb.BLINK:
+            return "set.system.led", _BLINK if blink_asked(wanted) else "auto"
+        case _:
+            return "set.system.reboot", None
+
+
+async def _write(device: Device, command: str, parameter: object, *, secret: bool) -> None:
+    """Send one signed command.
+
+    Raises:
+        AccessDenied: there is no password, it is another, or writing is off. SessionBusy: too many talk to it.
+        UnsupportedDevice: it refuses. Garbled: it gives no salt or no time.
+    """
+    if device.credentials is None:
+        raise AccessDenied(
+            f"{device.address}: takes orders for a password only; give its credentials group (whatsminer-v3 unless "
+            "inventory.csv names another) a user and a password"
+        )
+    user, password = device.credentials
+    info = await device.framed({"cmd": "get.device.info", "param": "salt"})
+    salt, when = _inside(info).get("salt"), whole(info.get("when"))
+    if not isinstance(salt, str) or when is None:
+        raise Garbled(f"{device.address}: gives no salt or no time to sign {command} with; restart it")
+    digest = hashlib.sha256(f"{command}{password}{salt}{when}".encode()).digest()
+    order: dict[str, object] = {"cmd": command, "ts": when}
+    order |= {"token": base64.b64encode(digest).decode("ascii")[:_TOKEN_LENGTH]}
+    order |= {"account": _ACCOUNT if user in {"", _ADMIN} else user}
+    if secret:
+        order["param"] = seal(json.dumps(parameter, separators=(",", ":")), digest)
+    elif parameter is not None:
+        order["param"] = parameter
+    _raise_unless_taken(device, command, await device.framed(order))
+
+
+def _raise_unless_taken(device: Device, command: str, answer: Mapping[str, Any]) -> None:
+    code, message = whole(answer.get("code")), str(answer.get("msg", ""))[:_SHOWN]
+    if code == 0:
+        return
+    said = f"{device.address}: refuses {command}: code {code} {message!r}"
+    if any(word in message.lower() for word in _FORBIDDEN):
+        raise AccessDenied(f"{said}; {ENABLE_API}")
+    if any(word in message.lower() for word in _BUSY):
+        raise SessionBusy(f"{said}; it is tried again")
+    if code == _WRONG_PASSWORD:
+        raise AccessDenied(f"{said}; correct the password of its credentials group")
+    raise UnsupportedDevice(f"{said}; check its firmware version")
+
+
+async def _told(device: Device, command: str, parameter: str | None = None) -> Mapping[str, Any]:
+    """Return the ``msg`` object of a reading command, empty where it has none."""
+    return _inside(await device.framed({"cmd": command} | ({} if parameter is None else {"param": parameter})))
+
+
+def _inside(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    said = answer.get("msg")
+    return said if isinstance(said, dict) else {}
+
+
+async def _lamp(device: Device) -> str:
+    system = (await _told(device, "get.device.info", "system")).get("system")
+    return str(system.get("ledstatus", "auto")) if isinstance(system, dict) else "auto"
+
+
+async def _shows_limit(device: Device, wanted: Wanted, seen: Observation) -> ReadBack:
+    said, limit_w = await _told(device, "get.miner.setting"), power_asked(wanted)
+    if limit_w is None:
+        return shows(said.get("power-mode") == mode_asked(wanted), "mode_in_force", "mode_not_in_force")
+    set_w = number(said.get("power-limit"))
+    return shows_limited(None if set_w is None else Watts(set_w), seen, limit_w)
+
+
+async def _shows_pools(device: Device, wanted: tuple[Pool, ...]) -> ReadBack:
+    rows = (await _told(device, "get.miner.status", "pools")).get("pools")
+    pools = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    pools.sort(key=lambda row: whole(row.get("pool-priority")) or 0)
+    found = [(str(row.get("url", "")).rstrip("/"), str(row.get("account", ""))) for row in pools]
+    asked = [(pool.url.rstrip("/"), pool.user) for pool in wanted]
+    return shows(found == asked, "pools_as_wanted", "pools_not_as_wanted")
