@@ -43,6 +43,7 @@ class Finding:
     before_w: Watts | None = None
     after_w: Watts | None = None
     was_hashing: bool = False
+    unsent: bool = False  # a rule or the device refused, so nothing has changed there
 
     @property
     def shed_w(self) -> Watts | None:

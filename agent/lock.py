@@ -8,6 +8,7 @@ same pid later is never taken for it; the note is written in place in one block,
 from being written; whoever cannot write it still holds the lock.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -21,6 +22,7 @@ from agent.errors import BadInput
 DAEMON: Final = "daemon"
 FAILSAFE: Final = "failsafe"
 LOCK_NAME: Final = "agent.lock"
+_TAKES_NOTHING: Final = {errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES}
 _NOTE_BYTES: Final = 256
 _PROCESSES: Final = Path("/proc")
 
@@ -34,7 +36,6 @@ class Holder:
     started: int
     role: str
 
-    @property
     def lives(self) -> bool:
         """Return whether this very process runs now, not another one under its pid."""
         return self.boot_id == _boot_id() and started_at(self.pid) == self.started
@@ -51,6 +52,10 @@ class Held(BadInput):
         self.holder = holder
 
 
+class Unlockable(BadInput):
+    """There is no lock and none can be made: no daemon holds one, and none can start on this disk."""
+
+
 class StateLock:
     """Held for as long as the ``with`` block runs; the kernel lets go when the process dies."""
 
@@ -60,12 +65,14 @@ class StateLock:
         self._handle: int | None = None
 
     def __enter__(self) -> Self:
-        """Take the lock.
+        """Take the lock; one that is held already stays held.
 
         Raises:
             Held: another process holds it.
             BadInput: the folder cannot be written, nor an existing lock be read.
         """
+        if self._handle is not None:
+            return self
         handle = self._open()
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,13 +100,22 @@ class StateLock:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            if self._role == FAILSAFE and self._path.exists():
-                return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)  # a read-only disk can still be locked on
+            if self._role == FAILSAFE and error.errno in _TAKES_NOTHING:
+                return self._read_only(error)
             raise BadInput(
                 f"{self._path}: cannot be written: {error.strerror}; check [site] state_dir and its permissions"
             ) from None
         give_to_owner(self._path)
         return handle
+
+    def _read_only(self, cause: OSError) -> int:
+        """Return a handle on an existing lock of a disk that takes nothing: it can be locked all the same."""
+        try:
+            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise Unlockable(f"{self._path}: {cause.strerror}; going on without a lock") from None
+        except OSError as error:
+            raise BadInput(f"{self._path}: cannot be read: {error.strerror}; run this as root") from None
 
     def _note(self, handle: int) -> None:
         pid = os.getpid()

@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agent.errors import Transient
 from agent.local_curtail import by_hand
 from agent.local_curtail.books import Books
 from agent.local_curtail.executor import Executor, Wake
+from agent.local_curtail.history import Event, last_events
 from agent.local_curtail.journal import Journal
 from agent.local_curtail.lanes import Lanes
 from agent.local_curtail.oneshot import OneShots
@@ -23,6 +24,7 @@ from agent.local_curtail.rounds import Rounds
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.salvage import salvage
 from agent.local_curtail.site_time import SiteTime
+from agent.local_curtail.standing import Standing
 from agent.local_curtail.starting import Starter
 from agent.local_curtail.stopping import Stopper
 from agent.local_curtail.unsent import hand_on
@@ -179,6 +181,16 @@ class LocalCurtail:
     async def overrides(self) -> tuple[StoredOverride, ...]:
         """Return the overrides in force."""
         return await self._overrides.active()
+
+    async def standing(self) -> dict[str, Any]:
+        """Return how orders stand, as a plain document."""
+        now, trust = self.site_time.now()
+        active, records = await self._overrides.active(), tuple(self._books.miners.values())
+        return Standing(now, trust, self.journal.plan, active, records, self._books.mark("fallback")).document()
+
+    async def history(self, count: int) -> tuple[Event, ...]:
+        """Return the last ``count`` events of the journal, oldest first. Raises Transient."""
+        return await self._writer.run(lambda connection: last_events(connection, count))
 
     async def observe(self, miner_id: str) -> Observed:
         """Look at one miner now, in its turn. Raises AgentError."""

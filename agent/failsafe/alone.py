@@ -1,0 +1,125 @@
+"""One run of the failsafe without a daemon: everything the miners need is made here, used, and closed.
+
+Invariant: what cannot be had (meters, vault, database) is said, and the rest goes on without it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from agent.cgminer.control.former import Former, HeldInMemory
+from agent.errors import AgentError, BadInput
+from agent.failsafe.choice import Choice, members, pick
+from agent.failsafe.direct import Failsafe, at_once
+from agent.failsafe.ledger import Ledger
+from agent.failsafe.report import override_lines
+from agent.fleet import control_of, device_of, switchable, untouchable
+from agent.inventory import load_meters
+from agent.local_curtail.formers import FormersOnFile
+from agent.meters import ModbusMeter
+from agent.settings import Settings
+from agent.vault import Vault
+from sitelink.clock import Clock
+from sitelink.inventory import MinerEntry
+from sitelink.types import Verb
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What a run without a daemon needs to know. ``order_id`` is that of the override it sets."""
+
+    settings: Settings
+    fleet: tuple[MinerEntry, ...]
+    choice: Choice
+    order_id: str
+    clock: Clock
+    new_id: Callable[[], str]
+    say: Callable[[str], None]
+
+    def switch(self, verb: Verb, duration: timedelta) -> int:
+        """Stop or start the miners chosen, and print what is proven. Raises BadInput."""
+        return asyncio.run(self._switch(verb, duration))
+
+    def status(self) -> int:
+        """Look at the miners chosen, and print how each reads."""
+        return asyncio.run(self._status())
+
+    def release(self) -> int:
+        """End overrides; who runs then is the daemon's to decide, once it is back."""
+        return asyncio.run(self._release())
+
+    async def _switch(self, verb: Verb, duration: timedelta) -> int:
+        spared = untouchable(self.settings, self.fleet)
+        chosen = members(self.choice, self.fleet, self.settings.site.inventory.name)
+        async with self._ledger() as ledger:
+            failsafe, close = self._failsafe(chosen, spared, ledger)
+            try:
+                if self.choice.load_w is not None:
+                    fixed = spared | {entry.miner_id for entry in self.fleet if not switchable(entry)}
+                    self.say(f"reading {len(chosen)} miners to choose among them")
+                    picked = pick(verb, self.choice.load_w, chosen, await failsafe.figures(chosen), fixed)
+                    for line in picked.lines(verb, self.choice.load_w):
+                        self.say(line)
+                    chosen = picked.entries
+                named = None if self.choice.everything else frozenset(entry.miner_id for entry in chosen)
+                if await ledger.override(self.order_id, verb, named, duration):
+                    until = self.clock.now() + duration
+                    self.say(f"override {self.order_id}: the daemon keeps to it until {until:%Y-%m-%d %H:%M} UTC")
+                return await failsafe.switch(verb, chosen, self.order_id)
+            finally:
+                await close()
+
+    async def _status(self) -> int:
+        chosen = members(self.choice, self.fleet, self.settings.site.inventory.name)
+        async with self._ledger(read_only=True) as ledger:
+            try:
+                stored = await ledger.active()
+            except AgentError as error:
+                self.say(f"overrides: unknown ({error})")
+            else:
+                for line in override_lines(stored):
+                    self.say(line)
+            failsafe, close = self._failsafe(chosen, frozenset(), ledger)
+            try:
+                return await failsafe.status(chosen)
+            finally:
+                await close()
+
+    async def _release(self) -> int:
+        chosen = members(self.choice, self.fleet, self.settings.site.inventory.name)
+        all_of_them = self.choice.everything or not self.choice
+        named = None if all_of_them else frozenset(entry.miner_id for entry in chosen)
+        async with self._ledger() as ledger:
+            changed = await ledger.release(named, frozenset(entry.miner_id for entry in self.fleet))
+        self.say(f"released: {', '.join(changed)}" if changed else "no override in force to release")
+        self.say("no daemon runs: it takes these miners up by plan once it is started; until then nothing changes")
+        return 0
+
+    def _ledger(self, *, read_only: bool = False) -> Ledger:
+        return Ledger(self.settings, self.clock, self.new_id, self.say, read_only=read_only)
+
+    def _failsafe(
+        self, chosen: tuple[MinerEntry, ...], spared: frozenset[str], ledger: Ledger
+    ) -> tuple[Failsafe, Callable[[], "asyncio.Future[list[None]]"]]:
+        settings, clock = self.settings, self.clock
+        meters = self._meters()
+        vault = Vault.open(settings)
+        if vault.problem is not None:
+            self.say(f"vault: {vault.problem}")
+        formers: Former = FormersOnFile(settings.database) if ledger.usable else HeldInMemory()
+        controls = {
+            entry.miner_id: control_of(entry, device_of(entry, settings, clock, vault), settings, formers)
+            for entry in chosen
+        }
+        places = at_once(len(meters), self.say)
+        failsafe = Failsafe(settings, spared, dict(controls), dict(meters), clock, ledger, self.say, places)
+        return failsafe, lambda: asyncio.gather(*(meter.close() for meter in meters.values()))
+
+    def _meters(self) -> dict[str, ModbusMeter]:
+        try:
+            entries = load_meters(self.settings.site.meters)
+        except BadInput as error:
+            self.say(f"warning: {error}; going on without meters, on the devices' word alone")
+            return {}
+        return {entry.feeder_id: ModbusMeter(entry, self.clock) for entry in entries if entry.kind == "feeder"}

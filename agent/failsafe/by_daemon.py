@@ -1,0 +1,149 @@
+"""Has the living daemon do the work, and shows what it answers: so that nobody drives a miner twice.
+
+    {"ask": "override", "id", "verb", "miners", "seconds"} --> say, miner, miner, ..., result
+    {"ask": "release" | "look" | "figures" | "plan" | "journal" | "hello"} --> ..., result
+
+Invariants: the same override id is taken once, so a request whose answer was lost may be sent again; what the daemon
+says of a miner comes from its books, where a stop counts only when it was read back.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from agent.errors import AgentError, BadInput, Refused, SessionBusy
+from agent.failsafe.choice import Figures
+from agent.failsafe.report import ANSWER, WANTED, report
+from agent.findings import Finding, Proof
+from agent.local_socket import Conversation, Garbage
+from sitelink.inventory import MinerEntry
+from sitelink.types import MinerState, Verb
+from sitelink.units import TeraHashPerSecond, Watts
+
+_EVERY: Final = 25
+
+
+class ByDaemon:
+    """Speaks to the daemon of one ``state_dir``."""
+
+    def __init__(self, state_dir: Path, fleet: tuple[MinerEntry, ...], say: Callable[[str], None]) -> None:
+        self._state_dir = state_dir
+        self._fleet = {entry.miner_id: entry for entry in fleet}
+        self._say = say
+
+    def hello(self) -> Mapping[str, Any]:
+        """Return what the daemon says of itself. Raises TimedOut when it is hung, Unreachable when nobody listens."""
+        return self.ask({"ask": "hello"})
+
+    def ask(self, request: Mapping[str, Any], heard: Callable[[Finding], None] | None = None) -> Mapping[str, Any]:
+        """Send ``request``, say and hand over what comes, and return its result.
+
+        Raises:
+            TimedOut: the daemon is hung. Unreachable: it is not there, or went away.
+            SessionBusy: too many ask at once. Refused: it says no.
+        """
+        conversation = Conversation(self._state_dir)
+        try:
+            for answer in conversation.ask(request):
+                if "say" in answer:
+                    self._say(str(answer["say"]))
+                elif "miner" in answer and heard is not None:
+                    heard(self._finding(answer))
+                elif "error" in answer:
+                    raise _failure(answer["error"])
+                elif "result" in answer:
+                    return _mapping(answer["result"])
+        finally:
+            conversation.close()
+        raise Garbage("the daemon ended its answer without a result")
+
+    def switch(
+        self, verb: Verb, entries: Sequence[MinerEntry], duration: timedelta, order_id: str, *, everything: bool
+    ) -> int:
+        """Set an override and follow it until each miner is judged. Raises as ``ask``."""
+        ids = [entry.miner_id for entry in entries]
+        request = {
+            "ask": "override",
+            "id": order_id,
+            "verb": verb.value,
+            "miners": None if everything else ids,
+            "seconds": duration.total_seconds(),
+        }
+        findings: dict[str, Finding] = {}
+
+        def heard(finding: Finding) -> None:
+            new = finding.entry.miner_id not in findings
+            findings[finding.entry.miner_id] = finding
+            if new and len(findings) % _EVERY == 0 and len(findings) < len(ids):
+                self._say(f"  {len(findings)} of {len(ids)} judged")
+
+        self._say(f"{verb.value}: {len(ids)} miners, by the daemon")
+        try:
+            self.ask(request, heard)
+        except KeyboardInterrupt:
+            self._say(
+                f"interrupted: {len(findings)} of {len(ids)} miners are judged; the daemon goes on with the others: "
+                "failsafe release ends its order"
+            )
+            raise
+        rest = (Finding(entry, Proof.NO, "not judged yet; the daemon goes on") for entry in entries)
+        return report([findings.get(one.entry.miner_id, one) for one in rest], (), WANTED[verb], self._say)
+
+    def look(self, entries: Sequence[MinerEntry]) -> int:
+        """Have the daemon look at ``entries`` now. Raises as ``ask``."""
+        findings: dict[str, Finding] = {}
+        request = {"ask": "look", "miners": [entry.miner_id for entry in entries]}
+        self.ask(request, lambda finding: findings.update({finding.entry.miner_id: finding}))
+        rest = (Finding(entry, Proof.NO, "the daemon does not know it; restart it") for entry in entries)
+        return report([findings.get(one.entry.miner_id, one) for one in rest], (), ANSWER, self._say)
+
+    def figures(self) -> tuple[dict[str, Figures], frozenset[str]]:
+        """Return what the daemon last read of each miner, and whom it may or can not switch. Raises as ``ask``."""
+        result = self.ask({"ask": "figures"})
+        figures = {
+            str(name): Figures(MinerState(state), _watts(power_w), _terahash(hashrate_ths))
+            for name, (state, power_w, hashrate_ths) in _mapping(result.get("miners")).items()
+        }
+        return figures, frozenset(str(name) for name in result.get("fixed", ()))
+
+    def release(self, miners: Sequence[str] | None) -> int:
+        """End overrides, for ``miners`` or all. Raises as ``ask``."""
+        result = self.ask({"ask": "release", "miners": None if miners is None else list(miners)})
+        changed = [str(name) for name in result.get("released", ())]
+        self._say(f"released: {', '.join(changed)}" if changed else "no override in force to release")
+        self._say("the daemon takes these miners up by plan")
+        return 0
+
+    def _finding(self, answer: Mapping[str, Any]) -> Finding:
+        name = str(answer["miner"])
+        entry = self._fleet.get(name) or MinerEntry(name, "", 0, "auto", "", "", "", 0, None, None)
+        return Finding(
+            entry,
+            Proof(answer["proof"]),
+            str(answer["what"]),
+            _watts(answer.get("before_w")),
+            _watts(answer.get("after_w")),
+        )
+
+
+def _failure(error: object) -> AgentError:
+    fields = _mapping(error)
+    code, message = str(fields.get("code", "")), str(fields.get("message", error))
+    if code == "busy":
+        return SessionBusy(message)
+    return BadInput(message) if code == "bad_request" else Refused(code, message)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise Garbage("the daemon's answer has another form than this command knows; is it of the same version?")
+    return value
+
+
+def _watts(value: object) -> Watts | None:
+    return Watts(float(value)) if isinstance(value, int | float) else None
+
+
+def _terahash(value: object) -> TeraHashPerSecond | None:
+    return TeraHashPerSecond(float(value)) if isinstance(value, int | float) else None

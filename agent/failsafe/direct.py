@@ -1,0 +1,239 @@
+"""Drives the miners itself: for a site whose daemon is dead.
+
+    miners, 64 at a time: first look -> intent in the ledger -> order -> looked at until it shows, or the deadline
+    feeder meters before and after: what the devices claim must have left the feeder
+
+Invariants: a miner counts as done only when it has been read back, and a stop only when its feeder's meter, where there
+is one, leaves no room for it still to draw. One miner's failure is its own. The caller holds the journal's lock.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final
+
+from agent.descriptors import open_files
+from agent.errors import AccessDenied, AgentError, Permanent, Refused, UnsupportedDevice
+from agent.failsafe.choice import Figures
+from agent.failsafe.ledger import Intent, Ledger
+from agent.failsafe.report import ANSWER, WANTED, report
+from agent.findings import Finding, Proof, weigh
+from agent.fleet import switchable
+from agent.local_curtail.evidence import FeederBefore, judge_start, reads_idle
+from agent.local_curtail.ports import Control, FeederMeter, Observed
+from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
+from agent.settings import Settings
+from sitelink.clock import Clock
+from sitelink.inventory import MinerEntry
+from sitelink.types import MinerState, Verb
+from sitelink.units import Watts
+
+_CONCURRENCY: Final = 64
+_OTHER_FILES: Final = 32
+_LOOK_S: Final = 1.0
+_SAMPLES: Final = 3
+_SAMPLE_S: Final = 0.25
+_START_DEADLINE_S: Final = 30.0
+_SEND_AGAIN_S: Final = 3.0
+_NOT_TAKEN: Final = (Refused, AccessDenied, UnsupportedDevice)
+"""After these nothing has changed at the device; after a garbled answer it may have."""
+_Order = Callable[[], Awaitable[None]]
+_Shows = Callable[[Observed], str | None]
+
+
+class Failsafe:
+    """One run of the command over miners that nobody else drives meanwhile."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        spared: frozenset[str],
+        controls: dict[str, Control],
+        meters: dict[str, FeederMeter],
+        clock: Clock,
+        ledger: Ledger,
+        say: Callable[[str], None],
+        at_once: int = _CONCURRENCY,
+    ) -> None:
+        """``spared`` are the miners that no order may touch; ``at_once`` are talked to at a time."""
+        self._settings = settings
+        self._spared = spared
+        self._controls = controls
+        self._meters = meters
+        self._clock = clock
+        self._ledger = ledger
+        self._say = say
+        self._at_once = at_once
+        self._places = asyncio.Semaphore(at_once)
+        self._done = 0
+        self._ordered = 0
+        self._order_id = ""
+        self._before: dict[str, FeederBefore | None] = {}
+
+    async def status(self, entries: tuple[MinerEntry, ...]) -> int:
+        """Print how each miner reads; return 1 when one does not answer."""
+        findings = await asyncio.gather(*(self._alone(entry, self._look(entry)) for entry in entries))
+        return report(findings, (), ANSWER, self._say)
+
+    async def figures(self, entries: tuple[MinerEntry, ...]) -> dict[str, Figures]:
+        """Return what each miner that answers says of itself now."""
+        seen = await asyncio.gather(*(self._figures(entry) for entry in entries))
+        return {entry.miner_id: found for entry, found in zip(entries, seen, strict=True) if found is not None}
+
+    async def switch(self, verb: Verb, entries: tuple[MinerEntry, ...], order_id: str) -> int:
+        """Order ``verb`` of each miner, and print what is proven; return 1 when one is not."""
+        feeders = sorted({entry.feeder_id for entry in entries} & set(self._meters))
+        self._before = await self._measured(feeders)
+        self._say(f"{verb.value}: {len(entries)} miners, {self._at_once} at a time")
+        self._order_id = order_id
+        try:
+            findings = await asyncio.gather(*(self._counted(entry, verb, len(entries)) for entry in entries))
+        except asyncio.CancelledError:
+            self._say(
+                f"interrupted: {self._ordered} of {len(entries)} miners were ordered, {self._done} looked at to the "
+                "end; what was sent is recorded, and the override stands: failsafe release ends it"
+            )
+            raise
+        if verb is Verb.START:
+            return report(findings, (), WANTED[verb], self._say)
+        before_w = {feeder: None if item is None else item.power_w for feeder, item in self._before.items()}
+        weighed, lines = weigh(findings, before_w, await self._read(feeders))
+        return report(weighed, lines, WANTED[verb], self._say)
+
+    async def _counted(self, entry: MinerEntry, verb: Verb, total: int) -> Finding:
+        finding = await self._alone(entry, self._stop(entry) if verb is Verb.STOP else self._start(entry))
+        self._done += 1
+        proven = finding.proof is Proof.YES
+        await self._ledger.found(
+            entry.miner_id, verb, self._order_id, proven=proven, unsent=finding.unsent, what=finding.what
+        )
+        if self._done % 25 == 0 and self._done < total:
+            self._say(f"  {self._done} of {total} looked at")
+        return finding
+
+    async def _alone(self, entry: MinerEntry, work: Awaitable[Finding]) -> Finding:
+        """Do one miner's work; its failure, whatever it is, is its own: the others are still stopped."""
+        async with self._places:
+            try:
+                return await work
+            except AgentError as error:
+                return Finding(entry, Proof.NO, str(error))
+            except Exception as error:  # noqa: BLE001 - each miner's supervisor; the table shows it
+                return Finding(entry, Proof.NO, f"failed: {error!r}")
+
+    async def _look(self, entry: MinerEntry) -> Finding:
+        seen = await self._controls[entry.miner_id].observe()
+        return Finding(entry, Proof.YES, f"{seen.state.value} ({seen.reason.value})", after_w=seen.power_w)
+
+    async def _figures(self, entry: MinerEntry) -> Figures | None:
+        async with self._places:
+            try:
+                seen = await self._controls[entry.miner_id].observe()
+            except AgentError:
+                return None
+            except Exception:  # noqa: BLE001 - each miner's supervisor: one that cannot be read is not picked
+                return None
+        return Figures(seen.state, seen.power_w, seen.hashrate_ths)
+
+    async def _stop(self, entry: MinerEntry) -> Finding:
+        refused = self._untouchable(entry)
+        if refused is not None:
+            return refused
+        control = self._controls[entry.miner_id]
+        share = self._settings.control.idle_share
+        first = await control.observe()
+        hashing = first.state is MinerState.HASHING
+        baseline_w = first.power_w if hashing and first.power_w else entry.nameplate_w or ASSUMED_NAMEPLATE_W
+        found = Finding(entry, Proof.NO, "still hashing after the order", first.power_w, was_hashing=hashing)
+        intent = Intent(entry.miner_id, Verb.STOP, self._order_id)
+        if hashing:
+            intent = replace(intent, baseline_w=baseline_w, before=self._before.get(entry.feeder_id))
+        await self._intend(intent)
+        return await self._until(
+            found,
+            control.stop,
+            lambda seen: f"{seen.state.value}, read back" if reads_idle(seen, baseline_w, share) else None,
+            self._settings.control.device_deadline_s,
+        )
+
+    async def _start(self, entry: MinerEntry) -> Finding:
+        control = self._controls[entry.miner_id]
+        first = await control.observe()
+        refused = self._untouchable(entry)
+        if refused is not None:
+            runs = first.state is MinerState.HASHING
+            return replace(refused, proof=Proof.YES, what="hashing", after_w=first.power_w) if runs else refused
+        load_w = entry.nameplate_w or ASSUMED_NAMEPLATE_W
+
+        def back(seen: Observed) -> str | None:
+            verdict = judge_start(seen, first.power_w, load_w)
+            return None if verdict is None else f"{verdict.reason}, read back"
+
+        found = Finding(entry, Proof.NO, "not hashing after the order", first.power_w)
+        await self._intend(Intent(entry.miner_id, Verb.START, self._order_id))
+        return await self._until(found, control.start, back, _START_DEADLINE_S)
+
+    async def _intend(self, intent: Intent) -> None:
+        await self._ledger.intend(intent)
+        self._ordered += 1
+
+    async def _until(self, found: Finding, order: _Order, shows: _Shows, patience_s: float) -> Finding:
+        """Order until it is taken, look until it shows; the order's own answer proves nothing."""
+        control = self._controls[found.entry.miner_id]
+        deadline_s = self._clock.monotonic() + patience_s
+        taken, sends, sent_s, trouble = False, 0, float("-inf"), found.what
+        while True:
+            if not taken and self._clock.monotonic() - sent_s >= _SEND_AGAIN_S:
+                sent_s, sends = self._clock.monotonic(), sends + 1
+                try:
+                    await order()
+                    taken = True
+                except (Permanent, Refused) as error:
+                    return replace(found, what=str(error), unsent=sends == 1 and isinstance(error, _NOT_TAKEN))
+                except AgentError as error:
+                    trouble = str(error)
+            try:
+                seen = await control.observe()
+            except AgentError as error:
+                trouble = str(error)
+            else:
+                found = replace(found, after_w=seen.power_w)
+                proof = shows(seen)
+                if proof is not None:
+                    return replace(found, proof=Proof.YES, what=proof)
+            if self._clock.monotonic() >= deadline_s:
+                return replace(found, what=found.what if taken else trouble)
+            await asyncio.sleep(_LOOK_S)
+
+    def _untouchable(self, entry: MinerEntry) -> Finding | None:
+        if entry.miner_id in self._spared:
+            return Finding(entry, Proof.NO, "this site never touches it ([limits] never_touch)")
+        if not switchable(entry):
+            return Finding(
+                entry, Proof.NO, f"{entry.dialect} firmware cannot be switched by us; use its own page or breaker"
+            )
+        return None
+
+    async def _read(self, feeders: list[str]) -> dict[str, Watts | None]:
+        samples = await asyncio.gather(*(self._meters[feeder].read() for feeder in feeders))
+        return {feeder: sample.power_w for feeder, sample in zip(feeders, samples, strict=True)}
+
+    async def _measured(self, feeders: list[str]) -> dict[str, FeederBefore | None]:
+        """Return what each feeder draws before anything is sent, from a few samples; None when its meter is silent."""
+        samples: dict[str, list[Watts]] = {feeder: [] for feeder in feeders}
+        for place in range(_SAMPLES if feeders else 0):
+            if place:
+                await asyncio.sleep(_SAMPLE_S)
+            for feeder, power_w in (await self._read(feeders)).items():
+                if power_w is not None:
+                    samples[feeder].append(power_w)
+        return {feeder: FeederBefore.of(found) for feeder, found in samples.items()}
+
+
+def at_once(meters: int, say: Callable[[str], None]) -> int:
+    """Return how many miners can be talked to at a time with the files and sockets that the system allows."""
+    others = meters + _OTHER_FILES
+    allowed = max(1, open_files(_CONCURRENCY + others) - others)
+    if allowed < _CONCURRENCY:
+        say(f"warning: few files may be open, so only {allowed} miners at a time; raise ulimit -Hn")
+    return allowed

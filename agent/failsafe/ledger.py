@@ -1,0 +1,291 @@
+"""What a failsafe without a daemon orders, sends and finds, kept in agent.db as the daemon's own books hold it.
+
+    override row                                  the next daemon keeps to it until it expires or is released
+    each miner: intent --durable--> sent          the next daemon judges it, tries on, or brings the miner back
+    each miner: what was found, one line          ``ballast-agent journal``
+    acks of orders that this one ended            wait for the next daemon to hand them on
+
+Invariants: an intent is durable before its order is sent, and intents that come together share one transaction; nothing
+here judges a stop: the daemon on its return reads each miner back itself. Once the file cannot be used, that is said
+once, and every miner is switched all the same.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final, Self, TypeVar
+
+from agent.errors import AgentError, BadInput
+from agent.local_curtail import by_hand, overrides, records
+from agent.local_curtail.anchor import StoredTime, stored_anchor
+from agent.local_curtail.books import Books, Entry
+from agent.local_curtail.by_hand import Line
+from agent.local_curtail.evidence import FeederBefore
+from agent.local_curtail.policy import OVERRIDE, Desired
+from agent.local_curtail.ramp import capped
+from agent.local_curtail.records import MinerRecord, OrderRecord, Phase, Stage
+from agent.local_curtail.schema import schema
+from agent.local_curtail.unsent import UnsentOutbox
+from agent.lock import give_to_owner
+from agent.settings import Settings
+from agent.storage import StorageLost, connect, connect_read_only, in_transaction, is_there
+from sitelink.clock import Clock
+from sitelink.types import Evidence, NoticeCode, Ramp, Verb
+from sitelink.units import Watts
+
+Result = TypeVar("Result")
+_NO_RAMP: Final = Ramp(Watts(0), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is about to be sent to one miner.
+
+    A stop of a miner that hashes knows what it draws, and what its feeder drew before; else both are None.
+    """
+
+    miner_id: str
+    verb: Verb
+    order_id: str
+    baseline_w: Watts | None = None
+    before: FeederBefore | None = None
+
+
+class _Here:
+    """Runs work against the file at once, in this thread: nothing else is urgent while a transaction lasts."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """See ``Writer.run``; whatever is wrong with the file is BadInput or Transient, never the process's end."""
+        try:
+            return in_transaction(self._connection, work)
+        except (StorageLost, sqlite3.Error) as error:
+            raise BadInput(str(error.__cause__ or error)) from None
+
+
+class Ledger:
+    """The books of one run, for as long as the file takes them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        new_id: Callable[[], str],
+        say: Callable[[str], None],
+        *,
+        read_only: bool = False,
+    ) -> None:
+        """``read_only``: whoever only looks changes nothing, and makes no file."""
+        self._settings = settings
+        self._clock = clock
+        self._new_id = new_id
+        self._say = say
+        self._read_only = read_only
+        self._connection: sqlite3.Connection | None = None
+        self._here: _Here | None = None
+        self._books: Books | None = None
+        self._time = StoredTime(None, clock)
+        self._waiting: list[Callable[[Books], Entry]] = []
+        self._lines: list[Line] = []
+        self._earlier: dict[str, MinerRecord | None] = {}
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Open the file and take up the books; what is wrong with it is said."""
+        path = self._settings.database
+        if self._read_only:
+            return self
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._connection = connect(path)
+            give_to_owner(path)
+            here = _Here(self._connection)
+            await here.run(schema)
+            self._time = StoredTime(await here.run(stored_anchor), self._clock)
+            books = Books(here, UnsentOutbox(), self._new_id, self._time)
+            await books.load()
+            self._here, self._books = here, books
+        except (OSError, sqlite3.Error, AgentError, ValueError, KeyError, TypeError) as error:
+            self._lose(error)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Write what is left, and close."""
+        await self._flush()
+        if self._connection is not None:
+            self._connection.close()
+
+    @property
+    def usable(self) -> bool:
+        """Return whether the file takes anything."""
+        return self._books is not None
+
+    async def override(self, order_id: str, verb: Verb, named: Collection[str] | None, duration: timedelta) -> bool:
+        """Store the override; return whether it is stored."""
+        if self._here is None:
+            return False
+        now, _ = self._time.now()
+        whom = "all miners" if named is None else f"{len(named)} miners"
+        line = Line(now, order_id, "", by_hand.ORDERED, f"{verb.value} of {whom} for {duration}, without a daemon")
+
+        def work(connection: sqlite3.Connection) -> None:
+            overrides.write(connection, order_id, verb, named, duration, self._clock)
+            by_hand.write_lines(connection, (line,))
+
+        try:
+            await self._here.run(work)
+        except AgentError as error:
+            self._lose(error)
+            return False
+        ramp = capped(_NO_RAMP, self._settings.limits.max_step_w)
+        detail = f"{verb.value} of {whom} until {self._clock.now() + duration:%Y-%m-%d %H:%M} UTC"
+        entry = Entry(notices=[(NoticeCode.OVERRIDE_SET, order_id, detail)], announced=[order_id])
+        if verb is Verb.STOP:
+            ids = tuple(sorted(named or ()))
+            entry.orders.append(OrderRecord(order_id, 0, Stage.STARTED, ids, ramp, ramp, now))
+        await self._write(lambda _: entry)
+        return self.usable
+
+    async def release(self, named: Collection[str] | None, fleet: Collection[str]) -> tuple[str, ...]:
+        """End overrides, for ``named`` miners or all; return the ids of those that changed.
+
+        Raises:
+            BadInput: the file cannot be used, so they stay.
+            Transient: another process holds it; try again.
+        """
+        if self._here is None:
+            raise BadInput(f"{self._settings.database}: cannot be used, so no override can be ended; see above")
+        now, _ = self._time.now()
+        whom = "all miners" if named is None else f"{len(named)} miners"
+
+        def work(connection: sqlite3.Connection) -> tuple[str, ...]:
+            changed = overrides.release(connection, named, fleet, self._clock)
+            lines = (Line(now, order_id, "", by_hand.RELEASED, f"for {whom}, without a daemon") for order_id in changed)
+            by_hand.write_lines(connection, lines)
+            return changed
+
+        return await self._here.run(work)
+
+    async def active(self) -> tuple[overrides.StoredOverride, ...]:
+        """Return the overrides in force.
+
+        Raises:
+            BadInput: the file cannot be read.
+        """
+        path = self._settings.database
+        if not is_there(path):
+            return ()
+        try:
+            with closing(connect_read_only(path)) as connection:
+                return overrides.active(connection, self._clock)
+        except (sqlite3.Error, ValueError) as error:
+            raise BadInput(f"{path}: cannot be read: {error}") from None
+
+    async def intend(self, intent: Intent) -> None:
+        """Make it durable that ``intent`` is about to be sent, as far as the file takes it."""
+        now, _ = self._time.now()
+        self._lines.append(Line(now, intent.order_id, intent.miner_id, by_hand.SENT, intent.verb.value))
+
+        def build(books: Books) -> Entry:
+            current = books.miners.get(intent.miner_id)
+            self._earlier.setdefault(intent.miner_id, current)
+            wanted = Desired(intent.miner_id, intent.verb, intent.order_id, OVERRIDE)
+            change = records.retarget(current, wanted, 0)
+            record = change.record if change is not None else current
+            if record is None:
+                record = MinerRecord(intent.miner_id, intent.verb, intent.order_id, 0, OVERRIDE)
+            entry = Entry(miners=[self._sent(books, record, intent)])
+            if change is not None and change.closes is not None and change.closing is not None:
+                entry.acks.append((change.closes, change.closing))
+            return entry
+
+        await self._write(build)
+
+    async def found(self, miner_id: str, verb: Verb, order_id: str, *, proven: bool, unsent: bool, what: str) -> None:
+        """Note what was found of a miner; ``unsent``: a rule or the device refused, and nothing has changed there."""
+        now, _ = self._time.now()
+        event = by_hand.PROVEN if proven else by_hand.UNPROVEN
+        self._lines.append(Line(now, order_id, miner_id, event, what))
+        if miner_id in self._earlier and (unsent or (proven and verb is Verb.START)):
+            earlier = self._earlier[miner_id]
+            self._waiting.append(lambda books: _settled(books, miner_id, earlier, unsent=unsent))
+
+    def _sent(self, books: Books, record: MinerRecord, intent: Intent) -> MinerRecord:
+        if intent.verb is Verb.STOP and intent.baseline_w is None and record.complete:
+            return record  # it was off and proven so: the order takes that over
+        now, _ = self._time.now()
+        sent = replace(
+            record,
+            phase=Phase.SENT,
+            outcome=None,
+            evidence=Evidence.NONE,
+            reason="",
+            touched=True,
+            sent_at=now,
+            sent_no=books.next_number(),
+        )
+        if intent.verb is not Verb.STOP:
+            return sent
+        sent = replace(sent, off_since=record.off_since or now)
+        if intent.baseline_w is None:
+            return sent
+        before = intent.before
+        return replace(
+            sent,
+            baseline_w=intent.baseline_w,
+            feeder_before_w=None if before is None else before.power_w,
+            feeder_spread_w=None if before is None else before.spread_w,
+        )
+
+    async def _write(self, build: Callable[[Books], Entry]) -> None:
+        """Hand in ``build`` and wait until it is written, with whatever others have handed in meanwhile."""
+        self._waiting.append(build)
+        await asyncio.sleep(0)  # those who are ready now join in
+        async with self._turn:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        books, here = self._books, self._here
+        if books is None or here is None or not (self._waiting or self._lines):
+            return
+        builds, self._waiting = self._waiting, []
+        lines, self._lines = self._lines, []
+        try:
+            await books.apply(lambda: _joined(build(books) for build in builds))
+            await here.run(lambda connection: by_hand.write_lines(connection, lines))
+        except (AgentError, sqlite3.Error) as error:
+            self._lose(error)
+
+    def _lose(self, error: BaseException) -> None:
+        if self._books is not None or self._here is None:
+            self._say(
+                f"warning: {self._settings.database} takes nothing ({error}): a daemon that starts later knows nothing "
+                "of this; start these miners yourself afterwards, with failsafe on"
+            )
+        self._books = self._here = None
+
+
+def _joined(entries: Iterable[Entry]) -> Entry:
+    whole = Entry()
+    for entry in entries:
+        whole.miners += entry.miners
+        whole.orders += entry.orders
+        whole.acks += entry.acks
+        whole.notices += entry.notices
+        whole.announced += entry.announced
+    return whole
+
+
+def _settled(books: Books, miner_id: str, earlier: MinerRecord | None, *, unsent: bool) -> Entry:
+    """Return the record of a miner that nothing was sent to, or that was proven to run."""
+    record = books.miners[miner_id]
+    if unsent:
+        touched = earlier is not None and earlier.touched
+        off_since = None if earlier is None else earlier.off_since
+        return Entry(miners=[replace(record, phase=Phase.WAITING, touched=touched, off_since=off_since)])
+    return Entry(miners=[replace(record, phase=Phase.WAITING, touched=False, off_since=None)])

@@ -1,0 +1,27 @@
+"""What the technician is shown at the end, whoever did the work."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from agent.findings import Finding, Proof, table, verdict
+from agent.local_curtail.overrides import StoredOverride
+from sitelink.types import Verb
+
+WANTED: Final = {Verb.STOP: "proven off", Verb.START: "proven running"}
+ANSWER: Final = "answer"
+
+
+def report(findings: Sequence[Finding], lines: Iterable[str], wanted: str, say: Callable[[str], None]) -> int:
+    """Say the table of ``findings``, ``lines`` about feeders, and the verdict; return the exit code."""
+    for line in (*table(findings), *lines, *verdict(findings, wanted)):
+        say(line)
+    return 0 if all(finding.proof is Proof.YES for finding in findings) else 1
+
+
+def override_lines(stored: Sequence[StoredOverride]) -> list[str]:
+    """Return one line for each override in force, or that there is none."""
+    lines = []
+    for item in stored:
+        scope = "all miners" if item.override.miner_ids is None else f"{len(item.override.miner_ids)} miners"
+        lines.append(f"override: {item.override.verb.value} of {scope} until {item.until:%Y-%m-%d %H:%M} UTC")
+    return lines or ["no override in force"]

@@ -1,0 +1,88 @@
+"""What happened at this site, as the journal's rows tell it: ordered, sent, proven, with reasons. Reads only.
+
+    plans and commands accepted   curtail_plan, curtail_commands      by hand      curtail_by_hand, curtail_overrides
+    judged                        curtail_acks                        under way    curtail_miners (sent, not judged yet)
+
+Invariant: what a table no longer holds is not made up: acks are kept for seven days, lines by hand for ninety, and of
+plans only the one in force.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from agent.local_curtail import by_hand, records
+from agent.local_curtail.moments import moment_of
+from agent.local_curtail.records import Phase
+
+ORDERED: Final = "ordered"
+SENT: Final = "sent"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the journal. ``miner_id`` is empty for what concerns a whole order; ``what`` is plain text."""
+
+    at: datetime
+    event: str
+    order_id: str
+    miner_id: str
+    what: str
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {**asdict(self), "at": self.at.isoformat()}
+
+
+def last_events(connection: sqlite3.Connection, count: int) -> tuple[Event, ...]:
+    """Return the last ``count`` events, oldest first."""
+    events = [*_orders(connection, count), *_by_hand(connection, count), *_judged(connection, count)]
+    events += _under_way(connection)
+    events.sort(key=lambda event: event.at)
+    return tuple(events[-count:])
+
+
+def _orders(connection: sqlite3.Connection, count: int) -> Iterator[Event]:
+    for sequence, at_us in connection.execute("SELECT sequence, accepted_at_us FROM curtail_plan"):
+        yield Event(moment_of(at_us), ORDERED, "", "", f"plan accepted, number {sequence}")
+    rows = connection.execute(
+        "SELECT command_id, sequence, accepted_at_us FROM curtail_commands ORDER BY accepted_at_us DESC LIMIT ?",
+        (count,),
+    )
+    for command_id, sequence, at_us in rows:
+        yield Event(moment_of(at_us), ORDERED, command_id, "", f"command accepted, number {sequence}")
+
+
+def _by_hand(connection: sqlite3.Connection, count: int) -> Iterator[Event]:
+    told = set()
+    for line in by_hand.last_lines(connection, count):
+        told.add(line.order_id)
+        yield Event(line.at, line.event, line.order_id, line.miner_id, f"by hand: {line.detail}")
+    rows = connection.execute(
+        "SELECT override_id, verb, miner_ids IS NULL, set_at_us FROM curtail_overrides ORDER BY place DESC LIMIT ?",
+        (count,),
+    )
+    for override_id, verb, everyone, at_us in rows:
+        if override_id not in told:
+            whom = "all miners" if everyone else "some miners"
+            yield Event(moment_of(at_us), ORDERED, override_id, "", f"by hand: {verb} of {whom}")
+
+
+def _judged(connection: sqlite3.Connection, count: int) -> Iterator[Event]:
+    rows = connection.execute(
+        "SELECT order_id, miner_id, verb, outcome, evidence, reason, at_us FROM curtail_acks"
+        " ORDER BY at_us DESC LIMIT ?",
+        (count,),
+    )
+    for order_id, miner_id, verb, outcome, evidence, reason, at_us in rows:
+        yield Event(moment_of(at_us), outcome, order_id, miner_id, f"{verb}: {reason} ({evidence})")
+
+
+def _under_way(connection: sqlite3.Connection) -> Iterator[Event]:
+    for (text,) in connection.execute("SELECT record FROM curtail_miners"):
+        record = records.miner_of(text)
+        if record.phase is Phase.SENT and record.outcome is None and record.sent_at is not None:
+            what = f"{record.verb.value}, not judged yet ({record.cause})"
+            yield Event(record.sent_at, SENT, record.order_id, record.miner_id, what)

@@ -1,0 +1,310 @@
+"""What the daemon answers at its local socket: overrides set and released, a look, figures, its plan, its journal.
+
+    one line in --read, checked--> curtailment (the same books and lanes as for every order) --> lines out, each second
+
+Invariants: only this user and root are heard; one request a connection, read within a deadline and a cap; at most
+``_MOST`` connections, the next is told so at once; a client that does not read is cut off and holds up nothing; whatever
+is sent here, the daemon goes on. An override goes on, too, when its client hangs up.
+"""
+
+import asyncio
+import logging
+import math
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from agent.errors import AgentError, BadInput, Refused
+from agent.findings import Proof
+from agent.local_curtail.evidence import Lie
+from agent.local_curtail.records import MinerRecord
+from agent.local_curtail.site import LocalCurtail
+from agent.local_socket import BEAT_S, CAP_BYTES, SOCKET_NAME, Garbage, decoded, encoded, listening, peer_uid, welcome
+from sitelink.clock import Clock
+from sitelink.inventory import MinerEntry
+from sitelink.types import MinerState, Outcome, Reading, Verb
+
+_LOG: Final = logging.getLogger(__name__)
+_MOST: Final = 8
+_REQUEST_S: Final = 5.0
+_SEND_S: Final = 5.0
+_LOOK_EVERY_S: Final = 0.25
+_STUCK_S: Final = 90.0
+"""So long without any miner newly judged, a follower is told that the daemon goes on without it."""
+_LONGEST_S: Final = 7 * 86400.0
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERBS: Final = (Verb.STOP, Verb.START)
+_OPEN: Final = frozenset({"feeder_did_not_drop", "feeder_clouded", "feeder_too_noisy"})
+_READS_OFF: Final = frozenset({"already_idle", "feeder_meter_silent", "power_unknown"})
+
+Answer = Mapping[str, Any]
+
+
+class LocalRequests:
+    """Serves the socket of one ``state_dir``."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        curtail: LocalCurtail,
+        inventory: tuple[MinerEntry, ...],
+        fixed: frozenset[str],
+        latest: Callable[[str], Reading | None],
+        clock: Clock,
+        version: str,
+        pid: int,
+    ) -> None:
+        """``fixed`` are the miners that no order may or can switch."""
+        self._state_dir = state_dir
+        self._curtail = curtail
+        self._fleet = {entry.miner_id: entry for entry in inventory}
+        self._fixed = fixed
+        self._latest = latest
+        self._clock = clock
+        self._hello = {"version": version, "pid": pid, "miners": len(inventory)}
+        self._open = 0
+        self._asks: Mapping[str, Callable[[Answer], AsyncGenerator[Answer, None]]] = {
+            "hello": self._say_hello,
+            "override": self._override,
+            "release": self._release,
+            "look": self._look,
+            "figures": self._figures,
+            "plan": self._plan,
+            "journal": self._journal,
+        }
+
+    async def run(self) -> None:
+        """Serve until cancelled. The caller holds the state lock."""
+        door = listening(self._state_dir)
+        server = await asyncio.start_unix_server(self._serve, sock=door, limit=CAP_BYTES)
+        try:
+            async with server:
+                await server.serve_forever()
+        finally:
+            with suppress(OSError):
+                (self._state_dir / SOCKET_NAME).unlink()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection, whatever comes through it."""
+        self._open += 1
+        try:
+            await self._answer(reader, writer)
+        except (OSError, TimeoutError, EOFError) as error:
+            _LOG.debug("local socket: a client went away: %s", error)
+        except Exception:  # noqa: BLE001 - the supervisor of one connection: a bug costs one answer, not the daemon
+            _LOG.exception("local socket: a request failed on a defect of ours")
+        finally:
+            self._open -= 1
+            if writer.transport.get_write_buffer_size():
+                writer.transport.abort()  # it does not read: what is left for it is dropped
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        uid = peer_uid(writer.get_extra_info("socket"))
+        if not welcome(uid):
+            _LOG.warning("local socket: user %d is not heard; only this daemon's user and root are", uid)
+            return
+        if self._open > _MOST:
+            await _send(writer, _error("busy", f"{_MOST} others are being answered; try again"))
+            return
+        try:
+            async with asyncio.timeout(_REQUEST_S):
+                line = await reader.readuntil(b"\n")
+            request = decoded(line)
+            ask = self._asks.get(str(request.get("ask")))
+            if ask is None:
+                raise Garbage(f"it knows no {str(request.get('ask'))[:40]!r}; it knows {', '.join(self._asks)}")
+        except (Garbage, asyncio.LimitOverrunError, asyncio.IncompleteReadError) as error:
+            await _send(writer, _error("bad_request", str(error)))
+            return
+        await self._stream(ask(request), writer)
+
+    async def _stream(self, answers: AsyncGenerator[Answer, None], writer: asyncio.StreamWriter) -> None:
+        """Send what comes of a request, and a beat each second in between."""
+        turn = asyncio.Lock()
+
+        async def beat() -> None:
+            with suppress(OSError, TimeoutError):  # the client went away: whoever answers it finds that, too
+                while True:
+                    await asyncio.sleep(BEAT_S)
+                    async with turn:
+                        await _send(writer, {"beat": 1})
+
+        beating = asyncio.create_task(beat())
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    async with turn:
+                        await _send(writer, answer)
+        except AgentError as error:
+            async with turn:
+                await _send(writer, _error(_code_of(error), str(error)))
+        finally:
+            beating.cancel()
+            await asyncio.wait({beating})
+
+    async def _say_hello(self, _: Answer) -> AsyncGenerator[Answer, None]:
+        yield {"result": self._hello}
+
+    async def _override(self, request: Answer) -> AsyncGenerator[Answer, None]:
+        order_id = _text(request, "id")
+        verb = next((verb for verb in _VERBS if verb.value == request.get("verb")), None)
+        seconds = request.get("seconds")
+        if verb is None:
+            raise BadInput("verb: write stop or start")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+            raise BadInput("seconds: write a number")
+        if not 0 < seconds <= _LONGEST_S:
+            raise BadInput(f"seconds: write more than 0 and at most {_LONGEST_S:.0f}")
+        named = self._named(request)
+        trouble = await self._curtail.override(order_id, verb, named, timedelta(seconds=seconds))
+        if trouble:
+            yield {"say": f"warning: {trouble}; the daemon keeps to this order only as long as it lives"}
+        followed = 0
+        async for answer in self._follow(order_id, verb, tuple(self._fleet) if named is None else named):
+            followed += 1
+            yield answer
+        yield {"result": {"id": order_id, "told": followed}}
+
+    async def _release(self, request: Answer) -> AsyncGenerator[Answer, None]:
+        changed, trouble = await self._curtail.release(self._named(request))
+        if trouble:
+            yield {"say": f"warning: {trouble}; should the daemon be killed now, what is released may come back"}
+        yield {"result": {"released": list(changed)}}
+
+    async def _look(self, request: Answer) -> AsyncGenerator[Answer, None]:
+        named = self._named(request)
+        tasks = [asyncio.create_task(self._seen(name)) for name in (self._fleet if named is None else named)]
+        try:
+            for item in await self._curtail.overrides():
+                scope = "all miners" if item.override.miner_ids is None else f"{len(item.override.miner_ids)} miners"
+                yield {"say": f"override: {item.override.verb.value} of {scope} until {item.until:%Y-%m-%d %H:%M} UTC"}
+            for done in asyncio.as_completed(tasks):
+                yield await done
+        finally:
+            for task in tasks:
+                task.cancel()
+        yield {"result": {}}
+
+    async def _figures(self, _: Answer) -> AsyncGenerator[Answer, None]:
+        readings = {name: self._latest(name) for name in self._fleet}
+        miners = {
+            name: (reading.state.value, reading.power_w, reading.hashrate_ths)
+            for name, reading in readings.items()
+            if reading is not None
+        }
+        yield {"result": {"miners": miners, "fixed": sorted(self._fixed)}}
+
+    async def _plan(self, _: Answer) -> AsyncGenerator[Answer, None]:
+        yield {"result": await self._curtail.standing()}
+
+    async def _journal(self, request: Answer) -> AsyncGenerator[Answer, None]:
+        last = request.get("last")
+        if isinstance(last, bool) or not isinstance(last, int) or not 0 < last <= 10_000:
+            raise BadInput("last: write a whole number from 1 to 10000")
+        for event in await self._curtail.history(last):
+            yield {"event": event.document()}
+        yield {"result": {}}
+
+    async def _seen(self, miner_id: str) -> Answer:
+        try:
+            seen = await self._curtail.observe(miner_id)
+        except AgentError as error:
+            return _finding(miner_id, Proof.NO, str(error))
+        except Exception as error:  # noqa: BLE001 - each miner's supervisor; the table shows it
+            return _finding(miner_id, Proof.NO, f"failed: {error!r}")
+        return _finding(miner_id, Proof.YES, f"{seen.state.value} ({seen.reason.value})", after_w=seen.power_w)
+
+    async def _follow(self, order_id: str, verb: Verb, names: tuple[str, ...]) -> AsyncGenerator[Answer, None]:
+        """Yield each of ``names`` once it is judged under the order, until all are or nothing comes any more."""
+        for name in names:
+            if name in self._fixed:
+                yield await self._untouched(name, verb)
+        left = {name for name in names if name not in self._fixed}
+        until_s = self._clock.monotonic() + _STUCK_S
+        while left and self._clock.monotonic() < until_s:
+            records = self._curtail.status().miners
+            judged = [
+                record
+                for name in left
+                if (record := records.get(name)) is not None and record.outcome is not None and record.verb is verb
+                if record.order_id == order_id
+            ]
+            for record in judged:
+                left.discard(record.miner_id)
+                until_s = self._clock.monotonic() + _STUCK_S
+                yield judged_answer(record)
+            if left:
+                await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _untouched(self, miner_id: str, verb: Verb) -> Answer:
+        """Return how a miner stands that no order may or can switch: one that runs needs no start."""
+        why = "this site never touches it, or its firmware cannot be switched by us; use its own page or breaker"
+        if verb is not Verb.START:
+            return _finding(miner_id, Proof.NO, why)
+        try:
+            seen = await self._curtail.observe(miner_id)
+        except AgentError as error:
+            return _finding(miner_id, Proof.NO, f"{why} ({error})")
+        runs = seen.state is MinerState.HASHING
+        return _finding(miner_id, Proof.YES if runs else Proof.NO, "hashing" if runs else why, after_w=seen.power_w)
+
+    def _named(self, request: Answer) -> tuple[str, ...] | None:
+        names = request.get("miners")
+        if names is None:
+            return None
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise BadInput("miners: write a list of miner ids, or null for all")
+        unknown = [name for name in names if name not in self._fleet]
+        if unknown:
+            raise Refused(
+                "unknown_miners",
+                f"the running daemon does not know {unknown[0]!r}; it has read inventory.csv at its start: restart it",
+            )
+        return tuple(dict.fromkeys(names))
+
+
+def judged_answer(record: MinerRecord) -> Answer:
+    """Return how the books judge a miner, in the failsafe's words."""
+    evidence = f"{record.reason} ({record.evidence.value})"
+    if record.outcome is Outcome.COMPLETE or (record.verb is Verb.STOP and record.reason in _READS_OFF):
+        proof = Proof.YES
+    else:
+        proof = Proof.OPEN if record.reason in _OPEN else Proof.NO
+    if record.lie is not Lie.NONE and proof is Proof.YES:
+        proof = Proof.OPEN
+    return _finding(record.miner_id, proof, evidence, record.baseline_w, record.power_w)
+
+
+def _finding(
+    miner_id: str, proof: Proof, what: str, before_w: float | None = None, after_w: float | None = None
+) -> Answer:
+    return {"miner": miner_id, "proof": proof.value, "what": what, "before_w": before_w, "after_w": after_w}
+
+
+def _error(code: str, message: str) -> Answer:
+    return {"error": {"code": code, "message": message}}
+
+
+def _code_of(error: AgentError) -> str:
+    if isinstance(error, Refused):
+        return error.code
+    return "bad_request" if isinstance(error, BadInput) else "failed"
+
+
+def _text(request: Answer, name: str) -> str:
+    value = request.get(name)
+    if not isinstance(value, str) or _ID.fullmatch(value) is None:
+        raise BadInput(f"{name}: write letters, digits, dots and dashes, at most 64")
+    return value
+
+
+async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
+    writer.write(encoded(answer))
+    async with asyncio.timeout(_SEND_S):
+        await writer.drain()
+
+
