@@ -14,6 +14,7 @@ Invariants:
 
 import asyncio
 import logging
+import os
 import random
 import signal
 import sqlite3
@@ -40,7 +41,8 @@ from agent.local_curtail.formers import Formers
 from agent.local_curtail.schema import schema as curtail_schema
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
-from agent.lock import StateLock
+from agent.local_requests import LocalRequests
+from agent.lock import Holder, StateLock
 from agent.meter_poller import MeterPoller
 from agent.meters import ModbusMeter
 from agent.poller import Poller
@@ -130,6 +132,7 @@ class Agent:
         self.curtail = self._curtailment(identity, inventory, devices, modbus)
         self._site_clock.site_time = self.curtail.site_time
         self.forwarder = self._forwarder(identity)
+        self._requests = self._local_requests(inventory)
         self._loaded = False
 
     async def load(self, broken: Path | None) -> None:
@@ -152,6 +155,7 @@ class Agent:
             "meters": self.meter_poller.run,
             "forwarder": self.forwarder.run,
             "status": self._report,
+            "local requests": self._requests.run,
         }
         try:
             async with asyncio.TaskGroup() as group:
@@ -202,6 +206,19 @@ class Agent:
             feeder_meters={meter.entry.feeder_id: meter for meter in modbus.values() if meter.entry.kind == "feeder"},
             latest=self._latest,
             precedence=self._precedence,
+        )
+
+    def _local_requests(self, inventory: tuple[MinerEntry, ...]) -> LocalRequests:
+        fixed = {entry.miner_id for entry in inventory if not switchable(entry)}
+        return LocalRequests(
+            self._settings.site.state_dir,
+            self.curtail,
+            inventory,
+            frozenset(fixed) | untouchable(self._settings, inventory),
+            self._latest,
+            self._clock,
+            _version(),
+            os.getpid(),
         )
 
     def _forwarder(self, identity: Identity) -> Forwarder:
@@ -287,7 +304,7 @@ def run_agent(settings: Settings) -> None:
     meters = load_meters(settings.site.meters)
     untouchable(settings, inventory)
     clock = SystemClock()
-    with StateLock(settings.site.state_dir):
+    with StateLock(settings.site.state_dir, waits=_say_who_is_at_work):
         identity = load_identity(settings.identity_dir, settings.site.site_id)
         _LOG.info("settings: %s", settings.redacted())
         _allow_files(settings, len(meters))
@@ -342,6 +359,10 @@ def _allow_files(settings: Settings, meters: int) -> None:
             needed,
             allowed,
         )
+
+
+def _say_who_is_at_work(holder: Holder) -> None:
+    _LOG.warning("agent: %s drives this site's miners; starting once it has ended", holder)
 
 
 def _only(error: BaseException) -> BaseException:

@@ -3,8 +3,8 @@
     one line in --read, checked--> curtailment (the same books and lanes as for every order) --> lines out, each second
 
 Invariants: only this user and root are heard; one request a connection, read within a deadline and a cap; at most
-``_MOST`` connections, the next is told so at once; a client that does not read is cut off and holds up nothing; whatever
-is sent here, the daemon goes on. An override goes on, too, when its client hangs up.
+``_MOST`` connections, the next is told so at once; a client that does not read is cut off and holds up nothing;
+whatever is sent here, the daemon goes on. An override goes on, too, when its client hangs up.
 """
 
 import asyncio
@@ -306,5 +306,3 @@ async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
     writer.write(encoded(answer))
     async with asyncio.timeout(_SEND_S):
         await writer.drain()
-
-

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -59,9 +60,11 @@ class Unlockable(BadInput):
 class StateLock:
     """Held for as long as the ``with`` block runs; the kernel lets go when the process dies."""
 
-    def __init__(self, state_dir: Path, role: str = DAEMON) -> None:
+    def __init__(self, state_dir: Path, role: str = DAEMON, waits: Callable[[Holder], None] | None = None) -> None:
+        """``waits``: a failsafe that holds the lock is waited for, once that is told."""
         self._path = state_dir / LOCK_NAME
         self._role = role
+        self._waits = waits
         self._handle: int | None = None
 
     def __enter__(self) -> Self:
@@ -77,12 +80,19 @@ class StateLock:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(handle)
             holder = holder_of(self._path.parent)
+            if self._waits is not None and holder is not None and holder.role == FAILSAFE and holder.lives():
+                self._waits(holder)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                return self._taken(handle)
+            os.close(handle)
             whose = "agent" if holder is None or holder.role == DAEMON else holder.role
             raise Held(
                 f"{self._path}: another {whose} runs on this state_dir; stop it, or give this one its own", holder
             ) from None
+        return self._taken(handle)
+
+    def _taken(self, handle: int) -> Self:
         self._handle = handle
         self._note(handle)
         return self

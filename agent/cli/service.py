@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Final
 
-from agent.cli.shared import FAILED, Commands, complain, settings_of, takes_config
+from agent.cli.shared import FAILED, Commands, complain, settings_of, takes_config, watched
 
 _STDIN: Final = "-"
 
@@ -18,6 +18,7 @@ def add(commands: Commands) -> None:
     status = commands.add_parser("status", help="show how the agent stands, whether it runs or not")
     takes_config(status, _status)
     status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.add_argument("--watch", action="store_true", help="show it again and again until Ctrl-C")
 
     enrol = commands.add_parser("enrol", help="trade a join token for this site's certificate")
     takes_config(enrol, _enrol)
@@ -50,9 +51,14 @@ def _status(options: argparse.Namespace) -> int:
     from agent import status
     from sitelink.clock import SystemClock
 
-    found = asyncio.run(status.read_status(settings_of(options), SystemClock()))
-    print(status.as_json(found) if options.json else status.as_table(found))
-    return 0
+    settings, clock = settings_of(options), SystemClock()
+
+    def show() -> int:
+        found = asyncio.run(status.read_status(settings, clock))
+        print(status.as_json(found) if options.json else status.as_table(found))
+        return 0
+
+    return watched(show, again=options.watch)
 
 
 def _enrol(options: argparse.Namespace) -> int:

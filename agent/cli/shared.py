@@ -8,12 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.errors import BadInput
+from agent.errors import AgentError, BadInput
 
 if TYPE_CHECKING:
     from agent.settings import Settings
 
 FAILED: Final = 1
+_WATCH_S: Final = 2.0
 BAD_INPUT: Final = 2
 Commands = Any
 """What ``add_subparsers`` returns; argparse keeps its name private."""
@@ -44,6 +45,23 @@ def duration_of(text: str) -> timedelta:
     if not timedelta(0) < duration <= _LONGEST:
         raise BadInput(f"--for: {text!r} is out of range; write at most {_LONGEST.days * 24}h")
     return duration
+
+
+def watched(show: Callable[[], int], *, again: bool) -> int:
+    """Return what ``show`` returns; where ``again``, show it anew until Ctrl-C, on a screen of its own."""
+    if not again:
+        return show()
+    from agent.failsafe.fence import pause
+
+    while True:
+        if sys.stdout.isatty():
+            print("\x1b[2J\x1b[H", end="")
+        try:
+            show()
+        except AgentError as error:  # what is broken now may be whole at the next look
+            complain(error, FAILED)
+        sys.stdout.flush()
+        pause(_WATCH_S)
 
 
 def complain(error: BaseException, code: int) -> int:

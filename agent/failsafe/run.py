@@ -21,7 +21,7 @@ from agent.errors import AgentError, BadInput, Refused, SessionBusy, TimedOut, U
 from agent.failsafe.by_daemon import ByDaemon
 from agent.failsafe.choice import Choice, members, pick
 from agent.failsafe.fence import pause, take_over
-from agent.inventory import load_inventory
+from agent.inventory import load_as_found
 from agent.local_socket import SILENCE_S
 from agent.lock import DAEMON, FAILSAFE, Held, StateLock, Unlockable, is_held
 from agent.settings import Settings
@@ -58,7 +58,7 @@ def run_failsafe(settings: Settings, order: Order, out: TextIO) -> int:
         BadInput: the inventory is broken or lists no miner; a miner or rack is not in it; a choice is missing.
         AgentError: the daemon is hung, or another failsafe is at work and does not end.
     """
-    fleet = load_inventory(settings.site.inventory)
+    fleet = load_as_found(settings.site.inventory, settings.site.state_dir)
     if not fleet:
         raise BadInput(f"{settings.site.inventory}: no miner is listed; write one row for each miner of the site")
     if order.action in VERBS and not order.choice:

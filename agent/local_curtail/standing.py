@@ -17,7 +17,7 @@ from sitelink.types import ClockTrust, Curtailment, SitePlan
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is held and in force. ``fallback`` is the reason why the site follows its fallback, empty when it does not."""
+    """What is held and in force. ``fallback`` is why the site follows its fallback, empty when it does not."""
 
     now: datetime
     trust: ClockTrust

@@ -30,8 +30,9 @@ SQL = re.compile(r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE|VALUES)\b")
 ADAPTERS = {
     "proto/sitelink/clock.py": {"time", "datetime.datetime.now"},
     "agent/app.py": {"random", "uuid", "signal", "secrets", "os.getpid"},
-    "agent/cli/failsafe.py": {"random", "uuid", "secrets"},
-    "agent/failsafe.py": {"random", "uuid", "secrets"},
+    "agent/failsafe/fence.py": {"signal"},
+    "agent/failsafe/run.py": {"os.urandom"},
+    "agent/local_requests.py": {"asyncio.start_unix_server"},
     "agent/storage.py": {"threading", "call_soon_threadsafe", "os.fsync"},
     "agent/cgminer/client.py": {"socket"},
     "agent/cgminer/stream.py": {"socket"},

@@ -74,7 +74,17 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("run", "--config", "{config}"), "trust.json: no such file: this agent is not enrolled; enrol with"),
         (("failsafe", "off", "--config", "{config}", "--for", "soon"), "--for: 'soon' is not a duration; write"),
         (("failsafe", "off", "--config", "{config}", "--for", "999h"), "--for: '999h' is out of range; write at most"),
-        (("failsafe", "off", "--config", "{config}"), "inventory.csv: no miner is listed; write one row for each"),
+        (
+            ("failsafe", "off", "--config", "{config}", "--all"),
+            "inventory.csv: no miner is listed; write one row for each",
+        ),
+        (("failsafe", "off", "--config", "{config}", "--mw", "lots"), "--mw: 'lots' is no load; write megawatts"),
+        (("failsafe", "off", "--config", "{config}", "--mw", "nan"), "--mw: 'nan' is no load; write megawatts"),
+        (("failsafe", "off", "--config", "{config}", "--all", "--mw", "1"), "not allowed with argument --all"),
+        (("failsafe", "off", "--config", "{config}", "--watch"), "--watch: only status can be watched"),
+        (("journal", "--config", "{config}", "--last", "0"), "--last: '0' does not fit; write a whole number from 1"),
+        (("journal", "--config", "{config}"), "agent.db: no such file; the agent has not run with these settings yet"),
+        (("plan", "show", "--config", "{config}"), "agent.db: no such file; the agent has not run with these settings"),
         (("failsafe", "status", "--config", "{config}"), "inventory.csv: no miner is listed"),
         (("failsafe", "explode", "--config", "{config}"), "invalid choice: 'explode'"),
     ],
@@ -125,8 +135,8 @@ def test_failsafe_refuses_a_miner_that_nobody_knows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str, arguments: tuple[str, ...], told: str
 ) -> None:
     config = site(tmp_path, settings, MINER)
-    assert told in complaint(capsys, "failsafe", "off", "--config", str(config), *arguments)
-    assert not (tmp_path / "state").exists(), "nobody is switched where a misspelt id may protect somebody"
+    assert told in complaint(capsys, "failsafe", "off", "--config", str(config), *(arguments or ("--all",)))
+    assert not (tmp_path / "state" / "agent.db").exists(), "nobody is switched where a misspelt id may protect somebody"
 
 
 @pytest.mark.parametrize("written", ["02:AA", "02:aa"])
@@ -134,7 +144,7 @@ def test_failsafe_spares_a_miner_however_its_id_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], written: str
 ) -> None:
     config = site(tmp_path, f'[limits]\nnever_touch = ["{written}"]\n', MINER.replace("02:aa", "02:Aa"))
-    assert main(("failsafe", "off", "--config", str(config))) == 1
+    assert main(("failsafe", "off", "--all", "--config", str(config))) == 1
     assert "this site never touches it" in capsys.readouterr().out
 
 

@@ -1,0 +1,78 @@
+"""What somebody at the site may know of the agent: from the daemon's memory where it lives, else from its file.
+
+Invariant: changes nothing; a daemon that is hung or dead keeps nobody from reading the file.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, Final
+
+from agent.errors import AgentError, BadInput
+from agent.local_curtail import inbox, overrides, records
+from agent.local_curtail.anchor import StoredTime, stored_anchor
+from agent.local_curtail.history import last_events
+from agent.local_curtail.standing import Standing
+from agent.local_socket import Conversation
+from agent.settings import Settings
+from agent.storage import connect_read_only
+from sitelink.clock import Clock
+from sitelink.orders import MalformedOrder, read_plan
+
+DAEMON: Final = "the running daemon"
+
+
+class Site:
+    """One site's ``state_dir``, read."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+
+    def standing(self) -> tuple[dict[str, Any], str]:
+        """Return how orders stand, and who says so.
+
+        Raises:
+            BadInput: no daemon answers, and its file is not there or cannot be read.
+        """
+        try:
+            (answer,) = self._asked({"ask": "plan"})
+            return dict(answer["result"]), DAEMON
+        except (AgentError, KeyError, TypeError, ValueError) as error:
+            with self._file() as connection:
+                return self._stored(connection).document(), f"{self._settings.database} ({error})"
+
+    def history(self, count: int) -> list[dict[str, Any]]:
+        """Return the last ``count`` events, oldest first, each as plain values. Raises BadInput."""
+        with self._file() as connection:
+            return [event.document() for event in last_events(connection, count)]
+
+    def _asked(self, request: dict[str, Any]) -> list[Any]:
+        conversation = Conversation(self._settings.site.state_dir)
+        try:
+            return list(conversation.ask(request))
+        finally:
+            conversation.close()
+
+    def _stored(self, connection: sqlite3.Connection) -> Standing:
+        now, trust = StoredTime(stored_anchor(connection), self._clock).now()
+        held = inbox.held_plan(connection)
+        rows = connection.execute("SELECT record FROM curtail_miners").fetchall()
+        mark = connection.execute("SELECT value FROM curtail_marks WHERE name = 'fallback'").fetchone()
+        return Standing(
+            now=now,
+            trust=trust,
+            plan=None if held is None else read_plan(held.payload),
+            overrides=overrides.active(connection, self._clock),
+            records=tuple(records.miner_of(text) for (text,) in rows),
+            fallback="" if mark is None else mark[0],
+        )
+
+    @contextmanager
+    def _file(self) -> Iterator[sqlite3.Connection]:
+        path = self._settings.database
+        with closing(connect_read_only(path)) as connection:
+            try:
+                yield connection
+            except (sqlite3.Error, MalformedOrder, ValueError, KeyError) as error:
+                raise BadInput(f"{path}: cannot be read: {error}; start the agent, it repairs the file") from None

@@ -1,0 +1,317 @@
+import asyncio
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from agent.errors import AccessDenied
+from agent.failsafe import direct as module
+from agent.failsafe.direct import Failsafe
+from agent.failsafe.ledger import Ledger
+from agent.local_curtail import overrides, policy
+from agent.local_curtail.records import Phase, miner_of
+from agent.local_curtail.schema import schema
+from agent.storage import connect, in_transaction
+from sitelink.clock import ManualClock
+from sitelink.inventory import MinerEntry
+from sitelink.types import MeterSample, MinerState, Reason, Verb
+from sitelink.units import Watts
+
+ROOT = Path(__file__).parents[4]
+T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Seen:
+    state: MinerState
+    power_w: Watts
+    reason: Reason = Reason.NONE
+    hashrate_ths: float | None = None
+    uptime_s: int | None = None
+
+
+@dataclass
+class FakeControl:
+    liar: bool = False
+    off: bool = False
+    orders: list = field(default_factory=list)
+
+    async def identity(self):
+        return "m"
+
+    async def stop(self):
+        self.off = True
+
+    async def start(self):
+        self.off = False
+
+    async def observe(self):
+        return Seen(MinerState.IDLE, Watts(50)) if self.off else Seen(MinerState.HASHING, Watts(3000))
+
+
+class FakeMeter:
+    def __init__(self, controls):
+        self.controls = controls
+
+    async def read(self):
+        power = sum(50 if control.off and not control.liar else 3000 for control in self.controls)
+        return MeterSample("meter", T0, Watts(power))
+
+
+def entry(name, dialect="luxos", feeder="F1"):
+    return MinerEntry(name, "127.0.0.1", 4028, dialect, "S19", feeder, "R1", 1, Watts(3000), None)
+
+
+class Rig:
+    """A failsafe over fake miners, with a ledger in a file of its own."""
+
+    def __init__(self, tmp_path, controls, never_touch=()):
+        self.told = []
+        self.settings = SimpleNamespace(
+            control=SimpleNamespace(idle_share=0.15, device_deadline_s=5.0),
+            limits=SimpleNamespace(max_step_w=Watts(0)),
+            database=tmp_path / "state" / "agent.db",
+        )
+        self.clock = ManualClock(T0, 10.0)
+        self.controls = controls
+        self.never_touch = frozenset(never_touch)
+        self.number = 0
+
+    def new_id(self):
+        self.number += 1
+        return f"id-{self.number}"
+
+    async def switch(self, verb, entries, named=None, order_id="failsafe-1"):
+        async with self.ledger() as ledger:
+            await ledger.override(order_id, verb, named, timedelta(hours=4))
+            return await self.failsafe(ledger).switch(verb, entries, order_id)
+
+    async def status(self, entries):
+        async with self.ledger(read_only=True) as ledger:
+            return await self.failsafe(ledger).status(entries)
+
+    def ledger(self, *, read_only=False):
+        return Ledger(self.settings, self.clock, self.new_id, self.told.append, read_only=read_only)
+
+    def failsafe(self, ledger):
+        meters = {"F1": FakeMeter(list(self.controls.values()))}
+        return Failsafe(self.settings, self.never_touch, self.controls, meters, self.clock, ledger, self.told.append)
+
+    @property
+    def out(self):
+        return "\n".join(self.told)
+
+    def rows(self, query):
+        with closing(sqlite3.connect(self.settings.database)) as stored:
+            return stored.execute(query).fetchall()
+
+    def records(self):
+        return {row[0]: miner_of(row[1]) for row in self.rows("SELECT miner_id, record FROM curtail_miners")}
+
+
+async def test_off_leaves_an_override_and_proves_each_miner(tmp_path):
+    rig = Rig(tmp_path, {"m1": FakeControl(), "m2": FakeControl()})
+    assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2"))) == 0
+    assert rig.out.count("feeder meter agrees") == 2
+    stored = sqlite3.connect(rig.settings.database)
+    (active,) = overrides.active(stored, rig.clock)
+    assert (active.override.verb, active.override.miner_ids) == (Verb.STOP, None)
+    rig.clock.step(-99_999)  # a stepped clock does not prolong it
+    rig.clock.advance(4 * 3600)
+    assert overrides.active(stored, rig.clock) == ()
+    stored.close()
+
+
+async def test_an_override_ends_by_the_wall_clock_after_a_reboot_and_a_released_one_never_comes_back(tmp_path):
+    rig = Rig(tmp_path, {"m1": FakeControl()})
+    await rig.switch(Verb.STOP, (entry("m1"),))
+    stored = sqlite3.connect(rig.settings.database, isolation_level=None)
+    rig.clock.reboot("boot-2", T0 + timedelta(hours=3))
+    assert len(overrides.active(stored, rig.clock)) == 1
+    rig.clock.step(3600)
+    assert overrides.active(stored, rig.clock) == ()
+    rig.clock.step(-7200)
+    assert overrides.release(stored, None, ("m1",), rig.clock) == ("failsafe-1",)
+    rig.clock.reboot("boot-1", T0 - timedelta(days=30))
+    assert overrides.active(stored, rig.clock) == ()
+    stored.close()
+
+
+async def test_what_was_done_stands_in_the_daemons_own_books(tmp_path):
+    rig = Rig(tmp_path, {"m1": FakeControl(), "m2": FakeControl(off=True)})
+    await rig.switch(Verb.STOP, (entry("m1"), entry("m2")))
+    m1, m2 = rig.records()["m1"], rig.records()["m2"]
+    assert (m1.verb, m1.order_id, m1.cause, m1.touched, m1.phase) == (
+        Verb.STOP, "failsafe-1", policy.OVERRIDE, True, Phase.SENT
+    )  # fmt: skip
+    assert (m1.baseline_w, m1.feeder_before_w, m1.off_since) == (3000, 3050, T0)
+    assert (m1.outcome, m2.baseline_w) == (None, None), "the daemon reads back itself"
+    rig.clock.advance(60)
+    await rig.switch(Verb.START, (entry("m1"),), frozenset({"m1"}), "failsafe-2")
+    m1 = rig.records()["m1"]
+    assert (m1.verb, m1.order_id, m1.touched, m1.off_since, m1.phase) == (
+        Verb.START, "failsafe-2", False, None, Phase.WAITING
+    )  # fmt: skip
+    unsent = [(kind, json.loads(record)) for kind, record in rig.rows("SELECT kind, record FROM curtail_unsent")]
+    assert [(one["order_id"], one["outcome"]) for kind, one in unsent if kind == "ack"] == [("failsafe-1", "expired")]
+    events = rig.rows("SELECT event, miner_id FROM curtail_by_hand WHERE order_id = 'failsafe-2'")
+    assert events == [("ordered", ""), ("sent", "m1"), ("proven", "m1")]
+
+
+async def test_an_intent_is_on_disk_before_its_order_is_sent(tmp_path):
+    rig = Rig(tmp_path, {})
+    seen = []
+
+    class Looking(FakeControl):
+        async def stop(self):
+            seen.extend(record.touched for record in rig.records().values())
+            await super().stop()
+
+    rig.controls["m1"] = Looking()
+    await rig.switch(Verb.STOP, (entry("m1"),))
+    assert seen == [True]
+
+
+async def test_a_miner_that_refused_is_not_taken_for_stopped(tmp_path):
+    class Locked(FakeControl):
+        async def stop(self):
+            raise AccessDenied("its password is another; write it with credentials set")
+
+    rig = Rig(tmp_path, {"m1": Locked()})
+    assert await rig.switch(Verb.STOP, (entry("m1"),)) == 1
+    m1 = rig.records()["m1"]
+    assert (m1.touched, m1.off_since, m1.phase) == (False, None, Phase.WAITING)
+    assert "credentials set" in rig.out
+
+
+async def test_what_was_sent_before_an_interruption_is_recorded(tmp_path):
+    class Stuck(FakeControl):
+        async def observe(self):
+            await asyncio.Event().wait()
+
+    rig = Rig(tmp_path, {"m1": FakeControl(), "m2": Stuck()})
+    task = asyncio.create_task(rig.switch(Verb.STOP, (entry("m1"), entry("m2"))))
+    async with asyncio.timeout(10):
+        while not rig.controls["m1"].off:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert "interrupted: 1 of 2 miners were ordered" in rig.out
+    assert set(rig.records()) == {"m1"}
+    assert ("sent", "m1") in rig.rows("SELECT event, miner_id FROM curtail_by_hand")
+
+
+async def test_a_lie_is_caught_by_the_feeder_and_an_unswitchable_miner_is_named(tmp_path):
+    rig = Rig(tmp_path, {"m1": FakeControl(liar=True), "m2": FakeControl(), "m3": FakeControl()})
+    entries = (entry("m1"), entry("m2"), entry("m3", "hiveon", "F2"))
+    assert await rig.switch(Verb.STOP, entries, frozenset({"m1", "m2", "m3"})) == 1
+    assert "feeder F1 fell by 2950 W, its miners claim 5900 W: it still draws about 2950 W" in rig.out
+    assert "not proven off: m1, m2, m3" in rig.out
+    assert not rig.controls["m3"].off
+
+
+async def test_never_touch_holds_and_a_broken_database_stops_nobody(tmp_path):
+    rig = Rig(tmp_path, {"m1": FakeControl(), "m2": FakeControl()}, never_touch=("m2",))
+    rig.settings.database.mkdir(parents=True)
+    assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2"))) == 1
+    assert rig.out.count("takes nothing") == 1
+    assert "start these miners yourself afterwards" in rig.out
+    assert (rig.controls["m1"].off, rig.controls["m2"].off) == (True, False)
+
+
+async def test_a_disk_that_fills_in_the_middle_stops_nobody(tmp_path):
+    controls = {f"m{n}": FakeControl() for n in range(5)}
+    rig = Rig(tmp_path, controls)
+    async with rig.ledger() as ledger:
+        await ledger.override("failsafe-1", Verb.STOP, None, timedelta(hours=1))
+        ledger._connection.execute("PRAGMA max_page_count = 1")
+        ledger._connection.execute("PRAGMA wal_autocheckpoint = 1")
+        size = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
+        ledger._connection.execute(f"PRAGMA max_page_count = {size}")
+        padded = {name: replace(entry(name), miner_id=name + "x" * 3000) for name in controls}
+        rig.controls = {padded[name].miner_id: control for name, control in controls.items()}
+        assert await rig.failsafe(ledger).switch(Verb.STOP, tuple(padded.values()), "failsafe-1") == 0
+        assert not ledger.usable
+    assert rig.out.count("takes nothing") == 1
+    assert all(control.off for control in controls.values())
+
+
+def corrupt(path, table):
+    """Overwrite the page that holds `table`."""
+    stored = connect(path)
+    in_transaction(stored, schema)
+    (root,) = stored.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    (size,) = stored.execute("PRAGMA page_size").fetchone()
+    stored.close()
+    content = bytearray(path.read_bytes())
+    content[(root - 1) * size : root * size] = b"\xff" * size
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("table", ["curtail_overrides", "curtail_miners", "curtail_clock"])
+async def test_a_corrupt_page_keeps_no_order_back(tmp_path, table):
+    rig = Rig(tmp_path, {"m1": FakeControl(off=True)})
+    rig.settings.database.parent.mkdir()
+    corrupt(rig.settings.database, table)
+    assert await rig.switch(Verb.START, (entry("m1"),)) == 0
+    assert "agent.db takes nothing" in rig.out
+    assert not rig.controls["m1"].off
+
+
+async def test_a_record_of_another_form_keeps_no_order_back(tmp_path):
+    rig = Rig(tmp_path, {"m1": FakeControl()})
+    rig.settings.database.parent.mkdir()
+    stored = connect(rig.settings.database)
+    in_transaction(stored, schema)
+    stored.execute("INSERT INTO curtail_miners VALUES ('m1', '{\"verb\": 7}')")
+    stored.close()
+    assert await rig.switch(Verb.STOP, (entry("m1"),)) == 0
+    assert "agent.db takes nothing" in rig.out
+
+
+async def test_one_miners_failure_is_its_own(tmp_path):
+    class Exhausted(FakeControl):
+        async def observe(self):
+            raise OSError(24, "Too many open files")
+
+    rig = Rig(tmp_path, {"m1": Exhausted(), "m2": FakeControl()})
+    assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2"))) == 1
+    assert rig.controls["m2"].off
+    assert "failed: OSError(24, 'Too many open files')" in rig.out
+    assert await rig.status((entry("m1"), entry("m2"))) == 1
+
+
+def test_fewer_miners_at_a_time_where_few_files_may_be_open(monkeypatch):
+    told = []
+    monkeypatch.setattr(module, "open_files", lambda needed: 50)
+    assert module.at_once(2, told.append) == 16
+    assert "only 16 miners at a time; raise ulimit -Hn" in told[0]
+    monkeypatch.setattr(module, "open_files", lambda needed: 10)
+    assert module.at_once(2, told.append) == 1
+
+
+async def test_on_brings_back_and_status_reads(tmp_path):
+    rig = Rig(tmp_path, {"m1": FakeControl(off=True)})
+    assert await rig.switch(Verb.START, (entry("m1"),)) == 0
+    assert await rig.status((entry("m1"),)) == 0
+    assert "hashing (none)" in rig.out
+
+
+def test_it_needs_neither_grpc_nor_protobuf_nor_a_broker():
+    code = (
+        "import sys, agent.failsafe.run, agent.failsafe.alone\n"
+        "bad = [n for n in sys.modules if n.split('.')[0] in {'grpc', 'paho', 'aiomqtt'} or n.startswith('google.protobuf')]\n"
+        "sys.exit(', '.join(bad) or 0)"
+    )
+    path = f"{ROOT}:{ROOT / 'proto'}"
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
