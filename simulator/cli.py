@@ -30,7 +30,7 @@ from simulator.prices import (
     read_hours,
 )
 from simulator.replay import ReplayedDevices, ReplayOptions, load_devices
-from simulator.roster import DIALECTS, RosterOptions
+from simulator.roster import ALL_DIALECTS, DIALECTS, RosterOptions
 from simulator.site import SimulatedSite, SiteOptions
 from sitelink.clock import SystemClock
 from sitelink.inventory import DIALECTS as INVENTORY_DIALECTS
@@ -75,10 +75,11 @@ def _add_site(parser: argparse.ArgumentParser) -> None:
     add("--net", default="127.20", help="first two bytes of the miners' addresses")
     add("--port", type=int, default=4028, help="the miners' TCP port")
     add("--web-port", type=int, default=8080, help="the port of the miners' web pages")
+    add("--framed-port", type=int, default=4433, help="the port of Whatsminer's API v3")
     add("--control", default="127.0.0.1:0", help="HOST:PORT of the control port")
     add("--meters", default="", help="HOST:PORT of the meters; default NET.0.1:5020")
     add("--out", type=Path, default=None, help="folder for inventory.csv, meters.csv and truth.json")
-    add("--dialects", default=",".join(DIALECTS), help="comma-separated; default all five")
+    add("--dialects", default=",".join(DIALECTS), help="comma-separated, or all; default the five commonest")
     add("--dead", type=float, default=0.05, help="share of miners without power")
     add("--liars", type=float, default=0.02, help="share of miners that lie")
     add("--feeder-size", type=int, default=10, help="miners a feeder")
@@ -95,7 +96,8 @@ async def _run_site(options: argparse.Namespace) -> int:
         net=options.net,
         port=options.port,
         web_port=options.web_port,
-        dialects=tuple(name.strip() for name in options.dialects.split(",") if name.strip()),
+        framed_port=options.framed_port,
+        dialects=_dialects(options.dialects),
         dead=options.dead,
         liars=options.liars,
         feeder_size=options.feeder_size,
@@ -116,6 +118,12 @@ async def _run_site(options: argparse.Namespace) -> int:
     return await serve(
         site, lambda: {"control": site.control.url if site.control else None, "miners": len(site.places)}
     )
+
+
+def _dialects(text: str) -> tuple[str, ...]:
+    if text.strip() == "all":
+        return ALL_DIALECTS
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _add_link(parser: argparse.ArgumentParser) -> None:

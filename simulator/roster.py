@@ -11,9 +11,19 @@ from simulator import noise
 from sitelink.units import TeraHashPerSecond, Watts
 
 DIALECTS = ("luxos", "whatsminer", "avalon", "antminer", "braiins")
+"""What stands on a site unless it is asked for others."""
+FURTHER_DIALECTS = (
+    *("whatsminer-v3", "braiins-rest", "vnish"),
+    *("hiveon", "innosilicon", "epic", "auradine", "goldshell", "bitaxe"),
+)
+"""What stands there when asked for; those of the second line can be read and not be controlled."""
+ALL_DIALECTS = DIALECTS + FURTHER_DIALECTS
 CONTROLLABLE = ("luxos", "whatsminer", "avalon")
+"""Who may lie on a default site; on another, whoever takes orders may."""
+_TAKE_ORDERS = (*DIALECTS, *FURTHER_DIALECTS[:3])
 LIARS = ("ack_without_effect", "reports_idle")
 _WEIGHT = {"luxos": 0.28, "whatsminer": 0.28, "avalon": 0.18, "antminer": 0.14, "braiins": 0.12}
+_FURTHER_WEIGHT = 0.1
 _FEEDERS_PER_RACK = 2
 
 
@@ -31,8 +41,10 @@ class Model:
     warm_s: float
 
 
-def _model(dialect: str, name: str, power_w: int, ths: int, chips: int, stop_s: float, warm_s: float) -> Model:
-    return Model(dialect, name, Watts(power_w), TeraHashPerSecond(ths), 3, chips, stop_s, warm_s)
+def _model(
+    dialect: str, name: str, power_w: int, ths: float, chips: int, stop_s: float, warm_s: float, boards: int = 3
+) -> Model:
+    return Model(dialect, name, Watts(power_w), TeraHashPerSecond(ths), boards, chips, stop_s, warm_s)
 
 
 MODELS = (
@@ -51,6 +63,18 @@ MODELS = (
     _model("antminer", "Antminer S21", 3200, 200, 108, 2.5, 8.0),
     _model("braiins", "Antminer S19j Pro", 3068, 104, 126, 1.8, 8.5),
     _model("braiins", "Antminer S19k Pro", 2760, 120, 77, 1.8, 8.5),
+    _model("whatsminer-v3", "M60S_VK40", 3441, 186, 111, 2.8, 8.0),
+    _model("whatsminer-v3", "M66S_VK30", 5513, 298, 156, 2.6, 8.0),
+    _model("braiins-rest", "Antminer S19 XP", 3010, 141, 110, 1.8, 8.5),
+    _model("braiins-rest", "Antminer S21 Pro", 3510, 234, 65, 1.8, 8.5),
+    _model("vnish", "Antminer S19j Pro", 3068, 104, 126, 1.6, 8.0),
+    _model("vnish", "Antminer S21 Pro", 3510, 234, 65, 1.6, 8.0),
+    _model("hiveon", "Antminer S19 Hiveon", 3250, 95, 76, 2.0, 8.0),
+    _model("innosilicon", "T3+ 57T", 3300, 57, 96, 2.0, 9.0),
+    _model("epic", "AntMiner S19 XP", 3010, 143, 110, 1.8, 8.0),
+    _model("auradine", "AT1500", 2950, 150, 132, 1.8, 8.0),
+    _model("goldshell", "Goldshell-BYTE", 400, 2, 24, 1.0, 6.0),
+    _model("bitaxe", "BitAxe Gamma", 18, 1.2, 1, 0.5, 4.0, boards=1),
 )
 
 
@@ -58,7 +82,8 @@ MODELS = (
 class Place:
     """One miner as it stands on site. ``miner_id`` is its MAC (lower-case, colons); on stock Antminers its serial.
 
-    ``port`` is its API's; ``web_port`` its web page's, the same where a firmware serves its pages on the API's port.
+    ``port`` is where the inventory says its API is; ``web_port`` its web page's, the same where a firmware serves its
+    pages on the API's port; ``rpc_port`` CGMiner's, another than ``port`` on a Whatsminer of API v3, which has both.
     """
 
     index: int
@@ -69,6 +94,7 @@ class Place:
     host: str
     port: int
     web_port: int
+    rpc_port: int
     feeder_id: str
     rack: str
     position: int
@@ -89,6 +115,7 @@ class RosterOptions:
     net: str = "127.20"
     port: int = 4028
     web_port: int = 8080
+    framed_port: int = 4433
     dialects: tuple[str, ...] = DIALECTS
     dead: float = 0.0
     liars: float = 0.0
@@ -105,8 +132,8 @@ def build_roster(options: RosterOptions) -> tuple[Place, ...]:
 
 def _draw_dialects(options: RosterOptions, rng: random.Random) -> list[str]:
     """Return one dialect a miner: shares by weight, largest remainder, each asked-for dialect at least once."""
-    total = sum(_WEIGHT[dialect] for dialect in options.dialects)
-    exact = {dialect: options.miners * _WEIGHT[dialect] / total for dialect in options.dialects}
+    weight = {dialect: _WEIGHT.get(dialect, _FURTHER_WEIGHT) for dialect in options.dialects}
+    exact = {dialect: options.miners * weight[dialect] / sum(weight.values()) for dialect in options.dialects}
     counts = {dialect: max(int(share), 1) for dialect, share in exact.items()}
     by_remainder = sorted(options.dialects, key=lambda dialect: exact[dialect] - int(exact[dialect]), reverse=True)
     for turn in range(options.miners):
@@ -123,7 +150,7 @@ def _place(options: RosterOptions, index: int, dialect: str, rng: random.Random)
     unique = noise.key("identity", options.site_id, options.seed, index)
     mac_bytes = [
         0x02,
-        DIALECTS.index(dialect) + 0xA0,
+        ALL_DIALECTS.index(dialect) + 0xA0,
         unique & 0xFF,
         index >> 16 & 0xFF,
         index >> 8 & 0xFF,
@@ -142,8 +169,9 @@ def _place(options: RosterOptions, index: int, dialect: str, rng: random.Random)
         serial=serial,
         model=model,
         host=f"{options.net}.{1 + index // 250}.{1 + index % 250}",
-        port=options.port,
-        web_port=options.web_port,
+        port=options.framed_port if dialect == "whatsminer-v3" else options.port,
+        web_port=options.port if dialect == "epic" else options.web_port,
+        rpc_port=options.port,
         feeder_id=f"{options.site_id}-F{feeder + 1:02d}",
         rack=f"C{rack // 4 + 1}-R{rack % 4 + 1}",
         position=shelf * options.feeder_size + index % options.feeder_size + 1,
@@ -155,7 +183,8 @@ def _place(options: RosterOptions, index: int, dialect: str, rng: random.Random)
 
 def _with_faults(options: RosterOptions, places: list[Place], rng: random.Random) -> tuple[Place, ...]:
     dead = set(rng.sample(range(len(places)), round(len(places) * options.dead)))
-    candidates = [place.index for place in places if place.index not in dead and place.model.dialect in CONTROLLABLE]
+    able = CONTROLLABLE if options.dialects == DIALECTS else _TAKE_ORDERS
+    candidates = [place.index for place in places if place.index not in dead and place.model.dialect in able]
     wanted = round(len(places) * options.liars)
     if options.liars > 0 and len(places) >= 20:
         wanted = max(wanted, len(LIARS))

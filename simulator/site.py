@@ -26,7 +26,7 @@ from simulator.listener import DeviceListener
 from simulator.meters import METER_FAULTS, MeterBank, ModbusServer
 from simulator.miner import Miner, SiteTime
 from simulator.orders import OrderLog
-from simulator.roster import DIALECTS, Place, RosterOptions, build_roster
+from simulator.roster import ALL_DIALECTS, Place, RosterOptions, build_roster
 from simulator.service import Service
 from sitelink.clock import Clock
 from sitelink.inventory import METER_FIELDS, MINER_FIELDS
@@ -61,17 +61,18 @@ def check_options(options: SiteOptions) -> None:
         BadInput: names the option, the cause and what to give instead.
     """
     roster = options.roster
-    unknown = [name for name in roster.dialects if name not in DIALECTS]
+    unknown = [name for name in roster.dialects if name not in ALL_DIALECTS]
     if unknown or not roster.dialects:
         named = f"unknown dialect {unknown[0]!r}" if unknown else "no dialect"
-        raise BadInput(f"--dialects: {named}; give some of {','.join(DIALECTS)}")
+        raise BadInput(f"--dialects: {named}; give some of {','.join(ALL_DIALECTS)}")
     check_site_id("--site-id", roster.site_id)
     check_range("--miners", roster.miners, 1, _MOST_MINERS)
     check_range("--feeder-size", roster.feeder_size, 1, _MOST_MINERS, "miners")
     check_range("--port", roster.port, 1, LAST_PORT)
     check_range("--web-port", roster.web_port, 1, LAST_PORT)
-    if roster.port == roster.web_port:
-        raise BadInput(f"--web-port: {roster.web_port} is the port of the API too; give another")
+    check_range("--framed-port", roster.framed_port, 1, LAST_PORT)
+    if len({roster.port, roster.web_port, roster.framed_port}) < 3:
+        raise BadInput("--port, --web-port, --framed-port: two are the same; give each protocol a port of its own")
     check_range("--time-scale", options.time_scale, *_TIME_SCALES)
     for name, share in (("--dead", roster.dead), ("--liars", roster.liars)):
         if not 0 <= share <= 1:

@@ -13,6 +13,8 @@ from simulator.dialects.luxos import LuxOs
 from simulator.dialects.rpc import Dialect
 from simulator.dialects.speech import RpcSpeech
 from simulator.dialects.whatsminer import WhatsMiner
+from simulator.dialects.whatsminer_v3 import WhatsMinerV3
+from simulator.framed import FramedFirmware, FramedSpeech
 from simulator.miner import Miner
 from simulator.speech import Speech
 from simulator.web import WebFirmware, WebSpeech
@@ -20,19 +22,22 @@ from simulator.web import WebFirmware, WebSpeech
 
 @dataclass(frozen=True, slots=True)
 class Firmware:
-    """What one firmware speaks: CGMiner's RPC on ``Place.port``, pages on ``Place.web_port``."""
+    """What one firmware speaks: RPC on ``Place.rpc_port``, pages on ``Place.web_port``, frames on ``Place.port``."""
 
     name: str
     rpc: Dialect | None = None
     web: WebFirmware | None = None
+    framed: FramedFirmware | None = None
 
     def speeches(self, miner: Miner) -> tuple[tuple[Speech, int], ...]:
         """Return (speech, port) for each port that ``miner`` opens."""
         place, found = miner.place, list[tuple[Speech, int]]()
         if self.rpc is not None:
-            found.append((RpcSpeech(miner, self.rpc), place.port))
+            found.append((RpcSpeech(miner, self.rpc), place.rpc_port))
         if self.web is not None:
             found.append((WebSpeech(miner, self.web), place.web_port))
+        if self.framed is not None:
+            found.append((FramedSpeech(miner, self.framed), place.port))
         return tuple(found)
 
 
@@ -44,6 +49,7 @@ def build_firmwares() -> dict[str, Firmware]:
         Firmware("avalon", Avalon()),
         Firmware("antminer", Antminer(), AntminerWeb()),
         Firmware("braiins", Braiins()),
+        Firmware("whatsminer-v3", WhatsMiner(), framed=WhatsMinerV3()),
     )
     return {firmware.name: firmware for firmware in known}
 

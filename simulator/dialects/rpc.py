@@ -99,6 +99,10 @@ class Dialect:
             return as_json(self.document(miner, section)) if request.is_json else self.text(miner, section)
         return as_json(section)
 
+    def image(self, miner: Miner, image: bytes) -> bytes:  # noqa: ARG002 - for subclasses
+        """Return the answer to a firmware image; one that nobody announced is no request."""
+        return as_json(self.document(miner, Section(23, "Invalid JSON", letter="E")))
+
     def section(self, miner: Miner, request: Request) -> Section | Row:
         """Return the answer to one command: a section, or a whole document where the firmware has its own form."""
         controlled = self.control(miner, request)

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator import noise
+from simulator.access import lifetime_s
 from simulator.dialects.ciphers import close_envelope, md5_crypt, open_envelope
 from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows
+from simulator.dialects.whatsminer_writes import STREAM, BadParameter, carry_out, take_image
 from simulator.faults import as_json
 from simulator.miner import Miner, Snapshot
 from simulator.physics import Phase
-from sitelink.types import Verb
 
 _TOKENS_A_CLIENT = 32
 _TOKEN_S = 1800.0
 _FIRMWARE = "20230803.11.REL"
-_WRITES = {"power_off": Verb.STOP, "power_on": Verb.START}
 
 
 @dataclass(slots=True)
@@ -32,6 +32,7 @@ class _Token:
     client: str
     granted_s: float
     sign: str = ""
+    key: str = ""
 
 
 class WhatsMiner(Dialect):
@@ -41,7 +42,13 @@ class WhatsMiner(Dialect):
     description = "btminer"
     terminator = b""
     joins = frozenset({"summary", "devs", "edevs", "pools"})
-    privileged = frozenset({"power_off", "power_on", "reboot", "restart_btminer", "update_pools", "set_led"})
+    privileged = frozenset(
+        {
+            *("power_off", "power_on", "reboot", "restart_btminer", "update_pools", "set_led", "adjust_power_limit"),
+            *("set_power_pct", "set_low_power", "set_normal_power", "set_high_power", "update_pwd", "download_logs"),
+            "update_firmware",
+        }
+    )
 
     def __init__(self) -> None:
         self._keys: dict[tuple[str, str], str] = {}
@@ -53,6 +60,17 @@ class WhatsMiner(Dialect):
             "devdetails": _devdetails,
             "version": _version,
         }
+
+    def answer(self, miner: Miner, data: bytes, client: str) -> bytes:
+        """Return the reply, and behind it the logs when they were asked for."""
+        document = super().answer(miner, data, client)
+        stream: bytes = miner.memory.pop(STREAM, b"")
+        return document + stream
+
+    def image(self, miner: Miner, image: bytes) -> bytes:
+        """Return the answer to a firmware image."""
+        take_image(miner, image)
+        return as_json(_own(miner, 131, "upgrade success"))
 
     def control(self, miner: Miner, request: Request) -> Section | Row | None:
         """Answer btminer's own reads, ``get_token`` and encrypted writes."""
@@ -97,21 +115,24 @@ class WhatsMiner(Dialect):
         command = order.get("cmd", order.get("command"))
         if miner.has("access_denied"):
             return _own(miner, 45, f"Access denied to '{command}' command", "E")
-        verb = _WRITES.get(str(command))
-        if verb is None:
+        try:
+            message = carry_out(miner, str(command), order)
+        except BadParameter as wrong:
+            return _own(miner, 132, str(wrong), "E")
+        if message is None:
             return _own(miner, 14, "invalid cmd", "E")
-        miner.order(verb)
-        return _own(miner, 131, "API command OK")
+        return _own(miner, 131, message)
 
     def _living(self, miner: Miner) -> list[_Token]:
         tokens = miner.memory.get("tokens", [])
         now_s = miner.time.clock.monotonic()
         held = tokens if isinstance(tokens, list) else []
-        return [token for token in held if now_s - token.granted_s < _TOKEN_S]
+        return [token for token in held if now_s - token.granted_s < lifetime_s(miner, _TOKEN_S)]
 
     def _signs(self, token: _Token, key: str) -> str:
-        if not token.sign:
-            token.sign = md5_crypt(key + token.time, token.newsalt)
+        """Return what proves ``token``; it depends on the password, and is worked out once for each."""
+        if token.key != key:
+            token.sign, token.key = md5_crypt(key + token.time, token.newsalt), key
         return token.sign
 
     def _key(self, miner: Miner) -> str:
@@ -175,10 +196,10 @@ def _summary(miner: Miner, now: Snapshot) -> Section:
         "Target Freq": 600,
         "Target MHS": round(now.ideal_ths * 1e6),
         "Env Temp": now.air_c,
-        "Power Mode": "Normal",
+        "Power Mode": miner.kept.mode.title(),
         "Factory GHS": round(now.ideal_ths * 1e3),
         "Power Limit": round(now.power_limit_w),
-        "Firmware Version": f"'{_FIRMWARE}'",
+        "Firmware Version": f"'{miner.kept.firmware or _FIRMWARE}'",
         "CB Platform": "ALLWINNER_H616",
         "CB Version": "V2",
         "MAC": miner.shown_identity()[0].upper(),
@@ -249,11 +270,12 @@ def _version(_miner: Miner, _now: Snapshot) -> Section:
     return Section(22, "CGMiner versions", "VERSION", ({"CGMiner": "4.9.2", "API": "3.7"},))
 
 
-def _status(_miner: Miner, now: Snapshot) -> Row:
+def _status(miner: Miner, now: Snapshot) -> Row:
+    limit_w = miner.kept.limit_w
     return {
-        "FirmwareVersion": _FIRMWARE,
-        "power_mode": "normal",
-        "power_limit_set": "",
+        "FirmwareVersion": miner.kept.firmware or _FIRMWARE,
+        "power_mode": miner.kept.mode,
+        "power_limit_set": "" if limit_w is None else str(round(limit_w)),
         "hash_percent": "0",
         "mineroff": "true" if now.switched_off else "false",
         "mineroff_reason": "API command" if now.switched_off else "",
@@ -270,7 +292,7 @@ def _info(miner: Miner, _now: Snapshot) -> Row:
         "dns": "",
         "hostname": "WhatsMiner",
         "mac": miner.shown_identity()[0].upper(),
-        "ledstat": "auto",
+        "ledstat": "manual" if miner.kept.led else "auto",
         "minersn": miner.shown_identity()[1].upper(),
     }
 
@@ -291,8 +313,8 @@ def _errors(_miner: Miner, now: Snapshot) -> Row:
     return {"error_code": [{"350": "2024-06-15 10:30:00"}] if now.phase is Phase.TRIPPED else []}
 
 
-def _get_version(_miner: Miner, _now: Snapshot) -> Row:
-    return {"api_ver": "2.0.5", "fw_ver": _FIRMWARE, "platform": "H616", "chip": "K10"}
+def _get_version(miner: Miner, _now: Snapshot) -> Row:
+    return {"api_ver": "2.0.5", "fw_ver": miner.kept.firmware or _FIRMWARE, "platform": "H616", "chip": "K10"}
 
 
 _OWN: dict[str, Callable[[Miner, Snapshot], Row]] = {

@@ -25,16 +25,16 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
-def _other_than(port: int) -> int:
-    found = free_port()
-    return found if found != port else _other_than(port)
+def three_ports() -> tuple[int, int, int]:
+    found = (free_port(), free_port(), free_port())
+    return found if len(set(found)) == 3 else three_ports()
 
 
 @asynccontextmanager
 async def site(miners: int = 5, *, clock: ManualClock | None = None, out: Path | None = None, **roster: object):
     """A site without dead miners or liars unless asked for; its clock stands still until the test moves it."""
-    port = free_port()
-    base = RosterOptions("test-1", miners, 7, net="127.77", port=port, web_port=_other_than(port))
+    port, web_port, framed_port = three_ports()
+    base = RosterOptions("test-1", miners, 7, net="127.77", port=port, web_port=web_port, framed_port=framed_port)
     options = SiteOptions(replace(base, **roster), out, ("127.0.0.1", 0), "127.0.0.1", 0)
     async with SimulatedSite(options, clock or ManualClock(NOON)) as opened:
         yield opened
@@ -57,7 +57,7 @@ def model_of(opened: SimulatedSite, name: str):
 async def raw(opened: SimulatedSite, miner_id: str, request: bytes) -> bytes:
     """The reply to ``request`` as it came, terminator and all."""
     place = opened.miners[miner_id].place
-    reader, writer = await asyncio.open_connection(place.host, place.port)
+    reader, writer = await asyncio.open_connection(place.host, place.rpc_port)
     try:
         writer.write(request)
         async with asyncio.timeout(5):
