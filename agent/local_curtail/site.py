@@ -121,7 +121,7 @@ class LocalCurtail:
         await self.journal.load()
         await self._books.load()
         await self._one_shots.load()
-        await self._writer.run(lambda connection: hand_on(connection, self._outbox))
+        await self._hand_on()
         now, _ = self.site_time.now()
         self._lanes.load(now, self._clock.monotonic())
         gone = sorted(record.miner_id for record in self._books.miners.values() if self._is_out_of_reach(record))
@@ -139,6 +139,12 @@ class LocalCurtail:
             fleet = [miner.miner_id for miner in self._miners.values() if miner.controllable]
             touchable = [name for name in fleet if name not in self._rules.never_touch]
             await self._books.forget_orders(touchable, f"orders were lost with {broken.name}")
+
+    async def _hand_on(self) -> None:
+        try:
+            await self._writer.run(lambda connection: hand_on(connection, self._outbox))
+        except (Transient, ValueError, KeyError, TypeError) as error:
+            _LOG.warning("what a failsafe had to report waits on: %s", error)
 
     def _is_out_of_reach(self, record: MinerRecord) -> bool:
         return record.touched and record.miner_id not in self._miners
