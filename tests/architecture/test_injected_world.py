@@ -30,6 +30,7 @@ SQL = re.compile(r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE|VALUES)\b")
 ADAPTERS = {
     "proto/sitelink/clock.py": {"time", "datetime.datetime.now"},
     "agent/app.py": {"random", "uuid", "signal", "secrets", "os.getpid"},
+    "agent/cli/discover.py": {"random"},
     "agent/failsafe/fence.py": {"signal"},
     "agent/failsafe/run.py": {"os.urandom"},
     "agent/local_requests.py": {"asyncio.start_unix_server"},

@@ -13,8 +13,8 @@ Answer = Callable[[dict[str, Any]], object]
 
 
 @asynccontextmanager
-async def serving(speak: Speak) -> AsyncIterator[Address]:
-    """Serve ``speak(request, writer)`` on a free loopback port; each connection carries one request."""
+async def serving(speak: Speak, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Address]:
+    """Serve ``speak(request, writer)`` on a loopback port, a free one if 0; each connection carries one request."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -29,7 +29,7 @@ async def serving(speak: Speak) -> AsyncIterator[Address]:
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(on_connection, "127.0.0.1", 0)
+    server = await asyncio.start_server(on_connection, host, port)
     try:
         yield Address(*server.sockets[0].getsockname()[:2])
     finally:

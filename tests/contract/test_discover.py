@@ -1,0 +1,203 @@
+"""`ballast-agent discover` on real sockets: miners, strangers and the silent, each asked gently and believed by answer."""
+
+import asyncio
+import json
+import random
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.cgminer.client import Deadlines
+from agent.cli import main
+from agent.discover.look import Look, Looker
+from agent.discover.sweep import Manners, Sweep
+from agent.inventory.learned import Learned
+from sitelink.inventory import read_miners
+from sitelink.types import MinerState
+from tests.contract.fake_miner import FakeMiner, Speak, serving
+from tests.unit.agent.cgminer import replies_of as made
+
+pytestmark = pytest.mark.agent
+
+SHORT = Deadlines(connect_s=0.3, first_byte_s=0.3, total_s=1)
+MANNERS = Manners(at_once=8, knocks_per_s=10_000, connect_s=0.3, host_s=4)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def site(speakers: dict[str, Speak]) -> AsyncIterator[int]:
+    """Serve each host of loopback on one port, which is yielded."""
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        for host, speak in speakers.items():
+            await stack.enter_async_context(serving(speak, host, port))
+        yield port
+
+
+async def found_on(speakers: dict[str, Speak], hosts: int = 8) -> dict[str, Look]:
+    async with site(speakers) as port:
+        sweep = Sweep(Looker(SHORT, port, free_port()), MANNERS, random.Random(1))
+        looks = await sweep.run([f"127.40.0.{n}" for n in range(1, hosts + 1)])
+    return {look.host: look for look in looks}
+
+
+async def hold(request: bytes, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(60)
+
+
+async def drip(request: bytes, writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"{")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+def says(reply: bytes) -> Speak:
+    async def speak(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply)
+        await writer.drain()
+
+    return speak
+
+
+async def test_miners_are_found_by_what_they_answer() -> None:
+    looks = await found_on(
+        {"127.40.0.1": FakeMiner(dict(made.luxos())).speak, "127.40.0.2": FakeMiner(dict(made.avalon())).speak}
+    )
+    assert set(looks) == {"127.40.0.1", "127.40.0.2"}
+    first = looks["127.40.0.1"].observation
+    assert first is not None
+    assert (first.dialect, first.state) == ("luxos", MinerState.HASHING)
+    assert first.mac is not None
+    assert first.mac in looks["127.40.0.1"].names
+    second = looks["127.40.0.2"].observation
+    assert second is not None
+    assert second.dialect == "avalon"
+
+
+@pytest.mark.parametrize(
+    "speak",
+    [
+        says(b""),
+        says(b"\x00"),
+        says(b"SSH-2.0-OpenSSH_9.2\r\n"),
+        says(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
+        says(b"{" * 4096),
+        says(bytes(range(256)) * 64),
+        says(b"x" * 300_000),
+        says(b"[]"),
+        says(b'{"hello": "world"}'),
+        hold,
+        drip,
+    ],
+    ids=["closes", "nul", "ssh", "http", "braces", "bytes", "flood", "list", "json", "silent", "drip"],
+)
+async def test_who_answers_as_no_miner_is_called_none_and_says_why(speak: Speak) -> None:
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    looks = await found_on({"127.40.0.3": speak})
+    assert loop.time() - begun < 5
+    look = looks["127.40.0.3"]
+    assert (look.names, look.observation) == ((), None)
+    assert look.notes
+    assert "it is tried again" not in look.notes[0]
+
+
+async def test_where_nobody_listens_nobody_is_found() -> None:
+    assert await found_on({}) == {}
+
+
+async def test_a_host_has_one_connection_at_a_time_and_none_is_repeated_where_it_fell_silent() -> None:
+    now, most, connections = 0, 0, 0
+
+    async def counting(request: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal now, most, connections
+        now, connections = now + 1, connections + 1
+        most = max(most, now)
+        try:
+            if request:
+                await asyncio.sleep(60)
+        finally:
+            now -= 1
+
+    await found_on({"127.40.0.5": counting}, hosts=8)
+    assert most == 1
+    assert connections == 2, "a knock and one question; silence is not asked again"
+
+
+async def test_a_miner_is_asked_each_thing_once() -> None:
+    miner = FakeMiner(dict(made.luxos()))
+    await found_on({"127.40.0.1": miner.speak})
+    commands = [command for command in miner.commands() if command]
+    repeated = {command for command in commands if commands.count(command) > 1}
+    assert repeated <= {"version", "devdetails", "summary"}, "telling the firmware and reading it are two steps"
+    assert len(commands) < 20
+
+
+def test_the_command_shows_what_it_found_against_the_inventory_and_writes_only_what_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    miner = FakeMiner(dict(made.luxos()))
+    header = "miner_id,host,port,dialect,model,feeder_id,rack,position,nameplate_w,nameplate_ths"
+    (tmp_path / "agent.toml").write_text('[site]\nsite_id = "pecos-1"\n')
+    inventory = tmp_path / "inventory.csv"
+    inventory.write_text(header + "\n")
+
+    def discover(*arguments: str) -> str:
+        async def run() -> int:
+            async with site({"127.40.0.1": miner.speak}) as port:
+                options = ("discover", "127.40.0.0/29", "--config", str(tmp_path / "agent.toml"), "--port", str(port))
+                return await asyncio.to_thread(main, (*options, "--web-port", str(port), *arguments))
+
+        assert asyncio.run(run()) == 0
+        return capsys.readouterr().out
+
+    table = discover()
+    assert "1 miners: 1 new" in table
+    assert "luxos" in table
+    assert inventory.read_text() == header + "\n"
+    assert not (tmp_path / "state").exists(), "nothing new is noted of whom nobody listed"
+    document = json.loads(discover("--json", "--write", str(tmp_path / "new.csv")))
+    (found,) = document["found"]
+    assert (found["standing"], found["hashing"], document["hosts"]) == ("new", True, 6)
+    (row,) = read_miners("new.csv", (tmp_path / "new.csv").read_bytes())
+    assert (row.miner_id, row.host, row.rack, row.nameplate_w) == (found["mac"], "127.40.0.1", "", None)
+    listed = replace(row, host="127.40.0.2", rack="R1", position=4)
+    inventory.write_text(f"{header}\n{listed.miner_id},{listed.host},{listed.port},luxos,S19,F1,R1,4,3000,100\n")
+    assert "1 miners: 1 moved" in discover()
+    assert set(Learned.load(tmp_path / "state").names) == {listed.miner_id}
+    assert "rack,position" in inventory.read_text()
+
+
+def test_a_file_that_is_there_already_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "new.csv").write_text("precious")
+    assert main(("discover", "127.40.0.1", "--write", str(tmp_path / "new.csv"))) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (tmp_path / "new.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (("10.0.0.0/8",), "more than 16,384 at once"),
+        (("8.8.0.0/16",), "public internet"),
+        (("127.0.0.1", "--port", "0"), "--port: 0 is no port"),
+        (("127.0.0.1", "--at-once", "9999"), "--at-once: 9999 is out of range"),
+        (("127.0.0.1", "--config", "/none/agent.toml"), "no such file"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: tuple[str, ...], cause: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(("discover", *arguments)) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert cause in output.err
+    assert len(output.err.splitlines()) == 1
