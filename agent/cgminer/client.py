@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from agent.cgminer.names import Resolver
 from agent.errors import AgentError, TimedOut, TooLarge, Transient, Unreachable
+from agent.names import Resolver
 
 DEFAULT_PORT: Final = 4028
 _SILENCE_S: Final = 0.05

@@ -16,8 +16,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from sitelink.meter_source import HOST, BadSource, MeterSource, parse_source
 from sitelink.units import TeraHashPerSecond, Watts
 
 DIALECTS: Final = (
@@ -42,10 +42,6 @@ METER_FIELDS: Final = ("meter_id", "kind", "feeder_id", "url")
 _METER_KINDS: Final = ("site", "feeder")
 MAX_MINER_ID_BYTES: Final = 48
 _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:@-]{{0,{MAX_MINER_ID_BYTES - 1}}}")
-_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})"
-_HOST: Final = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}(?:\.{_LABEL})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)")
-"""A name whose every label can be looked up, or an IPv4 or IPv6 address."""
-_REGISTER: Final = re.compile(r"(?:register=([^&;=]+))?")
 
 
 class BadList(ValueError):
@@ -83,15 +79,12 @@ class MinerEntry:
 
 @dataclass(frozen=True, slots=True)
 class MeterEntry:
-    """One meter: a Modbus TCP unit whose input registers hold float32 W at ``register`` and float32 kWh two above."""
+    """One meter of the site or of one feeder, and where it is read."""
 
     meter_id: str
     kind: str
     feeder_id: str
-    host: str
-    port: int
-    unit: int
-    register: int
+    source: MeterSource
 
 
 def read_miners(file: str, data: bytes) -> tuple[MinerEntry, ...]:
@@ -240,7 +233,7 @@ class _Unique:
 
 _MINER: Final[Mapping[str, Callable[[_Row], Any]]] = {
     "miner_id": lambda row: row.name("miner_id", "write the miner's MAC address or serial number"),
-    "host": lambda row: row.name("host", "write the miner's IP address or host name", _HOST),
+    "host": lambda row: row.name("host", "write the miner's IP address or host name", HOST),
     "port": lambda row: row.whole("port", 1, 65535, "write the TCP port, usually 4028"),
     "dialect": lambda row: row.one_of("dialect", DIALECTS),
     "model": lambda row: row.label("model"),
@@ -287,40 +280,19 @@ def _meter(row: _Row) -> MeterEntry:
     feeder = row.label("feeder_id")
     if kind == "feeder" and not feeder:
         raise row.wrong("feeder_id", "it is empty", "a feeder meter needs the feeder it measures")
-    host, port, unit, register = _modbus(row, row.text("url"))
     return MeterEntry(
         meter_id=row.name("meter_id", "write a short name for the meter"),
         kind=kind,
         feeder_id=feeder,
-        host=host,
-        port=port,
-        unit=unit,
-        register=register,
+        source=_source(row),
     )
 
 
-def _modbus(row: _Row, url: str) -> tuple[str, int, int, int]:
-    fix = "write modbus://HOST:PORT/UNIT?register=N"
+def _source(row: _Row) -> MeterSource:
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise row.wrong("url", f"{url!r} is not an address", fix) from None
-    if parts.scheme != "modbus":
-        raise row.wrong("url", f"{url!r} is not a Modbus TCP address", fix)
-    if not parts.hostname:
-        raise row.wrong("url", f"{url!r} names no host", fix)
-    if not _HOST.fullmatch(parts.hostname) or port == 0:
-        raise row.wrong("url", f"{url!r} names a host or port that cannot be", fix)
-    asked = _REGISTER.fullmatch(parts.query)
-    if asked is None or parts.fragment or parts.username is not None:
-        raise row.wrong("url", f"{url!r} says more than host, port, unit and register", fix)
-    return (
-        parts.hostname,
-        502 if port is None else port,
-        _whole(row, "url", parts.path.strip("/"), 0, 255, f"{fix}, UNIT from 0 to 255"),
-        _whole(row, "url", asked[1] or "0", 0, 65532, f"{fix}, N from 0 to 65532"),
-    )
+        return parse_source(row.text("url"))
+    except BadSource as error:
+        raise row.wrong("url", str(error), error.fix) from None
 
 
 def _whole(row: _Row, field: str, text: str, low: int, high: int, fix: str) -> int:

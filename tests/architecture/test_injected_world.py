@@ -38,7 +38,7 @@ ADAPTERS = {
     "agent/cgminer/client.py": {"socket"},
     "agent/cgminer/stream.py": {"socket"},
     "agent/cgminer/web.py": {"os.urandom"},
-    "agent/cgminer/names.py": {"socket", "threading", "getaddrinfo", "call_soon_threadsafe"},
+    "agent/names.py": {"socket", "threading", "getaddrinfo", "call_soon_threadsafe"},
     "agent/lock.py": {"os.getpid"},
     "agent/local_socket.py": {"socket"},
     "agent/meters.py": {"asyncio.open_connection"},

@@ -12,7 +12,7 @@ import pytest
 
 from agent.cgminer import client
 from agent.cgminer.client import Address, Deadlines, exchange, query
-from agent.cgminer.names import Resolver
+from agent.names import Resolver
 from agent.errors import TimedOut, TooLarge, Transient, Unreachable
 from tests.contract.fake_miner import serving
 

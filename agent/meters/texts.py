@@ -1,0 +1,127 @@
+"""A meter's figures out of a page or a file: a bare number, or a JSON document and where in it they stand.
+
+Invariants: a text that is no such document, or lacks the power, is an error and never zero; a page is asked with a
+deadline and a cap; a file that nobody has written anew for ``max_age_s`` tells nothing.
+"""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.web import WebClient
+from agent.errors import Garbled, Transient
+from agent.meters.figures import Figures
+from sitelink.clock import Clock
+from sitelink.meter_source import FileSource, PageSource, Selectors
+from sitelink.units import Watts
+
+_CAP_BYTES: Final = 65_536
+_OK: Final = 200
+
+
+class PageFigures:
+    """A page on a web server."""
+
+    def __init__(self, source: PageSource) -> None:
+        self._source = source
+        self._client: WebClient | None = None
+
+    async def read(self, timeout_s: float) -> Figures:
+        """Return the figures. Raises as ``WebClient.request``, and Garbled when they do not stand there."""
+        source = self._source
+        if self._client is None:
+            deadlines = Deadlines(timeout_s, timeout_s, timeout_s, _CAP_BYTES)
+            self._client = WebClient(Address(source.host, source.port), deadlines)
+        reply = await self._client.request("GET", source.target)
+        where = f"{source.host}:{source.port}{source.target}"
+        if reply.status != _OK:
+            raise Garbled(f"{where}: answers with status {reply.status}; check the path in meters.csv")
+        return figures_in(reply.body, source.selectors, where)
+
+    def close(self) -> None:
+        """Close its connection."""
+        if self._client is not None:
+            self._client.close()
+
+
+class FileFigures:
+    """A file that another program writes."""
+
+    def __init__(self, source: FileSource, clock: Clock) -> None:
+        self._source = source
+        self._clock = clock
+        self._written_ns = 0
+        self._seen_mono: float | None = None
+
+    async def read(self, timeout_s: float) -> Figures:  # noqa: ARG002 - a file of a few bytes is read at once
+        """Return the figures.
+
+        Raises:
+            Transient: it is not there, or nobody writes it any more.
+            Garbled: the figures do not stand there.
+        """
+        path = Path(self._source.path)
+        try:
+            with path.open("rb") as file:
+                written = os.fstat(file.fileno())
+                text = file.read(_CAP_BYTES)
+        except OSError as error:
+            raise Transient(f"{path}: cannot be read: {error.strerror}; check the program that writes it") from None
+        await asyncio.sleep(0)
+        self._check_age(path, written)
+        return figures_in(text, self._source.selectors, str(path))
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _check_age(self, path: Path, written: os.stat_result) -> None:
+        """Refuse an old text: by the wall clock at first sight, then by how long it has not changed."""
+        now_mono, limit_s = self._clock.monotonic(), self._source.max_age_s
+        if written.st_mtime_ns != self._written_ns:
+            first, self._written_ns = self._seen_mono is None, written.st_mtime_ns
+            age_s = abs(self._clock.now().timestamp() - written.st_mtime) if first else 0.0
+            self._seen_mono = now_mono - age_s
+        if self._seen_mono is None or now_mono - self._seen_mono > limit_s:
+            raise Transient(f"{path}: not written for {limit_s:g} s; check the program that writes it")
+
+
+def figures_in(text: bytes, selectors: Selectors, where: str) -> Figures:
+    """Return the figures that stand in ``text``.
+
+    Raises:
+        Garbled: it is no number or document, or the power does not stand where it should.
+    """
+    try:
+        document = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise Garbled(f"{where}: holds neither a number nor JSON; check what is written there") from None
+    power = _number(_at(document, selectors.power))
+    if power is None:
+        place = f" at {selectors.power!r}" if selectors.power else ""
+        raise Garbled(f"{where}: no number stands{place}; correct power= in meters.csv")
+    energy = _number(_at(document, selectors.energy)) if selectors.energy else None
+    energy_wh = None if energy is None else energy * selectors.energy_factor
+    return Figures(Watts(power * selectors.power_factor), energy_wh)
+
+
+def _at(document: Any, place: str) -> Any:
+    for step in place.split(".") if place else ():
+        if isinstance(document, list) and step.isdecimal() and int(step) < len(document):
+            document = document[int(step)]
+        elif isinstance(document, dict):
+            document = document.get(step)
+        else:
+            return None
+    return document
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
