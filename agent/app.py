@@ -33,7 +33,7 @@ from agent.buffer import schema as buffer_schema
 from agent.cgminer.device import Device
 from agent.descriptors import open_files
 from agent.errors import Transient
-from agent.fleet import control_of, device_of, switchable, untouchable
+from agent.fleet import control_of, device_of, meters_of, switchable, untouchable
 from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity, load_identity
 from agent.inventory import load_as_found, load_meters
@@ -44,7 +44,8 @@ from agent.local_curtail.site_time import SiteTime
 from agent.local_requests import LocalRequests
 from agent.lock import Holder, StateLock
 from agent.meter_poller import MeterPoller
-from agent.meters import ModbusMeter
+from agent.meters import Meter
+from agent.modbus import ModbusHosts
 from agent.poller import Poller
 from agent.precedence import Precedence
 from agent.sealer import Sealer
@@ -113,7 +114,8 @@ class Agent:
         wake = across(self._wake_forwarder)
         self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake)
         devices = {entry.miner_id: device_of(entry, settings, clock, vault) for entry in inventory}
-        modbus = {entry.meter_id: ModbusMeter(entry, self._site_clock) for entry in meters}
+        read = meters_of(meters, settings, ModbusHosts(), self._site_clock)
+        by_id = {meter.entry.meter_id: meter for meter in read}
         self.sealer = Sealer(self.buffer, self._site_clock, site_id, ids, settings.buffer.seal_s)
         self.poller = Poller(
             devices,
@@ -126,10 +128,10 @@ class Agent:
             precedence=self._precedence,
         )
         self.meter_poller = MeterPoller(
-            modbus, self._site_clock, rng, self.sealer.add, interval_s=settings.poll.meter_interval_s
+            by_id, self._site_clock, rng, self.sealer.add, interval_s=settings.poll.meter_interval_s
         )
         self._formers = Formers(writer)
-        self.curtail = self._curtailment(identity, inventory, devices, modbus)
+        self.curtail = self._curtailment(identity, inventory, devices, read)
         self._site_clock.site_time = self.curtail.site_time
         self.forwarder = self._forwarder(identity)
         self._requests = self._local_requests(inventory)
@@ -175,7 +177,7 @@ class Agent:
         identity: Identity,
         inventory: tuple[MinerEntry, ...],
         devices: dict[str, Device],
-        modbus: dict[str, ModbusMeter],
+        meters: list[Meter],
     ) -> LocalCurtail:
         settings = self._settings
         rules = SiteRules(
@@ -203,7 +205,7 @@ class Agent:
             order_keys=KeyRing(identity.order_keys),
             time_keys=KeyRing(identity.time_keys),
             controls=controls.__getitem__,
-            feeder_meters={meter.entry.feeder_id: meter for meter in modbus.values() if meter.entry.kind == "feeder"},
+            feeder_meters={meter.entry.feeder_id: meter for meter in meters if meter.entry.kind == "feeder"},
             latest=self._latest,
             precedence=self._precedence,
         )

@@ -10,10 +10,12 @@ from agent.cgminer.control import Former, MinerControl, controllable
 from agent.cgminer.control.drivers import driver_of
 from agent.cgminer.device import Device
 from agent.errors import BadInput
+from agent.meters import Meter, meter_of
+from agent.modbus import ModbusHosts
 from agent.settings import Settings
 from agent.vault import Vault
 from sitelink.clock import Clock
-from sitelink.inventory import MinerEntry
+from sitelink.inventory import MeterEntry, MinerEntry
 
 
 def untouchable(settings: Settings, inventory: tuple[MinerEntry, ...]) -> frozenset[str]:
@@ -35,6 +37,16 @@ def untouchable(settings: Settings, inventory: tuple[MinerEntry, ...]) -> frozen
 def switchable(entry: MinerEntry) -> bool:
     """Return whether the miner's firmware can be stopped and started, or may turn out to be."""
     return controllable(entry.dialect) or entry.dialect == "auto"
+
+
+def meters_of(entries: tuple[MeterEntry, ...], settings: Settings, hosts: ModbusHosts, clock: Clock) -> list[Meter]:
+    """Return the site's meters; their own register maps lie in ``meter_maps`` beside the list.
+
+    Raises:
+        BadInput: a meter's register map is missing or wrong.
+    """
+    maps = settings.site.meters.parent / "meter_maps"
+    return [meter_of(entry, hosts, clock, maps) for entry in entries]
 
 
 def device_of(entry: MinerEntry, settings: Settings, clock: Clock, vault: Vault) -> Device:

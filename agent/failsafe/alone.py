@@ -14,10 +14,11 @@ from agent.failsafe.choice import Choice, members, pick
 from agent.failsafe.direct import Failsafe, at_once
 from agent.failsafe.ledger import Ledger
 from agent.failsafe.report import override_lines
-from agent.fleet import control_of, device_of, switchable, untouchable
+from agent.fleet import control_of, device_of, meters_of, switchable, untouchable
 from agent.inventory import load_meters
 from agent.local_curtail.formers import FormersOnFile
-from agent.meters import ModbusMeter
+from agent.meters import Meter
+from agent.modbus import ModbusHosts
 from agent.settings import Settings
 from agent.vault import Vault
 from sitelink.clock import Clock
@@ -116,10 +117,11 @@ class Alone:
         failsafe = Failsafe(settings, spared, dict(controls), dict(meters), clock, ledger, self.say, places)
         return failsafe, lambda: asyncio.gather(*(meter.close() for meter in meters.values()))
 
-    def _meters(self) -> dict[str, ModbusMeter]:
+    def _meters(self) -> dict[str, Meter]:
         try:
             entries = load_meters(self.settings.site.meters)
+            meters = meters_of(entries, self.settings, ModbusHosts(), self.clock)
         except BadInput as error:
             self.say(f"warning: {error}; going on without meters, on the devices' word alone")
             return {}
-        return {entry.feeder_id: ModbusMeter(entry, self.clock) for entry in entries if entry.kind == "feeder"}
+        return {meter.entry.feeder_id: meter for meter in meters if meter.entry.kind == "feeder"}

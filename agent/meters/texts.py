@@ -4,7 +4,6 @@ Invariants: a text that is no such document, or lacks the power, is an error and
 deadline and a cap; a file that nobody has written anew for ``max_age_s`` tells nothing.
 """
 
-import asyncio
 import json
 import os
 from pathlib import Path
@@ -64,13 +63,7 @@ class FileFigures:
             Garbled: the figures do not stand there.
         """
         path = Path(self._source.path)
-        try:
-            with path.open("rb") as file:
-                written = os.fstat(file.fileno())
-                text = file.read(_CAP_BYTES)
-        except OSError as error:
-            raise Transient(f"{path}: cannot be read: {error.strerror}; check the program that writes it") from None
-        await asyncio.sleep(0)
+        text, written = _begun(path)
         self._check_age(path, written)
         return figures_in(text, self._source.selectors, str(path))
 
@@ -86,6 +79,14 @@ class FileFigures:
             self._seen_mono = now_mono - age_s
         if self._seen_mono is None or now_mono - self._seen_mono > limit_s:
             raise Transient(f"{path}: not written for {limit_s:g} s; check the program that writes it")
+
+
+def _begun(path: Path) -> tuple[bytes, os.stat_result]:
+    try:
+        with path.open("rb") as file:
+            return file.read(_CAP_BYTES), os.fstat(file.fileno())
+    except OSError as error:
+        raise Transient(f"{path}: cannot be read: {error.strerror}; check the program that writes it") from None
 
 
 def figures_in(text: bytes, selectors: Selectors, where: str) -> Figures:

@@ -55,7 +55,7 @@ class Selectors:
     power: str = ""
     energy: str = ""
     power_factor: float = 1.0
-    energy_factor: float = 1.0
+    energy_factor: float = 1e3
     """By what a figure is multiplied to be in W and in Wh."""
 
 
@@ -106,7 +106,12 @@ def parse_source(url: str) -> MeterSource:
 def _modbus(url: str, parts: SplitResult, port: int | None) -> ModbusSource:
     _check_host(url, parts, port, _MODBUS_FORM)
     asked = dict(parse_qsl(parts.query, keep_blank_values=True, separator="&"))
-    if parts.fragment or not set(asked) <= {"register", "map"} or len(asked) != bool(parts.query):
+    if (
+        parts.fragment
+        or not set(asked) <= {"register", "map"}
+        or parts.query.count("=") > 1
+        or bool(asked) != bool(parts.query)
+    ):
         raise BadSource(f"{url!r} says more than host, port, unit and register or map", _MODBUS_FORM)
     unit = _whole(url, parts.path.strip("/"), 0, 255, "UNIT from 0 to 255")
     if "map" not in asked:

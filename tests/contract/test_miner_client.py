@@ -12,8 +12,8 @@ import pytest
 
 from agent.cgminer import client
 from agent.cgminer.client import Address, Deadlines, exchange, query
-from agent.names import Resolver
 from agent.errors import TimedOut, TooLarge, Transient, Unreachable
+from agent.names import Resolver
 from tests.contract.fake_miner import serving
 
 pytestmark = pytest.mark.agent

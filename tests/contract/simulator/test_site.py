@@ -7,7 +7,8 @@ import struct
 import pytest
 
 from agent.inventory import load_inventory, load_meters
-from agent.meters import ModbusMeter
+from agent.meters import meter_of
+from agent.modbus import ModbusHosts
 from simulator.errors import BadInput, SimulatorError
 from simulator.roster import RosterOptions
 from simulator.site import SimulatedSite, SiteOptions, allow_files, check_options
@@ -48,9 +49,9 @@ async def test_the_files_name_exactly_what_listens(tmp_path):
 async def test_the_agents_meters_read_the_sites(tmp_path):
     async with site(12, out=tmp_path, feeder_size=5) as opened:
         for entry in load_meters(tmp_path / "meters.csv"):
-            modbus_meter = ModbusMeter(entry, SystemClock())
-            sample = await modbus_meter.read()
-            await modbus_meter.close()
+            read = meter_of(entry, ModbusHosts(), SystemClock())
+            sample = await read.read()
+            await read.close()
             assert sample.power_w == pytest.approx(
                 opened.bank.true_power_w(opened.bank.meters[entry.meter_id]), rel=0.002
             )

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sitelink.inventory import DIALECTS, BadList, MeterEntry, MinerEntry, read_meters, read_miners, write_miners
+from sitelink.meter_source import ModbusSource
 from sitelink.units import TeraHashPerSecond, Watts
 
 pytestmark = pytest.mark.agent
@@ -186,14 +187,14 @@ def test_any_text_is_read_or_refused_in_one_line(body: str) -> None:
 def test_a_host_is_a_name_or_an_address(host: str) -> None:
     assert miners(HEADER, ROW.replace("10.0.0.1", host))[0].host == host
     url_host = f"[{host}]" if ":" in host else host
-    assert meters(METERS, f"m,site,,modbus://{url_host}/1")[0].host == host
+    assert meters(METERS, f"m,site,,modbus://{url_host}/1")[0].source.host == host
 
 
 def test_meters_are_read() -> None:
     lines = (METERS, "m1,site,,modbus://127.0.0.1:5020/1?register=0", "m2,feeder,F1,modbus://meter-2/7?register=40")
     assert meters(*lines) == (
-        MeterEntry("m1", "site", "", "127.0.0.1", 5020, 1, 0),
-        MeterEntry("m2", "feeder", "F1", "meter-2", 502, 7, 40),
+        MeterEntry("m1", "site", "", ModbusSource("127.0.0.1", 5020, 1)),
+        MeterEntry("m2", "feeder", "F1", ModbusSource("meter-2", 502, 7, 40)),
     )
 
 
@@ -202,20 +203,20 @@ def test_meters_are_read() -> None:
     [
         ("m,house,,modbus://h/1", "kind", "'house' is not known"),
         ("m,feeder,,modbus://h/1", "feeder_id", "it is empty"),
-        ("m,site,,http://h/1", "url", "is not a Modbus TCP address"),
+        ("m,site,,ftp://h/1", "url", "is no Modbus TCP address, page or file"),
         ("m,site,,modbus:///1", "url", "names no host"),
-        ("m,site,,modbus://h/x", "url", "'x' is not a number"),
-        ("m,site,,modbus://h/300", "url", "300 is not between 0 and 255"),
+        ("m,site,,modbus://h/x", "url", "'x' does not fit"),
+        ("m,site,,modbus://h/300", "url", "'300' does not fit"),
         ("m,site,,modbus://h:99999/1", "url", "is not an address"),
-        ("m,site,,modbus://h/1?register=70000", "url", "70000 is not between 0 and 65532"),
+        ("m,site,,modbus://h/1?register=70000", "url", "'70000' does not fit"),
         ("m,site,,modbus://a..b:5020/2?register=0", "url", "names a host or port that cannot be"),
         (f"m,site,,modbus://{'a' * 64}/2", "url", "names a host or port that cannot be"),
         ("m,site,,modbus://h:0/1", "url", "names a host or port that cannot be"),
         ("m,site,,modbus://h/1?reg=40", "url", "says more than host, port, unit and register"),
-        ("m,site,,modbus://h/1?register=", "url", "says more than"),
+        ("m,site,,modbus://h/1?register=", "url", "'' does not fit"),
         ("m,site,,modbus://h/1?register=40&register=41", "url", "says more than"),
         ("m,site,,modbus://h/1#register=40", "url", "says more than"),
-        ("m,site,,modbus://me@h/1", "url", "says more than"),
+        ("m,site,,modbus://me@h/1", "url", "has a user in it"),
         (",site,,modbus://h/1", "meter_id", "it is empty"),
     ],
 )
