@@ -10,14 +10,15 @@ Invariants:
 * A desired state is sent again until it is acknowledged, shows, or its deadline has passed. REBOOT, FIRMWARE and LOGS
   are sent once, whatever becomes of the answer: the device is looked at.
 * A setting that shows already is not sent: some firmwares stop mining to take it.
-* An order that a kill cut short is carried out again with what its first attempt kept, and then always sent: that
-  attempt may have died between two steps of its own.
+* An order that a kill cut short is carried out again with what its first attempt kept. A desired state is then always
+  sent, for that attempt may have died between two steps of its own; what is done once is only looked at.
 * COMPLETE names the miner that was asked for: who answers is read again before it is said.
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.cgminer.control.driver import Driver, ReadBack, Result, Shown, Wanted
@@ -100,13 +101,13 @@ async def carry_out(
     keep: Keep,
     deadline_s: float,
     kept: str = "",
-    look_s: float = _LOOK_S,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Result:
     """Carry ``wanted`` out on ``miner_id`` within ``deadline_s`` seconds of the first sending and return how it ended.
 
     ``keep`` stores the configuration that is being replaced, durably; it is also the last call before the order goes
     out, so whoever must remember that it did writes that down there. ``kept`` is what an earlier, interrupted attempt
-    of the same order has kept, or what a stop kept for its start: it is not replaced.
+    of the same order has kept, or what a stop kept for its start: it is not replaced. ``pause`` waits between looks.
 
     Raises:
         WrongDevice: another miner answers there. Nothing was sent.
@@ -117,12 +118,26 @@ async def carry_out(
         return _refused("unsupported", str(unsupported(device, wanted.verb)))
     await check_identity(device, miner_id)
     before = await device.observe()
+    if wanted.verb in ONCE and kept:
+        attempt = _Attempt(driver, device, miner_id, wanted, _before_then(kept, before), kept, sent_earlier=True)
+        return await attempt.run(deadline_s, pause)
     former = kept or await driver.former(device, wanted)
+    if wanted.verb in ONCE:
+        former = json.dumps({"uptime_s": before.uptime_s, "former": former})
     attempt = _Attempt(driver, device, miner_id, wanted, before, former)
     if wanted.verb in _TOLD_BY_SHOWING and not kept and await attempt.shows_already():
         return attempt.ended(Outcome.COMPLETE)
     await keep(former)
-    return await attempt.run(deadline_s, look_s)
+    return await attempt.run(deadline_s, pause)
+
+
+def _before_then(kept: str, now: Observation) -> Observation:
+    """Return what was observed before an order that an earlier attempt may have sent, as far as it was kept."""
+    try:
+        uptime_s = json.loads(kept).get("uptime_s")
+    except (ValueError, AttributeError):
+        uptime_s = None
+    return replace(now, uptime_s=uptime_s if isinstance(uptime_s, int) else None)
 
 
 @dataclass(slots=True)
@@ -135,6 +150,7 @@ class _Attempt:
     wanted: Wanted
     before: Observation
     former: str
+    sent_earlier: bool = False
     acked: bool = False
     trouble: AgentError | None = None
     """Why the order was not acknowledged, as far as that is known."""
@@ -148,11 +164,11 @@ class _Attempt:
         await self._look()
         return self.seen.shown is Shown.DONE
 
-    async def run(self, deadline_s: float, look_s: float) -> Result:
+    async def run(self, deadline_s: float, pause: Callable[[float], Awaitable[None]]) -> Result:
         """Send, look and send again until it shows or the deadline has passed."""
         ends_s = self.device.monotonic() + deadline_s
         sent_s = self.device.monotonic()
-        refusal = await self._send()
+        refusal = None if self.sent_earlier else await self._send()
         while refusal is None:
             await self._look()
             if self.seen.shown is Shown.DONE and await self._is_still_who_was_asked():
@@ -163,7 +179,7 @@ class _Attempt:
             if not self.acked and self.wanted.verb not in ONCE and now_s - sent_s >= _SEND_AGAIN_S:
                 sent_s = now_s
                 refusal = await self._send()
-            await asyncio.sleep(look_s)
+            await pause(_LOOK_S)
         return refusal
 
     async def _send(self) -> Result | None:
@@ -210,7 +226,9 @@ class _Attempt:
     def _given_up(self) -> Result:
         if self.seen.shown is Shown.PART:
             return self.ended(Outcome.PARTIAL)
-        if self.trouble is not None and self.blind is None:
+        if self.sent_earlier and self.blind is None:
+            self.seen = ReadBack(Shown.NOT_YET, self.seen.evidence, "outcome_unknown")
+        elif self.trouble is not None and self.blind is None:
             busy = isinstance(self.trouble, SessionBusy | Garbled)
             reason = reason_of(self.trouble).value if busy else "no_reply"
             self.seen = ReadBack(Shown.NOT_YET, self.seen.evidence, reason)
