@@ -201,16 +201,19 @@ class Device:
         return found
 
     @asynccontextmanager
-    async def connection(self, deadlines: Deadlines) -> AsyncIterator[tuple[Stream, Exchange]]:
+    async def connection(self, deadlines: Deadlines, *, framed: bool = False) -> AsyncIterator[tuple[Stream, Exchange]]:
         """Hold one connection to its RPC, for what takes more than a request and its reply; nobody else asks meanwhile.
+
+        ``framed`` goes to Whatsminer's framed API instead.
 
         Raises:
             Transient: it does not answer in time.
         """
         async with self._turn:
-            with self._heeding_silence():
-                exchange = Exchange(self.address, deadlines)
-                stream = await Stream.open(self.address, deadlines, exchange)
+            with self._heeding_silence("v3:" if framed else ""):
+                address = self._wires.framed_address if framed else self.address
+                exchange = Exchange(address, deadlines)
+                stream = await Stream.open(address, deadlines, exchange)
                 try:
                     yield stream, exchange
                 finally:

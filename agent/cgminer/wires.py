@@ -52,6 +52,12 @@ class Wires:
         self.forget()
 
     @property
+    def framed_address(self) -> Address:
+        """Return where Whatsminer's framed API listens: its own port, unless the inventory names another."""
+        port = FRAMED_PORT if self._address.port == _DEFAULT_RPC_PORT else self._address.port
+        return Address(self._address.host, port)
+
+    @property
     def credentials(self) -> Credentials | None:
         """Return who we are to the miner, None when we have nothing to show."""
         return self._credentials
@@ -119,8 +125,7 @@ class Wires:
 
     async def framed(self, document: Mapping[str, Any]) -> bytes:
         """Send one document to Whatsminer's framed API and return the reply. Raises as ``converse`` does."""
-        port = FRAMED_PORT if self._address.port == _DEFAULT_RPC_PORT else self._address.port
-        return await converse(Address(self._address.host, port), document, self._deadlines)
+        return await converse(self.framed_address, document, self._deadlines)
 
     def _client(self, table: Table) -> WebClient:
         port = table.web_port if self._web_port == DEFAULT_WEB_PORT else self._web_port

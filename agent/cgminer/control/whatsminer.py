@@ -23,12 +23,13 @@ from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Shown, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
 from agent.cgminer.control.rpc_pools import shows_pools
-from agent.cgminer.control.whatsminer_access import DEFAULT_PASSWORD, WhatsminerAccess
-from agent.cgminer.control.whatsminer_transfer import fetch_logs, give_firmware
+from agent.cgminer.control.whatsminer_access import DEFAULT_PASSWORD, WhatsminerAccess, opened
+from agent.cgminer.control.whatsminer_transfer import IMAGE_DEADLINES, LOG_DEADLINES, Talk, image_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.cgminer.sections import number
+from agent.cgminer.status import Status
 from agent.errors import AccessDenied, Garbled, Refused, UnsupportedDevice
 from sitelink.types import Evidence, Verb
 from sitelink.units import Watts
@@ -77,9 +78,9 @@ class Whatsminer:
         if wanted.verb in (Verb.LIMIT, Verb.POOLS):
             refuse_while_stopped(_is_off(await _told(device, "status")), device.address, command)
         if wanted.verb is Verb.LOGS:
-            return await fetch_logs(device, self._access, self._password(device))
+            return await self._fetch_logs(device)
         if wanted.verb is Verb.FIRMWARE:
-            await give_firmware(device, self._access, self._password(device), wanted.image)
+            await self._give_firmware(device, image_of(device, wanted.image))
         else:
             await self._access.write(device, self._password(device), command, parameters)
         if wanted.verb is Verb.PASSWORD:
@@ -132,6 +133,32 @@ class Whatsminer:
                 return "download_logs", {}
             case Verb.REBOOT:
                 return "reboot", {}
+
+    async def _fetch_logs(self, device: Device) -> bytes:
+        command = "download_logs"
+        packet = await self._access.packet(device, self._password(device), command, {})
+        async with device.connection(LOG_DEADLINES) as (stream, exchange):
+            talk = Talk(device, stream, exchange)
+            await talk.tell(packet.request)
+            answer = opened(device, await talk.document(), packet.key)
+            self._access.check(device, Status.of(answer), command)
+            said = answer.get("Msg")
+            return await talk.logs(said.get("logfilelen") if isinstance(said, dict) else None)
+
+    async def _give_firmware(self, device: Device, image: bytes) -> None:
+        command = "update_firmware"
+        packet = await self._access.packet(device, self._password(device), command, {})
+        async with device.connection(IMAGE_DEADLINES) as (stream, exchange):
+            talk = Talk(device, stream, exchange)
+            await talk.tell(packet.request)
+            answer = opened(device, await talk.document(), packet.key)
+            self._access.check(device, Status.of(answer), command)
+            if str(answer.get("Msg")).lower() != "ready":
+                raise UnsupportedDevice(
+                    f"{device.address}: is not ready for firmware ({Status.of(answer).text}); use the vendor's tool"
+                )
+            await talk.give(image)
+            self._access.check(device, Status.of(opened(device, await talk.document(), packet.key)), command)
 
     async def _shows_password(self, device: Device, secret: str) -> ReadBack:
         """Return whether the device takes a write under the new password; asked rarely, for each may cost a token."""

@@ -1,12 +1,14 @@
 """Whatsminer's two commands that go on over their connection after the answer: logs out, firmware in.
 
-    download_logs   -> {"Msg":{"logfilelen":"1234"}} | 1234 bytes of log archive
-    update_firmware -> {"Msg":"ready"} | <- 4 bytes little-endian: size, image | {"Msg":"..."}
+    v2  download_logs    -> {"Msg":{"logfilelen":"1234"}} | 1234 bytes of log archive
+        update_firmware  -> {"Msg":"ready"} | <- 4 bytes little-endian: size, image | {"Msg":".."}
+    v3  get.log.download, set.system.update_firmware: the same, each document behind its own length
 
 Invariants: the length is a stranger's word, and not more than the cap is ever read; the image goes out once, after the
 device has said that it is ready; the device is ours alone meanwhile.
 
-Source: WhatsMiner API 2.0.5, "Download logs" and "Upgrade firmware".
+Source: WhatsMiner API 2.0.5, "Download logs" and "Upgrade firmware"; API 3.0, get.log.download and
+set.system.update_firmware.
 """
 
 import json
@@ -14,84 +16,96 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agent.cgminer.client import Deadlines
-from agent.cgminer.control.whatsminer_access import Packet, WhatsminerAccess, opened
 from agent.cgminer.device import Device
+from agent.cgminer.repair import decode
 from agent.cgminer.sections import whole
-from agent.cgminer.status import Status
 from agent.cgminer.stream import Exchange, Stream
-from agent.errors import Garbled, Refused, TooLarge, Unreachable, UnsupportedDevice
+from agent.errors import Garbled, Refused, TooLarge, Unreachable
 
-_LOGS: Final = Deadlines(connect_s=2.0, first_byte_s=20.0, total_s=60.0, cap_bytes=8_388_608)
-_IMAGE: Final = Deadlines(connect_s=2.0, first_byte_s=300.0, total_s=600.0)
+LOG_DEADLINES: Final = Deadlines(connect_s=2.0, first_byte_s=20.0, total_s=60.0, cap_bytes=8_388_608)
+IMAGE_DEADLINES: Final = Deadlines(connect_s=2.0, first_byte_s=300.0, total_s=600.0)
 _SIZE_BYTES: Final = 4
 _LONGEST_ANSWER: Final = 65_536
 
 
-async def fetch_logs(device: Device, access: WhatsminerAccess, password: str) -> bytes:
-    """Return the device's log archive.
+class Talk:
+    """One connection that goes on after the first answer. Each method raises Transient when the device breaks off."""
 
-    Raises:
-        Transient: it does not answer, or breaks off. TooLarge: it announces more than 8 MiB.
-        AccessDenied, UnsupportedDevice, Garbled: as ``WhatsminerAccess.write``.
-    """
-    packet = await access.packet(device, password, "download_logs", {})
-    async with device.connection(_LOGS) as (stream, exchange):
-        document, rest = await _asked(device, stream, exchange, packet)
-        access.check(device, Status.of(document), "download_logs")
-        said = document.get("Msg")
-        size = whole(said.get("logfilelen")) if isinstance(said, dict) else None
-        if size is None:
-            raise Garbled(f"{device.address}: does not say how long its logs are; fetch them with the vendor's tool")
-        if size > _LOGS.cap_bytes:
-            raise TooLarge(
-                f"{device.address}: announces {size} bytes of logs, more than {_LOGS.cap_bytes}; not fetched"
+    def __init__(self, device: Device, stream: Stream, exchange: Exchange) -> None:
+        self._device = device
+        self._stream = stream
+        self._exchange = exchange
+        self._received = b""
+
+    async def tell(self, request: bytes) -> None:
+        """Send ``request`` as it is; an answer is then due."""
+        await self._stream.send(request, self._exchange)
+        self._exchange.asked()
+
+    async def document(self) -> bytes:
+        """Return the JSON document that comes next, which nothing but its own end ends (v2)."""
+        while not (end := _end_of_document(self._received)):
+            if len(self._received) > _LONGEST_ANSWER:
+                raise Garbled(f"{self._device.address}: answers with no document; check that it is a Whatsminer")
+            await self._more()
+        found, self._received = self._received[:end], self._received[end:].removeprefix(b"\0")
+        return found
+
+    async def framed_document(self) -> Mapping[str, Any]:
+        """Return the document that comes next behind its length (v3)."""
+        size = int.from_bytes(await self.take(_SIZE_BYTES), "little")
+        if not 0 < size <= _LONGEST_ANSWER:
+            raise Garbled(
+                f"{self._device.address}: announces a document of {size} bytes; check that it is a Whatsminer"
             )
-        content = bytearray(rest)
-        while len(content) < size:
-            content += await _more(device, stream, exchange)
-        return bytes(content[:size])
+        document = decode(await self.take(size)).document
+        if not isinstance(document, dict):
+            raise Garbled(f"{self._device.address}: answers with no object; check that it is a Whatsminer")
+        return document
+
+    async def take(self, size: int) -> bytes:
+        """Return the next ``size`` bytes."""
+        while len(self._received) < size:
+            await self._more()
+        found, self._received = self._received[:size], self._received[size:]
+        return found
+
+    async def logs(self, announced: object) -> bytes:
+        """Return the log archive of the ``announced`` size, in bytes. Raises Garbled, TooLarge."""
+        size = whole(announced)
+        if size is None or size < 0:
+            raise Garbled(
+                f"{self._device.address}: does not say how long its logs are; fetch them with the vendor's tool"
+            )
+        if size > LOG_DEADLINES.cap_bytes:
+            raise TooLarge(
+                f"{self._device.address}: announces {size} bytes of logs, too many to fetch; use the vendor's tool"
+            )
+        return await self.take(size)
+
+    async def give(self, image: bytes) -> None:
+        """Hand over a firmware image behind its size; an answer is then due."""
+        await self.tell(len(image).to_bytes(_SIZE_BYTES, "little") + image)
+
+    async def _more(self) -> None:
+        data = await self._stream.receive(self._exchange)
+        self._exchange.answered()
+        if not data:
+            raise Unreachable(f"{self._device.address}: broke off before all had come; order it anew")
+        self._received += data
 
 
-async def give_firmware(device: Device, access: WhatsminerAccess, password: str, image: bytes) -> None:
-    """Hand the image over; the device checks it, writes it and reboots.
-
-    Raises:
-        Refused: there is no image.
-        Transient: it does not answer, or breaks off: whether it has the image is not known.
-        AccessDenied, UnsupportedDevice, Garbled: as ``WhatsminerAccess.write``.
-    """
+def image_of(device: Device, image: bytes) -> bytes:
+    """Return ``image``. Raises Refused when there is none."""
     if not image:
         raise Refused("bad_parameters", f"{device.address}: there is no firmware image to give; fetch its file first")
-    packet = await access.packet(device, password, "update_firmware", {})
-    async with device.connection(_IMAGE) as (stream, exchange):
-        document, _ = await _asked(device, stream, exchange, packet)
-        access.check(device, Status.of(document), "update_firmware")
-        if str(document.get("Msg")).lower() != "ready":
-            raise UnsupportedDevice(
-                f"{device.address}: is not ready for firmware ({Status.of(document).text}); use the vendor's tool"
-            )
-        await stream.send(len(image).to_bytes(_SIZE_BYTES, "little") + image, exchange)
-        exchange.asked()
-        document, _ = await _answer(device, stream, exchange, packet.key)
-        access.check(device, Status.of(document), "update_firmware")
+    return image
 
 
-async def _asked(device: Device, stream: Stream, exchange: Exchange, packet: Packet) -> tuple[Mapping[str, Any], bytes]:
-    await stream.send(packet.request, exchange)
-    exchange.asked()
-    return await _answer(device, stream, exchange, packet.key)
-
-
-async def _answer(device: Device, stream: Stream, exchange: Exchange, key: bytes) -> tuple[Mapping[str, Any], bytes]:
-    """Return the document that comes next, and what came behind it already."""
-    received = b""
-    while True:
-        received += await _more(device, stream, exchange)
-        end = _end_of_document(received)
-        if end:
-            return opened(device, received[:end], key), received[end:].removeprefix(b"\0")
-        if len(received) > _LONGEST_ANSWER:
-            raise Garbled(f"{device.address}: answers with no document; check that it is a Whatsminer")
+def framed(document: Mapping[str, Any]) -> bytes:
+    """Return ``document`` behind its length (v3)."""
+    body = json.dumps(document, separators=(",", ":")).encode()
+    return len(body).to_bytes(_SIZE_BYTES, "little") + body
 
 
 def _end_of_document(received: bytes) -> int:
@@ -102,11 +116,3 @@ def _end_of_document(received: bytes) -> int:
     except ValueError:
         return 0
     return end + len(text) - len(text.lstrip())
-
-
-async def _more(device: Device, stream: Stream, exchange: Exchange) -> bytes:
-    data = await stream.receive(exchange)
-    exchange.answered()
-    if not data:
-        raise Unreachable(f"{device.address}: broke off before all had come; it is asked again by a new order")
-    return data

@@ -6,18 +6,21 @@
 
     STOP, START  set.miner.service stop | start           LIMIT  set.miner.power_limit | set.miner.power_mode
     POOLS        set.miner.pools, enciphered              BLINK  set.system.led
-    REBOOT       set.system.reboot
+    REBOOT       set.system.reboot                        PASSWORD  set.user.change_passwd, enciphered
+    LOGS         get.log.download                         FIRMWARE  set.system.update_firmware (see transfer)
 
 Invariants:
 
 * The password never travels, and the time signed is the device's own, which may be years off.
 * A limit and pools restart the mining service: they are refused to a miner that was told to stop.
 * "no permission" is for good: the write API is off, which only the vendor's tool can change.
+* A changed password is proven by a write under it that changes nothing.
 
 Source: WhatsMiner API 3.0 (apidoc.whatsminer.com): Token Generation, get.device.info, get.miner.setting,
-get.miner.status, set.miner.service, set.miner.power_limit, set.miner.power_mode, set.miner.pools, set.system.led,
-set.system.reboot. How it lays out a change of password, and its logs and firmware in packets, is not known to us well
-enough to send, so those verbs are absent.
+get.miner.status, get.log.download, set.miner.service, set.miner.power_limit, set.miner.power_mode, set.miner.pools,
+set.system.led, set.system.reboot, set.system.update_firmware, set.user.change_passwd. We have not seen the vendor's
+page on the last one's parameter, only others who send ``account``, ``old`` and ``new``; nor how the log's size is
+called, so the one number in that answer is taken.
 """
 
 import base64
@@ -26,11 +29,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agent.cgminer.control.asked import Pool, blink_asked, mode_asked, pools_asked, power_asked
+from agent.cgminer.control.asked import Pool, blink_asked, mode_asked, pools_asked, power_asked, version_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
 from agent.cgminer.control.whatsminer_access import ENABLE_API, seal
+from agent.cgminer.control.whatsminer_transfer import IMAGE_DEADLINES, LOG_DEADLINES, Talk, framed, image_of
+from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.cgminer.sections import number, whole
@@ -38,7 +43,7 @@ from agent.errors import AccessDenied, Garbled, Refused, SessionBusy, Unsupporte
 from sitelink.types import Verb
 from sitelink.units import Watts
 
-_VERBS: Final = frozenset({Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.REBOOT})
+_SECRET_PARAMETERS: Final = frozenset({Verb.POOLS, Verb.PASSWORD})
 _ACCOUNT: Final = "super"
 _ADMIN: Final = "admin"
 """The account of API v2, which the credentials of a whole Whatsminer group may name."""
@@ -56,8 +61,8 @@ class WhatsminerV3:
 
     @property
     def verbs(self) -> frozenset[Verb]:
-        """Return what a Whatsminer of API v3 can be told."""
-        return _VERBS
+        """Return what a Whatsminer of API v3 can be told: everything."""
+        return frozenset(Verb)
 
     async def former(self, device: Device, wanted: Wanted) -> str:
         """Return mode and limit before a limit, the pools before new ones, the lamp before it blinks."""
@@ -68,16 +73,24 @@ class WhatsminerV3:
             return json.dumps({"pools": (await _told(device, "get.miner.status", "pools")).get("pools")})
         if wanted.verb is Verb.BLINK:
             return json.dumps({"ledstatus": await _lamp(device)})
+        if wanted.verb is Verb.FIRMWARE:
+            return json.dumps({"fwversion": await _version(device)})
         return ""
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""
+        if wanted.verb is Verb.LOGS:
+            return await _fetch_logs(device)
         command, parameter = _order(device, wanted)
         if wanted.verb in (Verb.LIMIT, Verb.POOLS):
             miner = (await _told(device, "get.device.info", "miner")).get("miner")
             working = miner.get("working") if isinstance(miner, dict) else None
             refuse_while_stopped(str(working).lower() == "false", device.address, command)
-        await _write(device, command, parameter, secret=wanted.verb is Verb.POOLS)
+        signed = await _signed(device, _access_of(device), command, parameter, secret=wanted.verb in _SECRET_PARAMETERS)
+        if wanted.verb is Verb.FIRMWARE:
+            await _give_firmware(device, signed, image_of(device, wanted.image))
+        else:
+            _raise_unless_taken(device, command, await device.framed(signed))
         return b""
 
     async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
@@ -87,6 +100,10 @@ class WhatsminerV3:
         if wanted.verb is Verb.BLINK:
             blinks = await _lamp(device) != "auto"
             return shows(blinks == blink_asked(wanted), "lamp_as_wanted", "lamp_not_as_wanted")
+        if wanted.verb is Verb.PASSWORD:
+            return await _shows_password(device, wanted.secret)
+        if wanted.verb is Verb.FIRMWARE:
+            return shows(await _version(device) == version_asked(wanted), "version_in_force", "version_not_in_force")
         seen = await device.observe()
         if wanted.verb is Verb.LIMIT:
             return await _shows_limit(device, wanted, seen)
@@ -115,36 +132,89 @@ def _order(device: Device, wanted: Wanted) -> tuple[str, object]:
             return "set.miner.pools", rows
         case Verb.BLINK:
             return "set.system.led", _BLINK if blink_asked(wanted) else "auto"
+        case Verb.PASSWORD:
+            user, password = _access_of(device)
+            return "set.user.change_passwd", {"account": user, "old": password, "new": _new_password(device, wanted)}
+        case Verb.FIRMWARE:
+            version_asked(wanted)
+            return "set.system.update_firmware", None
         case _:
             return "set.system.reboot", None
 
 
-async def _write(device: Device, command: str, parameter: object, *, secret: bool) -> None:
-    """Send one signed command.
+def _new_password(device: Device, wanted: Wanted) -> str:
+    if not wanted.secret.isascii() or not wanted.secret.isprintable() or not wanted.secret:
+        raise Refused("bad_parameters", f"{device.address}: takes passwords of printable ASCII characters; make one")
+    return wanted.secret
 
-    Raises:
-        AccessDenied: there is no password, it is another, or writing is off. SessionBusy: too many talk to it.
-        UnsupportedDevice: it refuses. Garbled: it gives no salt or no time.
-    """
+
+def _access_of(device: Device) -> Credentials:
+    """Return the account to sign for. Raises AccessDenied when there is no password for it."""
     if device.credentials is None:
         raise AccessDenied(
             f"{device.address}: takes orders for a password only; give its credentials group (whatsminer-v3 unless "
             "inventory.csv names another) a user and a password"
         )
     user, password = device.credentials
+    return Credentials(_ACCOUNT if user in {"", _ADMIN} else user, password)
+
+
+async def _signed(
+    device: Device, access: Credentials, command: str, parameter: object, *, secret: bool = False
+) -> Mapping[str, object]:
+    """Return one command, signed for ``access``, its parameter enciphered where it is ``secret``.
+
+    Raises:
+        Garbled: the device gives no salt or no time.
+    """
     info = await device.framed({"cmd": "get.device.info", "param": "salt"})
     salt, when = _inside(info).get("salt"), whole(info.get("when"))
     if not isinstance(salt, str) or when is None:
         raise Garbled(f"{device.address}: gives no salt or no time to sign {command} with; restart it")
-    digest = hashlib.sha256(f"{command}{password}{salt}{when}".encode()).digest()
-    order: dict[str, object] = {"cmd": command, "ts": when}
-    order |= {"token": base64.b64encode(digest).decode("ascii")[:_TOKEN_LENGTH]}
-    order |= {"account": _ACCOUNT if user in {"", _ADMIN} else user}
+    digest = hashlib.sha256(f"{command}{access.password}{salt}{when}".encode()).digest()
+    token = base64.b64encode(digest).decode("ascii")[:_TOKEN_LENGTH]
+    order: dict[str, object] = {"cmd": command, "ts": when, "token": token, "account": access.user}
     if secret:
         order["param"] = seal(json.dumps(parameter, separators=(",", ":")), digest)
     elif parameter is not None:
         order["param"] = parameter
-    _raise_unless_taken(device, command, await device.framed(order))
+    return order
+
+
+async def _fetch_logs(device: Device) -> bytes:
+    command = "get.log.download"
+    async with device.connection(LOG_DEADLINES, framed=True) as (stream, exchange):
+        talk = Talk(device, stream, exchange)
+        await talk.tell(framed({"cmd": command}))
+        answer = await talk.framed_document()
+        _raise_unless_taken(device, command, answer)
+        return await talk.logs(next((size for size in map(whole, _inside(answer).values()) if size is not None), None))
+
+
+async def _give_firmware(device: Device, signed: Mapping[str, object], image: bytes) -> None:
+    command = str(signed["cmd"])
+    async with device.connection(IMAGE_DEADLINES, framed=True) as (stream, exchange):
+        talk = Talk(device, stream, exchange)
+        await talk.tell(framed(signed))
+        answer = await talk.framed_document()
+        _raise_unless_taken(device, command, answer)
+        if answer.get("msg") != "ready":
+            raise UnsupportedDevice(f"{device.address}: is not ready for firmware; use the vendor's tool")
+        await talk.give(image)
+        _raise_unless_taken(device, command, await talk.framed_document())
+
+
+async def _shows_password(device: Device, secret: str) -> ReadBack:
+    lamp = await _lamp(device)
+    access = Credentials(_access_of(device).user, secret)
+    command = "set.system.led"
+    signed = await _signed(device, access, command, "auto" if lamp == "auto" else _BLINK)
+    try:
+        _raise_unless_taken(device, command, await device.framed(signed))
+    except (AccessDenied, UnsupportedDevice):
+        return shows(False, "", "password_not_in_force")
+    device.credentials = access
+    return shows(True, "password_in_force", "")
 
 
 def _raise_unless_taken(device: Device, command: str, answer: Mapping[str, Any]) -> None:
@@ -171,9 +241,17 @@ def _inside(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-async def _lamp(device: Device) -> str:
+async def _system(device: Device) -> Mapping[str, Any]:
     system = (await _told(device, "get.device.info", "system")).get("system")
-    return str(system.get("ledstatus", "auto")) if isinstance(system, dict) else "auto"
+    return system if isinstance(system, dict) else {}
+
+
+async def _lamp(device: Device) -> str:
+    return str((await _system(device)).get("ledstatus", "auto"))
+
+
+async def _version(device: Device) -> str:
+    return str((await _system(device)).get("fwversion", ""))
 
 
 async def _shows_limit(device: Device, wanted: Wanted, seen: Observation) -> ReadBack:
