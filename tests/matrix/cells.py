@@ -1,0 +1,283 @@
+"""One cell of the matrix: a simulated miner, an order, a fault, and what `carry_out` makes of it.
+
+    own site, clock and ports per cell --> fault --> carry_out (--> killed --> carry_out again) --> outcome, truth
+
+The clock stands still but for the pauses between looks, so a deadline of minutes passes in as many looks as it takes,
+and the same cell always ends the same way.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.control.carry_out import DEADLINES_S, ONCE, carry_out
+from agent.cgminer.control.driver import Driver, ReadBack, Result, Wanted
+from agent.cgminer.control.drivers import driver_of
+from agent.cgminer.credentials import Credentials
+from agent.cgminer.device import Device
+from agent.cgminer.observation import Observation
+from agent.errors import AgentError, Refused
+from agent.reasons import reason_of
+from simulator.dialects import build_firmwares
+from simulator.kept import FACTORY_ACCOUNTS
+from simulator.miner import Miner
+from simulator.site import SimulatedSite
+from sitelink.clock import ManualClock
+from sitelink.types import Outcome, Verb
+from tests.contract.simulator.world import site
+
+NOON = datetime(2026, 5, 8, 18, 0, tzinfo=UTC)
+PATIENT = Deadlines(connect_s=5, first_byte_s=5, total_s=5)
+"""For cells in which nothing falls silent: a busy machine must not look like a silent miner."""
+HASTY = Deadlines(connect_s=0.3, first_byte_s=0.3, total_s=0.4)
+LOOKS = 24
+"""A deadline passes in about as many looks."""
+NEW_PASSWORD = "Rot8_ted"
+POOLS = [
+    {"url": "stratum+tcp://one.example:3333", "user": "acct.rig", "password": "x"},
+    {"url": "stratum+tcp://two.example:3333", "user": "acct.rig", "password": "y"},
+]
+IMAGE = b"firmware image\nversion=2026.1\n" + bytes(range(256)) * 300
+MODES_ONLY = {"avalon": "high", "antminer": "low"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row. ``kind`` is the simulator's name, put on before the order or, with ``late``, when it is being sent."""
+
+    title: str
+    kind: str = ""
+    late: bool = False
+    hasty: bool = False
+    killed: str = ""
+    twice: bool = False
+
+
+FAULTS = (
+    Fault("no fault"),
+    Fault("already as wanted", twice=True),
+    Fault("dead", "dead"),
+    Fault("accepts, never answers", "black_holed", hasty=True),
+    Fault("slow drip", "slow_drip", hasty=True),
+    Fault("garbage", "garbage:html"),
+    Fault("hangs up", "hang_up"),
+    Fault("dies as it is told", "dead", late=True),
+    Fault("falls silent as it is told", "black_holed", late=True, hasty=True),
+    Fault("hangs up as it is told", "hang_up", late=True),
+    Fault("another miner answers", "wrong_identity"),
+    Fault("another miner answers afterwards", "wrong_identity", late=True),
+    Fault("access denied", "access_denied"),
+    Fault("wrong password", "bad_password"),
+    Fault("session in other hands", "session_busy"),
+    Fault("tokens exhausted", "token_exhausted"),
+    Fault("server error", "server_error"),
+    Fault("effect after 10 s", "delayed"),
+    Fault("says ok, does nothing", "ack_without_effect"),
+    Fault("half of the boards follow", "half_effect"),
+    Fault("its clock was never set", "clock_unset"),
+    Fault("we are killed before sending", killed="before"),
+    Fault("we are killed after sending", killed="after"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How one order ended. ``kept_to`` says whether the device really is as a COMPLETE claims."""
+
+    firmware: str
+    verb: Verb
+    fault: Fault
+    ending: str
+    complete: bool
+    kept_to: bool
+    orders: int
+    stranger: bool
+
+
+def firmwares() -> tuple[str, ...]:
+    """Every firmware that both the drivers and the simulator know, in order of name."""
+    return tuple(sorted(name for name in build_firmwares() if driver_of(name) is not None))
+
+
+def wanted_of(firmware: str, verb: Verb, miner: Miner) -> Wanted:
+    """The order that is played for a verb."""
+    match verb:
+        case Verb.LIMIT if firmware in MODES_ONLY:
+            return Wanted(verb, {"mode": MODES_ONLY[firmware]})
+        case Verb.LIMIT:
+            return Wanted(verb, {"power_w": str(round(0.8 * miner.place.model.nameplate_w))})
+        case Verb.POOLS:
+            return Wanted(verb, {"pools": json.dumps(POOLS)})
+        case Verb.BLINK:
+            return Wanted(verb, {"on": "true"})
+        case Verb.PASSWORD:
+            return Wanted(verb, secret=NEW_PASSWORD)
+        case Verb.FIRMWARE:
+            return Wanted(verb, {"file": "f.bin", "sha256": "", "version": "2026.1"}, image=IMAGE)
+        case _:
+            return Wanted(verb)
+
+
+async def play(firmware: str, verb: Verb, fault: Fault) -> Cell:
+    """Play one cell on a site of its own."""
+    clock = ManualClock(NOON)
+    async with site(1, clock=clock, dialects=(firmware,)) as opened:
+        stage = _Stage(opened, clock, firmware, fault)
+        return await stage.play(verb)
+
+
+class _Stage:
+    """One miner on its own site."""
+
+    def __init__(self, opened: SimulatedSite, clock: ManualClock, firmware: str, fault: Fault) -> None:
+        self._site = opened
+        self._clock = clock
+        self._firmware = firmware
+        self._fault = fault
+        self.miner = next(iter(opened.miners.values()))
+        place = self.miner.place
+        self._device = Device(
+            Address(place.host, place.port),
+            firmware,
+            clock,
+            miner_id=place.miner_id,
+            web_port=place.web_port,
+            credentials=Credentials(*FACTORY_ACCOUNTS[firmware]),
+            deadlines=HASTY if fault.hasty else PATIENT,
+        )
+        self._kept = ""
+        self._step_s = 1.0
+        self._strikes = False
+
+    async def play(self, verb: Verb) -> Cell:
+        wanted = wanted_of(self._firmware, verb, self.miner)
+        self._step_s = max(1.0, DEADLINES_S[verb] / LOOKS)
+        if verb is Verb.START:
+            await self._carry_out(Wanted(Verb.STOP))
+            await self._pass(60)
+        if self._fault.twice:
+            await self._carry_out(wanted)
+            await self._pass(60)
+        self._kept = ""
+        self._strikes = True
+        before = len(self._site.orders)
+        if self._fault.kind and not self._fault.late:
+            await self._site.set_fault(self.miner.place.miner_id, self._fault.kind)
+        ending, complete = await self._ending(wanted)
+        received = [row for row in self._site.orders.rows(self._site.time.seconds()) if row["verb"] == verb.value]
+        return Cell(
+            self._firmware,
+            verb,
+            self._fault,
+            ending,
+            complete,
+            self._as_wanted(wanted),
+            len(received),
+            len(self._site.orders) > before,
+        )
+
+    async def _ending(self, wanted: Wanted) -> tuple[str, bool]:
+        try:
+            if self._fault.killed:
+                await self._be_killed(wanted)
+            result = await self._carry_out(wanted)
+        except Refused as error:
+            return f"not sent: {error.code}", False
+        except AgentError as error:
+            return f"not sent: {reason_of(error).value}", False
+        return f"{result.outcome.value} {result.reason}", result.outcome is Outcome.COMPLETE
+
+    async def _be_killed(self, wanted: Wanted) -> None:
+        try:
+            await self._carry_out(wanted, killed=self._fault.killed)
+        except asyncio.CancelledError:
+            return
+        raise AssertionError("it was to be killed")
+
+    async def _carry_out(self, wanted: Wanted, killed: str = "") -> Result:
+        made = driver_of(self._firmware)
+        assert made is not None
+        driver: Driver = _KilledAfterSending(made) if killed == "after" else made
+
+        async def keep(former: str) -> None:
+            self._kept = self._kept or former
+            if killed == "before":
+                raise asyncio.CancelledError
+            if self._fault.late and self._strikes:
+                await self._site.set_fault(self.miner.place.miner_id, self._fault.kind)
+
+        return await carry_out(
+            driver,
+            self._device,
+            self.miner.place.miner_id,
+            wanted,
+            keep=keep,
+            deadline_s=DEADLINES_S[wanted.verb],
+            kept=self._kept,
+            pause=self._pause,
+        )
+
+    async def _pause(self, _seconds: float) -> None:
+        await self._pass(self._step_s)
+
+    async def _pass(self, seconds: float) -> None:
+        """Let time pass, and whatever listens on ports come and go with it."""
+        self._clock.advance(seconds)
+        self.miner.advance(self._site.time.seconds())
+        listens = not self.miner.away and not self.miner.dead
+        async with asyncio.timeout(10):
+            while any(port.is_open is not listens for port in self._site.listeners[self.miner.place.miner_id]):
+                await asyncio.sleep(0.005)
+
+    def _as_wanted(self, wanted: Wanted) -> bool:
+        """Whether the device really is as wanted, as the simulator knows it."""
+        state = self.miner.state()
+        match wanted.verb:
+            case Verb.STOP:
+                return bool(state["asleep"]) and not self.miner.true_hashing(self._site.time.seconds())
+            case Verb.START:
+                return not state["asleep"]
+            case Verb.LIMIT:
+                mode = wanted.parameters.get("mode")
+                return state["mode"] == mode if mode else _near(state["limit_w"], float(wanted.parameters["power_w"]))
+            case Verb.POOLS:
+                return [dict(pool) for pool in state["pools"]][: len(POOLS)] == POOLS
+            case Verb.BLINK:
+                return bool(state["led"])
+            case Verb.PASSWORD:
+                return state["password"] == NEW_PASSWORD
+            case Verb.FIRMWARE:
+                return state["firmware"] == "2026.1"
+            case Verb.REBOOT:
+                return state["reboots"] == 1
+            case _:
+                return True
+
+
+class _KilledAfterSending:
+    """A driver whose process dies between its order and the first look."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    @property
+    def verbs(self) -> frozenset[Verb]:
+        return self._driver.verbs
+
+    async def former(self, device: Device, wanted: Wanted) -> str:
+        return await self._driver.former(device, wanted)
+
+    async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
+        await self._driver.send(device, wanted, former)
+        raise asyncio.CancelledError
+
+    async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
+        return await self._driver.shows(device, wanted, before)
+
+
+def _near(limit_w: Any, wanted_w: float) -> bool:
+    return limit_w is not None and limit_w <= 1.01 * wanted_w
