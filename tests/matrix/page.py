@@ -1,0 +1,77 @@
+"""The matrix as a page: one table a firmware, a row a fault, a column a verb."""
+
+import asyncio
+from collections.abc import Iterable
+
+from agent.cgminer.control.carry_out import INSTEAD, ONCE
+from agent.cgminer.control.drivers import driver_of
+from sitelink.types import Verb
+from tests.matrix.cells import FAULTS, Cell, Fault, firmwares, play
+
+AT_ONCE = 8
+SEPARATOR = "-"
+HEAD = """# What becomes of an order: firmware, verb, fault
+
+Written by `python -m tests.matrix --write`; a test plays it again and fails when this page is stale.
+
+Each cell is one order carried out by the agent's own driver on a simulated miner that speaks the firmware's real
+protocol, with the fault named on the left. `complete`, `partial`, `unverified` and `refused` are outcomes, the word
+after them is the reason code. `not sent` means that nothing left the agent, so the order may be tried again.
+
+* **Told is not done.** `complete` is said only of what was read back; every `complete` on this page was checked against
+  what the simulated miner really did, which the agent cannot see.
+* **Faults marked "as it is told"** strike after the miner was identified and its configuration saved, while the order is
+  on its way; the others are there from the start.
+* **Killed** means that the agent's process dies there and the order is taken up again from what it had kept. Reboot,
+  firmware and logs are then looked at and never sent a second time: what cannot be seen is `outcome_unknown`.
+* **An empty column is missing on purpose:** the vendor documents no such command. The order is refused as
+  `unsupported`, with what to use instead.
+"""
+
+
+async def play_all(names: Iterable[str]) -> list[Cell]:
+    """Play every cell of these firmwares, a few at a time."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(firmware: str, verb: Verb, fault: Fault) -> Cell:
+        async with gate:
+            return await play(firmware, verb, fault)
+
+    wanted = [
+        (firmware, verb, fault)
+        for firmware in names
+        for verb in verbs_of(firmware)
+        for fault in FAULTS
+        if not (fault.twice and verb in ONCE)  # a second reboot is another reboot
+    ]
+    return list(await asyncio.gather(*(one(*cell) for cell in wanted)))
+
+
+def verbs_of(firmware: str) -> list[Verb]:
+    """The verbs a firmware's driver has, in their own order."""
+    driver = driver_of(firmware)
+    return [verb for verb in Verb if driver is not None and verb in driver.verbs]
+
+
+def section(firmware: str, cells: Iterable[Cell]) -> str:
+    """One firmware's table."""
+    found = {(cell.fault.title, cell.verb): cell.ending for cell in cells if cell.firmware == firmware}
+    verbs = verbs_of(firmware)
+    lines = [
+        f"## {firmware}\n",
+        "| fault | " + " | ".join(verb.value for verb in verbs) + " |",
+        "|---" * (len(verbs) + 1) + "|",
+    ]
+    for fault in FAULTS:
+        endings = (found.get((fault.title, verb), SEPARATOR) for verb in verbs)
+        lines.append(f"| {fault.title} | " + " | ".join(endings) + " |")
+    missing = [verb for verb in Verb if verb not in verbs]
+    if missing:
+        lines.append("\nNot documented by its vendor: " + "; ".join(f"{v.value} ({INSTEAD[v]})" for v in missing) + ".")
+    return "\n".join(lines) + "\n"
+
+
+def page(cells: Iterable[Cell]) -> str:
+    """The whole page."""
+    known = list(cells)
+    return "\n".join((HEAD, *(section(name, known) for name in firmwares())))
