@@ -101,13 +101,15 @@ async def carry_out(
     keep: Keep,
     deadline_s: float,
     kept: str = "",
+    look_s: float = _LOOK_S,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Result:
     """Carry ``wanted`` out on ``miner_id`` within ``deadline_s`` seconds of the first sending and return how it ended.
 
     ``keep`` stores the configuration that is being replaced, durably; it is also the last call before the order goes
     out, so whoever must remember that it did writes that down there. ``kept`` is what an earlier, interrupted attempt
-    of the same order has kept, or what a stop kept for its start: it is not replaced. ``pause`` waits between looks.
+    of the same order has kept, or what a stop kept for its start: it is not replaced. ``pause`` waits ``look_s``
+    between looks.
 
     Raises:
         WrongDevice: another miner answers there. Nothing was sent.
@@ -120,7 +122,7 @@ async def carry_out(
     before = await device.observe()
     if wanted.verb in ONCE and kept:
         attempt = _Attempt(driver, device, miner_id, wanted, _before_then(kept, before), kept, sent_earlier=True)
-        return await attempt.run(deadline_s, pause)
+        return await attempt.run(deadline_s, look_s, pause)
     former = kept or await driver.former(device, wanted)
     if wanted.verb in ONCE:
         former = json.dumps({"uptime_s": before.uptime_s, "former": former})
@@ -128,7 +130,7 @@ async def carry_out(
     if wanted.verb in _TOLD_BY_SHOWING and not kept and await attempt.shows_already():
         return attempt.ended(Outcome.COMPLETE)
     await keep(former)
-    return await attempt.run(deadline_s, pause)
+    return await attempt.run(deadline_s, look_s, pause)
 
 
 def _before_then(kept: str, now: Observation) -> Observation:
@@ -164,7 +166,7 @@ class _Attempt:
         await self._look()
         return self.seen.shown is Shown.DONE
 
-    async def run(self, deadline_s: float, pause: Callable[[float], Awaitable[None]]) -> Result:
+    async def run(self, deadline_s: float, look_s: float, pause: Callable[[float], Awaitable[None]]) -> Result:
         """Send, look and send again until it shows or the deadline has passed."""
         ends_s = self.device.monotonic() + deadline_s
         sent_s = self.device.monotonic()
@@ -179,7 +181,7 @@ class _Attempt:
             if not self.acked and self.wanted.verb not in ONCE and now_s - sent_s >= _SEND_AGAIN_S:
                 sent_s = now_s
                 refusal = await self._send()
-            await pause(_LOOK_S)
+            await pause(look_s)
         return refusal
 
     async def _send(self) -> Result | None:
