@@ -104,6 +104,7 @@ class Agent:
     ) -> None:
         """``across`` makes a call from the writer's thread arrive on the event loop's."""
         self._settings = settings
+        self._vault = vault
         self._clock = clock
         self._rng = rng
         self._ids = ids
@@ -193,7 +194,8 @@ class Agent:
             idle_share=settings.control.idle_share,
         )
         controls = {
-            entry.miner_id: control_of(entry, devices[entry.miner_id], settings, self._formers) for entry in inventory
+            entry.miner_id: control_of(entry, devices[entry.miner_id], settings, self._formers, self._vault)
+            for entry in inventory
         }
         return LocalCurtail(
             rules=rules,

@@ -14,6 +14,7 @@ from agent.meters import Meter, meter_of
 from agent.modbus import ModbusHosts
 from agent.settings import Settings
 from agent.vault import Vault
+from agent.vault.rotation import VaultControl
 from sitelink.clock import Clock
 from sitelink.inventory import MeterEntry, MinerEntry
 
@@ -64,10 +65,10 @@ def device_of(entry: MinerEntry, settings: Settings, clock: Clock, vault: Vault)
     )
 
 
-def control_of(entry: MinerEntry, device: Device, settings: Settings, former: Former) -> MinerControl:
+def control_of(entry: MinerEntry, device: Device, settings: Settings, former: Former, vault: Vault) -> MinerControl:
     """Return the control of the miner at ``device``, which whoever reads it uses too: one request at a time.
 
-    ``former`` keeps what a start restores.
+    ``former`` keeps what a start restores, ``vault`` its password.
     """
     drivers = partial(driver_of, whatsminer_password=settings.control.whatsminer_password)
-    return MinerControl(device, entry.miner_id, former, drivers)
+    return VaultControl(entry, device, former, drivers, vault)

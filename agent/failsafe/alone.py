@@ -110,7 +110,7 @@ class Alone:
             self.say(f"vault: {vault.problem}")
         formers: Former = FormersOnFile(settings.database) if ledger.usable else HeldInMemory()
         controls = {
-            entry.miner_id: control_of(entry, device_of(entry, settings, clock, vault), settings, formers)
+            entry.miner_id: control_of(entry, device_of(entry, settings, clock, vault), settings, formers, vault)
             for entry in chosen
         }
         places = at_once(len(meters), self.say)

@@ -84,10 +84,9 @@ class Vault:
         own = self._contents.miners.get(entry.miner_id.lower())
         return own if own is not None else self.group(group_of(entry, dialect))
 
-    def candidates(self, entry: "MinerEntry", dialect: str = "") -> tuple[Credentials, ...]:
-        """Return what may open the miner: the present password, and the one proposed in a rotation not yet settled."""
-        proposed = self._contents.proposed.get(entry.miner_id.lower())
-        return tuple(each for each in (self.credentials(entry, dialect), proposed) if each is not None)
+    def proposed(self, entry: "MinerEntry") -> Credentials | None:
+        """Return the password that a rotation not yet settled may have given the miner, None when there is none."""
+        return self._contents.proposed.get(entry.miner_id.lower())
 
     def group(self, name: str) -> Credentials | None:
         """Return a group's user and password, None when it has none."""

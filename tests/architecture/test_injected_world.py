@@ -47,6 +47,7 @@ ADAPTERS = {
     "agent/identity.py": {"os.fsync"},
     "agent/files.py": {"os.fsync"},
     "agent/vault/keys.py": {"os.urandom"},
+    "agent/vault/rotation.py": {"os.urandom"},
 }
 
 

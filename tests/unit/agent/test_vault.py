@@ -90,11 +90,11 @@ def test_a_rotated_password_counts_once_it_is_settled_and_the_former_one_until_t
     with_vault(tmp_path).propose(MINER.miner_id.upper(), fresh)
     vault = opened(tmp_path)
     assert vault.credentials(MINER) == SECRET
-    assert vault.candidates(MINER) == (SECRET, fresh)
+    assert vault.proposed(MINER) == fresh
     assert vault.unsettled == {MINER.miner_id}
     vault.settle(MINER.miner_id, taken=True)
     vault.settle(MINER.miner_id, taken=True)
-    assert opened(tmp_path).candidates(MINER) == (fresh,)
+    assert (opened(tmp_path).credentials(MINER), opened(tmp_path).proposed(MINER)) == (fresh, None)
     assert opened(tmp_path).rotated == {MINER.miner_id}
 
 
@@ -102,7 +102,7 @@ def test_a_rotation_that_was_not_taken_leaves_the_former_password(tmp_path: Path
     vault = with_vault(tmp_path)
     vault.propose(MINER.miner_id, Credentials("root", "rotated"))
     vault.settle(MINER.miner_id, taken=False)
-    assert opened(tmp_path).candidates(MINER) == (SECRET,)
+    assert (opened(tmp_path).credentials(MINER), opened(tmp_path).proposed(MINER)) == (SECRET, None)
 
 
 def test_a_miner_whose_own_password_is_forgotten_is_its_groups_again(tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""A miner's password changed: made here, kept before it is sent, and the only one once the miner has shown it.
+
+    made --> proposed (on disk) --> sent, read back --> COMPLETE: settled | REFUSED or not sent: forgotten
+                                                   '--> UNVERIFIED: both are kept; the next attempt sends the same one
+
+Invariants: no new password ever leaves the site; a crash at any step leaves on disk whichever password the miner has; a
+second attempt never makes a third password.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from agent.cgminer.control import MinerControl, Result, Wanted
+from agent.cgminer.control.carry_out import Keep
+from agent.cgminer.control.driver import Driver
+from agent.cgminer.control.former import Former
+from agent.cgminer.credentials import Credentials
+from agent.cgminer.device import Device
+from agent.errors import AccessDenied, AgentError, BadInput, Permanent, UnsupportedDevice
+from agent.vault import Vault
+from sitelink.inventory import MinerEntry
+from sitelink.types import Outcome, Verb
+
+_LETTERS: Final = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+"""Those that a person cannot mistake for each other; every firmware takes them."""
+_LENGTHS: Final = {"whatsminer": 8}
+_LENGTH: Final = 20
+
+
+class VaultControl(MinerControl):
+    """The control of one miner whose passwords are in the vault."""
+
+    def __init__(
+        self, entry: MinerEntry, device: Device, former: Former, drivers: Callable[[str], Driver | None], vault: Vault
+    ) -> None:
+        """``drivers`` makes the driver of a dialect; ``former`` keeps what a start restores."""
+
+        def made(dialect: str) -> Driver | None:
+            if device.credentials is None:
+                device.credentials = vault.credentials(entry, dialect)  # the inventory may have said ``auto``
+            return drivers(dialect)
+
+        super().__init__(device, entry.miner_id, former, made)
+        self._entry = entry
+        self._opens = device
+        self._vault = vault
+
+    async def carry_out(self, wanted: Wanted, keep: Keep, *, kept: str = "", deadline_s: float | None = None) -> Result:
+        """Carry out any verb as ``MinerControl`` does; a PASSWORD order without a secret is given one made here.
+
+        Raises as ``MinerControl.carry_out``; Permanent too when the vault cannot keep the new password: nothing was
+        sent.
+        """
+        if wanted.verb is not Verb.PASSWORD or wanted.secret:
+            return await super().carry_out(wanted, keep, kept=kept, deadline_s=deadline_s)
+        unsettled = self._vault.proposed(self._entry)
+        fresh = unsettled is None
+        secret = self._proposed() if unsettled is None else unsettled.password
+        asked = replace(wanted, secret=secret)
+        try:
+            result = await self._opened_by_either(asked, keep, unsettled, kept=kept, deadline_s=deadline_s)
+        except AgentError:
+            self._settle(taken=False, fresh=fresh)
+            raise
+        if result.outcome is Outcome.COMPLETE:
+            self._settle(taken=True, fresh=fresh)
+        elif result.outcome is Outcome.REFUSED:
+            self._settle(taken=False, fresh=fresh)
+        return result
+
+    async def _opened_by_either(
+        self, wanted: Wanted, keep: Keep, unsettled: Credentials | None, *, kept: str, deadline_s: float | None
+    ) -> Result:
+        """Carry it out with the present password, or, where an earlier attempt is not settled, with that one's."""
+        try:
+            result = await super().carry_out(wanted, keep, kept=kept, deadline_s=deadline_s)
+        except AccessDenied:
+            if unsettled is None:
+                raise
+        else:
+            if unsettled is None or result.reason != "access_denied":
+                return result
+        former, self._opens.credentials = self._opens.credentials, unsettled
+        try:
+            result = await super().carry_out(wanted, keep, kept=kept, deadline_s=deadline_s)
+        except AgentError:
+            self._opens.credentials = former
+            raise
+        if result.outcome is not Outcome.COMPLETE:
+            self._opens.credentials = former
+        return result
+
+    def _proposed(self) -> str:
+        """Return a new password that the vault has on disk. Raises Permanent, SessionBusy."""
+        known = self._vault.credentials(self._entry, self._opens.dialect)
+        if known is None:
+            raise UnsupportedDevice(
+                f"{self._entry.miner_id}: its present password is not known here, so it cannot be changed; enter it "
+                "first: ballast-agent credentials set"
+            )
+        fresh = Credentials(known.user, new_password(self._opens.dialect))
+        try:
+            self._vault.propose(self._entry.miner_id, fresh)
+        except BadInput as error:
+            raise Permanent(f"{self._entry.miner_id}: its new password cannot be kept: {error}") from None
+        return fresh.password
+
+    def _settle(self, *, taken: bool, fresh: bool) -> None:
+        """End the rotation; a proposal of an earlier attempt may have been taken then, so only a proof ends it."""
+        if taken or fresh:
+            try:
+                self._vault.settle(self._entry.miner_id, taken=taken)
+            except BadInput as error:
+                raise Permanent(f"{self._entry.miner_id}: its rotation stays unsettled: {error}") from None
+
+
+def new_password(dialect: str) -> str:
+    """Return a password as long as the firmware takes, of letters and digits, each equally likely."""
+    length = _LENGTHS.get(dialect, _LENGTH)
+    most = 256 - 256 % len(_LETTERS)
+    found = ""
+    while len(found) < length:
+        found += "".join(_LETTERS[byte % len(_LETTERS)] for byte in os.urandom(length) if byte < most)
+    return found[:length]
