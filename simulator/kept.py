@@ -43,7 +43,11 @@ class Pool:
 
 @dataclass(slots=True)
 class Kept:
-    """One device's flash. ``limit_w`` None is no limit; ``more`` holds what only one firmware knows."""
+    """One device's flash.
+
+    ``limit_w`` None is no limit; ``sleeps_on``: whether a sleep outlives a reboot, where that can be set; ``more`` is
+    what only one firmware knows.
+    """
 
     user: str
     password: str
@@ -54,6 +58,7 @@ class Kept:
     firmware: str = ""
     password_changes: int = 0
     reboots: int = 0
+    sleeps_on: bool = True
     more: dict[str, Any] = field(default_factory=dict)
 
     def level(self, nameplate_w: Watts) -> float:

@@ -343,7 +343,8 @@ class Miner:
         self._down_s = self._back_s = -1.0
         for drive in (self.true, self.shown):
             drive.advance(at_s)
-        if self.place.model.dialect in _FORGETS_SLEEP or self.has("forgets_sleep"):
+        forgets = self.place.model.dialect in _FORGETS_SLEEP or not self.kept.sleeps_on
+        if forgets or self.has("forgets_sleep"):
             self._wanted = Goal.RUN
         if self.true.goal in {Goal.RUN, Goal.IDLE}:
             self._head(self._wanted, at_s)

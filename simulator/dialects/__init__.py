@@ -9,9 +9,12 @@ from simulator.dialects.antminer import Antminer
 from simulator.dialects.antminer_web import AntminerWeb
 from simulator.dialects.avalon import Avalon
 from simulator.dialects.braiins import Braiins
+from simulator.dialects.braiins_rest import BraiinsRest
 from simulator.dialects.luxos import LuxOs
 from simulator.dialects.rpc import Dialect
 from simulator.dialects.speech import RpcSpeech
+from simulator.dialects.vnish import VnishWeb
+from simulator.dialects.vnish_rpc import Vnish
 from simulator.dialects.whatsminer import WhatsMiner
 from simulator.dialects.whatsminer_v3 import WhatsMinerV3
 from simulator.framed import FramedFirmware, FramedSpeech
@@ -50,6 +53,8 @@ def build_firmwares() -> dict[str, Firmware]:
         Firmware("antminer", Antminer(), AntminerWeb()),
         Firmware("braiins", Braiins()),
         Firmware("whatsminer-v3", WhatsMiner(), framed=WhatsMinerV3()),
+        Firmware("braiins-rest", web=BraiinsRest()),
+        Firmware("vnish", Vnish(), VnishWeb()),
     )
     return {firmware.name: firmware for firmware in known}
 
