@@ -10,6 +10,7 @@ from simulator.dialects.antminer_web import AntminerWeb
 from simulator.dialects.avalon import Avalon
 from simulator.dialects.braiins import Braiins
 from simulator.dialects.braiins_rest import BraiinsRest
+from simulator.dialects.braiins_web import BraiinsWeb
 from simulator.dialects.luxos import LuxOs
 from simulator.dialects.rpc import Dialect
 from simulator.dialects.speech import RpcSpeech
@@ -51,7 +52,7 @@ def build_firmwares() -> dict[str, Firmware]:
         Firmware("whatsminer", WhatsMiner()),
         Firmware("avalon", Avalon()),
         Firmware("antminer", Antminer(), AntminerWeb()),
-        Firmware("braiins", Braiins()),
+        Firmware("braiins", Braiins(), BraiinsWeb()),
         Firmware("whatsminer-v3", WhatsMiner(), framed=WhatsMinerV3()),
         Firmware("braiins-rest", web=BraiinsRest()),
         Firmware("vnish", Vnish(), VnishWeb()),

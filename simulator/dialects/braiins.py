@@ -7,6 +7,7 @@ from sitelink.types import Verb
 
 _JOINS = ("summary", "pools", "devs", "version", "temps", "fans", "tunerstatus", "devdetails")
 _BUILD = "0.2.0-36c56a9363"
+VERSION = "2025-04-07-0-424f9a7f-25.03-plus"
 
 
 class Braiins(Dialect):
