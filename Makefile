@@ -51,8 +51,9 @@ gen: ## Generate the wire stubs beside their .proto files
 bench: setup ## Run every bench in its quick form, one JSON line each (make bench BENCH=poll for one)
 	@scripts/bench.sh --quick $(BENCH)
 
-soak: setup ## Run every bench at the size of its bar; takes an hour or more
+soak: setup ## Run every bench at the size of its bar, then both fuzzers for 5 minutes each; takes an hour or more
 	@scripts/bench.sh "" $(BENCH)
+	@$(if $(BENCH),true,$(PYTHON) -m tests.fuzz --seconds 300)
 
 lock: ## Rewrite the hash-pinned requirements/*.txt from *.in with the newest versions
 	@scripts/setup.sh demo
