@@ -134,7 +134,7 @@ class Braiins:
 
     async def _set_pools(self, device: Device, pools: tuple[Pool, ...]) -> None:
         seen = await device.observe()
-        stopped = seen.state is MinerState.IDLE and seen.reason is Reason.COMMANDED
+        stopped = seen.state is MinerState.IDLE and seen.reason is not Reason.STARTING  # a pause names itself nowhere
         refuse_while_stopped(stopped, device.address, "a change of its pools")
         groups = await self._groups(device)
         first = groups[0] if isinstance(groups, list) and groups and isinstance(groups[0], dict) else {}

@@ -21,7 +21,7 @@ from agent.errors import AccessDenied, Garbled, UnsupportedDevice
 _TARGET: Final = "/graphql"
 _SESSION: Final = re.compile(r"\bsession_id=([^;,\s]+)")
 _SHOWN: Final = 120
-_DENIED: Final = re.compile(r"auth|log ?in|permi|denied|session", re.IGNORECASE)
+_DENIED: Final = re.compile(r"auth|log(ged)? ?in|permi|denied|session", re.IGNORECASE)
 _LOGIN: Final = """mutation ($username: String!, $password: String!) {
   auth { login(username: $username, password: $password) {
     __typename ... on VoidResult { void } ... on AuthError { message } } } }"""
