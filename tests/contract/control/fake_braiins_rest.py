@@ -42,7 +42,6 @@ class FakeBraiinsRest(FakeFirmware):
         if not self.token or self.token not in asked.headers.get("authorization", ""):
             return page({}, "401 Unauthorized")
         if asked.method == "GET":
-            self.look()
             return self._read(target, asked)
         return self._write(target, asked)
 

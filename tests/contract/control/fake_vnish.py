@@ -51,7 +51,6 @@ class FakeVnish(FakeFirmware):
         if target not in open_pages and not target.startswith("logs/") and not self._knows(asked):
             return page({}, "401 Unauthorized")
         if asked.method == "GET":
-            self.look()
             return self._read(target)
         return self._write(target, asked)
 

@@ -22,6 +22,7 @@ from tests.contract.fake_miner import FakeMiner, serving
 from tests.contract.fake_web import Answer, Asked, FakeWeb, page
 
 SHORT = Deadlines(connect_s=0.5, first_byte_s=0.5, total_s=1.0)
+HASTY = Deadlines(connect_s=0.5, first_byte_s=0.1, total_s=0.2)
 POOLS = [
     {"url": "stratum+tcp://new.example:3333", "user": "site.1", "password": "p1"},
     {"url": "stratum+tcp://spare.example:443", "user": "site.1", "password": "p2"},
@@ -82,6 +83,7 @@ class FakeFirmware:
     def answer(self, asked: Asked) -> Awaitable[bytes] | bytes:
         """Answer one web request."""
         self.asked.append(asked)
+        self.look()
         if self.trouble is not None and self.is_order(asked):
             return self.trouble(asked)
         return self.web(asked)
@@ -101,7 +103,7 @@ class FakeFirmware:
 
 @asynccontextmanager
 async def at_work(
-    miner: FakeFirmware, dialect: str, miner_id: str, password: str | None = None
+    miner: FakeFirmware, dialect: str, miner_id: str, password: str | None = None, deadlines: Deadlines = SHORT
 ) -> AsyncIterator[Device]:
     """Serve ``miner`` on both its ports and give the device that reads it, with its password unless told another."""
     web = FakeWeb(miner.answer)
@@ -115,7 +117,7 @@ async def at_work(
             miner_id=miner_id,
             web_port=page_at.port,
             credentials=credentials,
-            deadlines=SHORT,
+            deadlines=deadlines,
         )
         try:
             yield device
