@@ -127,8 +127,11 @@ async def carry_out(
     if wanted.verb in ONCE:
         former = json.dumps({"uptime_s": before.uptime_s, "former": former})
     attempt = _Attempt(driver, device, miner_id, wanted, before, former)
-    if wanted.verb in _TOLD_BY_SHOWING and not kept and await attempt.shows_already():
-        return attempt.ended(Outcome.COMPLETE)
+    if wanted.verb in _TOLD_BY_SHOWING and not kept:
+        if await attempt.shows_already():
+            return attempt.ended(Outcome.COMPLETE)
+        if isinstance(attempt.blind, Refused):
+            return _refused(attempt.blind.code, str(attempt.blind))
     await keep(former)
     return await attempt.run(deadline_s, look_s, pause)
 
