@@ -34,9 +34,11 @@ from agent.cgminer.device import Device
 from agent.descriptors import open_files
 from agent.errors import Transient
 from agent.fleet import control_of, device_of, meters_of, switchable, untouchable
+from agent.follow import follower_of, ranges_of
 from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity, load_identity
-from agent.inventory import load_as_found, load_meters
+from agent.inventory import load_inventory, load_meters
+from agent.inventory.learned import Learned
 from agent.local_curtail.formers import Formers
 from agent.local_curtail.schema import schema as curtail_schema
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
@@ -114,7 +116,8 @@ class Agent:
         site_id = settings.site.site_id
         wake = across(self._wake_forwarder)
         self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake)
-        devices = {entry.miner_id: device_of(entry, settings, clock, vault) for entry in inventory}
+        found = Learned.load(settings.site.state_dir).applied(inventory)
+        devices = {entry.miner_id: device_of(entry, settings, clock, vault) for entry in found}
         read = meters_of(meters, settings, ModbusHosts(), self._site_clock)
         by_id = {meter.entry.meter_id: meter for meter in read}
         self.sealer = Sealer(self.buffer, self._site_clock, site_id, ids, settings.buffer.seal_s)
@@ -136,6 +139,7 @@ class Agent:
         self._site_clock.site_time = self.curtail.site_time
         self.forwarder = self._forwarder(identity)
         self._requests = self._local_requests(inventory)
+        self._follower = follower_of(settings, inventory, devices, vault, self._latest, rng, clock)
         self._loaded = False
 
     async def load(self, broken: Path | None) -> None:
@@ -159,6 +163,7 @@ class Agent:
             "forwarder": self.forwarder.run,
             "status": self._report,
             "local requests": self._requests.run,
+            "follower": self._follower.run,
         }
         try:
             async with asyncio.TaskGroup() as group:
@@ -304,7 +309,8 @@ def run_agent(settings: Settings) -> None:
         BadInput: a file is wrong, the agent is not enrolled, or another one runs on the same ``state_dir``.
         StorageLost: the database's state is unknown; start again.
     """
-    inventory = load_as_found(settings.site.inventory, settings.site.state_dir)
+    inventory = load_inventory(settings.site.inventory)
+    ranges_of(settings)
     meters = load_meters(settings.site.meters)
     untouchable(settings, inventory)
     clock = SystemClock()

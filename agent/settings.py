@@ -38,12 +38,13 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
-    """Which site this is and where its files are."""
+    """Which site this is and where its files are. ``ranges`` are its own addresses, searched for lost miners."""
 
     site_id: str
     inventory: Path
     meters: Path
     state_dir: Path
+    ranges: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,7 @@ def _site(section: "_Section") -> SiteSettings:
         inventory=section.path("inventory", "inventory.csv"),
         meters=section.path("meters", "meters.csv"),
         state_dir=section.path("state_dir", "state"),
+        ranges=section.texts("ranges", '["10.0.0.0/22"]'),
     )
     section.nothing_left()
     return settings
@@ -327,13 +329,11 @@ class _Section:
             raise self.bad(key, f"{_shown(value)} does not fit", f"write a whole number from {low} to {high}")
         return value
 
-    def texts(self, key: str) -> tuple[str, ...]:
+    def texts(self, key: str, example: str = '["02:00:00:00:00:01"]') -> tuple[str, ...]:
         """Return a list of texts, empty when the key is absent."""
         value = self._left.pop(key, [])
         if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise self.bad(
-                key, f"expected a list of texts, got {_shown(value)}", 'write for example ["02:00:00:00:00:01"]'
-            )
+            raise self.bad(key, f"expected a list of texts, got {_shown(value)}", f"write for example {example}")
         return tuple(item.strip() for item in value)
 
     def path(self, key: str, default: str) -> Path:
