@@ -11,9 +11,9 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.credentials import Credentials
@@ -36,7 +36,7 @@ LOST_FOR_S: Final = 150.0
 """A reboot or one lost round is no reason to search."""
 BETWEEN_SWEEPS_S: Final = 600.0
 _GENTLE: Final = Manners(at_once=8, knocks_per_s=20.0)
-SweepOf = Callable[[Sequence[str]], Awaitable[tuple[Look, ...]]]
+SweepOf = Callable[[Sequence[str]], Coroutine[Any, Any, tuple[Look, ...]]]
 
 
 class Reachable(Protocol):

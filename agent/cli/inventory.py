@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from agent.inventory.book import Author, InventoryBook
     from agent.inventory.changes import Change
+    from agent.inventory.learned import Learned
     from agent.settings import Settings
     from sitelink.inventory import MinerEntry
 
@@ -50,6 +51,11 @@ def add(commands: Commands) -> None:
     way.add_argument("--out", action="store_true", help="it leaves its place and the inventory")
     way.add_argument("--back", action="store_true", help="it returns to its place, or to the one given")
     _takes_facts(rma)
+
+    follow = actions.add_parser("follow", help="search for miners whose address has changed; renames and adds none")
+    takes_config(follow, _follow)
+    follow.add_argument("targets", nargs="*", metavar="RANGE", help="where to search ([site] ranges of the settings)")
+    follow.add_argument("--dry-run", action="store_true", help="show who has moved; note nothing")
 
     history = actions.add_parser("history", help="show what became of a miner or a rack")
     takes_config(history, _history)
@@ -163,6 +169,54 @@ def _rma(options: argparse.Namespace) -> int:
     (change,) = book.make(made, author)
     print(f"{change.entry.miner_id}: {'sent away from' if options.out else 'back at'} {_place(change.entry)}")
     _say_done(book)
+    return 0
+
+
+def _follow(options: argparse.Namespace) -> int:
+    import asyncio
+    import random
+
+    from agent.discover.standing import Standing, judge, remembered
+    from agent.discover.targets import hosts_of
+    from agent.follow import gentle_sweep, ranges_of
+    from agent.inventory import load_inventory
+    from agent.inventory.learned import Learned
+    from agent.vault import Vault
+    from sitelink.clock import SystemClock
+
+    settings = settings_of(options)
+    hosts = hosts_of(options.targets) if options.targets else ranges_of(settings)
+    if not hosts:
+        raise BadInput(f"RANGE: none is given, and {settings.source.name} has no [site] ranges; write 10.0.0.0/22")
+    listed, before = load_inventory(settings.site.inventory), Learned.load(settings.site.state_dir)
+    print(f"searching {len(hosts):,} addresses, gently", file=sys.stderr)
+    sweep = gentle_sweep(listed, Vault.open(settings), random.Random())  # noqa: S311 - spreads knocks, guards nothing
+    sightings = judge(asyncio.run(sweep(hosts)), before.applied(listed), before)
+    learned = remembered(before.only(listed), sightings)
+    rows = {entry.miner_id: entry for entry in listed}
+    for each in sightings:
+        if each.entry is not None and each.standing in {Standing.MOVED, Standing.BOARD, Standing.DOUBLE}:
+            print("; ".join((f"{each.entry.miner_id} answers at {each.look.host}:{each.look.port}", *each.notes)))
+            if each.standing is Standing.MOVED:
+                row = rows[each.entry.miner_id]
+                learned = learned.moved(row, each.look.host, each.look.port, SystemClock().now())
+    return _noted(settings, learned, before, dry_run=options.dry_run)
+
+
+def _noted(settings: "Settings", learned: "Learned", before: "Learned", *, dry_run: bool) -> int:
+    moved = sum(1 for name, found in learned.miners.items() if before.miners.get(name) != found)
+    if dry_run:
+        print(f"{moved} miners have moved; nothing was noted: this was a dry run")
+        return 0
+    try:
+        learned.save(settings.site.state_dir)
+    except OSError as error:
+        raise BadInput(
+            f"{settings.site.state_dir}: cannot be written: {error.strerror or error}; run as the user of the service"
+        ) from None
+    print(
+        f"{moved} miners have moved; a running agent looks for them there within seconds" if moved else "nobody moved"
+    )
     return 0
 
 

@@ -31,6 +31,7 @@ ADAPTERS = {
     "proto/sitelink/clock.py": {"time", "datetime.datetime.now"},
     "agent/app.py": {"random", "uuid", "signal", "secrets", "os.getpid"},
     "agent/cli/discover.py": {"random"},
+    "agent/cli/inventory.py": {"random"},
     "agent/failsafe/fence.py": {"signal"},
     "agent/failsafe/run.py": {"os.urandom"},
     "agent/local_requests.py": {"asyncio.start_unix_server"},

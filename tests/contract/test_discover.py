@@ -15,6 +15,7 @@ from agent.cgminer.client import Deadlines
 from agent.cli import main
 from agent.discover.look import Look, Looker
 from agent.discover.sweep import Manners, Sweep
+from agent.inventory import load_as_found
 from agent.inventory.learned import Learned
 from sitelink.inventory import read_miners
 from sitelink.types import MinerState
@@ -24,6 +25,7 @@ from tests.unit.agent.cgminer import replies_of as made
 pytestmark = pytest.mark.agent
 
 SHORT = Deadlines(connect_s=0.3, first_byte_s=0.3, total_s=1)
+LUXOS_MAC = "62:f7:5e:00:00:01"
 MANNERS = Manners(at_once=8, knocks_per_s=10_000, connect_s=0.3, host_s=4)
 
 
@@ -176,6 +178,38 @@ def test_the_command_shows_what_it_found_against_the_inventory_and_writes_only_w
     assert "1 miners: 1 moved" in discover()
     assert set(Learned.load(tmp_path / "state").names) == {listed.miner_id}
     assert "rack,position" in inventory.read_text()
+
+
+def test_follow_notes_where_a_listed_miner_answers_now_and_changes_no_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    miner = FakeMiner(dict(made.luxos()))
+    header = "miner_id,host,port,dialect,model,feeder_id,rack,position,nameplate_w,nameplate_ths"
+    config = tmp_path / "agent.toml"
+    config.write_text('[site]\nsite_id = "pecos-1"\nranges = ["127.40.0.0/30"]\n')
+    inventory = tmp_path / "inventory.csv"
+
+    def follow(*arguments: str) -> str:
+        async def run() -> int:
+            async with site({"127.40.0.1": miner.speak}) as port:
+                inventory.write_text(f"{header}\n{LUXOS_MAC},127.40.0.2,{port},luxos,S19,F1,R1,4,3000,100\n")
+                return await asyncio.to_thread(main, ("inventory", "follow", "--config", str(config), *arguments))
+
+        assert asyncio.run(run()) == 0
+        return capsys.readouterr().out
+
+    assert "1 miners have moved; nothing was noted: this was a dry run" in follow("--dry-run")
+    assert not (tmp_path / "state").exists()
+    assert "1 miners have moved; a running agent looks for them there within seconds" in follow()
+    (found,) = load_as_found(inventory, tmp_path / "state")
+    assert found.host == "127.40.0.1"
+    assert ",127.40.0.2," in inventory.read_text()
+
+
+def test_follow_without_a_range_says_where_to_write_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "agent.toml").write_text('[site]\nsite_id = "pecos-1"\n')
+    assert main(("inventory", "follow", "--config", str(tmp_path / "agent.toml"))) == 2
+    assert "has no [site] ranges; write 10.0.0.0/22" in capsys.readouterr().err
 
 
 def test_a_file_that_is_there_already_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
