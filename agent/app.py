@@ -33,7 +33,7 @@ from agent.buffer import schema as buffer_schema
 from agent.cgminer.device import Device
 from agent.descriptors import open_files
 from agent.errors import Transient
-from agent.fleet import control_of, device_of, meters_of, switchable, untouchable
+from agent.fleet import control_of, device_of, meters_of, outlet_before, switchable, untouchable
 from agent.follow import follower_of, ranges_of
 from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity, load_identity
@@ -48,6 +48,7 @@ from agent.lock import Holder, StateLock
 from agent.meter_poller import MeterPoller
 from agent.meters import Meter
 from agent.modbus import ModbusHosts
+from agent.outlets import Outlet
 from agent.poller import Poller
 from agent.precedence import Precedence
 from agent.sealer import Sealer
@@ -118,7 +119,9 @@ class Agent:
         self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake)
         found = Learned.load(settings.site.state_dir).applied(inventory)
         devices = {entry.miner_id: device_of(entry, settings, clock, vault) for entry in found}
-        read = meters_of(meters, settings, ModbusHosts(), self._site_clock)
+        hosts = ModbusHosts()
+        read = meters_of(meters, settings, hosts, self._site_clock)
+        outlets = {entry.miner_id: outlet_before(entry, settings, hosts, vault) for entry in inventory}
         by_id = {meter.entry.meter_id: meter for meter in read}
         self.sealer = Sealer(self.buffer, self._site_clock, site_id, ids, settings.buffer.seal_s)
         self.poller = Poller(
@@ -135,7 +138,7 @@ class Agent:
             by_id, self._site_clock, rng, self.sealer.add, interval_s=settings.poll.meter_interval_s
         )
         self._formers = Formers(writer)
-        self.curtail = self._curtailment(identity, inventory, devices, read)
+        self.curtail = self._curtailment(identity, inventory, devices, outlets, read)
         self._site_clock.site_time = self.curtail.site_time
         self.forwarder = self._forwarder(identity)
         self._requests = self._local_requests(inventory)
@@ -183,6 +186,7 @@ class Agent:
         identity: Identity,
         inventory: tuple[MinerEntry, ...],
         devices: dict[str, Device],
+        outlets: dict[str, Outlet | None],
         meters: list[Meter],
     ) -> LocalCurtail:
         settings = self._settings
@@ -199,8 +203,8 @@ class Agent:
             idle_share=settings.control.idle_share,
         )
         controls = {
-            entry.miner_id: control_of(entry, devices[entry.miner_id], settings, self._formers, self._vault)
-            for entry in inventory
+            name: control_of(entry, devices[name], settings, self._formers, self._vault, outlets[name])
+            for name, entry in ((entry.miner_id, entry) for entry in inventory)
         }
         return LocalCurtail(
             rules=rules,

@@ -4,19 +4,24 @@ Invariant: daemon and failsafe take these answers from here alone, so that neith
 """
 
 from functools import partial
+from typing import Final
 
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.control import Former, MinerControl, controllable
 from agent.cgminer.control.drivers import driver_of
+from agent.cgminer.control.outlet import OutletControl
 from agent.cgminer.device import Device
 from agent.errors import BadInput
 from agent.meters import Meter, meter_of
 from agent.modbus import ModbusHosts
+from agent.outlets import Outlet, outlet_of
 from agent.settings import Settings
 from agent.vault import Vault
 from agent.vault.rotation import VaultControl
 from sitelink.clock import Clock
 from sitelink.inventory import MeterEntry, MinerEntry
+
+_PDUS: Final = "pdu"
 
 
 def untouchable(settings: Settings, inventory: tuple[MinerEntry, ...]) -> frozenset[str]:
@@ -36,8 +41,8 @@ def untouchable(settings: Settings, inventory: tuple[MinerEntry, ...]) -> frozen
 
 
 def switchable(entry: MinerEntry) -> bool:
-    """Return whether the miner's firmware can be stopped and started, or may turn out to be."""
-    return controllable(entry.dialect) or entry.dialect == "auto"
+    """Return whether the miner can be stopped and started: by its firmware, once that is known, or by its outlet."""
+    return controllable(entry.dialect) or entry.dialect == "auto" or bool(entry.outlet)
 
 
 def meters_of(entries: tuple[MeterEntry, ...], settings: Settings, hosts: ModbusHosts, clock: Clock) -> list[Meter]:
@@ -65,10 +70,27 @@ def device_of(entry: MinerEntry, settings: Settings, clock: Clock, vault: Vault)
     )
 
 
-def control_of(entry: MinerEntry, device: Device, settings: Settings, former: Former, vault: Vault) -> MinerControl:
+def outlet_before(entry: MinerEntry, settings: Settings, hosts: ModbusHosts, vault: Vault) -> Outlet | None:
+    """Return the switch before the miner, None where there is none; the vault's group ``pdu`` opens PDUs.
+
+    Profiles of the site's own lie in ``pdu_profiles`` beside the inventory.
+
+    Raises:
+        BadInput: the inventory names no switch that we know.
+    """
+    if not entry.outlet:
+        return None
+    profiles = settings.site.inventory.parent / "pdu_profiles"
+    return outlet_of(entry.outlet, hosts, vault.group(_PDUS), profiles)
+
+
+def control_of(
+    entry: MinerEntry, device: Device, settings: Settings, former: Former, vault: Vault, outlet: Outlet | None
+) -> MinerControl | OutletControl:
     """Return the control of the miner at ``device``, which whoever reads it uses too: one request at a time.
 
-    ``former`` keeps what a start restores, ``vault`` its password.
+    ``former`` keeps what a start restores, ``vault`` its password; ``outlet`` is the switch before it, if any.
     """
     drivers = partial(driver_of, whatsminer_password=settings.control.whatsminer_password)
-    return VaultControl(entry, device, former, drivers, vault)
+    control = VaultControl(entry, device, former, drivers, vault)
+    return control if outlet is None else OutletControl(control, device, entry.miner_id, outlet)

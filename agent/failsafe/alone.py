@@ -14,11 +14,12 @@ from agent.failsafe.choice import Choice, members, pick
 from agent.failsafe.direct import Failsafe, at_once
 from agent.failsafe.ledger import Ledger
 from agent.failsafe.report import override_lines
-from agent.fleet import control_of, device_of, meters_of, switchable, untouchable
+from agent.fleet import control_of, device_of, meters_of, outlet_before, switchable, untouchable
 from agent.inventory import load_meters
 from agent.local_curtail.formers import FormersOnFile
 from agent.meters import Meter
 from agent.modbus import ModbusHosts
+from agent.outlets import Outlet
 from agent.settings import Settings
 from agent.vault import Vault
 from sitelink.clock import Clock
@@ -104,23 +105,38 @@ class Alone:
         self, chosen: tuple[MinerEntry, ...], spared: frozenset[str], ledger: Ledger
     ) -> tuple[Failsafe, Callable[[], "asyncio.Future[list[None]]"]]:
         settings, clock = self.settings, self.clock
-        meters = self._meters()
+        hosts = ModbusHosts()
+        meters = self._meters(hosts)
         vault = Vault.open(settings)
         if vault.problem is not None:
             self.say(f"vault: {vault.problem}")
         formers: Former = FormersOnFile(settings.database) if ledger.usable else HeldInMemory()
         controls = {
-            entry.miner_id: control_of(entry, device_of(entry, settings, clock, vault), settings, formers, vault)
+            entry.miner_id: control_of(
+                entry,
+                device_of(entry, settings, clock, vault),
+                settings,
+                formers,
+                vault,
+                self._outlet(entry, hosts, vault),
+            )
             for entry in chosen
         }
         places = at_once(len(meters), self.say)
         failsafe = Failsafe(settings, spared, dict(controls), dict(meters), clock, ledger, self.say, places)
         return failsafe, lambda: asyncio.gather(*(meter.close() for meter in meters.values()))
 
-    def _meters(self) -> dict[str, Meter]:
+    def _outlet(self, entry: MinerEntry, hosts: ModbusHosts, vault: Vault) -> Outlet | None:
+        try:
+            return outlet_before(entry, self.settings, hosts, vault)
+        except BadInput as error:
+            self.say(f"warning: {entry.miner_id}: {error}; going on without its outlet")
+            return None
+
+    def _meters(self, hosts: ModbusHosts) -> dict[str, Meter]:
         try:
             entries = load_meters(self.settings.site.meters)
-            meters = meters_of(entries, self.settings, ModbusHosts(), self.clock)
+            meters = meters_of(entries, self.settings, hosts, self.clock)
         except BadInput as error:
             self.say(f"warning: {error}; going on without meters, on the devices' word alone")
             return {}

@@ -1,0 +1,413 @@
+"""A switch is read back, a PDU is spoken to as its make wants it, and a miner behind one is never cut off unnamed."""
+
+import asyncio
+import contextlib
+import json
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.control import MinerControl
+from agent.cgminer.control.driver import Wanted
+from agent.cgminer.control.outlet import OutletControl
+from agent.cgminer.device import Device
+from agent.errors import (
+    AccessDenied,
+    BadInput,
+    Garbled,
+    TimedOut,
+    Transient,
+    Unreachable,
+    UnsupportedDevice,
+    WrongDevice,
+)
+from agent.modbus import ModbusHosts
+from agent.outlets import Outlet, outlet_of
+from agent.outlets.profiles import load_profile
+from sitelink.clock import SystemClock
+from sitelink.types import MinerState, Outcome, Reason, Verb
+from tests.contract.fake_miner import FakeMiner, serving
+from tests.unit.agent.cgminer import replies_of as made
+
+pytestmark = pytest.mark.agent
+
+Make = Callable[[str], Outlet]
+
+SHORT = Deadlines(connect_s=0.3, first_byte_s=0.3, total_s=0.3)
+ANTMINER_ID = "81abcdef0123481c"
+
+
+class Relays:
+    """A Modbus TCP relay board of 16 coils. ``mute`` and ``stuck`` are its faults."""
+
+    def __init__(self) -> None:
+        self.coils = [False] * 16
+        self.mute = self.stuck = False
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                transaction, _, _, unit, function, coil, value = struct.unpack(">HHHBBHH", await reader.readexactly(12))
+                if self.mute:
+                    continue
+                writer.write(self.answer(transaction, unit, function, coil, value))
+        writer.close()
+
+    def answer(self, transaction: int, unit: int, function: int, coil: int, value: int) -> bytes:
+        if coil >= len(self.coils):
+            return struct.pack(">HHHBBB", transaction, 0, 3, unit, function | 0x80, 2)
+        if function == 1:
+            return struct.pack(">HHHBBBB", transaction, 0, 4, unit, 1, 1, self.coils[coil])
+        if not self.stuck:
+            self.coils[coil] = value == 0xFF00
+        return struct.pack(">HHHBBHH", transaction, 0, 6, unit, 5, coil, value)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        try:
+            yield f"modbus://127.0.0.1:{server.sockets[0].getsockname()[1]}/1"
+        finally:
+            server.close()
+
+
+@pytest.fixture
+async def outlet() -> AsyncIterator[Make]:
+    hosts, made = ModbusHosts(), []
+
+    def make(url: str) -> Outlet:
+        made.append(outlet_of(url, hosts, deadlines=SHORT))
+        return made[-1]
+
+    yield make
+    for switch in made:
+        switch.close()
+    while len(asyncio.all_tasks()) > 1:  # each server sees its client go
+        await asyncio.sleep(0)
+
+
+async def test_a_coil_is_switched_and_read_back(outlet: Make) -> None:
+    relays = Relays()
+    async with relays.listening() as url:
+        switch = outlet(f"{url}?coil=5")
+        assert await switch.is_on() is False
+        await switch.switch(on=True)
+        assert (await switch.is_on(), relays.coils[5], await switch.power_w()) == (True, True, None)
+        await switch.switch(on=False)
+        assert await switch.is_on() is False
+
+
+async def test_a_contactor_that_opens_when_its_coil_is_set_is_turned_round(outlet: Make) -> None:
+    relays = Relays()
+    async with relays.listening() as url:
+        switch = outlet(f"{url}?coil=5&off=1")
+        assert await switch.is_on() is True
+        await switch.switch(on=False)
+        assert (relays.coils[5], await switch.is_on()) == (True, False)
+
+
+async def test_a_relay_that_is_stuck_shows_by_reading_back(outlet: Make) -> None:
+    relays = Relays()
+    relays.stuck = True
+    async with relays.listening() as url:
+        switch = outlet(f"{url}?coil=5")
+        await switch.switch(on=True)
+        assert await switch.is_on() is False
+
+
+async def test_a_mute_relay_is_an_error_and_never_off(outlet: Make) -> None:
+    relays = Relays()
+    relays.mute = True
+    async with relays.listening() as url:
+        with pytest.raises(TimedOut):
+            await outlet(f"{url}?coil=5").is_on()
+    with pytest.raises(Unreachable):
+        await outlet(f"{url}?coil=5").is_on()
+
+
+async def test_a_coil_that_the_board_does_not_have_is_named(outlet: Make) -> None:
+    async with Relays().listening() as url:
+        with pytest.raises(UnsupportedDevice, match="exception 2"):
+            await outlet(f"{url}?coil=99").is_on()
+
+
+class Pdu:
+    """A web server that answers by target and keeps what it was asked."""
+
+    def __init__(self, **answers: object) -> None:
+        self.answers: dict[str, object] = dict(answers)
+        self.asked: list[tuple[str, str]] = []
+        self.status = "200 OK"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = next(
+                    (
+                        int(line.split(":")[1])
+                        for line in head.split("\r\n")
+                        if line.lower().startswith("content-length")
+                    ),
+                    0,
+                )
+                body = (await reader.readexactly(length)).decode()
+                method, target, _ = head.split(" ", 2)
+                self.asked.append((f"{method} {target}", body))
+                answer = self.answers.get(target, {})
+                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+                writer.write(f"HTTP/1.1 {self.status}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+        writer.close()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "on", "off", "shown", "power_w"),
+    [
+        (
+            "shelly-gen2",
+            "/rpc/Switch.GetStatus?id=2",
+            ("GET /rpc/Switch.Set?id=2&on=true", ""),
+            ("GET /rpc/Switch.Set?id=2&on=false", ""),
+            {True: {"id": 2, "output": True, "apower": 3250.5}, False: {"id": 2, "output": False, "apower": 0.0}},
+            {True: 3250.5, False: 0.0},
+        ),
+        (
+            "tasmota",
+            "/cm?cmnd=Power3",
+            ("GET /cm?cmnd=Power3%20On", ""),
+            ("GET /cm?cmnd=Power3%20Off", ""),
+            {True: {"POWER3": "ON"}, False: {"POWER": "OFF"}},
+            {True: None, False: None},
+        ),
+        (
+            "netio",
+            "/netio.json",
+            ("POST /netio.json", '{"Outputs":[{"ID":3,"Action":1}]}'),
+            ("POST /netio.json", '{"Outputs":[{"ID":3,"Action":0}]}'),
+            {
+                True: {"Outputs": [{}, {}, {"ID": 3, "State": 1, "Load": 42}]},
+                False: {"Outputs": [{}, {}, {"ID": 3, "State": 0, "Load": 0}]},
+            },
+            {True: 42.0, False: 0.0},
+        ),
+    ],
+)
+async def test_each_make_of_pdu_is_spoken_to_in_its_own_way(
+    outlet: Make,
+    name: str,
+    state: str,
+    on: object,
+    off: object,
+    shown: dict[bool, object],
+    power_w: dict[bool, float | None],
+) -> None:
+    pdu = Pdu()
+    async with pdu.listening() as url:
+        switch = outlet(f"{url}/3?pdu={name}")
+        await switch.switch(on=True)
+        await switch.switch(on=False)
+        assert pdu.asked == [on, off]
+        for wanted in (True, False):
+            pdu.answers[state] = shown[wanted]
+            assert await switch.is_on() is wanted
+            assert await switch.power_w() == power_w[wanted]
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"output": None}, {"output": 1}, {"output": "on"}, b"<html>", b"[" * 9000])
+async def test_a_state_that_cannot_be_read_is_an_error_and_never_off(outlet: Make, answer: object) -> None:
+    pdu = Pdu(**{"/rpc/Switch.GetStatus?id=0": answer})
+    async with pdu.listening() as url:
+        with pytest.raises(Garbled):
+            await outlet(f"{url}/1?pdu=shelly-gen2").is_on()
+
+
+@pytest.mark.parametrize(("status", "error"), [("500 Oops", UnsupportedDevice), ("401 Unauthorized", AccessDenied)])
+async def test_a_pdu_that_refuses_says_so(outlet: Make, status: str, error: type[Exception]) -> None:
+    pdu = Pdu()
+    pdu.status = status
+    async with pdu.listening() as url:
+        with pytest.raises(error):
+            await outlet(f"{url}/1?pdu=shelly-gen2").switch(on=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("", "names no switch"),
+        ("ftp://h/1", "names no switch"),
+        ("http://me:secret@h/1?pdu=tasmota", "names no switch"),
+        ("modbus://h/1", "does not say which coil"),
+        ("modbus://h/1?coil=70000", "'70000' is not between"),
+        ("modbus://h/1?coil=1&off=2", "does not say which coil"),
+        ("modbus://h/x?coil=1", "'x' is not between"),
+        ("http://h/1", "does not say which PDU"),
+        ("http://h/1?pdu=../x", "does not say which PDU"),
+        ("http://h/1?pdu=abb", "is not known; use one of netio, shelly-gen2, tasmota"),
+        ("http://h/x?pdu=tasmota", "'x' is not between"),
+        ("http://h:x/1?pdu=tasmota", "is not an address"),
+    ],
+)
+def test_a_wrong_outlet_is_refused_with_its_cause(outlet: Make, url: str, cause: str) -> None:
+    with pytest.raises(BadInput, match="outlet") as caught:
+        outlet(url)
+    assert cause in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"on": '"/x"'}, "on: '/x' does not fit"),
+        ({"state": '"GET /a b"'}, "state: 'GET /a b' does not fit"),
+        ({"state_at": "[]"}, "state_at: [] does not fit"),
+        ({"on_value": "[1]"}, "on_value: [1] does not fit"),
+        ({"on_value": "false"}, "are equal"),
+        ({"colour": "1"}, "colour: is not a known key"),
+        ({"model": "3"}, "model: expected a text"),
+        ({"power_at": "3"}, "power_at: expected a text"),
+        ({"model": "="}, "not a TOML file"),
+    ],
+)
+def test_a_wrong_profile_is_refused_by_file_and_key(change: dict[str, str], told: str, tmp_path: Path) -> None:
+    whole = {
+        "model": '"x"', "on": '"GET /on"', "off": '"GET /off"', "state": '"GET /s"', "state_at": '["a"]',
+        "on_value": "true", "off_value": "false", **change,
+    }  # fmt: skip
+    (tmp_path / "own.toml").write_text("".join(f"{key} = {value}\n" for key, value in whole.items()))
+    with pytest.raises(BadInput) as caught:
+        load_profile("own", tmp_path)
+    assert str(tmp_path / "own.toml") in str(caught.value)
+    assert told in str(caught.value)
+
+
+class Switch:
+    """A switch in memory; ``blind`` cannot be read."""
+
+    def __init__(self, *, on: bool = True) -> None:
+        self.on = on
+        self.told: list[bool] = []
+        self.blind = False
+
+    async def switch(self, *, on: bool) -> None:
+        self.told.append(on)
+        self.on = on
+
+    async def is_on(self) -> bool:
+        if self.blind:
+            raise TimedOut("the PDU does not answer")
+        return self.on
+
+    async def power_w(self) -> float | None:
+        return 5.0
+
+
+def behind(address: Address, switch: Switch, miner_id: str = ANTMINER_ID, dialect: str = "cgminer") -> OutletControl:
+    device = Device(address, dialect, SystemClock(), miner_id=miner_id, deadlines=SHORT)
+    return OutletControl(MinerControl(device, miner_id), device, miner_id, switch)
+
+
+NOBODY = Address("127.0.0.1", 1)
+
+
+def miner() -> FakeMiner:
+    return FakeMiner({"stats": made.antminer_stats(), "version": made.answer(22, "VERSION", {"BMMiner": "1.0.0"})})
+
+
+async def test_a_miner_that_says_who_it_is_loses_its_power() -> None:
+    switch = Switch()
+    async with serving(miner().speak) as address:
+        await behind(address, switch).stop()
+    assert switch.told == [False]
+
+
+async def test_another_miner_keeps_its_power() -> None:
+    switch = Switch()
+    async with serving(miner().speak) as address:
+        with pytest.raises(WrongDevice):
+            await behind(address, switch, "02:00:00:00:00:99").stop()
+    assert switch.told == []
+
+
+async def test_a_silent_miner_with_power_keeps_it_because_nobody_knows_who_it_is() -> None:
+    switch = Switch()
+    with pytest.raises(Transient):
+        await behind(NOBODY, switch).stop()
+    assert switch.told == []
+
+
+async def test_a_stop_may_be_repeated_once_the_power_is_gone() -> None:
+    switch = Switch(on=False)
+    await behind(NOBODY, switch).stop()
+    assert switch.told == [False]
+
+
+async def test_a_start_needs_nobody_to_answer() -> None:
+    switch = Switch(on=False)
+    await behind(NOBODY, switch).start()
+    assert switch.told == [True]
+
+
+async def test_a_silent_miner_behind_an_open_switch_is_idle_because_it_was_told_to() -> None:
+    seen = await behind(NOBODY, Switch(on=False)).observe()
+    assert (seen.state, seen.reason, seen.power_w) == (MinerState.IDLE, Reason.COMMANDED, 5.0)
+
+
+@pytest.mark.parametrize("blind", [True, False])
+async def test_a_silent_miner_behind_a_closed_or_blind_switch_is_unknown(blind: bool) -> None:
+    switch = Switch(on=not blind)
+    switch.blind = blind
+    with pytest.raises(Transient):
+        await behind(NOBODY, switch).observe()
+
+
+async def test_a_firmwares_own_stop_goes_before_its_switch() -> None:
+    switch = Switch()
+    control = behind(NOBODY, switch, dialect="luxos")
+    with pytest.raises(Transient):
+        await control.stop()
+    assert switch.told == []
+    assert {Verb.STOP, Verb.START, Verb.LIMIT} <= control.verbs
+
+
+@pytest.mark.parametrize(("verb", "reason"), [(Verb.STOP, "outlet_off"), (Verb.START, "outlet_on")])
+async def test_an_order_is_carried_out_to_what_the_switch_and_the_miner_show(verb: Verb, reason: str) -> None:
+    switch = Switch(on=verb is Verb.STOP)
+    kept: list[str] = []
+
+    async def keep(former: str) -> None:
+        kept.append(former)
+
+    async with serving(miner().speak) as address:
+        control = behind(address, switch)
+        if verb is Verb.STOP:
+            original = switch.switch
+
+            async def switch_off(*, on: bool) -> None:
+                await original(on=on)
+                control._device.address = NOBODY  # without power it answers no more
+
+            switch.switch = switch_off
+        result = await control.carry_out(Wanted(verb), keep, deadline_s=5)
+    assert (result.outcome, result.reason, kept) == (Outcome.COMPLETE, reason, [""])
+
+
+async def test_a_stop_that_does_not_show_is_unverified() -> None:
+    switch = Switch()
+
+    async def keep(former: str) -> None:
+        return
+
+    async with serving(miner().speak) as address:
+        result = await behind(address, switch).carry_out(Wanted(Verb.STOP), keep, deadline_s=0.1)
+    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "still_hashing")
