@@ -52,6 +52,7 @@ class Kept:
     user: str
     password: str
     pools: tuple[Pool, ...]
+    active_pool: int = 0
     mode: str = "normal"
     limit_w: Watts | None = None
     led: bool = False

@@ -16,7 +16,7 @@ from typing import Any
 
 from simulator import noise
 from simulator.faults import Fault
-from simulator.kept import Kept, factory
+from simulator.kept import Kept, Pool, factory
 from simulator.orders import OrderLog, ReceivedOrder
 from simulator.physics import Drive, Effect, Goal, Timing, ambient_c
 from simulator.roster import Place
@@ -210,6 +210,19 @@ class Miner:
             self._later.append((now_s + self._delay_s(), apply, effect))
         self.advance(now_s)
 
+    def ignore(self, verb: Verb, **detail: object) -> None:
+        """Receive an order that the firmware acknowledges and does not follow."""
+        self._note(verb, self.time.seconds(), detail)
+
+    def set_pools(self, pools: tuple[Pool, ...], active: int = 0) -> None:
+        """Receive new pools, of which the one numbered ``active`` is mined on."""
+
+        def keep() -> None:
+            self.kept.pools, self.kept.active_pool = pools, active
+
+        told = [{"url": pool.url, "user": pool.user, "password": pool.password} for pool in pools]
+        self.change(Verb.POOLS, keep, pools=told, active=active)
+
     def set_password(self, new: str) -> None:
         """Receive a new password for the device's own account."""
 
@@ -225,14 +238,14 @@ class Miner:
             self.kept.more["next firmware"] = version
         self.reboot(Verb.FIRMWARE, _INSTALL_S, version=version, sha256=digest, bytes=size)
 
-    def reboot(self, verb: Verb = Verb.REBOOT, boot_s: float = _BOOT_S, **detail: object) -> None:
-        """Receive a reboot: away in a second, back after ``boot_s`` with a new uptime and without sessions."""
+    def reboot(self, verb: Verb = Verb.REBOOT, boot_s: float = _BOOT_S, after_s: float = 0.0, **detail: object) -> None:
+        """Receive a reboot: away a second past ``after_s``, back ``boot_s`` later with a new uptime, no sessions."""
         now_s = self.time.seconds()
         self.advance(now_s)
         effect = self._note(verb, now_s, detail)
         if self.has("ack_without_effect"):
             return
-        self._down_s = now_s + _REBOOT_AFTER_S + self._delay_s()
+        self._down_s = now_s + after_s + _REBOOT_AFTER_S + self._delay_s()
         self._back_s = self._down_s + boot_s
         effect.at_s = self._back_s
         if self.true.goal in {Goal.RUN, Goal.IDLE}:
@@ -303,6 +316,7 @@ class Miner:
             "away": self.away,
             "mode": kept.mode,
             "limit_w": None if kept.limit_w is None else round(kept.limit_w),
+            "active_pool": kept.active_pool,
             "pools": [{"url": pool.url, "user": pool.user, "password": pool.password} for pool in kept.pools],
             "led": kept.led,
             "password": kept.password,

@@ -108,8 +108,7 @@ def _set_conf(miner: Miner, request: WebRequest) -> WebReply:
         keys["bitmain-freq-level"] = keys.pop("freq-level")
     before = conf_of(miner)
     if pools != miner.kept.pools:
-        told = [{"url": pool.url, "user": pool.user, "password": pool.password} for pool in pools]
-        miner.change(Verb.POOLS, lambda: setattr(miner.kept, "pools", pools), pools=told)
+        miner.set_pools(pools)
     if not miner.has("ack_without_effect"):
         miner.kept.more["conf"] = keys
         miner.kept.more["lost"] = sorted(set(before) - {"pools"} - set(keys) - {"miner-mode", "bitmain-work-mode"})

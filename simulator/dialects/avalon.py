@@ -1,19 +1,30 @@
 """Canaan Avalon A13/A14: CGMiner documents around one bracketed text, controlled by ``ascset`` in the device's time.
 
 Invariants: ``softoff``/``softon`` take effect when the device's own clock reaches the given second, at once when that
-has passed or none is given; success is STATUS ``I`` with code 118; asleep, ``GHSmm`` keeps its old figure.
+has passed or none is given; their success is STATUS ``I`` with code 118, that of other settings ``S`` with 119; asleep,
+``GHSmm`` keeps its old figure.
 
       ascset|0,softoff,1:1753434821  ->  STATUS=I,When=..,Code=118,Msg=ASC 0 set info: success softoff:1753434821,..|
 """
 
+from collections.abc import Callable
+
+from simulator.dialects.cgminer_pools import change_pools
 from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows
+from simulator.kept import Pool
 from simulator.miner import Miner, Snapshot
 from simulator.physics import Phase
 from sitelink.types import Verb
+from sitelink.units import Watts
 
 _JOINS = ("summary", "stats", "estats", "pools", "devs", "version", "config", "litestats")
 _BUILD = "24040301_2f1a3b0"
-_HELP = "help|voltage|fan-spd|lcd|workmode|worklevel|reboot|softon|softoff|frequency|loop|password|time|"
+_HELP = "help|voltage|fan-spd|lcd|workmode|worklevel|reboot|softon|softoff|frequency|loop|password|time|led|"
+_MODES = ("low", "normal", "high")
+_DENIABLE = frozenset({"ascset", "setpool", "restart", "enablepool", "disablepool", "switchpool", "poolpriority"})
+_LEVELS = range(-8, 3)
+_POWER_A_LEVEL = 0.05
+_LEAST_WATTS = 100
 
 
 class Avalon(Dialect):
@@ -37,11 +48,23 @@ class Avalon(Dialect):
         }
 
     def control(self, miner: Miner, request: Request) -> Section | Row | None:
-        """Answer ``ascset``."""
-        if request.command != "ascset":
+        """Answer ``ascset``, ``setpool``, ``restart`` and CGMiner's pool commands."""
+        if request.command not in _DENIABLE:
             return None
         if miner.has("access_denied"):
-            return Section(45, "Access denied to 'ascset' command", letter="E")
+            return Section(45, f"Access denied to '{request.command}' command", letter="E")
+        match request.command:
+            case "ascset":
+                return self._ascset(miner, request)
+            case "setpool":
+                return _setpool(miner, request.parameter)
+            case "restart":
+                miner.reboot(Verb.REBOOT, 12.0, only="cgminer")
+                return {"STATUS": "RESTART"}
+            case _:
+                return change_pools(miner, request.command, request.parameter)
+
+    def _ascset(self, miner: Miner, request: Request) -> Section:
         asc, _, rest = request.parameter.partition(",")
         option, _, value = rest.partition(",")
         if asc.strip() != "0":
@@ -50,7 +73,11 @@ class Avalon(Dialect):
             return Section(118, f"ASC 0 set info: {_HELP}", letter="I")
         if option in {"softoff", "softon"}:
             return self._switch(miner, option, value)
-        return Section(120, f"ASC 0 set failed: unknown option {option}", letter="E")
+        setting = _SETTINGS.get(option)
+        if setting is None:
+            return Section(120, f"ASC 0 set failed: unknown option {option}", letter="E")
+        wrong = setting(miner, value)
+        return Section(120, f"ASC 0 set failed: {wrong}", letter="E") if wrong else Section(119, "ASC 0 set OK")
 
     def _switch(self, miner: Miner, option: str, value: str) -> Section:
         """``value`` is ``1:<unix seconds of the device's clock>`` or nothing."""
@@ -60,6 +87,85 @@ class Avalon(Dialect):
         wait_s = max(int(moment) - miner.device_time(), 0) if moment else 0
         miner.order(Verb.STOP if option == "softoff" else Verb.START, wait_s * miner.time.scale)
         return Section(118, f"ASC 0 set info: success {option}:{moment or miner.device_time()}", letter="I")
+
+
+def _workmode(miner: Miner, value: str) -> str:
+    """Set mode 0, 1 or 2, as ``set,N`` or bare; the power limit of the mode before goes with it."""
+    number = value.removeprefix("set,")
+    if number not in {"0", "1", "2"}:
+        return "workmode wants set,0 to 2"
+    if miner.kept.limit_w is not None and not miner.has("ack_without_effect"):
+        miner.kept.limit_w = None
+    miner.limit(mode=_MODES[int(number)])
+    return ""
+
+
+def _worklevel(miner: Miner, value: str) -> str:
+    """Set the level, in steps around nominal power, or the watts that some builds take instead."""
+    try:
+        number = int(value.removeprefix("set,"))
+    except ValueError:
+        return "worklevel wants set,N"
+    nameplate_w = miner.place.model.nameplate_w
+    if number in _LEVELS:
+        watts = nameplate_w * (1 + _POWER_A_LEVEL * number)
+    elif _LEAST_WATTS <= number <= nameplate_w * 1.1:
+        watts = float(number)
+    else:
+        return "worklevel out of range"
+    miner.limit(Watts(round(watts)) if number else None, level=number if number in _LEVELS else None)
+    if not miner.has("ack_without_effect"):
+        miner.kept.more["level"] = number if number in _LEVELS else 0
+    return ""
+
+
+def _reboot(miner: Miner, value: str) -> str:
+    if value and not value.isdecimal():
+        return "reboot wants seconds"
+    miner.reboot(after_s=float(value or 0) * miner.time.scale)
+    return ""
+
+
+def _led(miner: Miner, value: str) -> str:
+    """``<module>-<0, 1 or 2>``: off, on, turned over."""
+    module, _, state = value.partition("-")
+    if not module.isdecimal() or state not in {"0", "1", "2"}:
+        return "led wants module-state"
+    on = not miner.kept.led if state == "2" else state == "1"
+    miner.change(Verb.BLINK, lambda: setattr(miner.kept, "led", on), on=on)
+    return ""
+
+
+def _password(miner: Miner, value: str) -> str:
+    old, _, new = value.partition(",")
+    if old != miner.kept.password or not new or miner.has("bad_password"):
+        return "wrong password"
+    miner.set_password(new)
+    return ""
+
+
+_SETTINGS: dict[str, Callable[[Miner, str], str]] = {
+    "workmode": _workmode,
+    "worklevel": _worklevel,
+    "reboot": _reboot,
+    "led": _led,
+    "password": _password,
+}
+"""Options of ``ascset``: each sets its value and returns what is wrong with it, or nothing."""
+
+
+def _setpool(miner: Miner, parameter: str) -> Section:
+    """Replace one pool: ``user,password,number,url,worker,pool password``."""
+    fields = [part.strip() for part in parameter.split(",")]
+    if len(fields) != 6 or fields[2] not in {"0", "1", "2"} or not fields[3]:
+        return Section(154, "setpool wants user,password,0 to 2,url,worker,password", letter="E")
+    if fields[0] not in {"admin", "root"} or fields[1] != miner.kept.password or miner.has("bad_password"):
+        return Section(154, "setpool: wrong password", letter="E")
+    pools, number = list(miner.kept.pools), int(fields[2])
+    pool = Pool(fields[3], fields[4], fields[5])
+    pools[number : number + 1] = [pool]
+    miner.set_pools(tuple(pools))
+    return Section(155, f"Set pool {number} OK")
 
 
 def _summary(_miner: Miner, now: Snapshot) -> Section:
@@ -121,7 +227,7 @@ def _bracket_text(miner: Miner, now: Snapshot) -> str:
     work = "Work: In Work" if now.hashing else "Work: In Idle"
     if now.phase is Phase.TRIPPED:
         work = "Work: Over Heat"
-    watts = round(now.power_w)
+    watts, limit = round(now.power_w), round(miner.kept.limit_w or model.nameplate_w * miner.level)
     hot = [round(figure) for figure in now.chip_c] if now.hashing or now.phase is Phase.TRIPPED else [0] * model.boards
     average = [max(figure - 11, 0) for figure in hot]
     parts = [
@@ -131,14 +237,15 @@ def _bracket_text(miner: Miner, now: Snapshot) -> str:
         f"LW[{now.accepted * 31}] MH[{' '.join('0' for _ in boards)}] DHW[0] HW[0] DH[2.449%]",
         f"ITemp[{round(now.air_c)}] TMax[{max(hot)}] TAvg[{round(sum(average) / model.boards)}] TarT[90]",
         " ".join(f"Fan{number + 1}[{rpm}]" for number, rpm in enumerate(now.fans_rpm)) + f" FanR[{now.fan_percent}%]",
-        f"PS[0 1214 {1316 if now.hashing else 4} {watts // 13} {watts} 1320 {round(now.power_limit_w)}] PCOMM_E[0]",
+        f"PS[0 1214 {1316 if now.hashing else 4} {watts // 13} {watts} 1320 {limit}] PCOMM_E[0]",
         f"GHSspd[{now.hashrate_ths * 1e3:.2f}] DHspd[{'2.449' if now.hashing else '0.000'}%]",
         f"GHSmm[{now.ideal_ths * 1e3:.2f}] GHSavg[{now.average_ths * 1e3:.2f}] WU[619573.88] Freq[502.41]",
         f"MGHS[{' '.join(f'{rate * 1e3:.2f}' for rate in now.board_ths)}]",
         f"MTmax[{' '.join(str(figure) for figure in hot)}] MTavg[{' '.join(str(figure) for figure in average)}]",
         f"TA[{model.chips * model.boards}] Core[A3197S] PING[17] SoftOFF[{0 if now.hashing else 4}] ECHU[0 0 0]",
         *(f"PVT_T{board}[{_chips(hot[board], model.chips)}]" for board in boards),
-        f"CRC[0 0 0] WORKMODE[0] WORKLEVEL[0] MPO[{round(now.power_limit_w)}] WALLPOWER[{watts}] ADJ[1]",
+        f"CRC[0 0 0] WORKMODE[{_MODES.index(miner.kept.mode)}] WORKLEVEL[{miner.kept.more.get('level', 0)}]",
+        f"MPO[{limit}] WALLPOWER[{watts}] ADJ[1] LED[{int(miner.kept.led)}]",
     ]
     return " ".join(parts)
 

@@ -213,8 +213,7 @@ def _set_pools(miner: Miner, request: WebRequest) -> WebReply:
     if not rows or not _is_rows(rows) or not all(row.get("url") and row.get("user") for row in rows):
         return _problem(400, "Bad Request", "a list of groups with url and user for each pool is wanted")
     pools = tuple(Pool(str(row["url"]), str(row["user"]), str(row.get("password") or "")) for row in rows)
-    told = [{"url": pool.url, "user": pool.user, "password": pool.password} for pool in pools]
-    miner.change(Verb.POOLS, lambda: setattr(miner.kept, "pools", pools), pools=told)
+    miner.set_pools(pools)
     return page(groups)
 
 

@@ -244,7 +244,7 @@ def _groups(miner: Miner, arguments: Mapping[str, Any]) -> Row:
     rows = [row for group in groups for row in group.get("pools", ())] if _is_rows(groups) else []
     if not rows or not _is_rows(rows) or not all(row.get("url") and row.get("user") for row in rows):
         return {"__typename": "GroupListError", "message": "each pool needs url and user"}
-    _set_pools(miner, tuple(Pool(str(row["url"]), str(row["user"]), str(row.get("password") or "")) for row in rows))
+    miner.set_pools(tuple(Pool(str(row["url"]), str(row["user"]), str(row.get("password") or "")) for row in rows))
     return {"__typename": "GroupList", "groups": _config(miner)["groups"]}
 
 
@@ -260,19 +260,14 @@ def _group(miner: Miner, arguments: Mapping[str, Any]) -> Row:
         if not one.get("url") or not one.get("user"):
             return {"__typename": "PoolError", "message": "url and user are wanted"}
         pool = Pool(str(one["url"]), str(one["user"]), str(one.get("password") or ""))
-        _set_pools(miner, (*miner.kept.pools, pool))
+        miner.set_pools((*miner.kept.pools, pool))
         return {"__typename": "Pool", "id": str(len(miner.kept.pools) - 1)}
 
     def remove(one: Mapping[str, Any]) -> Row:
         number = str(one.get("id"))
         if number not in {str(place) for place in range(len(miner.kept.pools))}:
             return {"__typename": "PoolError", "message": "no such pool"}
-        _set_pools(miner, tuple(pool for place, pool in enumerate(miner.kept.pools) if str(place) != number))
+        miner.set_pools(tuple(pool for place, pool in enumerate(miner.kept.pools) if str(place) != number))
         return _VOID
 
     return {"__typename": "GroupConfigurator", "addPool": add, "removePool": remove}
-
-
-def _set_pools(miner: Miner, pools: tuple[Pool, ...]) -> None:
-    told = [{"url": pool.url, "user": pool.user, "password": pool.password} for pool in pools]
-    miner.change(Verb.POOLS, lambda: setattr(miner.kept, "pools", pools), pools=told)

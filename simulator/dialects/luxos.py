@@ -7,6 +7,9 @@ Source: docs.luxor.tech, "Session management" and "curtail".
 """
 
 from simulator import noise
+from simulator.access import lifetime_s
+from simulator.dialects.cgminer_pools import change_pools
+from simulator.dialects.luxos_writes import atm_enabled, atm_row, is_write, profile_name, profiles_of, write
 from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows
 from simulator.miner import Miner, Snapshot
 from simulator.physics import Phase
@@ -14,6 +17,9 @@ from sitelink.types import Verb
 
 _VERSION = "2025.4.8.220305"
 _SESSION_S = 60.0
+_SOMEBODY = "b5yS0me1"
+_GROUP = {"GROUP": 0, "Name": "default", "Quota": 1}
+_POOL_COMMANDS = ("addpool", "removepool", "switchpool", "poolpriority")
 _JOINS = ("summary", "stats", "pools", "devs", "version", "power", "temps", "fans", "config", "events")
 
 
@@ -42,6 +48,11 @@ class LuxOs(Dialect):
             "fans": _fans,
             "config": _config,
             "events": _events,
+            "profiles": lambda miner, _now: Section(323, "List profiles", "PROFILES", tuple(profiles_of(miner))),
+            "atm": lambda miner, _now: Section(339, "ATM configuration values", "ATM", (atm_row(miner),)),
+            "groups": lambda _miner, _now: Section(
+                350, "Groups", "GROUPS", ({"GROUP": 0, "Name": "default", "Quota": 1},)
+            ),
         }
 
     def control(self, miner: Miner, request: Request) -> Section | Row | None:
@@ -52,11 +63,29 @@ class LuxOs(Dialect):
             case "logoff":
                 return self._logoff(miner, request)
             case "session":
-                return Section(319, "Session information", "SESSION", ({"SessionID": _session_name(miner)},))
+                name = _SOMEBODY if miner.has("session_busy") else _session_name(miner)
+                return Section(319, "Session information", "SESSION", ({"SessionID": name},))
+            case "kill":
+                miner.memory.pop("session", None)
+                return Section(320, "Session killed")
             case "curtail":
                 return self._curtail(miner, request)
             case _:
-                return None
+                return self._change(miner, request)
+
+    def _change(self, miner: Miner, request: Request) -> Section | None:
+        """Pools are CGMiner's and want no session, though one may stand before them; the rest wants one."""
+        first, _, rest = request.parameter.partition(",")
+        has_session = _refresh(miner, first.strip())
+        if is_write(request.command):
+            if miner.has("access_denied"):
+                return Section(45, f"Access denied to '{request.command}' command", letter="E")
+            if not has_session:
+                return Section(318, "Invalid session", letter="E")
+            return write(miner, request.command, [part.strip() for part in rest.split(",") if part.strip()])
+        if miner.has("access_denied") and request.command in _POOL_COMMANDS:
+            return Section(45, f"Access denied to '{request.command}' command", letter="E")
+        return change_pools(miner, request.command, rest if has_session else request.parameter)
 
     def _logon(self, miner: Miner) -> Section:
         if miner.has("access_denied"):
@@ -73,7 +102,8 @@ class LuxOs(Dialect):
     def _logoff(self, miner: Miner, request: Request) -> Section:
         if not _refresh(miner, request.parameter.split(",")[0].strip()):
             return Section(318, "Invalid session", letter="E")
-        miner.memory.pop("session", None)
+        if not miner.has("stuck_session"):
+            miner.memory.pop("session", None)
         return Section(317, "Session terminated", "SESSION", ({"SessionID": ""},))
 
     def _curtail(self, miner: Miner, request: Request) -> Section:
@@ -94,7 +124,7 @@ def _real_s(miner: Miner) -> float:
 def _session_name(miner: Miner) -> str:
     """Return the living session's id, or an empty string."""
     session = miner.memory.get("session")
-    if not isinstance(session, _Session) or _real_s(miner) - session.used_s >= _SESSION_S:
+    if not isinstance(session, _Session) or _real_s(miner) - session.used_s >= lifetime_s(miner, _SESSION_S):
         return ""
     return session.name
 
@@ -223,7 +253,7 @@ def _device(miner: Miner, now: Snapshot, board: int) -> Row:
         "MHS av": now.average_ths * 1e6 / miner.place.model.boards,
         "Name": "",
         "Nominal MHS": nominal,
-        "Profile": "default",
+        "Profile": profile_name(miner),
         "Rejected": now.rejected // miner.place.model.boards,
         "SerialNumber": f"SIMB{miner.place.serial[:10].upper()}{board}",
         "Status": "Alive" if now.hashing else "Disabled",
@@ -235,8 +265,8 @@ def _version(miner: Miner, _now: Snapshot) -> Section:
     row: Row = {
         "API": "3.7",
         "CompileTime": "Tue Apr  8 22:05:35 UTC 2025",
-        "LUXminer": f"{_VERSION}-57b389c7",
-        "Miner": _VERSION,
+        "LUXminer": f"{miner.kept.firmware or _VERSION}-57b389c7",
+        "Miner": miner.kept.firmware or _VERSION,
         "Type": miner.place.model.name,
     }
     return Section(22, "LUXminer versions", "VERSION", (row,))
@@ -282,7 +312,7 @@ def _config(miner: Miner, now: Snapshot) -> Section:
         "Hostname": f"{miner.place.rack}-{miner.place.position:02d}".lower(),
         "IPAddr": miner.place.host,
         "ImmersionMode": False,
-        "IsAtmEnabled": False,
+        "IsAtmEnabled": atm_enabled(miner),
         "IsPowerSupplyOn": not now.switched_off,
         "IsTuning": False,
         "MACAddr": mac,
@@ -290,8 +320,9 @@ def _config(miner: Miner, now: Snapshot) -> Section:
         "NameplateTHS": miner.place.model.nameplate_ths,
         "OS": "LuxOS",
         "PGA Count": 0,
-        "Pool Count": 2,
-        "Profile": "default",
+        "Pool Count": len(miner.kept.pools),
+        "Profile": profile_name(miner),
+        "RedLed": "blink" if miner.kept.led else "auto",
         "SerialNumber": serial.upper(),
         "Strategy": "Failover",
         "SystemStatus": "Overheat" if now.phase is Phase.TRIPPED else "Normal",

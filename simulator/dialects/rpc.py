@@ -155,18 +155,21 @@ class Dialect:
 
 def pool_rows(miner: Miner, snapshot: Snapshot) -> tuple[Row, ...]:
     """Return the pools that ``miner`` keeps, the first in use, in the form that CGMiner 4.x firmwares share."""
-    return tuple(_pool(snapshot, pool, number) for number, pool in enumerate(miner.kept.pools))
+    active = miner.kept.active_pool
+    return tuple(
+        _pool(snapshot, pool, number, active=number == active, priority=0 if number == active else number + 1)
+        for number, pool in enumerate(miner.kept.pools)
+    )
 
 
-def _pool(snapshot: Snapshot, pool: Pool, number: int) -> Row:
-    active = number == 0
+def _pool(snapshot: Snapshot, pool: Pool, number: int, *, active: bool, priority: int) -> Row:
     accepted, rejected = (snapshot.accepted, snapshot.rejected) if active else (0, 0)
     host = pool.url.rpartition("://")[2].rpartition(":")[0]
     return {
         "POOL": number,
         "URL": pool.url,
         "Status": "Alive",
-        "Priority": number,
+        "Priority": priority,
         "Quota": 1,
         "Long Poll": "N",
         "Getworks": accepted // 3,

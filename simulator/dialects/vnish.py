@@ -240,8 +240,7 @@ def _set_settings(miner: Miner, request: WebRequest) -> WebReply:
     if isinstance(misc, dict) and "remain_stopped_on_reboot" in misc:
         miner.kept.sleeps_on = bool(misc["remain_stopped_on_reboot"])
     if pools:
-        told = [{"url": pool.url, "user": pool.user, "password": pool.password} for pool in pools]
-        miner.change(Verb.POOLS, lambda: setattr(miner.kept, "pools", pools), pools=told)
+        miner.set_pools(pools)
     if preset is not None and str(preset) != preset_of(miner):
         _apply(miner, str(preset))
     if password is not None:

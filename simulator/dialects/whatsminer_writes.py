@@ -67,9 +67,7 @@ def set_pools(miner: Miner, rows: list[tuple[str, str, str]]) -> None:
     """
     if not 1 <= len(rows) <= _MOST_POOLS or not all(url for url, _, _ in rows):
         raise BadParameter("invalid pool")
-    pools = tuple(Pool(*row) for row in rows)
-    told = [{"url": pool.url, "user": pool.user, "password": pool.password} for pool in pools]
-    miner.change(Verb.POOLS, lambda: setattr(miner.kept, "pools", pools), pools=told)
+    miner.set_pools(tuple(Pool(*row) for row in rows))
 
 
 def log_of(miner: Miner) -> bytes:
