@@ -22,7 +22,6 @@ from agent.cgminer.observation import Observation
 from agent.errors import AgentError, Refused
 from agent.reasons import reason_of
 from simulator.dialects import build_firmwares
-from simulator.kept import FACTORY_ACCOUNTS
 from simulator.miner import Miner
 from simulator.site import SimulatedSite
 from sitelink.clock import ManualClock
@@ -145,7 +144,7 @@ class _Stage:
             clock,
             miner_id=place.miner_id,
             web_port=place.web_port,
-            credentials=Credentials(*FACTORY_ACCOUNTS[firmware]),
+            credentials=Credentials(self.miner.kept.user, self.miner.kept.password),
             deadlines=HASTY if fault.hasty else PATIENT,
         )
         self._kept = ""

@@ -1,7 +1,7 @@
 """Avalon (Canaan's CGMiner): ``ascset`` on unit 0, soft-off and soft-on timed by the device's own clock.
 
     STOP, START  softoff | softon      LIMIT  workmode      BLINK  led      REBOOT  reboot      PASSWORD  password
-    POOLS        setpool for each of its three places, then a reboot, which alone puts them in force
+    POOLS        setpool (older: ascset setpool) for each of three places, then a reboot, which puts them in force
 
 Invariants:
 
@@ -135,9 +135,20 @@ async def _set_pools(device: Device, wanted: Wanted) -> None:
     for place in range(_PLACES):
         # A place that nothing is wanted for repeats the last pool: it cannot be emptied.
         pool = pools[min(place, len(pools) - 1)]
-        value = f"setpool,{user},{password},{place},{pool.url},{pool.user},{pool.password}"
-        await _set(device, value, shown="setpool")
+        await _set_pool(device, f"{user},{password},{place},{pool.url},{pool.user},{pool.password}")
     await _set(device, "reboot,0")
+
+
+async def _set_pool(device: Device, value: str) -> None:
+    """Fill one place: by ``setpool`` where the firmware knows it, else by the older ``ascset``."""
+    status = Status.of(await device.ask("setpool", value))
+    status.raise_if_denied(device.address)
+    if status.unknown_command:
+        await _set(device, f"setpool,{value}", shown="setpool")
+    elif not status.accepted:
+        raise UnsupportedDevice(
+            f"{device.address}: refuses setpool: {status.text}; correct the password of its credentials group"
+        )
 
 
 def _web_access(device: Device) -> Credentials:

@@ -52,6 +52,7 @@ _MODES: Final = ("low", "normal", "high")
 _BLINK: Final = [{"color": "red", "period": 200, "duration": 100, "start": 0}]
 _WRONG_PASSWORD: Final = -1
 _FORBIDDEN: Final = ("permission", "access")
+_WRONG: Final = ("token", "password")
 _BUSY: Final = ("busy", "over max", "too many")
 _SHOWN: Final = 120
 
@@ -218,16 +219,16 @@ async def _shows_password(device: Device, secret: str) -> ReadBack:
 
 
 def _raise_unless_taken(device: Device, command: str, answer: Mapping[str, Any]) -> None:
-    code, message = whole(answer.get("code")), str(answer.get("msg", ""))[:_SHOWN]
+    code, message = number(answer.get("code")), str(answer.get("msg", ""))[:_SHOWN]
     if code == 0:
         return
-    said = f"{device.address}: refuses {command}: code {code} {message!r}"
+    said = f"{device.address}: refuses {command}: code {answer.get('code')} {message!r}"
+    if code == _WRONG_PASSWORD or any(word in message.lower() for word in _WRONG):
+        raise AccessDenied(f"{said}; correct the password of its credentials group")
     if any(word in message.lower() for word in _FORBIDDEN):
         raise AccessDenied(f"{said}; {ENABLE_API}")
     if any(word in message.lower() for word in _BUSY):
         raise SessionBusy(f"{said}; it is tried again")
-    if code == _WRONG_PASSWORD:
-        raise AccessDenied(f"{said}; correct the password of its credentials group")
     raise UnsupportedDevice(f"{said}; check its firmware version")
 
 

@@ -172,7 +172,7 @@ PROFILES = [
 class Avalon:
     """An Avalon A or Q: ``ascset`` in its own time, everything else in brackets."""
 
-    def __init__(self, product: str = "Avalon A1566", when: int = 986) -> None:
+    def __init__(self, product: str = "Avalon A1566", when: int = 986, *, newer: bool = False) -> None:
         self.product, self.when = product, when
         self.off, self.mode, self.led, self.password, self.uptime_s = False, 0, 0, "webpw", 5000
         self.places = [["stratum+tcp://old.example:1", "old", "x"]] * 3
@@ -189,6 +189,7 @@ class Avalon:
                 "stats": lambda _: status(70, "s", when=self.when, STATS=[{"STATS": 0, "MM ID0": self._text()}]),
                 "pools": lambda _: status(7, "p", POOLS=[self._pool(n) for n in range(3)]),
                 "ascset": self._ascset,
+                **({"setpool": self._setpool} if newer else {}),
             }
         )
 
@@ -203,6 +204,14 @@ class Avalon:
     def _pool(self, number: int) -> dict[str, Any]:
         url, user, _ = self.places[number]
         return {"POOL": number, "URL": url, "User": user, "Priority": number}
+
+    def _setpool(self, request: dict[str, Any]) -> object:
+        values = request["parameter"].split(",")
+        if values[:2] != ["root", self.password]:
+            return status(154, "setpool: wrong password", "E")
+        self.told.append(f"setpool command {values[2]}")
+        self._do("setpool", values)
+        return status(155, "please reboot the miner")
 
     def _ascset(self, request: dict[str, Any]) -> object:
         unit, option, *values = request["parameter"].split(",")

@@ -302,8 +302,9 @@ async def test_avalon_says_which_limits_it_has(asked: Wanted, reason: str) -> No
     assert (result.outcome, result.reason, miner.told) == (Outcome.REFUSED, reason, [])
 
 
-async def test_avalon_takes_pools_for_all_its_places_and_reboots_to_use_them() -> None:
-    miner = Avalon()
+@pytest.mark.parametrize("newer", [False, True])
+async def test_avalon_takes_pools_for_all_its_places_and_reboots_to_use_them(newer: bool) -> None:
+    miner = Avalon(newer=newer)
     async with avalon(miner) as device:
         result, _ = await order(device, POOLS)
     assert result.outcome is Outcome.COMPLETE
@@ -311,8 +312,9 @@ async def test_avalon_takes_pools_for_all_its_places_and_reboots_to_use_them() -
     assert miner.told[-1] == "reboot,0"
 
 
-async def test_avalon_pools_are_not_given_to_one_that_is_off_or_without_its_password() -> None:
-    miner = Avalon()
+@pytest.mark.parametrize("newer", [False, True])
+async def test_avalon_pools_are_not_given_to_one_that_is_off_or_without_its_password(newer: bool) -> None:
+    miner = Avalon(newer=newer)
     miner.off = True
     async with avalon(miner) as device:
         assert (await order(device, POOLS))[0].reason == "miner_stopped"
@@ -322,7 +324,7 @@ async def test_avalon_pools_are_not_given_to_one_that_is_off_or_without_its_pass
         assert (result.reason, "credentials group (avalon" in result.detail) == ("access_denied", True)
     async with avalon(miner, Credentials("root", "wrong")) as device:
         result, _ = await order(device, POOLS)
-        assert (result.outcome, "wrong" in result.detail) == (Outcome.REFUSED, False)
+        assert (result.outcome, "root,wrong" in result.detail) == (Outcome.REFUSED, False)
     assert miner.told == []
 
 
