@@ -181,6 +181,14 @@ class Agent:
     def _latest(self, miner_id: str) -> Reading | None:
         return self.poller.latest.get(miner_id)
 
+    def _meter_ages_s(self) -> dict[str, float | None]:
+        now = self._site_clock.now()
+        latest = self.meter_poller.latest.items()
+        return {
+            name: None if sample.power_w is None else max(0.0, (now - sample.read_at).total_seconds())
+            for name, sample in latest
+        }
+
     def _curtailment(
         self,
         identity: Identity,
@@ -229,6 +237,7 @@ class Agent:
             inventory,
             frozenset(fixed) | untouchable(self._settings, inventory),
             self._latest,
+            self._meter_ages_s,
             self._clock,
             _version(),
             os.getpid(),

@@ -1,4 +1,4 @@
-"""What the daemon answers at its local socket: overrides set and released, a look, figures, its plan, its journal.
+"""What the daemon answers at its local socket: overrides set and released, a look, figures, plan, journal.
 
     one line in --read, checked--> curtailment (the same books and lanes as for every order) --> lines out, each second
 
@@ -53,16 +53,21 @@ class LocalRequests:
         inventory: tuple[MinerEntry, ...],
         fixed: frozenset[str],
         latest: Callable[[str], Reading | None],
+        meter_ages_s: Callable[[], Mapping[str, float | None]],
         clock: Clock,
         version: str,
         pid: int,
     ) -> None:
-        """``fixed`` are the miners that no order may or can switch."""
+        """``fixed`` are the miners that no order may or can switch.
+
+        ``meter_ages_s`` tells how old each meter's last figure is, None where it has none.
+        """
         self._state_dir = state_dir
         self._curtail = curtail
         self._fleet = {entry.miner_id: entry for entry in inventory}
         self._fixed = fixed
         self._latest = latest
+        self._meter_ages_s = meter_ages_s
         self._clock = clock
         self._hello = {"version": version, "pid": pid, "miners": len(inventory)}
         self._open = 0
@@ -72,6 +77,7 @@ class LocalRequests:
             "release": self._release,
             "look": self._look,
             "figures": self._figures,
+            "meters": self._meters,
             "plan": self._plan,
             "journal": self._journal,
         }
@@ -197,6 +203,9 @@ class LocalRequests:
             if reading is not None
         }
         yield {"result": {"miners": miners, "fixed": sorted(self._fixed)}}
+
+    async def _meters(self, _: Answer) -> AsyncGenerator[Answer, None]:
+        yield {"result": {"meters": dict(self._meter_ages_s())}}
 
     async def _plan(self, _: Answer) -> AsyncGenerator[Answer, None]:
         yield {"result": await self._curtail.standing()}

@@ -9,11 +9,11 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
-from agent.cli import credentials, discover, failsafe, inventory, journal, look, plan, service
+from agent.cli import credentials, discover, doctor, failsafe, inventory, journal, look, plan, service
 from agent.cli.shared import BAD_INPUT, FAILED, complain
 from agent.errors import AgentError, BadInput
 
-_GROUPS: Final = (service, look, failsafe, plan, journal, credentials, discover, inventory)
+_GROUPS: Final = (service, look, failsafe, plan, journal, doctor, credentials, discover, inventory)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -143,7 +143,9 @@ async def daemon(folder: Path) -> AsyncIterator[Daemon]:
         precedence=Precedence(clock),
     )
     reading = Reading("m1", now, MinerState.HASHING, power_w=Watts(3000), hashrate_ths=TeraHashPerSecond(90.0))
-    requests = LocalRequests(folder, curtail, FLEET, frozenset({"m3"}), {"m1": reading}.get, clock, "9.9", os.getpid())
+    requests = LocalRequests(
+        folder, curtail, FLEET, frozenset({"m3"}), {"m1": reading}.get, dict, clock, "9.9", os.getpid()
+    )
     await curtail.load()
     tasks = [asyncio.create_task(requests.run()), asyncio.create_task(curtail.run())]
     try:

@@ -1,0 +1,50 @@
+"""All the doctor's looks, one after the other."""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from typing import Final
+
+from agent.doctor import daemon, files, machine
+from agent.doctor.finding import Finding, bad
+from agent.errors import AgentError
+from agent.local_curtail.anchor import Anchor, stored_anchor
+from agent.settings import Settings
+from agent.storage import connect_read_only
+from sitelink.clock import Clock
+
+_Look = Callable[[], Iterable[Finding]]
+_REPORT_US: Final = "this look itself failed; report it with the line above"
+
+
+def examine(settings: Settings, clock: Clock) -> list[Finding]:
+    """Return every finding; a look that fails becomes one, too."""
+    looks: dict[str, _Look] = {
+        "daemon": lambda: daemon.alive(settings),
+        "report": lambda: daemon.reported(settings, clock),
+        "meters": lambda: (*files.meters(settings), *daemon.metered(settings, clock)),
+        "inventory": lambda: files.inventory(settings),
+        "identity": lambda: files.identity(settings),
+        "disk": lambda: machine.disk(settings),
+        "permissions": lambda: machine.permissions(settings),
+        "database": lambda: files.database(settings),
+        "open files": lambda: machine.open_files(settings),
+        "wall clock": lambda: machine.wall_clock(_anchor(settings), clock),
+    }
+    found: list[Finding] = []
+    for name, look in looks.items():
+        try:
+            found += look()
+        except (AgentError, OSError, sqlite3.Error) as error:
+            found.append(bad(name, f"cannot be looked at: {error}", "run this as root, or as the daemon's user"))
+        except Exception as error:  # noqa: BLE001 - each look's supervisor: one defect hides no other finding
+            found.append(bad(name, f"{error!r}", _REPORT_US))
+    return found
+
+
+def _anchor(settings: Settings) -> Anchor | None:
+    try:
+        with closing(connect_read_only(settings.database)) as connection:
+            return stored_anchor(connection)
+    except (AgentError, sqlite3.Error):
+        return None

@@ -1,0 +1,194 @@
+"""The doctor names each cause with its next step, and no broken part hides another."""
+
+import json
+import os
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from agent.cli import main
+from agent.doctor import daemon, examine, files, machine
+from agent.doctor.finding import Finding, Level, lines
+from agent.errors import TimedOut
+from agent.local_curtail.anchor import Anchor
+from agent.lock import StateLock
+from agent.settings import Settings, load_settings
+from agent.status import DaemonStatus, write_status
+from agent.storage import connect
+from sitelink.clock import ManualClock, SystemClock
+
+pytestmark = pytest.mark.agent
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+HEADER = "miner_id,host,port,dialect,model,feeder_id,rack,position,nameplate_w,nameplate_ths\n"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "agent.toml").write_text('[site]\nsite_id = "pecos-1"\n')
+    (tmp_path / "inventory.csv").write_text(HEADER + "m1,127.0.0.1,4028,luxos,S19,f1,r1,1,3000,100\n")
+    (tmp_path / "meters.csv").write_text("meter_id,kind,feeder_id,url\n")
+    (tmp_path / "state").mkdir(mode=0o700)
+    return load_settings(tmp_path / "agent.toml", {})
+
+
+def one(findings: object, level: Level) -> Finding:
+    found = [finding for finding in findings if finding.level is level]  # type: ignore[attr-defined]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_it_looks_at_everything_and_says_what_to_do(settings: Settings) -> None:
+    found = examine.examine(settings, SystemClock())
+    assert {finding.name for finding in found} >= {
+        *("daemon", "lock", "report", "meters", "inventory", "passwords", "identity", "disk", "permissions"),
+        *("database", "open files", "wall clock"),
+    }
+    assert all(finding.step for finding in found if finding.level in {Level.WARN, Level.BAD})
+    assert "-> systemctl start ballast-agent" in "\n".join(lines(found))
+
+
+def test_a_look_that_fails_hides_no_other(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(machine, "disk", broken)
+    monkeypatch.setattr(files, "identity", broken)
+    found = {finding.name: finding for finding in examine.examine(settings, SystemClock())}
+    assert (found["disk"].level, found["disk"].what) == (Level.BAD, "ZeroDivisionError()")
+    assert found["inventory"].level is Level.OK
+
+
+@pytest.mark.parametrize(
+    ("free", "files_left", "flag", "level", "told"),
+    [
+        (10_000, 10**6, 0, Level.OK, "10,000 MB free"),
+        (300, 10**6, 0, Level.WARN, "300 MB free"),
+        (10, 10**6, 0, Level.BAD, "10 MB free"),
+        (10_000, 0, 0, Level.BAD, "0 files left"),
+        (10_000, 10**6, os.ST_RDONLY, Level.BAD, "read-only"),
+    ],
+)
+def test_a_disk(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, free: int, files_left: int, flag: int, level: Level, told: str
+) -> None:
+    found = SimpleNamespace(f_bavail=free, f_frsize=1024**2, f_files=10**7, f_favail=files_left, f_flag=flag)
+    monkeypatch.setattr(os, "statvfs", lambda _: found)
+    assert told in one(machine.disk(settings), level).what
+
+
+def test_permissions_and_owners(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = settings.site.state_dir
+    assert one(machine.permissions(settings), Level.OK)
+    folder.chmod(0o755)
+    assert "chmod 700" in one(list(machine.permissions(settings))[:1], Level.WARN).step
+    folder.chmod(0o700)
+    (folder / "identity").mkdir()
+    key = folder / "identity" / "key.pem"
+    key.touch()
+    key.chmod(0o644)
+    assert "others can read this site's key" in one(machine.permissions(settings), Level.BAD).what
+    key.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(key, 12345, 12345)
+        assert "chown -R --reference" in one(machine.permissions(settings), Level.BAD).step
+
+
+def test_a_stepped_wall_clock_is_seen_against_the_signed_time() -> None:
+    clock = ManualClock(NOON, 1000.0)
+    anchor = Anchor(clock.boot, 1000.0, NOON, 0.1, 1000.0)
+    assert one(machine.wall_clock(anchor, clock), Level.OK)
+    clock.step(3600)
+    assert "3,600 s ahead of the signed time" in one(machine.wall_clock(anchor, clock), Level.WARN).what
+    clock.reboot("boot-2", NOON)
+    assert one(machine.wall_clock(anchor, clock), Level.UNKNOWN)
+
+
+def test_few_open_files(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (100, 100))
+    assert "LimitNOFILE" in one(machine.open_files(settings), Level.WARN).step
+
+
+def test_lists_and_passwords(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "inventory.csv"
+    path.write_text(HEADER + "m1,127.0.0.1,0,luxos,S19,f1,r1,1,3000,100\n")
+    assert "inventory.csv line 2: port" in one(files.inventory(settings), Level.BAD).what
+    path.write_text(HEADER)
+    assert "no miner is listed" in one(files.inventory(settings), Level.BAD).what
+    path.write_text(HEADER + "m1,127.0.0.1,4028,vnish,S19,f1,r1,1,,\nm2,127.0.0.2,4028,hiveon,S9,f1,r1,2,900,13\n")
+    steps = [finding.step for finding in files.inventory(settings) if finding.step]
+    assert steps == [
+        "give them an outlet, or use their breakers",
+        "fill in nameplate_w",
+        "ballast-agent credentials set vnish",
+    ]
+    (tmp_path / "meters.csv").write_text("nonsense\n")
+    assert "meters.csv" in one(files.meters(settings), Level.BAD).what
+
+
+def test_a_database_that_is_sound_broken_or_was_put_aside(settings: Settings) -> None:
+    assert one(files.database(settings), Level.UNKNOWN)
+    connect(settings.database).close()
+    assert one(files.database(settings), Level.OK)
+    settings.database.write_bytes(b"no database" * 500)
+    assert "restart the agent" in one(files.database(settings), Level.BAD).step
+    settings.database.unlink()
+    settings.database.with_name("agent.db.broken-20261124T120000").touch()
+    assert "put aside" in one(files.database(settings), Level.WARN).what
+
+
+def test_a_daemon_dead_hung_deaf_or_of_another_version(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "systemctl start" in one(daemon.alive(settings), Level.BAD).step
+    with StateLock(settings.site.state_dir):
+        assert "listens to nobody" in one(daemon.alive(settings), Level.BAD).what
+        monkeypatch.setattr(daemon, "_ask", lambda *_: {"version": "0.0.1"})
+        assert "0.0.1 runs" in one(daemon.alive(settings), Level.WARN).what
+
+        def hung(*_: object) -> None:
+            raise TimedOut("the daemon says nothing for 3 s")
+
+        monkeypatch.setattr(daemon, "_ask", hung)
+        assert "--take-over" in one(daemon.alive(settings), Level.BAD).step
+    with StateLock(settings.site.state_dir, "failsafe"):
+        monkeypatch.undo()
+        assert "is at work" in one(daemon.alive(settings), Level.WARN).what
+
+
+def test_meters_that_are_silent_are_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "_ask", lambda *_: {"meters": {"a": 1.0, "b": None, "c": 300.0}})
+    assert one(daemon.metered(settings, ManualClock(NOON)), Level.BAD).what == "2 of 3 silent: b, c"
+
+
+def test_link_clock_plan_and_the_reasons_of_miners(settings: Settings) -> None:
+    from agent.app import _schemas
+    from agent.storage import in_transaction
+
+    connection: sqlite3.Connection = connect(settings.database)
+    in_transaction(connection, _schemas)
+    clock = ManualClock(NOON, 1000.0)
+    miners = {"hashing": 9, "unknown (timeout)": 2, "unknown (access_denied)": 1}
+    told = DaemonStatus("0.1.0", clock.boot, clock.mono, NOON, True, 200.0, miners, {})
+    write_status(settings.site.state_dir / "status.json", told)
+    with StateLock(settings.site.state_dir):
+        found = [finding for finding in daemon.reported(settings, clock) if finding.level is not Level.OK]
+        assert [(finding.name, finding.level) for finding in found] == [
+            ("link", Level.BAD),
+            ("clock trust", Level.BAD),
+            ("plan", Level.WARN),
+            ("miners", Level.WARN),
+            ("miners", Level.WARN),
+        ]
+        assert {finding.what for finding in found[-2:]} == {"2 unknown (timeout)", "1 unknown (access_denied)"}
+        clock.advance(timedelta(hours=1).total_seconds())
+        first = next(iter(daemon.reported(settings, clock)))
+        assert (first.name, first.what) == ("report", "the daemon last reported 1:00:00 ago")
+    connection.close()
+
+
+def test_the_command_fails_when_something_is_bad(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(("doctor", "--json", "--config", str(settings.source))) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert {"name", "level", "what", "step"} == set(shown[0])
