@@ -6,13 +6,16 @@ a failure is one line with exit code 1. Each command imports what it needs when 
 """
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from agent.cli import credentials, discover, doctor, failsafe, inventory, journal, look, plan, service
 from agent.cli.shared import BAD_INPUT, FAILED, complain
 from agent.errors import AgentError, BadInput
 
+_COLUMNS: Final = 80
 _GROUPS: Final = (service, look, failsafe, plan, journal, doctor, credentials, discover, inventory)
 
 
@@ -32,11 +35,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+class _Formatter(argparse.HelpFormatter):
+    """As wide as the terminal; argparse would load shutil, with every archive format, to ask for that."""
+
+    def __init__(self, prog: str, indent_increment: int = 2, max_help_position: int = 24, width: int = 0) -> None:
+        super().__init__(prog, indent_increment, max_help_position, width or _columns() - 2)
+
+
 class _Parser(argparse.ArgumentParser):
     """Complains in one line."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"formatter_class": _Formatter, **options})
+
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message}; see {self.prog} --help")
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns or _COLUMNS
+    except (OSError, ValueError):
+        return _COLUMNS
 
 
 def parser() -> argparse.ArgumentParser:

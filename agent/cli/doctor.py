@@ -1,7 +1,6 @@
 """What is wrong here, each cause with its next step: doctor."""
 
 import argparse
-import json
 
 from agent.cli.shared import FAILED, Commands, settings_of, takes_config
 
@@ -14,6 +13,8 @@ def add(commands: Commands) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    import json
+
     from agent.doctor.examine import examine
     from agent.doctor.finding import Level, lines
     from sitelink.clock import SystemClock

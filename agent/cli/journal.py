@@ -1,7 +1,6 @@
 """What was ordered, sent and proven at the site, with reasons: journal."""
 
 import argparse
-import json
 from typing import Any, Final
 
 from agent.cli.shared import Commands, settings_of, takes_config
@@ -19,6 +18,8 @@ def add(commands: Commands) -> None:
 
 
 def _journal(options: argparse.Namespace) -> int:
+    import json
+
     from agent.at_site import Site
     from sitelink.clock import SystemClock
 

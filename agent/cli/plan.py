@@ -1,7 +1,6 @@
 """The plan that the site holds, and what of it applies now: plan show."""
 
 import argparse
-import json
 
 from agent.cli.shared import Commands, settings_of, takes_config
 
@@ -15,6 +14,8 @@ def add(commands: Commands) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
+    import json
+
     from agent.at_site import Site
     from agent.local_curtail.standing import lines
     from sitelink.clock import SystemClock

@@ -1,11 +1,13 @@
 """What the technician is shown at the end, whoever did the work."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.findings import Finding, Proof, table, verdict
-from agent.local_curtail.overrides import StoredOverride
 from sitelink.types import Verb
+
+if TYPE_CHECKING:
+    from agent.local_curtail.overrides import StoredOverride
 
 WANTED: Final = {Verb.STOP: "proven off", Verb.START: "proven running"}
 ANSWER: Final = "answer"
@@ -18,7 +20,7 @@ def report(findings: Sequence[Finding], lines: Iterable[str], wanted: str, say: 
     return 0 if all(finding.proof is Proof.YES for finding in findings) else 1
 
 
-def override_lines(stored: Sequence[StoredOverride]) -> list[str]:
+def override_lines(stored: "Sequence[StoredOverride]") -> list[str]:
     """Return one line for each override in force, or that there is none."""
     lines = []
     for item in stored:

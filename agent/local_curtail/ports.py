@@ -3,12 +3,14 @@
 Invariant: nothing here imports a network, a framework or generated messages; fakes and real adapters fit alike.
 """
 
-import sqlite3
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sitelink.types import BatchBody, ClockTrust, MeterSample, MinerState, Reason
 from sitelink.units import TeraHashPerSecond, Watts
+
+if TYPE_CHECKING:
+    import sqlite3
 
 
 class Observed(Protocol):
@@ -88,6 +90,6 @@ class SiteNow(Protocol):
 class Outbox(Protocol):
     """Where acks and notices wait for the cloud, inside the caller's transaction."""
 
-    def append_in(self, connection: sqlite3.Connection, body: BatchBody) -> object:
+    def append_in(self, connection: "sqlite3.Connection", body: BatchBody) -> object:
         """Store ``body`` in the transaction of ``connection``."""
         ...
