@@ -33,7 +33,7 @@ from agent.buffer import schema as buffer_schema
 from agent.cgminer.device import Device
 from agent.descriptors import open_files
 from agent.errors import Transient
-from agent.fleet import control_of, device_of, meters_of, outlet_before, switchable, untouchable
+from agent.fleet import check_extras, control_of, devices_of, meters_of, outlet_before, switchable, untouchable
 from agent.follow import follower_of, ranges_of
 from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity, load_identity
@@ -118,7 +118,7 @@ class Agent:
         wake = across(self._wake_forwarder)
         self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake)
         found = Learned.load(settings.site.state_dir).applied(inventory)
-        devices = {entry.miner_id: device_of(entry, settings, clock, vault) for entry in found}
+        devices = devices_of(found, settings, clock, vault)
         hosts = ModbusHosts()
         read = meters_of(meters, settings, hosts, self._site_clock)
         outlets = {entry.miner_id: outlet_before(entry, settings, hosts, vault) for entry in inventory}
@@ -326,6 +326,7 @@ def run_agent(settings: Settings) -> None:
     ranges_of(settings)
     meters = load_meters(settings.site.meters)
     untouchable(settings, inventory)
+    check_extras(settings, inventory)
     clock = SystemClock()
     with StateLock(settings.site.state_dir, waits=_say_who_is_at_work):
         identity = load_identity(settings.identity_dir, settings.site.site_id)

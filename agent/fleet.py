@@ -3,6 +3,7 @@
 Invariant: daemon and failsafe take these answers from here alone, so that neither touches whom the other spares.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -12,6 +13,8 @@ from agent.cgminer.control.drivers import driver_of
 from agent.cgminer.control.outlet import OutletControl
 from agent.cgminer.device import Device
 from agent.errors import BadInput
+from agent.exotic import DIALECT as EXOTIC
+from agent.exotic import ExoticDevice, Reader, is_installed
 from agent.meters import Meter, meter_of
 from agent.modbus import ModbusHosts
 from agent.outlets import Outlet, outlet_of
@@ -45,6 +48,16 @@ def switchable(entry: MinerEntry) -> bool:
     return controllable(entry.dialect) or entry.dialect == "auto" or bool(entry.outlet)
 
 
+def check_extras(settings: Settings, inventory: tuple[MinerEntry, ...]) -> None:
+    """Raise BadInput when a miner needs an extra of ours that is not installed."""
+    needing = next((entry.miner_id for entry in inventory if entry.dialect == EXOTIC), None)
+    if needing is not None and not is_installed():
+        raise BadInput(
+            f"{settings.site.inventory.name}: {needing}: the dialect {EXOTIC} needs an extra; "
+            "run pip install 'ballast-agent[exotic]'"
+        )
+
+
 def meters_of(entries: tuple[MeterEntry, ...], settings: Settings, hosts: ModbusHosts, clock: Clock) -> list[Meter]:
     """Return the site's meters; their own register maps lie in ``meter_maps`` beside the list.
 
@@ -55,17 +68,25 @@ def meters_of(entries: tuple[MeterEntry, ...], settings: Settings, hosts: Modbus
     return [meter_of(entry, hosts, clock, maps) for entry in entries]
 
 
-def device_of(entry: MinerEntry, settings: Settings, clock: Clock, vault: Vault) -> Device:
-    """Return the miner at its address, read as patiently as the settings say, opened by what the vault has for it."""
+def devices_of(entries: Iterable[MinerEntry], settings: Settings, clock: Clock, vault: Vault) -> dict[str, Device]:
+    """Return the miners by id, each at its address, read as the settings say, opened by what the vault has for it."""
+    exotic = Reader(clock)
+    return {entry.miner_id: _device(entry, settings, clock, vault, exotic) for entry in entries}
+
+
+def _device(entry: MinerEntry, settings: Settings, clock: Clock, vault: Vault, exotic: Reader) -> Device:
     poll = settings.poll
+    address, access = Address(entry.host, entry.port), vault.credentials(entry)
     deadlines = Deadlines(poll.connect_s, poll.first_byte_s, poll.total_s, poll.cap_bytes)
+    if entry.dialect == EXOTIC:
+        return ExoticDevice(address, exotic, clock, miner_id=entry.miner_id, credentials=access, deadlines=deadlines)
     return Device(
-        Address(entry.host, entry.port),
+        address,
         entry.dialect,
         clock,
         miner_id=entry.miner_id,
         web_port=entry.web_port,
-        credentials=vault.credentials(entry),
+        credentials=access,
         deadlines=deadlines,
     )
 

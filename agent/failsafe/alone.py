@@ -14,7 +14,7 @@ from agent.failsafe.choice import Choice, members, pick
 from agent.failsafe.direct import Failsafe, at_once
 from agent.failsafe.ledger import Ledger
 from agent.failsafe.report import override_lines
-from agent.fleet import control_of, device_of, meters_of, outlet_before, switchable, untouchable
+from agent.fleet import control_of, devices_of, meters_of, outlet_before, switchable, untouchable
 from agent.inventory import load_meters
 from agent.local_curtail.formers import FormersOnFile
 from agent.meters import Meter
@@ -111,10 +111,11 @@ class Alone:
         if vault.problem is not None:
             self.say(f"vault: {vault.problem}")
         formers: Former = FormersOnFile(settings.database) if ledger.usable else HeldInMemory()
+        devices = devices_of(chosen, settings, clock, vault)
         controls = {
             entry.miner_id: control_of(
                 entry,
-                device_of(entry, settings, clock, vault),
+                devices[entry.miner_id],
                 settings,
                 formers,
                 vault,
