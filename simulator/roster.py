@@ -73,7 +73,7 @@ MODELS = (
     _model("innosilicon", "T3+ 57T", 3300, 57, 96, 2.0, 9.0),
     _model("epic", "AntMiner S19 XP", 3010, 143, 110, 1.8, 8.0),
     _model("auradine", "AT1500", 2950, 150, 132, 1.8, 8.0),
-    _model("goldshell", "Goldshell-BYTE", 400, 2, 24, 1.0, 6.0),
+    _model("goldshell", "Goldshell-CK5", 2400, 12, 90, 1.5, 6.0),
     _model("bitaxe", "BitAxe Gamma", 18, 1.2, 1, 0.5, 4.0, boards=1),
 )
 

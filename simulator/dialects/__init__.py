@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 from simulator.dialects.antminer import Antminer
 from simulator.dialects.antminer_web import AntminerWeb
+from simulator.dialects.auradine import Auradine, AuradineWeb
 from simulator.dialects.avalon import Avalon
+from simulator.dialects.bitaxe import Bitaxe
 from simulator.dialects.braiins import Braiins
 from simulator.dialects.braiins_rest import BraiinsRest
 from simulator.dialects.braiins_web import BraiinsWeb
+from simulator.dialects.epic import Epic
+from simulator.dialects.goldshell import Goldshell
+from simulator.dialects.hiveon import Hiveon, HiveonWeb
+from simulator.dialects.innosilicon import Innosilicon, InnosiliconWeb
 from simulator.dialects.luxos import LuxOs
 from simulator.dialects.rpc import Dialect
 from simulator.dialects.speech import RpcSpeech
@@ -56,6 +62,12 @@ def build_firmwares() -> dict[str, Firmware]:
         Firmware("whatsminer-v3", WhatsMiner(), framed=WhatsMinerV3()),
         Firmware("braiins-rest", web=BraiinsRest()),
         Firmware("vnish", Vnish(), VnishWeb()),
+        Firmware("hiveon", Hiveon(), HiveonWeb()),
+        Firmware("innosilicon", Innosilicon(), InnosiliconWeb()),
+        Firmware("epic", web=Epic()),
+        Firmware("auradine", Auradine(), AuradineWeb()),
+        Firmware("goldshell", web=Goldshell()),
+        Firmware("bitaxe", web=Bitaxe()),
     )
     return {firmware.name: firmware for firmware in known}
 

@@ -22,7 +22,7 @@ class Antminer(Dialect):
     privileged = frozenset(_PRIVILEGED)
 
     def __init__(self) -> None:
-        self.tables = {"summary": _summary, "stats": _stats, "pools": _pools, "version": _version, "devs": _devs}
+        self.tables = {"summary": _summary, "stats": stats, "pools": _pools, "version": _version, "devs": _devs}
 
     def control(self, miner: Miner, request: Request) -> Section | Row | None:
         """Answer ``stats`` in the newer form when the request asks for it with ``new_api``; control there is none."""
@@ -76,7 +76,8 @@ def _summary(_miner: Miner, now: Snapshot) -> Section:
     return Section(11, "Summary", "SUMMARY", (row,))
 
 
-def _stats(miner: Miner, now: Snapshot) -> Section:
+def stats(miner: Miner, now: Snapshot) -> Section:
+    """Return ``stats`` in the form of old: one head and one row of numbered members."""
     model = miner.place.model
     version, compiled = version_of(miner)
     head: Row = {"BMMiner": "1.0.0", "Miner": version, "CompileTime": compiled, "Type": model.name}
