@@ -11,18 +11,29 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from agent.errors import AgentError, BadInput, Refused
 from agent.findings import Proof
 from agent.local_curtail.evidence import Lie
 from agent.local_curtail.records import MinerRecord
 from agent.local_curtail.site import LocalCurtail
-from agent.local_socket import BEAT_S, CAP_BYTES, SOCKET_NAME, Garbage, decoded, encoded, listening, peer_uid, welcome
+from agent.local_socket import (
+    BEAT_S,
+    CAP_BYTES,
+    HUNG,
+    SOCKET_NAME,
+    Garbage,
+    decoded,
+    encoded,
+    listening,
+    peer_uid,
+    welcome,
+)
 from sitelink.clock import Clock
 from sitelink.inventory import MinerEntry
 from sitelink.types import MinerState, Outcome, Reading, Verb
@@ -31,6 +42,8 @@ _LOG: Final = logging.getLogger(__name__)
 _MOST: Final = 8
 _REQUEST_S: Final = 5.0
 _SEND_S: Final = 5.0
+_STORE_S: Final = 2.5
+"""Less than the silence after which a client would take us for hung anyway."""
 _LOOK_EVERY_S: Final = 0.25
 _STUCK_S: Final = 90.0
 """So long without any miner newly judged, a follower is told that the daemon goes on without it."""
@@ -41,6 +54,7 @@ _OPEN: Final = frozenset({"feeder_did_not_drop", "feeder_clouded", "feeder_too_n
 _READS_OFF: Final = frozenset({"already_idle", "feeder_meter_silent", "power_unknown"})
 
 Answer = Mapping[str, Any]
+_Result = TypeVar("_Result")
 
 
 class LocalRequests:
@@ -166,7 +180,7 @@ class LocalRequests:
         if not 0 < seconds <= _LONGEST_S:
             raise BadInput(f"seconds: write more than 0 and at most {_LONGEST_S:.0f}")
         named = self._named(request)
-        trouble = await self._curtail.override(order_id, verb, named, timedelta(seconds=seconds))
+        trouble = await _stored(self._curtail.override(order_id, verb, named, timedelta(seconds=seconds)))
         if trouble:
             yield {"say": f"warning: {trouble}; the daemon keeps to this order only as long as it lives"}
         followed = 0
@@ -176,7 +190,7 @@ class LocalRequests:
         yield {"result": {"id": order_id, "told": followed}}
 
     async def _release(self, request: Answer) -> AsyncGenerator[Answer, None]:
-        changed, trouble = await self._curtail.release(self._named(request))
+        changed, trouble = await _stored(self._curtail.release(self._named(request)))
         if trouble:
             yield {"say": f"warning: {trouble}; should the daemon be killed now, what is released may come back"}
         yield {"result": {"released": list(changed)}}
@@ -242,7 +256,12 @@ class LocalRequests:
                 if (record := records.get(name)) is not None and record.outcome is not None and record.verb is verb
                 if record.order_id == order_id
             ]
+            for name in [name for name in left if self._curtail.ruling(name) != order_id]:
+                left.discard(name)
+                yield _finding(name, Proof.NO, "no longer under this order: another took over, or its time is over")
             for record in judged:
+                if record.miner_id not in left:
+                    continue
                 left.discard(record.miner_id)
                 until_s = self._clock.monotonic() + _STUCK_S
                 yield judged_answer(record)
@@ -274,6 +293,15 @@ class LocalRequests:
                 f"the running daemon does not know {unknown[0]!r}; it has read inventory.csv at its start: restart it",
             )
         return tuple(dict.fromkeys(names))
+
+
+async def _stored(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Return what ``work`` returns. Raises Refused when the disk does not let it end: for its asker, this is hung."""
+    try:
+        async with asyncio.timeout(_STORE_S):
+            return await work
+    except TimeoutError:
+        raise Refused(HUNG, f"the daemon waits for its disk for more than {_STORE_S:g} s") from None
 
 
 def judged_answer(record: MinerRecord) -> Answer:

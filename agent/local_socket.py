@@ -21,6 +21,8 @@ from agent.errors import Permanent, TimedOut, Unreachable
 SOCKET_NAME: Final = "agent.sock"
 SILENCE_S: Final = 3.0
 BEAT_S: Final = 1.0
+HUNG: Final = "hung"
+"""The code of an error by which a daemon says of itself that it cannot go on."""
 CAP_BYTES: Final = 2 * 1024 * 1024
 """A line may name ten thousand miners by ids of 48 characters each, and then some."""
 _PATH_BYTES: Final = 100

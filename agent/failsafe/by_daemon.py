@@ -12,11 +12,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from agent.errors import AgentError, BadInput, Refused, SessionBusy
+from agent.errors import AgentError, BadInput, Refused, SessionBusy, TimedOut
 from agent.failsafe.choice import Figures
 from agent.failsafe.report import ANSWER, WANTED, report
 from agent.findings import Finding, Proof
-from agent.local_socket import Conversation, Garbage
+from agent.local_socket import HUNG, Conversation, Garbage
 from sitelink.inventory import MinerEntry
 from sitelink.types import MinerState, Verb
 from sitelink.units import TeraHashPerSecond, Watts
@@ -130,6 +130,8 @@ class ByDaemon:
 def _failure(error: object) -> AgentError:
     fields = _mapping(error)
     code, message = str(fields.get("code", "")), str(fields.get("message", error))
+    if code == HUNG:
+        return TimedOut(message)
     if code == "busy":
         return SessionBusy(message)
     return BadInput(message) if code == "bad_request" else Refused(code, message)

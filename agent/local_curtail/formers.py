@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from agent.errors import AgentError, Transient
 from agent.local_curtail.schema import schema
-from agent.storage import StorageLost, Writer, connect, in_transaction
+from agent.storage import StorageFull, StorageLost, Writer, connect, in_transaction
 
 _LOG: Final = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -27,6 +27,7 @@ class Formers:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._kept: dict[str, str] = {}
+        self._owed: set[str] = set()
 
     async def load(self) -> None:
         """Take up what earlier processes kept. A disk that cannot be read now is logged: starts go on without."""
@@ -36,10 +37,24 @@ class Formers:
             _LOG.error("curtailment: what miners were set to before their stop cannot be read: %s", error)
 
     async def remember(self, miner_id: str, configuration: str) -> None:
-        """See ``Former.remember``. Raises Transient when nothing was stored."""
-        if self._kept.get(miner_id) == configuration:
+        """See ``Former.remember``. Raises Transient when nothing was stored.
+
+        A full disk is no reason: by plan nobody is stopped on one, and what a technician orders waits for none.
+        """
+        if self._kept.get(miner_id) == configuration and miner_id not in self._owed:
             return
-        await self._writer.run(lambda connection: write(connection, miner_id, configuration))
+        owed = {**{name: self._kept[name] for name in self._owed}, miner_id: configuration}
+
+        def work(connection: sqlite3.Connection) -> None:
+            for name, kept in owed.items():
+                write(connection, name, kept)
+
+        try:
+            await self._writer.run(work)
+            self._owed -= owed.keys()
+        except StorageFull as error:
+            _LOG.warning("what %s is set to is kept in memory only: %s", miner_id, error)
+            self._owed.add(miner_id)
         self._kept[miner_id] = configuration
 
     async def recall(self, miner_id: str) -> str:

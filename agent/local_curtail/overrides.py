@@ -143,6 +143,12 @@ class Overrides:
                 del self._owed[: len(owed)]
             return self._active
 
+    def ruling(self, miner_id: str) -> str:
+        """Return the id of the override that a miner is under, as last known, empty when it is under none."""
+        return next(
+            (item.override.override_id for item in reversed(self._active) if item.override.covers(miner_id)), ""
+        )
+
     async def set(
         self, override_id: str, verb: Verb, miner_ids: Collection[str] | None, duration: timedelta
     ) -> Transient | None:

@@ -198,6 +198,10 @@ class LocalCurtail:
         """Return the last ``count`` events of the journal, oldest first. Raises Transient."""
         return await self._writer.run(lambda connection: last_events(connection, count))
 
+    def ruling(self, miner_id: str) -> str:
+        """Return the id of the override that a miner is under, as last known, empty when it is under none."""
+        return self._overrides.ruling(miner_id)
+
     async def observe(self, miner_id: str) -> Observed:
         """Look at one miner now, in its turn. Raises AgentError."""
         return await self._reach.observe(miner_id)

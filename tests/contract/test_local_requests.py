@@ -224,6 +224,45 @@ async def test_a_full_disk_keeps_no_order_back_and_it_is_written_once_there_is_r
         assert ("f-2",) in rows
 
 
+async def test_an_order_that_another_takes_over_is_told_at_once(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as here:
+
+        async def silent() -> Seen:
+            await asyncio.sleep(2)
+            raise TimedOut("no answer")
+
+        here.controls["m1"].observe = silent  # type: ignore[method-assign]
+        off = asyncio.create_task(
+            here.ask({"ask": "override", "id": "f-1", "verb": "stop", "miners": ["m1"], "seconds": 60})
+        )
+        async with asyncio.timeout(5):
+            while here.curtail.ruling("m1") != "f-1":
+                await asyncio.sleep(0.01)
+        await here.ask({"ask": "release", "miners": ["m1"]})
+        answers = await asyncio.wait_for(off, 5)
+        assert "no longer under this order" in answers[0]["what"]
+
+
+async def test_a_disk_that_does_not_answer_makes_it_hung_though_it_speaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_requests, "_STORE_S", 0.2)
+    async with daemon(tmp_path) as here:
+        stuck = asyncio.Event()
+
+        async def never(_: object) -> None:
+            await stuck.wait()
+
+        here.writer.run = never  # type: ignore[method-assign, assignment]
+        with pytest.raises(TimedOut, match=r"waits for its disk for more than 0\.2 s"):
+            await asyncio.to_thread(
+                here.asking().switch, Verb.STOP, FLEET[:1], timedelta(hours=1), "f-1", everything=False
+            )
+        with pytest.raises(TimedOut):
+            await asyncio.to_thread(here.asking().release, None)
+        stuck.set()
+
+
 async def test_figures_plan_and_journal_are_told(tmp_path: Path) -> None:
     async with daemon(tmp_path) as here:
         figures, fixed = await asyncio.to_thread(here.asking().figures)

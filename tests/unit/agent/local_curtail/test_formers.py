@@ -1,7 +1,9 @@
 """What a start restores outlives processes, and no start waits for a disk."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -41,15 +43,41 @@ async def test_it_is_on_disk_before_the_stop_may_go_out(point: CrashPoint, found
     assert await after.recall("m1") == found
 
 
-async def test_nothing_is_remembered_when_the_disk_takes_nothing() -> None:
-    class Full:
+async def test_nothing_is_remembered_when_the_database_is_busy() -> None:
+    class Busy:
         async def run(self, work: object) -> object:
-            raise StorageFull("agent.db: full")
+            raise Transient("agent.db: another process holds it")
 
-    formers = Formers(Full())
+    formers = Formers(Busy())
     with pytest.raises(Transient):
         await formers.remember("m1", "low")
     assert await formers.recall("m1") == ""
+
+
+async def test_a_full_disk_holds_up_no_technician_and_is_made_up_for() -> None:
+    class Filling:
+        full = True
+        written: ClassVar[list[tuple[str, str]]] = []
+
+        async def run(self, work: Callable[[object], object]) -> object:
+            if self.full:
+                raise StorageFull("agent.db: full")
+
+            class Rows:
+                def execute(self, _: str, values: tuple[str, str]) -> None:
+                    Filling.written.append(values)
+
+            return work(Rows())
+
+    disk = Filling()
+    formers = Formers(disk)
+    await formers.remember("m1", "low")
+    assert await formers.recall("m1") == "low"
+    disk.full = False
+    await formers.remember("m2", "high")
+    assert sorted(disk.written) == [("m1", "low"), ("m2", "high")]
+    await formers.remember("m1", "low")
+    assert len(disk.written) == 2
 
 
 async def test_a_database_that_cannot_be_read_is_said_and_keeps_no_start(caplog: pytest.LogCaptureFixture) -> None:
