@@ -38,6 +38,7 @@ class Alone:
     clock: Clock
     new_id: Callable[[], str]
     say: Callable[[str], None]
+    partial: bool = False  # rows of the inventory were left out
 
     def switch(self, verb: Verb, duration: timedelta) -> int:
         """Stop or start the miners chosen, and print what is proven. Raises BadInput."""
@@ -52,7 +53,7 @@ class Alone:
         return asyncio.run(self._release())
 
     async def _switch(self, verb: Verb, duration: timedelta) -> int:
-        spared = untouchable(self.settings, self.fleet)
+        spared = self._spared()
         chosen = members(self.choice, self.fleet, self.settings.site.inventory.name)
         async with self._ledger() as ledger:
             failsafe, close = self._failsafe(chosen, spared, ledger)
@@ -97,6 +98,17 @@ class Alone:
         self.say(f"released: {', '.join(changed)}" if changed else "no override in force to release")
         self.say("no daemon runs: it takes these miners up by plan once it is started; until then nothing changes")
         return 0
+
+    def _spared(self) -> frozenset[str]:
+        """Return who may never be touched: one whose row was left out cannot be. Raises BadInput as ``untouchable``."""
+        try:
+            return untouchable(self.settings, self.fleet)
+        except BadInput as error:
+            if not self.partial:
+                raise
+            self.say(f"warning: {error}")
+            named = {miner_id.lower() for miner_id in self.settings.limits.never_touch}
+            return frozenset(entry.miner_id for entry in self.fleet if entry.miner_id.lower() in named)
 
     def _ledger(self, *, read_only: bool = False) -> Ledger:
         return Ledger(self.settings, self.clock, self.new_id, self.say, read_only=read_only)

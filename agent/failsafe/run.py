@@ -21,7 +21,7 @@ from agent.errors import AgentError, BadInput, Refused, SessionBusy, TimedOut, U
 from agent.failsafe.by_daemon import ByDaemon
 from agent.failsafe.choice import Choice, members, pick
 from agent.failsafe.fence import pause, take_over
-from agent.inventory import load_as_found
+from agent.inventory import load_sound
 from agent.local_socket import SILENCE_S
 from agent.lock import DAEMON, FAILSAFE, Held, StateLock, Unlockable, is_held
 from agent.settings import Settings
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 VERBS: Final = {"off": Verb.STOP, "on": Verb.START}
 _ROUNDS: Final = 5
+_NAMED: Final = 3
 _WAIT_S: Final = 60.0
 _PAUSE_S: Final = 0.2
 
@@ -55,18 +56,35 @@ def run_failsafe(settings: Settings, order: Order, out: TextIO) -> int:
         0 when everything asked for is proven, else 1.
 
     Raises:
-        BadInput: the inventory is broken or lists no miner; a miner or rack is not in it; a choice is missing.
+        BadInput: the inventory lists no sound miner; a miner or rack is not in it; a choice is missing.
         AgentError: the daemon is hung, or another failsafe is at work and does not end.
     """
-    fleet = load_as_found(settings.site.inventory, settings.site.state_dir)
-    if not fleet:
-        raise BadInput(f"{settings.site.inventory}: no miner is listed; write one row for each miner of the site")
     if order.action in VERBS and not order.choice:
         raise BadInput(f"failsafe {order.action}: say which miners: --all, --rack R, --miner ID or --mw X")
     if order.action not in VERBS and order.choice.load_w is not None:
         raise BadInput(f"failsafe {order.action}: --mw chooses among miners to switch; name miners, racks or --all")
+
+    def say(line: str) -> None:
+        print(line, file=out, flush=True)
+
+    fleet, complaints = _fleet(settings)
+    for complaint in complaints[:_NAMED]:
+        say(f"warning: left out: {complaint}")
+    if len(complaints) > _NAMED:
+        say(f"warning: left out: {len(complaints) - _NAMED} more rows; ballast-agent doctor")
     members(order.choice, fleet, settings.site.inventory.name)
-    return _Run(settings, order, fleet, SystemClock(), lambda line: print(line, file=out, flush=True)).go()
+    code = _Run(settings, order, fleet, SystemClock(), say, partial=bool(complaints)).go()
+    return 1 if complaints and not order.choice.miners else code
+
+
+def _fleet(settings: Settings) -> tuple[tuple[MinerEntry, ...], tuple[str, ...]]:
+    """Return the miners that can be told of: one broken row keeps nobody from stopping the others."""
+    path = settings.site.inventory
+    fleet, complaints = load_sound(path, settings.site.state_dir)
+    if not fleet:
+        cause = complaints[0] if complaints else "no miner is listed; write one row for each miner of the site"
+        raise BadInput(cause if complaints else f"{path}: {cause}")
+    return fleet, complaints
 
 
 class _Run:
@@ -79,7 +97,11 @@ class _Run:
         fleet: tuple[MinerEntry, ...],
         clock: Clock,
         say: Callable[[str], None],
+        *,
+        partial: bool = False,
     ) -> None:
+        """``partial``: rows of the inventory were left out."""
+        self._partial = partial
         self._settings = settings
         self._order = order
         self._fleet = fleet
@@ -211,7 +233,9 @@ class _Run:
         choice = self._order.choice
         if self._chosen is not None:
             choice = Choice(miners=tuple(entry.miner_id for entry in self._chosen))
-        return Alone(self._settings, self._fleet, choice, self._order_id, self._clock, _new_id, self._say)
+        return Alone(
+            self._settings, self._fleet, choice, self._order_id, self._clock, _new_id, self._say, self._partial
+        )
 
 
 def _new_id() -> str:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from agent.errors import BadInput
 from agent.inventory.learned import Learned
-from sitelink.inventory import BadList, MeterEntry, MinerEntry, read_meters, read_miners
+from sitelink.inventory import BadList, MeterEntry, MinerEntry, read_meters, read_miners, sound_miners
 
 _Entry = TypeVar("_Entry")
 
@@ -33,6 +33,19 @@ def load_as_found(path: Path, state_dir: Path) -> tuple[MinerEntry, ...]:
     A file of learned addresses that cannot be read counts as none. Raises as ``load_inventory``.
     """
     return Learned.load(state_dir).applied(load_inventory(path))
+
+
+def load_sound(path: Path, state_dir: Path) -> tuple[tuple[MinerEntry, ...], tuple[str, ...]]:
+    """Return the miners of the rows that are sound, where each was last found, and a complaint about each other row.
+
+    Raises:
+        BadInput: the file cannot be read.
+    """
+    try:
+        entries, complaints = sound_miners(path.name, path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}; give the path of a CSV file") from None
+    return Learned.load(state_dir).applied(entries), complaints
 
 
 def load_meters(path: Path) -> tuple[MeterEntry, ...]:

@@ -94,6 +94,17 @@ def read_miners(file: str, data: bytes) -> tuple[MinerEntry, ...]:
         BadList: it is not UTF-8, its header is wrong, a row is broken, or an id, an address or a place in a rack stands
             there twice.
     """
+    entries, complaints = sound_miners(file, data)
+    if complaints:
+        raise BadList(*complaints)
+    return entries
+
+
+def sound_miners(file: str, data: bytes) -> tuple[tuple[MinerEntry, ...], tuple[str, ...]]:
+    """Return the miners of the rows that are sound, and a complaint about each that is not.
+
+    For whoever must act on those he can: a list as such is taken whole or not at all (``read_miners``).
+    """
     entries: list[MinerEntry] = []
     complaints: list[str] = []
     names = _Unique("miner_id", "each miner stands once; remove the second row")
@@ -112,9 +123,7 @@ def read_miners(file: str, data: bytes) -> tuple[MinerEntry, ...]:
                 complaints += error.complaints
     except BadList as error:
         complaints += error.complaints  # nothing behind it can be told apart
-    if complaints:
-        raise BadList(*complaints)
-    return tuple(entries)
+    return tuple(entries), tuple(complaints)
 
 
 def write_miners(entries: Iterable[MinerEntry]) -> bytes:

@@ -148,6 +148,20 @@ def test_failsafe_spares_a_miner_however_its_id_is_written(
     assert "this site never touches it" in capsys.readouterr().out
 
 
+def test_one_broken_row_keeps_nobody_from_stopping_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = MINER + "02:bb,127.0.0.1,0,luxos,S19,f1,r1,2,3000,100\n"
+    config = site(tmp_path, '[limits]\nnever_touch = ["02:bb"]\n[control]\ndevice_deadline_s = 0.5\n', rows)
+    assert main(("failsafe", "off", "--all", "--config", str(config))) == 1
+    told = capsys.readouterr().out
+    assert "warning: left out: inventory.csv line 3: port" in told
+    assert "never_touch: '02:bb' is not in inventory.csv" in told
+    assert "0 of 1 miners proven off" in told
+    assert main(("failsafe", "off", "--miner", "02:bb", "--config", str(config))) == 2
+    assert "--miner: '02:bb' is not in" in capsys.readouterr().err
+
+
 def test_run_refuses_an_identity_of_another_site(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = site(tmp_path)
     enrolled(tmp_path, "odessa-1")
