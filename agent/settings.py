@@ -83,7 +83,10 @@ class BufferSettings:
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
-    """How miners are switched. A stopped miner draws less than ``idle_share`` of its baseline."""
+    """How miners are switched. A stopped miner draws less than ``idle_share`` of its baseline.
+
+    ``whatsminer_password`` stands in for the vault's group ``whatsminer``; empty: no password is known.
+    """
 
     whatsminer_password: str
     concurrency: int
@@ -254,7 +257,7 @@ def _buffer(section: "_Section") -> BufferSettings:
 
 
 def _control(section: "_Section", password: str | None) -> ControlSettings:
-    written = section.text("whatsminer_password", "admin")
+    written = section.text_or_nothing("whatsminer_password")
     settings = ControlSettings(
         whatsminer_password=written if password is None else password,
         concurrency=section.whole("concurrency", 64, 1, 4096),
@@ -312,6 +315,13 @@ class _Section:
         if not value.isprintable():
             raise self.bad(key, "has characters that cannot be printed", "remove them")
         return value
+
+    def text_or_nothing(self, key: str) -> str:
+        """Return a text, empty when the key is absent or empty."""
+        if self._left.get(key, "") == "":
+            self._left.pop(key, None)
+            return ""
+        return self.text(key)
 
     def number(self, key: str, default: float, low: float, high: float) -> float:
         """Return a number within ``low..high``."""

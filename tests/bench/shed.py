@@ -39,6 +39,8 @@ heartbeat_s = 1
 interval_s = {poll_s}
 [buffer]
 seal_s = 1
+[control]
+whatsminer_password = "admin"
 """
 _TICKS = os.sysconf("SC_CLK_TCK")
 

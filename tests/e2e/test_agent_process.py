@@ -108,7 +108,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
                 f'[site]\nsite_id = "{SITE}"\n'
                 f'[link]\nendpoint = "127.0.0.1:{link.port}"\nheartbeat_s = 0.5\n'
                 "[poll]\ninterval_s = 5\nmeter_interval_s = 1\n[buffer]\nseal_s = 0.2\n"
-                "[control]\ndevice_deadline_s = 10\n"
+                '[control]\ndevice_deadline_s = 10\nwhatsminer_password = "admin"\n'
             )
             cloud.enrol(tmp_path / "state" / "identity")
             stage = Stage(tmp_path, cloud, site, link)
@@ -146,6 +146,8 @@ def assert_nothing_lost_or_doubled(stage: Stage) -> None:
             covered.update(range(first, last + 1))
     assert covered == Counter(range(next_seq)), "every number once"
     readings, acks, notices = stage.cloud.items()
+    told = repr((readings, acks, notices, stage.cloud.hellos, stage.cloud.beats))
+    assert "127.61" not in told, "no miner's address leaves the site"
     assert max(Counter((r.miner_id, r.read_at) for r in readings).values()) == 1
     assert len({n.notice_id for n in notices}) == len(notices)
     assert len({a.ack_id for a in acks}) == len(acks)

@@ -108,7 +108,14 @@ class Whatsminer:
         return shows_stopped(seen, before) if wanted.verb is Verb.STOP else shows_started(seen)
 
     def _password(self, device: Device) -> str:
-        return self._default if device.credentials is None else device.credentials.password
+        if device.credentials is not None:
+            return device.credentials.password
+        if not self._default:
+            raise AccessDenied(
+                f"{device.address}: takes orders only for a password, and none is known of group whatsminer; enter it: "
+                "ballast-agent credentials set whatsminer"
+            )
+        return self._default
 
     def _order(self, device: Device, wanted: Wanted) -> tuple[str, Mapping[str, object]]:
         """Return the write command for ``wanted`` and its parameters. Raises Refused when they are not clear."""

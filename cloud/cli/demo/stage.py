@@ -277,6 +277,7 @@ heartbeat_s = 1
 
 [control]
 device_deadline_s = 8
+whatsminer_password = "admin"
 """,
         encoding="utf-8",
     )

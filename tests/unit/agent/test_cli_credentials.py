@@ -22,7 +22,7 @@ MINERS = (
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    return site(tmp_path, inventory=MINERS)
+    return site(tmp_path, '[control]\nwhatsminer_password = "elsewhere"\n', MINERS)
 
 
 def vault_of(config: Path) -> Vault:

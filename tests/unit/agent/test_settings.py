@@ -28,6 +28,13 @@ def test_a_site_id_is_enough(tmp_path: Path) -> None:
     assert settings.link.endpoint == Endpoint("127.0.0.1", 7443)
 
 
+def test_no_factory_password_is_known_by_default(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL).control.whatsminer_password == ""
+    assert load(tmp_path, MINIMAL + '[control]\nwhatsminer_password = ""\n').control.whatsminer_password == ""
+    with pytest.raises(BadInput, match=r"\[control\] whatsminer_password: expected a text, got 5"):
+        load(tmp_path, MINIMAL + "[control]\nwhatsminer_password = 5\n")
+
+
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     settings = load(tmp_path, '[site]\nsite_id = "a"\ninventory = "lists/i.csv"\nstate_dir = "/var/lib/x"\n')
     assert settings.site.inventory == tmp_path / "lists/i.csv"

@@ -4,7 +4,7 @@ import pytest
 
 from cloud.core.errors import BadInput
 from cloud.hosting.inventory import read_meters, read_miners
-from sitelink.inventory import METER_FIELDS, MINER_FIELDS
+from sitelink.inventory import METER_FIELDS, MINER_FIELDS, OPTIONAL_MINER_FIELDS
 
 HEADER = ",".join(MINER_FIELDS)
 GOOD = "aa:bb:cc:00:00:01,127.20.0.1,4028,luxos,S19j Pro,F1,C1-R2,3,3068,104"
@@ -25,6 +25,12 @@ def test_reads_miners_without_their_addresses(tmp_path: Path) -> None:
         3068,
     )
     assert not hasattr(miner, "host")
+
+
+def test_of_the_optional_columns_nothing_is_taken_either(tmp_path: Path) -> None:
+    row = f"{GOOD},8080,hall-b,http://ops:pw@10.9.8.7/outlet/1"
+    miners = read_miners(write(tmp_path, ",".join((*MINER_FIELDS, *OPTIONAL_MINER_FIELDS)), row))
+    assert not [word for word in ("127.20", "8080", "hall-b", "10.9.8.7", "outlet", "pw@") if word in repr(miners)]
 
 
 def test_an_empty_nameplate_is_unknown_and_never_zero(tmp_path: Path) -> None:
