@@ -7,6 +7,7 @@ and the same cell always ends the same way.
 """
 
 import asyncio
+import itertools
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,16 +32,22 @@ from tests.contract.simulator.world import site
 NOON = datetime(2026, 5, 8, 18, 0, tzinfo=UTC)
 PATIENT = Deadlines(connect_s=5, first_byte_s=5, total_s=5)
 """For cells in which nothing falls silent: a busy machine must not look like a silent miner."""
-HASTY = Deadlines(connect_s=0.3, first_byte_s=0.3, total_s=0.4)
-LOOKS = 24
-"""A deadline passes in about as many looks."""
+HASTY = Deadlines(connect_s=1, first_byte_s=0.8, total_s=1)
+LOOKS, FEW_LOOKS = 24, 2
+"""A deadline passes in about as many looks; in few where each look waits for silence."""
 NEW_PASSWORD = "Rot8_ted"
 POOLS = [
     {"url": "stratum+tcp://one.example:3333", "user": "acct.rig", "password": "x"},
     {"url": "stratum+tcp://two.example:3333", "user": "acct.rig", "password": "y"},
 ]
 IMAGE = b"firmware image\nversion=2026.1\n" + bytes(range(256)) * 300
-MODES_ONLY = {"avalon": "high", "antminer": "low"}
+MODES_ONLY = {"avalon": "normal", "antminer": "low"}
+NUMBERED = {"avalon": {"normal": "low"}}
+"""What the simulator calls the mode an order means, where it numbers them otherwise: its Avalon has three modes as the
+home models have, where the driver knows two of that series, 0 normal and 1 high. It is the number that is compared."""
+
+
+_NETS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,8 @@ def wanted_of(firmware: str, verb: Verb, miner: Miner) -> Wanted:
 async def play(firmware: str, verb: Verb, fault: Fault) -> Cell:
     """Play one cell on a site of its own."""
     clock = ManualClock(NOON)
-    async with site(1, clock=clock, dialects=(firmware,)) as opened:
+    net = f"127.{78 + next(_NETS) % 150}"  # a network of its own: ports that go away in a reboot stay its own
+    async with site(1, clock=clock, dialects=(firmware,), net=net) as opened:
         stage = _Stage(opened, clock, firmware, fault)
         return await stage.play(verb)
 
@@ -153,7 +161,7 @@ class _Stage:
 
     async def play(self, verb: Verb) -> Cell:
         wanted = wanted_of(self._firmware, verb, self.miner)
-        self._step_s = max(1.0, DEADLINES_S[verb] / LOOKS)
+        self._step_s = max(1.0, DEADLINES_S[verb] / (FEW_LOOKS if self._fault.hasty else LOOKS))
         if verb is Verb.START:
             await self._carry_out(Wanted(Verb.STOP))
             await self._pass(60)
@@ -240,6 +248,7 @@ class _Stage:
                 return not state["asleep"]
             case Verb.LIMIT:
                 mode = wanted.parameters.get("mode")
+                mode = NUMBERED.get(self._firmware, {}).get(mode or "", mode)
                 return state["mode"] == mode if mode else _near(state["limit_w"], float(wanted.parameters["power_w"]))
             case Verb.POOLS:
                 return [dict(pool) for pool in state["pools"]][: len(POOLS)] == POOLS

@@ -176,10 +176,10 @@ async def _shows_password(device: Device, secret: str) -> ReadBack:
 
 
 async def _unit_value(device: Device, name: str) -> str | None:
-    """Return what stands in the bracket ``name`` of the first unit that has it, read afresh; None where none has."""
+    """Return what stands in the bracket ``name`` (``Led``, ``LED``) of the first unit that has it, read afresh."""
     rows = (await device.ask("stats")).get("STATS")
     texts = [value for row in rows if isinstance(row, dict) for value in row.values()] if isinstance(rows, list) else []
-    bracket = re.compile(rf"(?<![A-Za-z]){re.escape(name)}\[([^\]]*)\]")
+    bracket = re.compile(rf"(?<![A-Za-z]){re.escape(name)}\[([^\]]*)\]", re.IGNORECASE)
     found = (bracket.search(text) for text in texts if isinstance(text, str))
     return next((match.group(1).strip() for match in found if match), None)
 
