@@ -30,7 +30,7 @@ from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.cgminer.status import Status
-from agent.errors import AccessDenied, Refused, UnsupportedDevice
+from agent.errors import AccessDenied, Permanent, Refused, UnsupportedDevice
 from sitelink.types import Evidence, Reason, Verb
 
 _VERBS: Final = frozenset({Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.PASSWORD, Verb.REBOOT})
@@ -42,6 +42,8 @@ _LEAD_S: Final = 2
 _PLACES: Final = 3
 _HOME_MODES: Final = {"low": 0, "normal": 1, "high": 2}
 _MODES: Final = {"normal": 0, "high": 1}
+_WRONG: Final = ("passw", "auth")
+"""What its refusals of a wrong web password speak of."""
 _HOME: Final = re.compile(r"nano|mini|\bq\b", re.IGNORECASE)
 _SECRET: Final = re.compile(r"[!-+\--~]{1,32}")
 """Printable, and no comma: commas part the values."""
@@ -146,9 +148,7 @@ async def _set_pool(device: Device, value: str) -> None:
     if status.unknown_command:
         await _set(device, f"setpool,{value}", shown="setpool")
     elif not status.accepted:
-        raise UnsupportedDevice(
-            f"{device.address}: refuses setpool: {status.text}; correct the password of its credentials group"
-        )
+        raise _refusal(device, status, "setpool")
 
 
 def _web_access(device: Device) -> Credentials:
@@ -192,7 +192,14 @@ async def _set(device: Device, value: str, *, shown: str = "") -> None:
     """
     status = await _ask(device, value)
     if not _done(status):
-        raise UnsupportedDevice(f"{device.address}: refuses {shown or value}: {status.text}; update its firmware")
+        raise _refusal(device, status, shown or value)
+
+
+def _refusal(device: Device, status: Status, what: str) -> Permanent:
+    said = f"{device.address}: refuses {what}: {status.text}"
+    if any(word in status.message.lower() for word in _WRONG):
+        return AccessDenied(f"{said}; correct the password of its credentials group")
+    return UnsupportedDevice(f"{said}; update its firmware")
 
 
 async def _ask(device: Device, value: str) -> Status:

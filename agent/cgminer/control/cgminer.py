@@ -14,7 +14,7 @@ from typing import Final
 
 from agent.cgminer.control.asked import pools_asked
 from agent.cgminer.control.driver import ReadBack, Wanted
-from agent.cgminer.control.rpc_pools import replace_pools, shows_pools
+from agent.cgminer.control.rpc_pools import PoolChange, shows_pools
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.cgminer.status import Status
@@ -25,6 +25,9 @@ _LOG: Final = logging.getLogger(__name__)
 
 class CgMiner:
     """Control of one miner that is known only to speak CGMiner's API."""
+
+    def __init__(self) -> None:
+        self._pools = PoolChange(escapes=True)
 
     @property
     def verbs(self) -> frozenset[Verb]:
@@ -37,7 +40,7 @@ class CgMiner:
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""
-        await replace_pools(device, pools_asked(wanted), escapes=True)
+        await self._pools.replace(device, pools_asked(wanted))
         status = Status.of(await device.ask("save"))
         if not status.accepted:
             _LOG.warning("%s: works for its new pools, but forgets them at a restart: %s", device.address, status.text)

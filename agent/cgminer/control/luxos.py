@@ -26,7 +26,7 @@ from agent.cgminer.control.asked import blink_asked, mode_asked, pools_asked, po
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Shown, Wanted
 from agent.cgminer.control.read_back import shows, shows_rebooted, shows_started, shows_stopped
-from agent.cgminer.control.rpc_pools import replace_pools, shows_pools
+from agent.cgminer.control.rpc_pools import PoolChange, shows_pools
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.cgminer.sections import number
@@ -53,6 +53,9 @@ class _Profile(NamedTuple):
 class LuxOs:
     """Control of one LuxOS miner."""
 
+    def __init__(self) -> None:
+        self._pools = PoolChange()
+
     @property
     def verbs(self) -> frozenset[Verb]:
         """Return what LuxOS can be told."""
@@ -72,7 +75,7 @@ class LuxOs:
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""
         if wanted.verb is Verb.POOLS:
-            await replace_pools(device, pools_asked(wanted))
+            await self._pools.replace(device, pools_asked(wanted))
         elif wanted.verb is Verb.LIMIT:
             await _limit(device, wanted, former)
         else:

@@ -21,39 +21,67 @@ from agent.cgminer.sections import whole
 from agent.cgminer.status import Status
 from agent.errors import Refused, Transient, UnsupportedDevice
 
-_SWITCH_TRIES: Final = 8
-_SWITCH_S: Final = 0.5
+_SWITCH_TRIES: Final = 4
+_SWITCH_S: Final = 0.25
 """A switch shows once the new pool has answered; until then the old one cannot be removed."""
 
+_MOST_WAITS: Final = 5
+"""New pools that do not show after so many looks are gone, and added again."""
 
-async def replace_pools(device: Device, wanted: Sequence[Pool], *, escapes: bool = False) -> None:
-    """Make ``wanted`` the only pools, first choice first. ``escapes``: a backslash before a comma is understood.
 
-    Raises:
-        Transient: it does not answer, or does not leave its old pool. AccessDenied: writing is not allowed to us.
-        UnsupportedDevice: it refuses. Refused: a value cannot be written in this firmware's form.
-    """
-    added = [",".join(_written(device, part, escapes) for part in pool) for pool in wanted]
+class PoolChange:
+    """One miner's change of pools. An order that is sent again goes on where it stands, rather than from the start."""
+
+    def __init__(self, *, escapes: bool = False) -> None:
+        """``escapes``: a backslash before a comma is understood."""
+        self._escapes = escapes
+        self._added: tuple[Pool, ...] | None = None
+        self._waits = 0
+
+    async def replace(self, device: Device, wanted: tuple[Pool, ...]) -> None:
+        """Make ``wanted`` the only pools, first choice first.
+
+        Raises:
+            Transient: it does not answer, or does not leave its old pool. AccessDenied: writing is not allowed to us.
+            UnsupportedDevice: it refuses. Refused: a value cannot be written in this firmware's form.
+        """
+        self._waits += 1
+        if self._added != wanted or self._waits > _MOST_WAITS:
+            added = [",".join(_written(device, part, self._escapes) for part in pool) for pool in wanted]
+            await _add(device, added)
+            self._added, self._waits = wanted, 0
+        await _leave_old(device, wanted)
+        self._added = None
+
+
+async def _add(device: Device, added: Sequence[str]) -> None:
+    """Take out all pools but the one it works for, and add the new ones behind it."""
     rows = await _pools(device)
-    working = next((row for row in rows if row.get("Stratum Active") is True), rows[0] if rows else None)
+    working = _working(rows)
     for row in reversed(rows):
         if row is not working:
             await _tell(device, "removepool", str(_number_of(row)))
     for parameter in added:
         await _tell(device, "addpool", parameter)
-    if working is not None:
-        await _leave(device, len(wanted))
 
 
-async def _leave(device: Device, wanted: int) -> None:
-    """Switch from the one old pool to the first of the ``wanted`` new ones behind it, and remove the old one."""
+async def _leave_old(device: Device, wanted: Sequence[Pool]) -> None:
+    """Switch to the first of the new pools and take out whatever stands before them."""
     rows = await _pools(device)
-    old, first = rows[-wanted - 1 : -wanted], rows[-wanted:][:1]
-    if not old or not first:
-        raise Transient(f"{device.address}: shows other pools than it was given; it is tried again")
-    await _tell(device, "switchpool", str(_number_of(first[0])))
+    new = rows[-len(wanted) :]
+    if [_names(row) for row in new] != [_wanted_names(pool) for pool in wanted]:
+        raise Transient(f"{device.address}: does not show its new pools yet; it is looked at again")
+    old = rows[: -len(wanted)]
+    if not old:
+        return
+    await _tell(device, "switchpool", str(_number_of(new[0])))
+    for row in reversed(old):
+        await _remove(device, row)
+
+
+async def _remove(device: Device, row: Mapping[str, Any]) -> None:
     for _ in range(_SWITCH_TRIES):
-        status = await _ask(device, "removepool", str(_number_of(old[0])))
+        status = await _ask(device, "removepool", str(_number_of(row)))
         if status.accepted:
             return
         await asyncio.sleep(_SWITCH_S)
@@ -65,10 +93,20 @@ async def _leave(device: Device, wanted: int) -> None:
 async def shows_pools(device: Device, wanted: Sequence[Pool]) -> ReadBack:
     """Return whether the device's pools are the wanted ones, in their order of priority."""
     rows = sorted(await _pools(device), key=lambda row: (whole(row.get("Priority")) or 0, _number_of(row)))
-    found = [(str(row.get("URL", "")).rstrip("/"), str(row.get("User", ""))) for row in rows]
-    return shows(
-        found == [(pool.url.rstrip("/"), pool.user) for pool in wanted], "pools_as_wanted", "pools_not_as_wanted"
-    )
+    as_wanted = [_names(row) for row in rows] == [_wanted_names(pool) for pool in wanted]
+    return shows(as_wanted, "pools_as_wanted", "pools_not_as_wanted")
+
+
+def _names(row: Mapping[str, Any]) -> tuple[str, str]:
+    return str(row.get("URL", "")).rstrip("/"), str(row.get("User", ""))
+
+
+def _wanted_names(pool: Pool) -> tuple[str, str]:
+    return pool.url.rstrip("/"), pool.user
+
+
+def _working(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    return next((row for row in rows if row.get("Stratum Active") is True), rows[0] if rows else None)
 
 
 async def _pools(device: Device) -> list[Mapping[str, Any]]:

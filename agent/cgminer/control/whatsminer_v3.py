@@ -223,12 +223,13 @@ def _raise_unless_taken(device: Device, command: str, answer: Mapping[str, Any])
     if code == 0:
         return
     said = f"{device.address}: refuses {command}: code {answer.get('code')} {message!r}"
-    if code == _WRONG_PASSWORD or any(word in message.lower() for word in _WRONG):
-        raise AccessDenied(f"{said}; correct the password of its credentials group")
-    if any(word in message.lower() for word in _FORBIDDEN):
-        raise AccessDenied(f"{said}; {ENABLE_API}")
-    if any(word in message.lower() for word in _BUSY):
+    words = message.lower()
+    if any(word in words for word in _BUSY):
         raise SessionBusy(f"{said}; it is tried again")
+    if any(word in words for word in _FORBIDDEN):
+        raise AccessDenied(f"{said}; {ENABLE_API}")
+    if code == _WRONG_PASSWORD or any(word in words for word in _WRONG):
+        raise AccessDenied(f"{said}; correct the password of its credentials group")
     raise UnsupportedDevice(f"{said}; check its firmware version")
 
 

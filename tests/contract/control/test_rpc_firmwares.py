@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -358,3 +358,37 @@ async def test_avalon_says_ok_and_does_nothing(asked: Wanted) -> None:
     async with avalon(miner) as device:
         result, _ = await order(device, asked)
     assert result.outcome is Outcome.UNVERIFIED
+
+
+async def test_pools_that_show_late_are_waited_for_and_added_once() -> None:
+    miner = LuxOs()
+    show, looks = miner.pools.show, 0
+
+    def late(request: dict[str, object]) -> object:
+        nonlocal looks
+        looks += 1
+        if looks in range(2, 5):  # the first look is for those to be taken out
+            return status(7, "2 Pool(s)", POOLS=[{"POOL": 0, "URL": "stratum+tcp://a.example:1", "User": "old.user"}])
+        return show(request)
+
+    miner.miner.answers["pools"] = late
+    async with luxos(miner) as device:
+        driver = driver_of("luxos")
+        assert driver is not None
+        for _ in range(4):
+            with suppress(Transient):
+                await driver.send(device, POOLS, "")
+    assert [row[0] for row in miner.pools.rows] == [pool["url"] for pool in NEW]
+    assert miner.miner.commands().count("addpool") == 2
+
+
+async def test_pools_that_somebody_took_away_again_are_added_again() -> None:
+    miner = LuxOs()
+    miner.miner.answers["addpool"] = status(55, "Added pool")
+    async with luxos(miner) as device:
+        driver = driver_of("luxos")
+        assert driver is not None
+        for _ in range(12):
+            with pytest.raises(Transient, match="does not show its new pools yet"):
+                await driver.send(device, POOLS, "")
+    assert miner.miner.commands().count("addpool") == 4
