@@ -16,7 +16,7 @@ def test_both_lists_are_read_from_their_files(tmp_path: Path) -> None:
     (tmp_path / "inventory.csv").write_text(f"{HEADER}\nSERIAL9,miner-2,4029,auto,,,,0,,\n", encoding="utf-8")
     (tmp_path / "meters.csv").write_text("meter_id,kind,feeder_id,url\nm,site,,modbus://h/1\n", encoding="utf-8")
     assert load_inventory(tmp_path / "inventory.csv")[0].port == 4029
-    assert load_meters(tmp_path / "meters.csv")[0].port == 502
+    assert load_meters(tmp_path / "meters.csv")[0].meter_id == "m"
 
 
 def test_a_missing_file_a_folder_and_a_broken_row_are_named(tmp_path: Path) -> None:
