@@ -113,7 +113,7 @@ class Follower:
         listed = {entry.miner_id: entry for entry in self._listed}
         for each in sightings:
             if each.standing is Standing.MOVED and each.entry is not None and each.entry.miner_id in gone:
-                now = now.moved(listed[each.entry.miner_id], each.look.host, each.look.port, self._clock.now())
+                now = now.moved(listed[each.entry.miner_id], each.look.host, self._clock.now())
         self._note(remembered(now, sightings))
 
     def _note(self, learned: Learned) -> None:

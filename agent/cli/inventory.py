@@ -199,7 +199,7 @@ def _follow(options: argparse.Namespace) -> int:
             print("; ".join((f"{each.entry.miner_id} answers at {each.look.host}:{each.look.port}", *each.notes)))
             if each.standing is Standing.MOVED:
                 row = rows[each.entry.miner_id]
-                learned = learned.moved(row, each.look.host, each.look.port, SystemClock().now())
+                learned = learned.moved(row, each.look.host, SystemClock().now())
     return _noted(settings, learned, before, dry_run=options.dry_run)
 
 

@@ -4,8 +4,8 @@
     its other name is known            new board    another's address, an unknown name      replaced
     no name                            unnamed      an unknown name at an unknown address   new
 
-Invariants: a miner is who it says it is, never where it answers; a name that answers at two addresses moves nobody;
-nothing here changes anything.
+Invariants: a miner is who it says it is, never where it answers; a name that answers at two addresses moves nobody; who
+moves keeps its ports, which are its firmware's; nothing here changes anything.
 """
 
 from collections import Counter
@@ -71,7 +71,7 @@ def candidates(sightings: Iterable[Sighting]) -> tuple[list[MinerEntry], list[st
     unwritten: list[str] = []
     for each in sightings:
         if each.standing is Standing.MOVED and each.entry is not None:
-            rows.append(replace(each.entry, host=each.look.host, port=each.look.port))
+            rows.append(replace(each.entry, host=each.look.host))
         elif each.standing is Standing.NEW and each.look.observation is not None:
             try:
                 rows.append(_row(each.look, each.look.observation))
@@ -88,7 +88,9 @@ class _Book:
 
     def __init__(self, inventory: Sequence[MinerEntry], learned: Learned) -> None:
         self._by_id = {entry.miner_id.lower(): entry for entry in inventory}
-        self._by_address = {(entry.host.lower(), entry.port): entry for entry in inventory}
+        self._by_host: dict[str, list[MinerEntry]] = {}
+        for entry in inventory:
+            self._by_host.setdefault(entry.host.lower(), []).append(entry)
         self._learned = learned
         self._other_names = {
             name.lower(): miner_id
@@ -98,7 +100,7 @@ class _Book:
         }
 
     def judge(self, look: Look, *, double: bool) -> Sighting:
-        here = self._by_address.get((look.host.lower(), look.port))
+        here = self._listed_at(look)
         if look.observation is None:
             return Sighting(look, Standing.STRANGER, here)
         if not look.names:
@@ -116,15 +118,20 @@ class _Book:
             return Sighting(look, Standing.REPLACED, here, (note,))
         return Sighting(look, Standing.NEW)
 
+    def _listed_at(self, look: Look) -> MinerEntry | None:
+        """Return who is listed at the address; behind one forwarded host, many are, each at a port of its own."""
+        listed = self._by_host.get(look.host.lower(), [])
+        return listed[0] if len(listed) == 1 else next((each for each in listed if each.port == look.port), None)
+
     def _itself(self, look: Look, entry: MinerEntry) -> Sighting:
         known, now = self._learned.names.get(entry.miner_id.lower(), Names()), _names(look)
         notes: list[str] = []
         for what, was, says in (("MAC", known.mac, now.mac), ("serial", known.serial, now.serial)):
             if was is not None and says is not None and was.lower() != says.lower():
                 notes.append(f"its {what} was {was}: a board or the whole miner was changed")
-        if (entry.host.lower(), entry.port) == (look.host.lower(), look.port) or not _is_address(entry.host):
+        if entry.host.lower() == look.host.lower() or not _is_address(entry.host):
             return Sighting(look, Standing.BOARD if notes else Standing.KNOWN, entry, tuple(notes))
-        notes.insert(0, f"listed at {entry.host}:{entry.port}")
+        notes.insert(0, f"listed at {entry.host}")
         return Sighting(look, Standing.BOARD if len(notes) > 1 else Standing.MOVED, entry, tuple(notes))
 
     @staticmethod

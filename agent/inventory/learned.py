@@ -1,6 +1,6 @@
 """What the site's network taught us about its miners: where each answers now, and which names are one device.
 
-    {"miners": {id: {"host": .., "port": .., "was": "HOST:PORT", "at": ISO time}},
+    {"miners": {id: {"host": .., "was": "HOST:PORT", "at": ISO time}},
      "names": {id: {"mac": .., "serial": ..}}}
 
 Invariants: it adds no miner and renames none; it is a note that may be lost at any time, nothing else rests on it; an
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from agent.files import alone_with, replace_file
 from sitelink.inventory import MinerEntry
@@ -23,7 +23,6 @@ class Found:
     """Where a miner answered, instead of at ``was`` (``HOST:PORT`` of the inventory)."""
 
     host: str
-    port: int
     was: str
     at: str
 
@@ -60,11 +59,11 @@ class Learned:
         """Return the inventory with each miner at the address where it was found last."""
         return tuple(self._placed(entry) for entry in inventory)
 
-    def moved(self, entry: MinerEntry, host: str, port: int, at: datetime) -> "Learned":
-        """Return this, with ``entry`` (as the inventory has it) found at ``host``."""
+    def moved(self, entry: MinerEntry, host: str, at: datetime) -> "Learned":
+        """Return this, with ``entry`` (as the inventory has it) found at ``host``; its ports are its firmware's."""
         miners = {name: found for name, found in self.miners.items() if name != entry.miner_id.lower()}
-        if (host, port) != (entry.host, entry.port):
-            miners[entry.miner_id.lower()] = Found(host, port, _address(entry), at.isoformat(timespec="seconds"))
+        if host != entry.host:
+            miners[entry.miner_id.lower()] = Found(host, _address(entry), at.isoformat(timespec="seconds"))
         return replace(self, miners=miners)
 
     def named(self, miner_id: str, names: Names) -> "Learned":
@@ -98,10 +97,7 @@ class Learned:
         found = self.miners.get(entry.miner_id.lower())
         if found is None or found.was != _address(entry):
             return entry
-        return replace(entry, host=found.host, port=found.port)
-
-
-_FORMS: Final[Mapping[str, type]] = {"port": int}
+        return replace(entry, host=found.host)
 
 
 def path_in(state_dir: Path) -> Path:
@@ -115,10 +111,6 @@ def _address(entry: MinerEntry) -> str:
 
 def _all_of(kind: type[Any], document: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     made = {name: kind(**values) for name, values in document.items()}
-    if any(not isinstance(value, _FORMS.get(key, str)) for each in made.values() for key, value in _said(each)):
-        raise TypeError("a port is a number, all else is text")
+    if any(not isinstance(value, str | None) for each in made.values() for value in asdict(each).values()):
+        raise TypeError("all of it is text")
     return made
-
-
-def _said(each: Any) -> list[tuple[str, object]]:
-    return [(key, value) for key, value in asdict(each).items() if value is not None]

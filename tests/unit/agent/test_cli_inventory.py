@@ -86,7 +86,7 @@ def test_learned_addresses_are_exported_on_demand_and_so_become_the_inventorys(
     from datetime import UTC, datetime
 
     first = load_inventory(tmp_path / "inventory.csv")[0]
-    Learned().moved(first, "10.0.0.99", 4028, datetime(2026, 1, 1, tzinfo=UTC)).save(tmp_path / "state")
+    Learned().moved(first, "10.0.0.99", datetime(2026, 1, 1, tzinfo=UTC)).save(tmp_path / "state")
     assert "10.0.0.99" not in "".join(told(capsys, config, "export"))
     told(capsys, config, "export", str(tmp_path / "found.csv"), "--as-found")
     assert told(capsys, config, "import", str(tmp_path / "found.csv"))[0].endswith("host 10.0.0.1 -> 10.0.0.99")

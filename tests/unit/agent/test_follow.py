@@ -167,7 +167,7 @@ async def test_a_note_that_cannot_be_written_is_followed_all_the_same(tmp_path: 
 def test_what_a_persons_own_sweep_has_noted_is_taken_up(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.follower.take_up()
-    Learned().moved(B, "10.0.0.5", 4028, NOON).save(tmp_path)
+    Learned().moved(B, "10.0.0.5", NOON).save(tmp_path)
     site.follower.take_up()
     assert site.where() == ["10.0.0.1", "10.0.0.5"]
     path_in(tmp_path).unlink()

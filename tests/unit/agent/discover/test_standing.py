@@ -38,8 +38,16 @@ def test_a_miner_at_its_place_is_known_by_either_name_in_any_case() -> None:
 
 def test_the_same_identity_elsewhere_has_moved_even_where_another_is_listed() -> None:
     first, second = judge([look("10.0.0.2", MAC), look("10.0.0.1", OTHER)], [A, B], Learned())
-    assert (first.standing, first.entry, first.notes) == (Standing.MOVED, A, ("listed at 10.0.0.1:4028",))
+    assert (first.standing, first.entry, first.notes) == (Standing.MOVED, A, ("listed at 10.0.0.1",))
     assert (second.standing, second.entry) == (Standing.MOVED, B)
+
+
+def test_another_port_of_the_same_host_is_no_other_place_unless_many_stand_behind_it() -> None:
+    (found,) = judge([look("10.0.0.1", MAC)], [replace(A, port=4433)], Learned())
+    assert found.standing is Standing.KNOWN
+    behind = [replace(A, port=4030), replace(B, host="10.0.0.1", port=4028)]
+    (stranger,) = judge([look("10.0.0.1", "02:00:00:00:00:99")], behind, Learned())
+    assert (stranger.standing, stranger.entry) == (Standing.REPLACED, behind[1])
 
 
 def test_a_stranger_at_a_listed_address_has_replaced_the_miner_there() -> None:
@@ -132,7 +140,7 @@ def test_what_a_device_says_of_itself_is_shown_as_words(said: str | None, shown:
 
 
 def test_the_table_and_the_document_say_the_same() -> None:
-    learned = Learned().moved(A, "10.0.0.1", 4028, datetime(2026, 1, 1, tzinfo=UTC))
+    learned = Learned().moved(A, "10.0.0.1", datetime(2026, 1, 1, tzinfo=UTC))
     looks = [look("10.0.0.9", MAC), look("10.0.0.4"), Look("10.0.0.6", 4028, 80, None, ("port 80 is open",))]
     found = judge(looks, [A, B], learned)
     absent = missing(found, [A, B], ["10.0.0.1", "10.0.0.2"])

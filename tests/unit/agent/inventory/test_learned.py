@@ -20,13 +20,13 @@ NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 def test_a_miner_is_looked_for_where_it_was_found(tmp_path: Path) -> None:
     (tmp_path / "inventory.csv").write_bytes(write_miners([MINER]))
-    Learned().moved(MINER, "10.0.0.7", 4029, NOON).save(tmp_path / "state")
+    Learned().moved(MINER, "10.0.0.7", NOON).save(tmp_path / "state")
     (found,) = load_as_found(tmp_path / "inventory.csv", tmp_path / "state")
-    assert found == replace(MINER, host="10.0.0.7", port=4029)
+    assert found == replace(MINER, host="10.0.0.7")
 
 
 def test_the_operators_newer_address_wins(tmp_path: Path) -> None:
-    learned = Learned().moved(MINER, "10.0.0.7", 4028, NOON)
+    learned = Learned().moved(MINER, "10.0.0.7", NOON)
     newer = replace(MINER, host="10.0.0.50")
     assert learned.applied([newer]) == (newer,)
     assert learned.only([newer]) == Learned()
@@ -34,7 +34,7 @@ def test_the_operators_newer_address_wins(tmp_path: Path) -> None:
 
 
 def test_a_miner_back_at_its_address_is_no_longer_noted() -> None:
-    learned = Learned().moved(MINER, "10.0.0.7", 4028, NOON).moved(MINER, "10.0.0.1", 4028, NOON)
+    learned = Learned().moved(MINER, "10.0.0.7", NOON).moved(MINER, "10.0.0.1", NOON)
     assert learned == Learned()
 
 
@@ -51,8 +51,8 @@ def test_both_names_of_a_device_are_kept_as_it_said_them_last(tmp_path: Path) ->
         b"{",
         b"[]",
         b'{"miners": {}}',
-        b'{"miners": {"a": {"host": 1, "port": 2, "was": "x", "at": ""}}, "names": {}}',
-        b'{"miners": {"a": {"host": "h", "port": "2", "was": "x", "at": ""}}, "names": {}}',
+        b'{"miners": {"a": {"host": 1, "was": "x", "at": ""}}, "names": {}}',
+        b'{"miners": {"a": {"host": "h", "port": 2, "was": "x", "at": ""}}, "names": {}}',
         b'{"miners": {"a": 5}, "names": {}}',
         b'{"miners": {}, "names": {"a": {"mac": 7}}}',
         b'{"miners": {}, "names": {"a": {"colour": "red"}}}',
@@ -69,11 +69,10 @@ def test_another_process_that_writes_is_not_written_over(tmp_path: Path) -> None
 
 
 def test_the_note_says_what_it_replaced_and_when(tmp_path: Path) -> None:
-    Learned().moved(MINER, "10.0.0.7", 4028, NOON).save(tmp_path)
+    Learned().moved(MINER, "10.0.0.7", NOON).save(tmp_path)
     assert json.loads(path_in(tmp_path).read_bytes())["miners"] == {
         "aa:00:00:00:00:01": {
             "host": "10.0.0.7",
-            "port": 4028,
             "was": "10.0.0.1:4028",
             "at": "2026-06-01T12:00:00+00:00",
         }
