@@ -13,6 +13,7 @@ from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.control import MinerControl, controllable
 from agent.cgminer.control.md5_crypt import md5_crypt
 from agent.cgminer.control.whatsminer_access import seal, unseal
+from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, Unreachable, UnsupportedDevice, WrongDevice
 from sitelink.clock import ManualClock
@@ -24,12 +25,13 @@ pytestmark = pytest.mark.agent
 LUXOS_ID = "62:f7:5e:00:00:01"
 AVALON_ID = "b4:a2:eb:00:00:01"
 WHATSMINER_ID = "c6:07:20:00:ab:cd"
+ADMIN = Credentials("admin", "admin")
 SHORT = Deadlines(connect_s=1, first_byte_s=1, total_s=2)
 
 
 def control(address: Address, dialect: str, miner_id: str, time: ManualClock | None = None) -> MinerControl:
     time = time or ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
-    return MinerControl(Device(address, dialect, time, miner_id=miner_id, deadlines=SHORT), miner_id)
+    return MinerControl(Device(address, dialect, time, miner_id=miner_id, credentials=ADMIN, deadlines=SHORT), miner_id)
 
 
 def luxos_miner(**answers: object) -> FakeMiner:

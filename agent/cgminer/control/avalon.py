@@ -26,6 +26,7 @@ from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Shown, Wanted
 from agent.cgminer.control.read_back import shows, shows_rebooted, shows_started, shows_stopped
 from agent.cgminer.control.rpc_pools import shows_pools
+from agent.cgminer.control.web_answers import credentials_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
@@ -80,7 +81,7 @@ class Avalon:
                 await _set(device, f"led,1-{int(blink_asked(wanted))}")
             case Verb.PASSWORD:
                 new = _new_password(device, wanted)
-                await _set(device, f"password,{_web_access(device).password},{new}", shown="password")
+                await _set(device, f"password,{credentials_of(device).password},{new}", shown="password")
             case _:
                 await _set(device, "reboot,0")
         return b""
@@ -129,7 +130,7 @@ async def _mode_number(device: Device, wanted: Wanted) -> int:
 
 async def _set_pools(device: Device, wanted: Wanted) -> None:
     pools = pools_asked(wanted)
-    user, password = _web_access(device)
+    user, password = credentials_of(device)
     if any("," in part for pool in pools for part in pool):
         raise Refused("bad_parameters", f"{device.address}: cannot be told a pool with a comma in it; write it without")
     seen = await device.observe()
@@ -149,15 +150,6 @@ async def _set_pool(device: Device, value: str) -> None:
         await _set(device, f"setpool,{value}", shown="setpool")
     elif not status.accepted:
         raise _refusal(device, status, "setpool")
-
-
-def _web_access(device: Device) -> Credentials:
-    if device.credentials is None:
-        raise AccessDenied(
-            f"{device.address}: takes this order for its web page's password only; give its credentials group (avalon "
-            "unless inventory.csv names another) a user and a password"
-        )
-    return device.credentials
 
 
 def _new_password(device: Device, wanted: Wanted) -> str:

@@ -12,7 +12,6 @@ from agent.cgminer.control.driver import Driver
 from agent.cgminer.control.luxos import LuxOs
 from agent.cgminer.control.vnish import Vnish
 from agent.cgminer.control.whatsminer import Whatsminer
-from agent.cgminer.control.whatsminer_access import DEFAULT_PASSWORD
 from agent.cgminer.control.whatsminer_v3 import WhatsminerV3
 from sitelink.types import Verb
 
@@ -28,7 +27,7 @@ _DRIVERS: Final[Mapping[str, Callable[[], Driver]]] = {
 }
 
 
-def driver_of(dialect: str, whatsminer_password: str = DEFAULT_PASSWORD) -> Driver | None:
+def driver_of(dialect: str, whatsminer_password: str = "") -> Driver | None:
     """Return a new driver for one miner of ``dialect``, None where we can tell it nothing.
 
     ``whatsminer_password`` opens a Whatsminer for which no credentials are known.

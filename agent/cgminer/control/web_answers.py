@@ -102,7 +102,10 @@ def value_of(device: Device, reply: WebReply, what: str) -> Any:
 def credentials_of(device: Device) -> Credentials:
     """Return the credentials for a device that takes orders from nobody without. Raises AccessDenied without any."""
     if device.credentials is None:
-        raise AccessDenied(f"{device.address}: takes orders only for a password; give {_group_of(device)} credentials")
+        raise AccessDenied(
+            f"{device.address}: takes this order only for a password; enter that of {_group_of(device)}: "
+            "ballast-agent credentials set GROUP"
+        )
     return device.credentials
 
 

@@ -23,7 +23,8 @@ from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Shown, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
 from agent.cgminer.control.rpc_pools import shows_pools
-from agent.cgminer.control.whatsminer_access import DEFAULT_PASSWORD, WhatsminerAccess, opened
+from agent.cgminer.control.web_answers import credentials_of
+from agent.cgminer.control.whatsminer_access import WhatsminerAccess, opened
 from agent.cgminer.control.whatsminer_transfer import IMAGE_DEADLINES, LOG_DEADLINES, Talk, image_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
@@ -47,9 +48,9 @@ _NOT_PROVEN: Final = ReadBack(Shown.NOT_YET, Evidence.DEVICE_STATE, "password_no
 class Whatsminer:
     """Control of one Whatsminer of API v1 or v2."""
 
-    def __init__(self, password: str = DEFAULT_PASSWORD) -> None:
-        """``password`` is used as long as the device carries no credentials."""
-        self._default = password
+    def __init__(self, fallback: str = "") -> None:
+        """``fallback`` is the password for a device that carries no credentials; empty where none is known either."""
+        self._fallback = fallback
         self._access = WhatsminerAccess()
         self._proof = WhatsminerAccess()
         self._proven_at: float | None = None
@@ -108,14 +109,9 @@ class Whatsminer:
         return shows_stopped(seen, before) if wanted.verb is Verb.STOP else shows_started(seen)
 
     def _password(self, device: Device) -> str:
-        if device.credentials is not None:
-            return device.credentials.password
-        if not self._default:
-            raise AccessDenied(
-                f"{device.address}: takes orders only for a password, and none is known of group whatsminer; enter it: "
-                "ballast-agent credentials set whatsminer"
-            )
-        return self._default
+        if device.credentials is None and self._fallback:
+            return self._fallback
+        return credentials_of(device).password
 
     def _order(self, device: Device, wanted: Wanted) -> tuple[str, Mapping[str, object]]:
         """Return the write command for ``wanted`` and its parameters. Raises Refused when they are not clear."""

@@ -33,7 +33,6 @@ _BLOCK_BYTES: Final = 16
 _TOKEN_LIFE_S: Final = 25 * 60
 _LONGEST_GRANT: Final = 64
 """Each part of a grant is a few characters; they go through a thousand rounds of a hash."""
-DEFAULT_PASSWORD: Final = "admin"  # noqa: S105 - what a Whatsminer leaves its factory with
 _BAD_TOKEN: Final = 135
 _TOO_MANY_TOKENS: Final = 136
 ENABLE_API: Final = "change its default password and enable the write API with the vendor's tool"

@@ -33,6 +33,7 @@ from agent.cgminer.control.asked import Pool, blink_asked, mode_asked, pools_ask
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
+from agent.cgminer.control.web_answers import credentials_of
 from agent.cgminer.control.whatsminer_access import ENABLE_API, seal
 from agent.cgminer.control.whatsminer_transfer import IMAGE_DEADLINES, LOG_DEADLINES, Talk, framed, image_of
 from agent.cgminer.credentials import Credentials
@@ -151,12 +152,7 @@ def _new_password(device: Device, wanted: Wanted) -> str:
 
 def _access_of(device: Device) -> Credentials:
     """Return the account to sign for. Raises AccessDenied when there is no password for it."""
-    if device.credentials is None:
-        raise AccessDenied(
-            f"{device.address}: takes orders for a password only; give its credentials group (whatsminer-v3 unless "
-            "inventory.csv names another) a user and a password"
-        )
-    user, password = device.credentials
+    user, password = credentials_of(device)
     return Credentials(_ACCOUNT if user in {"", _ADMIN} else user, password)
 
 

@@ -161,5 +161,5 @@ async def test_without_credentials_it_says_whose_are_missing() -> None:
     miner = FakeBraiins()
     async with at_work(miner, "braiins", MINER_ID) as device:
         device.credentials = None
-        with pytest.raises(AccessDenied, match="give its credentials group"):
+        with pytest.raises(AccessDenied, match="ballast-agent credentials set"):
             await order(Braiins(), device, MINER_ID, wanted(Verb.BLINK))

@@ -321,7 +321,7 @@ async def test_avalon_pools_are_not_given_to_one_that_is_off_or_without_its_pass
     miner.off = False
     async with avalon(miner, None) as device:
         result, _ = await order(device, POOLS)
-        assert (result.reason, "credentials group (avalon" in result.detail) == ("access_denied", True)
+        assert (result.reason, "ballast-agent credentials set" in result.detail) == ("access_denied", True)
     async with avalon(miner, Credentials("root", "wrong")) as device:
         result, _ = await order(device, POOLS)
         assert (result.outcome, "root,wrong" in result.detail) == (Outcome.REFUSED, False)

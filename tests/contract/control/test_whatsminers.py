@@ -237,7 +237,7 @@ async def test_v3_needs_a_password_and_signs_for_super_where_the_group_names_adm
     miner = V3()
     async with miner.serving() as address:
         result, _ = await order(device_at(address, "whatsminer-v3"), Wanted(Verb.STOP))
-        assert (result.reason, "give its credentials group" in result.detail) == ("access_denied", True)
+        assert (result.reason, "ballast-agent credentials set" in result.detail) == ("access_denied", True)
         assert (await order(device_of(address, "whatsminer-v3", "admin"), Wanted(Verb.STOP)))[
             0
         ].outcome is Outcome.COMPLETE

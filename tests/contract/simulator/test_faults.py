@@ -7,6 +7,7 @@ import pytest
 
 from agent.cgminer.client import Address, Deadlines, query
 from agent.cgminer.control import MinerControl
+from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.errors import AccessDenied, SessionBusy, TimedOut, TooLarge, Transient, Unreachable, WrongDevice
 from simulator.faults import GARBAGE
@@ -23,7 +24,8 @@ def address(miner) -> Address:
 
 
 def control(miner) -> MinerControl:
-    device = Device(address(miner), miner.place.model.dialect, SystemClock(), miner_id=miner.place.miner_id)
+    place, known = miner.place, Credentials(miner.kept.user, miner.kept.password)
+    device = Device(address(miner), place.model.dialect, SystemClock(), miner_id=place.miner_id, credentials=known)
     return MinerControl(device, miner.place.miner_id)
 
 
