@@ -53,6 +53,7 @@ from agent.poller import Poller
 from agent.precedence import Precedence
 from agent.sealer import Sealer
 from agent.settings import Settings
+from agent.site_files import SiteFiles
 from agent.status import DaemonStatus, write_status
 from agent.storage import StorageLost, ThreadWriter, Writer, on_loop, quarantine_if_broken, suspect
 from agent.supervisor import supervised
@@ -227,6 +228,7 @@ class Agent:
             feeder_meters={meter.entry.feeder_id: meter for meter in meters if meter.entry.kind == "feeder"},
             latest=self._latest,
             precedence=self._precedence,
+            files=SiteFiles(settings.site.state_dir),
         )
 
     def _local_requests(self, inventory: tuple[MinerEntry, ...]) -> LocalRequests:
@@ -402,7 +404,7 @@ def _schemas(connection: sqlite3.Connection) -> None:
 
 
 def _site_miner(entry: MinerEntry) -> SiteMiner:
-    return SiteMiner(entry.miner_id, entry.feeder_id, entry.nameplate_w, switchable(entry))
+    return SiteMiner(entry.miner_id, entry.feeder_id, entry.nameplate_w, switchable(entry), entry.rack)
 
 
 def _new_id() -> str:

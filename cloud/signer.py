@@ -5,8 +5,9 @@ Invariants:
 * It signs plans and commands only, only when the payload is exactly the canonical form of a well-formed order.
 * ``(signing_epoch, sequence)`` of a site only ever grows; the new value is on disk before the signature leaves.
   The very same bytes again are answered again.
-* A stop never leaves without its start: a plan outlives its last release. Verbs and the number of miners stopped at
-  once are limited here, whatever the rest of the cloud believes.
+* A stop never leaves without its start: a plan outlives its last release.
+* What a verb needs, who stands for new firmware and how many miners are taken off at once is checked here, whatever the
+  rest of the cloud believes.
 * Requests come from processes of the same user (SO_PEERCRED), over a socket of mode 0600 in a folder of mode 0700.
 * One signer a folder (flock): a second one ends before it touches the first one's socket. No request stops it.
 
@@ -33,10 +34,10 @@ from typing import Any, Final
 from cloud.core.errors import CloudError, Refused, StaleSequence
 from sitelink.orders import MalformedOrder, read_command, read_plan, write_command, write_plan
 from sitelink.signing import PrivateKey
-from sitelink.types import Command, Curtailment, Domain, SitePlan, Verb
+from sitelink.types import Command, Curtailment, Domain, SitePlan
+from sitelink.verbs import DROPPING, BadCommand, check_command
 
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
-_ALLOWED_VERBS: Final = frozenset({Verb.STOP, Verb.START})
 _LONGEST_COMMAND: Final = timedelta(days=1)
 _PATIENCE_S: Final = 5.0
 _CHUNK_BYTES: Final = 65536
@@ -109,20 +110,22 @@ class CommandSigner:
             self._check_count(_miners(together), f"curtailment {item.curtailment_id}")
 
     def _check_command(self, command: Command) -> None:
-        if command.verb not in _ALLOWED_VERBS:
-            raise Refused("verb_not_allowed", f"the signer does not sign {command.verb.value}")
+        try:
+            check_command(command)
+        except BadCommand as error:
+            raise Refused(error.code, str(error)) from None
         if command.expires_at - command.not_before > _LONGEST_COMMAND:
             raise Refused("valid_too_long", f"command {command.command_id} is valid for more than a day")
         if not command.miner_ids:
             raise Refused("no_miners", f"command {command.command_id} names no miners")
-        if command.verb is Verb.STOP:
+        if command.verb in DROPPING:
             self._check_count(len(set(command.miner_ids)), f"command {command.command_id}")
 
     def _check_count(self, miners: int, what: str) -> None:
         if self._max_stopped and miners > self._max_stopped:
             raise Refused(
                 "too_many_miners",
-                f"{what} stops {miners} miners at once, the limit is {self._max_stopped} (max_stopped_miners)",
+                f"{what} takes {miners} miners off at once, the limit is {self._max_stopped} (max_stopped_miners)",
             )
 
 

@@ -18,7 +18,8 @@ from typing import Final
 from agent.errors import Refused
 from agent.local_curtail.ramp import capped, longest_s
 from agent.local_curtail.rules import SiteMiner, SiteRules
-from sitelink.types import ClockTrust, Command, Curtailment, Interval, SitePlan, Verb
+from sitelink.types import ClockTrust, Command, Curtailment, Interval, SitePlan
+from sitelink.verbs import SWITCHING, BadCommand, check_command
 
 _NAMED: Final = 3
 _EARLIEST: Final = timedelta(minutes=5)
@@ -78,18 +79,24 @@ def admit_command(
 ) -> None:
     """Return when ``command`` (not seen before) may be taken; ``newest_epoch`` is the latest signing epoch seen.
 
+    Whether a firmware knows a verb other than stop and start shows only when it is carried out.
+
     Raises:
         Refused: with one of the codes wrong_site, wrong_agent, older_epoch, expired, unknown_miners,
-            not_controllable, never_touch, clock_untrusted.
+            not_controllable, never_touch, clock_untrusted, bad_parameters, two_people_needed.
     """
     _check_addressee(command.site_id, command.agent_id, rules)
     if command.signing_epoch < newest_epoch:
         raise Refused("older_epoch", f"signing epoch {command.signing_epoch} has been closed by {newest_epoch}")
-    if trust is ClockTrust.UNTRUSTED and command.verb is Verb.REBOOT:
-        raise Refused("clock_untrusted", "a reboot cannot be dated yet; send it again once the clock is synced")
+    try:
+        check_command(command)
+    except BadCommand as error:
+        raise Refused(error.code, str(error)) from None
+    if trust is ClockTrust.UNTRUSTED and command.verb not in SWITCHING:
+        raise Refused("clock_untrusted", "it cannot be dated yet; send it again once the clock is synced")
     if trust is not ClockTrust.UNTRUSTED and now >= command.expires_at:
         raise Refused("expired", f"it was valid until {command.expires_at:%Y-%m-%d %H:%M:%S} UTC; send it again")
-    _check_miners(command.miner_ids, miners)
+    _check_miners(command.miner_ids, miners, switched=command.verb in SWITCHING)
     untouchable = rules.never_touch.intersection(command.miner_ids)
     if untouchable:
         raise Refused("never_touch", f"this site never touches {_named(untouchable)}")
@@ -113,12 +120,12 @@ def _check_release(plan: SitePlan, item: Curtailment, rules: SiteRules, miners: 
         )
 
 
-def _check_miners(named: Iterable[str], miners: Mapping[str, SiteMiner]) -> None:
+def _check_miners(named: Iterable[str], miners: Mapping[str, SiteMiner], *, switched: bool = True) -> None:
     wanted = set(named)
     unknown = wanted - set(miners)
     if unknown:
         raise Refused("unknown_miners", f"not in this site's inventory: {_named(unknown)}; import it again")
-    fixed = {miner for miner in wanted if not miners[miner].controllable}
+    fixed = {miner for miner in wanted if switched and not miners[miner].controllable}
     if fixed:
         raise Refused("not_controllable", f"their firmware cannot be stopped by us: {_named(fixed)}")
 

@@ -21,7 +21,7 @@ from agent.local_curtail import policy
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.journal import Journal
 from agent.local_curtail.lanes import Lanes
-from agent.local_curtail.oneshot import OneShots
+from agent.local_curtail.orders import Orders
 from agent.local_curtail.overrides import Overrides, StoredOverride
 from agent.local_curtail.records import Change, MinerRecord, OrderRecord, Stage, retarget
 from agent.local_curtail.rounds import Rounds
@@ -35,7 +35,6 @@ from sitelink.types import ClockTrust, NoticeCode, Verb
 
 _LOG: Final = logging.getLogger(__name__)
 TICK_S: Final = 0.5
-_ONE_SHOT_S: Final = 5.0
 _SHORTEST_S: Final = 0.001
 """Two clocks differ by rounding; a wait below this would spin."""
 _UNTRUSTED_SINCE: Final = "untrusted_since"
@@ -75,7 +74,7 @@ class Executor:
         stopper: Stopper,
         starter: Starter,
         rounds: Rounds,
-        one_shots: OneShots,
+        orders: Orders,
         wake: Wake,
     ) -> None:
         self._rules = rules
@@ -89,7 +88,7 @@ class Executor:
         self._stopper = stopper
         self._starter = starter
         self._rounds = rounds
-        self._one_shots = one_shots
+        self._orders = orders
         self._wake = wake
         self._fleet = tuple(miner.miner_id for miner in miners.values() if miner.controllable)
         self._failing = False
@@ -100,7 +99,7 @@ class Executor:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._rounds.sweep_forever())
             group.create_task(self._rounds.balance_forever())
-            group.create_task(self._one_shots_forever())
+            group.create_task(self._orders.run(lambda: self._journal.commands))
             due_s = self._clock.monotonic()
             while True:
                 self._wake.event.clear()
@@ -157,14 +156,6 @@ class Executor:
         finally:
             self._lanes.give_back(miner, self._clock.monotonic(), sent=sent)
             self._wake.work()
-
-    async def _one_shots_forever(self) -> None:
-        while True:
-            try:
-                await self._one_shots.round(self._journal.commands)
-            except AgentError as error:
-                _LOG.warning("one-shot orders wait: %s", error)
-            await asyncio.sleep(_ONE_SHOT_S)
 
     def _situation(self, active: tuple[StoredOverride, ...]) -> policy.Situation:
         now, trust = self._site_time.now()

@@ -20,6 +20,7 @@ from typing import Final
 
 from sitelink.types import ClockTrust, Command, Curtailment, Fallback, SitePlan, Verb
 from sitelink.units import Watts
+from sitelink.verbs import SWITCHING
 
 RUN: Final = "run"
 RELEASED: Final = "released"
@@ -190,7 +191,7 @@ def _latest_commands(situation: Situation) -> Mapping[str, Command]:
     valid = [
         command
         for command in situation.commands
-        if command.verb is not Verb.REBOOT and command.not_before <= situation.now < command.expires_at
+        if command.verb in SWITCHING and command.not_before <= situation.now < command.expires_at
     ]
     valid.sort(key=lambda command: (command.signing_epoch, command.sequence))
     return {miner_id: command for command in valid for miner_id in command.miner_ids}

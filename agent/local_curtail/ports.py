@@ -3,6 +3,7 @@
 Invariant: nothing here imports a network, a framework or generated messages; fakes and real adapters fit alike.
 """
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -11,6 +12,9 @@ from sitelink.units import TeraHashPerSecond, Watts
 
 if TYPE_CHECKING:
     import sqlite3
+
+if TYPE_CHECKING:
+    from agent.cgminer.control.driver import Result, Wanted
 
 
 class Observed(Protocol):
@@ -63,11 +67,21 @@ class Control(Protocol):
 
 
 @runtime_checkable
-class Rebooter(Protocol):
-    """A control that can also reboot its miner."""
+class Orderable(Protocol):
+    """A control that can be told more than stop and start."""
 
-    async def reboot(self) -> None:
-        """Order a reboot; returning proves nothing. Raises Transient, Permanent or Refused."""
+    async def carry_out(
+        self,
+        wanted: "Wanted",
+        keep: Callable[[str], Awaitable[None]],
+        *,
+        kept: str = "",
+        deadline_s: float | None = None,
+    ) -> "Result":
+        """Carry any verb out to what the device shows; ``keep`` stores what is replaced right before sending.
+
+        Raises Transient, Permanent or Refused: nothing was sent.
+        """
         ...
 
 

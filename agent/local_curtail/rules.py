@@ -13,12 +13,13 @@ ASSUMED_NAMEPLATE_W: Final = Watts(3500.0)
 
 @dataclass(frozen=True, slots=True)
 class SiteMiner:
-    """One miner of the inventory. ``feeder_id`` is "" where it is not known."""
+    """One miner of the inventory. ``feeder_id`` and ``rack`` are "" where they are not known."""
 
     miner_id: str
     feeder_id: str
     nameplate_w: Watts | None
     controllable: bool
+    rack: str = ""
 
     @property
     def load_w(self) -> Watts:

@@ -36,10 +36,12 @@ _SCHEMA: Final = (
     # unsent.py: acks and notices of a failsafe that had no daemon to send them
     """CREATE TABLE IF NOT EXISTS curtail_unsent (
         place INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, record TEXT NOT NULL)""",
-    # oneshot.py: orders that are done once
-    """CREATE TABLE IF NOT EXISTS curtail_one_shots (
-        command_id TEXT NOT NULL, miner_id TEXT NOT NULL, sent_at_us INTEGER NOT NULL, uptime_s INTEGER,
-        done INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (command_id, miner_id))""",
+    # tasks.py: commands that are carried out beside the policy
+    """CREATE TABLE IF NOT EXISTS curtail_tasks (
+        command_id TEXT NOT NULL, miner_id TEXT NOT NULL, place INTEGER NOT NULL, verb TEXT NOT NULL,
+        parameters TEXT NOT NULL, not_before_us INTEGER NOT NULL, expires_at_us INTEGER NOT NULL,
+        begun INTEGER NOT NULL, kept TEXT NOT NULL, outcome TEXT, ended_at_us INTEGER,
+        PRIMARY KEY (command_id, miner_id))""",
     # formers.py: what each miner was set to before it was stopped
     "CREATE TABLE IF NOT EXISTS curtail_formers (miner_id TEXT PRIMARY KEY, record TEXT NOT NULL)",
 )

@@ -15,7 +15,7 @@ from agent.local_curtail.executor import Executor, Wake
 from agent.local_curtail.history import Event, last_events
 from agent.local_curtail.journal import Journal
 from agent.local_curtail.lanes import Lanes
-from agent.local_curtail.oneshot import OneShots
+from agent.local_curtail.orders import Files, Orders
 from agent.local_curtail.overrides import Overrides, StoredOverride
 from agent.local_curtail.ports import Control, FeederMeter, Observed, Outbox
 from agent.local_curtail.reach import Reach
@@ -70,6 +70,7 @@ class LocalCurtail:
         feeder_meters: Mapping[str, FeederMeter],
         latest: Callable[[str], Reading | None],
         precedence: Precedence,
+        files: Files,
     ) -> None:
         """``controls`` gives a miner's control, ``feeder_meters`` holds meters by feeder, ``latest`` a reading."""
         by_id = {miner.miner_id: miner for miner in miners}
@@ -88,7 +89,7 @@ class LocalCurtail:
         self._miners = by_id
         neighbours = _neighbours(miners)
         self._lanes = Lanes(self._books, by_id, frozenset(feeder_meters), rules, latest)
-        self._one_shots = OneShots(writer, self._books, reach, self.site_time)
+        self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time)
         self._executor = Executor(
             rules=rules,
             miners=by_id,
@@ -111,7 +112,7 @@ class LocalCurtail:
                 self.site_time,
                 wake.work,
             ),
-            one_shots=self._one_shots,
+            orders=self._orders,
             wake=wake,
         )
 
@@ -120,7 +121,7 @@ class LocalCurtail:
         await self.site_time.load()
         await self.journal.load()
         await self._books.load()
-        await self._one_shots.load()
+        await self._orders.load()
         await self._hand_on()
         now, _ = self.site_time.now()
         self._lanes.load(now, self._clock.monotonic())

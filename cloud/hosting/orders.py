@@ -10,6 +10,7 @@ Invariants:
 """
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -76,8 +77,12 @@ def queue_command(
     reason: str,
     signer: Signer,
     valid_for: timedelta = timedelta(minutes=10),
+    parameters: Mapping[str, str] | None = None,
+    approved_by: tuple[str, ...] = (),
 ) -> str:
     """Sign and keep one command outside the plan, wake the link, and return its id.
+
+    ``parameters`` are what the verb needs, ``approved_by`` who stands for it (``sitelink.verbs``).
 
     Raises: as ``dispatch_plan``.
     """
@@ -96,6 +101,8 @@ def queue_command(
         verb=verb,
         miner_ids=miner_ids,
         reason=reason,
+        parameters=tuple(sorted((parameters or {}).items())),
+        approved_by=approved_by,
     )
 
     def sign(signing_epoch: int, sequence: int) -> Envelope:

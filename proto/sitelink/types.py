@@ -116,15 +116,16 @@ class Verb(StrEnum):
 
     STOP, START, LIMIT, POOLS, BLINK and PASSWORD are desired states: read back, and safe to repeat. REBOOT, FIRMWARE
     and LOGS are done once: written down before they are sent, and resolved by looking at the device.
+    Stored state counts verbs in this order: a new one comes last.
     """
 
     STOP = "stop"
     START = "start"
+    REBOOT = "reboot"
     LIMIT = "limit"
     POOLS = "pools"
     BLINK = "blink"
     PASSWORD = "password"  # noqa: S105 - a verb, not a password
-    REBOOT = "reboot"
     FIRMWARE = "firmware"
     LOGS = "logs"
 

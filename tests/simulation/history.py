@@ -13,6 +13,7 @@ from pathlib import Path
 
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
 from agent.precedence import Precedence
+from agent.site_files import SiteFiles
 from sitelink.orders import write_plan, write_time
 from sitelink.signing import KeyRing, PrivateKey
 from sitelink.types import (
@@ -312,6 +313,7 @@ class Play:
             feeder_meters={feeder: SimMeter(world, life, feeder) for feeder in sorted(world.metered)},
             latest=lambda miner_id: None,
             precedence=Precedence(WorldClock(world)),
+            files=SiteFiles(Path("/nowhere")),
         )
 
     async def _agent(self, agent: LocalCurtail, life: Life) -> None:

@@ -31,6 +31,7 @@ from sitelink.units import Watts
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 RAMP = Ramp(Watts(0.0), 1.0)
+IMAGE = (("file", "fw.bin"), ("sha256", "0" * 64), ("version", "2"))
 
 
 def curtailment(start: int, end: int, *miner_ids: str) -> Curtailment:
@@ -102,7 +103,15 @@ def test_the_number_is_on_disk_before_the_signature_leaves(signer: CommandSigner
         (plan(0), "unnumbered"),
         (plan(1, 0), "unnumbered"),
         (replace(plan(1), agent_id=""), "unnumbered"),
-        (command(1, Verb.REBOOT), "verb_not_allowed"),
+        (command(1, Verb.REBOOT, "a", "b", "c"), "too_many_miners"),
+        (replace(command(1, Verb.REBOOT), parameters=(("now", "true"),)), "bad_parameters"),
+        (replace(command(1, Verb.LIMIT), parameters=(("power_w", "much"),)), "bad_parameters"),
+        (replace(command(1, Verb.FIRMWARE), parameters=IMAGE), "two_people_needed"),
+        (replace(command(1, Verb.FIRMWARE), parameters=IMAGE, approved_by=("ann", " Ann ")), "two_people_needed"),
+        (
+            replace(command(1, Verb.FIRMWARE, "a", "b", "c"), parameters=IMAGE, approved_by=("ann", "bob")),
+            "too_many_miners",
+        ),
         (command(1, Verb.STOP, "a", "b", "c"), "too_many_miners"),
         (replace(command(1), expires_at=NOW + timedelta(days=2)), "valid_too_long"),
         (replace(command(1), miner_ids=()), "no_miners"),
@@ -115,6 +124,22 @@ def test_orders_that_break_a_rule_are_refused(signer: CommandSigner, order: Site
     with pytest.raises(Refused) as caught:
         signer.sign(domain, payload)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        command(1, Verb.REBOOT, "a", "b"),
+        replace(command(1, Verb.LIMIT, "a", "b", "c"), parameters=(("power_w", "2500"),)),
+        replace(command(1, Verb.FIRMWARE), parameters=IMAGE, approved_by=("ann", "bob")),
+        command(1, Verb.PASSWORD, "a", "b", "c"),
+    ],
+)
+def test_every_verb_is_signed_when_it_says_what_it_needs(signer: CommandSigner, order: Command) -> None:
+    payload = write_command(order)
+    key_id, signature = signer.sign(Domain.COMMAND, payload)
+    keys = KeyRing((signer.public_key,))
+    assert keys.open(Envelope(Domain.COMMAND, key_id, payload, signature), Domain.COMMAND) == payload
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,12 @@ def test_hold_stops_nobody_whose_stop_was_not_sent_yet():
 
 
 def test_commands_go_before_the_plan_and_the_latest_wins():
-    orders = (command(3, Verb.STOP, ("c",)), command(2, Verb.START, ("a", "c")), command(9, Verb.REBOOT, ("d",)))
+    orders = (
+        command(3, Verb.STOP, ("c",)),
+        command(2, Verb.START, ("a", "c")),
+        command(9, Verb.REBOOT, ("d",)),
+        command(8, Verb.LIMIT, ("b",)),
+    )
     assert verbs(decide(situation(commands=orders))) == {
         "a": Verb.START, "b": Verb.STOP, "c": Verb.STOP, "d": Verb.START,
     }  # fmt: skip

@@ -82,11 +82,16 @@ def test_a_plan_is_taken_once_and_windows_may_touch():
     assert admit(plan(window(), end=210), now=at(9000), trust=ClockTrust.UNTRUSTED) is Arrival.NEW
 
 
+IMAGE = (("file", "fw.bin"), ("sha256", "0" * 64), ("version", "2"))
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
         ({"site_id": "x"}, "wrong_site"), ({"signing_epoch": 0}, "older_epoch"), ({"expires_at": at(5)}, "expired"),
         ({"miner_ids": ("zz",)}, "unknown_miners"), ({"miner_ids": ("m9",)}, "never_touch"),
+        ({"verb": Verb.LIMIT}, "bad_parameters"), ({"verb": Verb.REBOOT, "miner_ids": ("m9",)}, "never_touch"),
+        ({"verb": Verb.FIRMWARE, "parameters": IMAGE, "approved_by": ("ann",)}, "two_people_needed"),
     ],
 )  # fmt: skip
 def test_a_command_is_refused_with_a_stable_code(changes, code):
@@ -94,6 +99,27 @@ def test_a_command_is_refused_with_a_stable_code(changes, code):
     with pytest.raises(Refused) as refusal:
         admit_command(order, RULES, MINERS, 1, at(50), ClockTrust.SYNCED)
     assert refusal.value.code == code
+
+
+@pytest.mark.parametrize("verb", [Verb.REBOOT, Verb.LOGS, Verb.PASSWORD])
+def test_an_order_beside_the_policy_needs_a_dated_clock(verb):
+    order = Command("k", "s", "a", 1, 1, T0, at(100), verb, ("m1",), "why")
+    admit_command(order, RULES, MINERS, 1, at(50), ClockTrust.SYNCED)
+    with pytest.raises(Refused) as refusal:
+        admit_command(order, RULES, MINERS, 1, at(50), ClockTrust.UNTRUSTED)
+    assert refusal.value.code == "clock_untrusted"
+
+
+def test_an_order_beside_the_policy_may_name_a_miner_that_cannot_be_stopped():
+    fixed = {**MINERS, "m1": replace(MINERS["m1"], controllable=False)}
+    admit_command(
+        Command("k", "s", "a", 1, 1, T0, at(100), Verb.REBOOT, ("m1",), "why"),
+        RULES,
+        fixed,
+        1,
+        at(50),
+        ClockTrust.SYNCED,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,257 @@
+"""Commands beside the policy: limit, pools, blink, password, reboot, firmware, logs.
+
+    command --> a task a miner, stored --> its turn --> control.carry_out --keep--> begun, stored --> sent, read back
+                                                              '--> result --> one ack, task ended (one transaction)
+
+Invariants:
+
+* A task is on disk before anything is sent, and marked begun right before: one that a kill cut short is taken up where
+  it stands, and what is done once is looked at, never sent again. Each task ends with one ack.
+* Nothing begins after its command has expired, or while the clock is not to be trusted; what has begun is seen to its
+  end.
+* What takes load off (a reboot, new firmware) waits while a curtailment holds its miner off, takes at most the site's
+  step off at once, and new firmware goes rack by rack.
+* A curtailment waits for none of this: at most ``_AT_ONCE`` tasks run, and the device's own turn is short.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final, Protocol
+
+from agent.cgminer.control.driver import Result, Wanted
+from agent.errors import AccessDenied, AgentError, Permanent, Refused, Transient, UnsupportedDevice
+from agent.local_curtail import tasks
+from agent.local_curtail.books import Books, Entry
+from agent.local_curtail.evidence import Verdict
+from agent.local_curtail.ports import Orderable
+from agent.local_curtail.reach import Reach
+from agent.local_curtail.records import MinerRecord
+from agent.local_curtail.rules import SiteMiner, SiteRules
+from agent.local_curtail.site_time import SiteTime
+from agent.local_curtail.staging import Staged, staged
+from agent.local_curtail.tasks import Task
+from agent.reasons import reason_of
+from agent.storage import Writer
+from sitelink.clock import Clock
+from sitelink.types import ClockTrust, Command, Evidence, Outcome, Verb
+from sitelink.verbs import DROPPING, SWITCHING
+
+_LOG: Final = logging.getLogger(__name__)
+_ROUND_S: Final = 2.0
+_AT_ONCE: Final = 16
+_RETRY_S: Final = (4.0, 60.0)
+_EXPIRED: Final = Verdict(Outcome.EXPIRED, Evidence.NONE, "expired")
+_HELD_BACK: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "rack_before_failed")
+_GONE: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "not_in_inventory")
+_UNSUPPORTED: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "unsupported")
+
+
+class Files(Protocol):
+    """The site's own files: firmware images put there by hand, and where logs go."""
+
+    def image(self, file: str, sha256: str) -> bytes:
+        """Return a firmware image. Raises Refused when it is missing or another one."""
+        ...
+
+    def keep_logs(self, miner_id: str, command_id: str, content: bytes) -> object:
+        """Keep a miner's logs. Raises Transient when the disk takes nothing."""
+        ...
+
+
+class Orders:
+    """Carries out the commands of every verb but stop and start."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        books: Books,
+        reach: Reach,
+        files: Files,
+        miners: Mapping[str, SiteMiner],
+        rules: SiteRules,
+        clock: Clock,
+        site_time: SiteTime,
+    ) -> None:
+        self._writer = writer
+        self._books = books
+        self._reach = reach
+        self._files = files
+        self._miners = miners
+        self._rules = rules
+        self._clock = clock
+        self._site_time = site_time
+        self._tasks: dict[tuple[str, str], Task] = {}
+        self._in_flight: set[tuple[str, str]] = set()
+        self._retries: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._due_s: dict[tuple[str, str], float] = {}
+
+    async def load(self) -> None:
+        """Take up what an earlier process began."""
+        self._tasks = await self._writer.run(tasks.read)
+
+    async def run(self, commands: Callable[[], tuple[Command, ...]]) -> None:
+        """Carry out what ``commands`` gives, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    for task in await self.round(commands()):
+                        self._in_flight.add(task.key)
+                        group.create_task(self._work_on(task))
+                except AgentError as error:
+                    _LOG.warning("orders wait: %s", error)
+                await asyncio.sleep(_ROUND_S)
+
+    async def round(self, commands: tuple[Command, ...]) -> list[Task]:
+        """Take in what is new, end what cannot begin any more, and return what to work on now.
+
+        Raises:
+            Transient: the journal cannot be written now.
+        """
+        await self._take(commands)
+        now, trust = self._site_time.now()
+        dated = trust is not ClockTrust.UNTRUSTED
+        chosen: list[Task] = []
+        for task in self._waiting():
+            verdict = self._hopeless(task)
+            if verdict is None and dated and not task.begun and now >= task.expires_at:
+                verdict = _EXPIRED
+            if verdict is not None:
+                await self._end(task, verdict)
+            elif (task.begun or (dated and task.not_before <= now)) and self._may_begin(task, chosen):
+                chosen.append(task)
+        return chosen
+
+    async def _take(self, commands: tuple[Command, ...]) -> None:
+        known = {command_id for command_id, _ in self._tasks}
+        fresh = [command for command in commands if command.verb not in SWITCHING and command.command_id not in known]
+        taken = [task for command in fresh for task in tasks.tasks_of(command)]
+        if not taken:
+            return
+        now, _ = self._site_time.now()
+
+        def work(connection: sqlite3.Connection) -> None:
+            tasks.write(connection, taken)
+            tasks.forget(connection, now)
+
+        await self._writer.run(work)
+        self._tasks.update({task.key: task for task in taken})
+
+    def _waiting(self) -> list[Task]:
+        return [task for task in self._tasks.values() if task.outcome is None and task.key not in self._in_flight]
+
+    def _hopeless(self, task: Task) -> Verdict | None:
+        """Return the verdict on a task that can never begin."""
+        if task.miner_id not in self._miners or task.miner_id in self._rules.never_touch:
+            return _GONE
+        if not isinstance(self._reach.control(task.miner_id), Orderable):
+            return _UNSUPPORTED
+        if task.verb is Verb.FIRMWARE and task.miner_id in self._staged(task.command_id).never:
+            return _HELD_BACK
+        return None
+
+    def _may_begin(self, task: Task, chosen: list[Task]) -> bool:
+        if len(self._in_flight) + len(chosen) >= _AT_ONCE or self._clock.monotonic() < self._due_s.get(task.key, 0.0):
+            return False
+        busy = {miner_id for _, miner_id in self._in_flight} | {other.miner_id for other in chosen}
+        if task.miner_id in busy:
+            return False
+        if task.verb not in DROPPING:
+            return True
+        if task.verb is Verb.FIRMWARE and task.miner_id not in self._staged(task.command_id).now:
+            return False
+        return not self._is_curtailed(task.miner_id) and self._step_allows(task, chosen)
+
+    def _step_allows(self, task: Task, chosen: list[Task]) -> bool:
+        """Return whether the site's step has room for one more miner without load."""
+        dropping = [self._tasks[key] for key in self._in_flight] + chosen
+        off_w = sum(self._miners[other.miner_id].load_w for other in dropping if other.verb in DROPPING)
+        limit_w = self._rules.max_step_w
+        return not limit_w or not off_w or off_w + self._miners[task.miner_id].load_w <= limit_w
+
+    def _is_curtailed(self, miner_id: str) -> bool:
+        record = self._books.miners.get(miner_id)
+        return record is not None and record.verb is Verb.STOP
+
+    def _staged(self, command_id: str) -> Staged:
+        own = [task for task in self._tasks.values() if task.command_id == command_id]
+        racks = {miner_id: miner.rack for miner_id, miner in self._miners.items()}
+        ended = {task.miner_id: task.outcome for task in own if task.outcome is not None}
+        return staged([task.miner_id for task in own], racks, ended)
+
+    async def _work_on(self, task: Task) -> None:
+        try:
+            verdict = await self._carried_out(task)
+        except AgentError as error:
+            _LOG.info("%s of %s waits: %s", task.verb.value, task.miner_id, error)
+            self._wait_longer(task)
+        except Exception:  # noqa: BLE001 - the supervisor of these tasks: one miner must not end the others
+            _LOG.exception("%s of %s failed on a defect of ours; it is tried again", task.verb.value, task.miner_id)
+            self._wait_longer(task)
+        else:
+            await self._ended(task, verdict)
+        finally:
+            self._in_flight.discard(task.key)
+
+    def _wait_longer(self, task: Task) -> None:
+        first_s, slowest_s = _RETRY_S
+        self._retries[task.key] += 1
+        self._due_s[task.key] = self._clock.monotonic() + min(
+            slowest_s, first_s * 2.0 ** min(self._retries[task.key] - 1, 10)
+        )
+
+    async def _carried_out(self, task: Task) -> Verdict:
+        """Carry the task out and return how it ended. Raises Transient when it is to be tried again."""
+        control = self._reach.control(task.miner_id)
+        assert isinstance(control, Orderable)
+
+        async def keep(former: str) -> None:
+            await self._store(replace(self._tasks[task.key], begun=True, kept=former))
+
+        try:
+            result = await control.carry_out(self._wanted(task), keep, kept=task.kept)
+        except Refused as refusal:
+            return Verdict(Outcome.REFUSED, Evidence.NONE, refusal.code)
+        except AccessDenied as error:
+            _LOG.warning("%s of %s: %s", task.verb.value, task.miner_id, error)
+            return Verdict(Outcome.REFUSED, Evidence.NONE, "access_denied")
+        except UnsupportedDevice:
+            return _UNSUPPORTED
+        except Permanent as error:
+            return Verdict(Outcome.REFUSED, Evidence.NONE, reason_of(error).value)
+        if result.content:
+            self._files.keep_logs(task.miner_id, task.command_id, result.content)
+        self._say(task, result)
+        return Verdict(result.outcome, result.evidence, result.reason)
+
+    def _wanted(self, task: Task) -> Wanted:
+        """Return what is asked of the miner. Raises Refused when the site has no such firmware image."""
+        parameters = dict(task.parameters)
+        if task.verb is not Verb.FIRMWARE:
+            return Wanted(task.verb, parameters)
+        return Wanted(task.verb, parameters, image=self._files.image(parameters["file"], parameters["sha256"]))
+
+    def _say(self, task: Task, result: Result) -> None:
+        if result.outcome is not Outcome.COMPLETE:
+            _LOG.warning("%s of %s: %s %s", task.verb.value, task.miner_id, result.reason, result.detail)
+
+    async def _ended(self, task: Task, verdict: Verdict) -> None:
+        try:
+            await self._end(self._tasks[task.key], verdict)
+        except Transient as error:
+            # The ack is owed: the device shows what it shows, so the next round comes to the same end.
+            _LOG.warning("the end of %s of %s could not be kept: %s", task.verb.value, task.miner_id, error)
+            self._wait_longer(task)
+
+    async def _end(self, task: Task, verdict: Verdict) -> None:
+        record = MinerRecord(task.miner_id, task.verb, task.command_id, 0, "command")
+        await self._books.apply(lambda: Entry(acks=[(record, verdict)]))
+        now, _ = self._site_time.now()
+        await self._store(task.ended(verdict.outcome, now))
+
+    async def _store(self, task: Task) -> None:
+        await self._writer.run(lambda connection: tasks.write(connection, [task]))
+        self._tasks[task.key] = task

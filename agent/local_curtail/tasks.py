@@ -1,0 +1,109 @@
+"""What is left to do of the commands that are carried out beside the policy: one row a command and miner.
+
+Invariants: a row is written before anything is sent; what was being replaced is in it by then; a row that has ended
+stays a week, so that the same command again ends in nothing.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from agent.local_curtail.moments import microseconds, moment_of
+from sitelink.types import Command, Outcome, Verb
+
+_KEEP: Final = timedelta(days=7)
+_COLUMNS: Final = (
+    "command_id, miner_id, place, verb, parameters, not_before_us, expires_at_us, begun, kept, outcome, ended_at_us"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One command for one miner, ``place`` in the command's order.
+
+    ``begun``: it may have been sent; ``kept`` is then what it replaced, as the driver says. ``outcome`` None: it has
+    not ended.
+    """
+
+    command_id: str
+    miner_id: str
+    place: int
+    verb: Verb
+    parameters: tuple[tuple[str, str], ...]
+    not_before: datetime
+    expires_at: datetime
+    begun: bool = False
+    kept: str = ""
+    outcome: Outcome | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return what names it."""
+        return self.command_id, self.miner_id
+
+    def ended(self, outcome: Outcome, now: datetime) -> "Task":
+        """Return it as it ended."""
+        return replace(self, outcome=outcome, ended_at=now)
+
+
+def tasks_of(command: Command) -> list[Task]:
+    """Return the tasks of a command just accepted; a miner named twice is meant once."""
+    span = (command.not_before, command.expires_at)
+    return [
+        Task(command.command_id, miner_id, place, command.verb, command.parameters, *span)
+        for place, miner_id in enumerate(dict.fromkeys(command.miner_ids))
+    ]
+
+
+def write(connection: sqlite3.Connection, tasks: Iterable[Task]) -> None:
+    """Store the tasks as they are now."""
+    connection.executemany(
+        f"INSERT OR REPLACE INTO curtail_tasks ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        [
+            (
+                task.command_id,
+                task.miner_id,
+                task.place,
+                task.verb.value,
+                json.dumps(task.parameters),
+                microseconds(task.not_before),
+                microseconds(task.expires_at),
+                int(task.begun),
+                task.kept,
+                None if task.outcome is None else task.outcome.value,
+                None if task.ended_at is None else microseconds(task.ended_at),
+            )
+            for task in tasks
+        ],
+    )
+
+
+def read(connection: sqlite3.Connection) -> dict[tuple[str, str], Task]:
+    """Return every task there is, by command and miner, in the order of each command."""
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM curtail_tasks ORDER BY command_id, place")  # noqa: S608
+    tasks = (
+        Task(
+            row[0],
+            row[1],
+            row[2],
+            Verb(row[3]),
+            tuple((name, value) for name, value in json.loads(row[4])),
+            moment_of(row[5]),
+            moment_of(row[6]),
+            bool(row[7]),
+            row[8],
+            None if row[9] is None else Outcome(row[9]),
+            None if row[10] is None else moment_of(row[10]),
+        )
+        for row in rows
+    )
+    return {task.key: task for task in tasks}
+
+
+def forget(connection: sqlite3.Connection, now: datetime) -> None:
+    """Drop what ended more than a week ago."""
+    connection.execute("DELETE FROM curtail_tasks WHERE ended_at_us < ?", (microseconds(now - _KEEP),))
