@@ -1,9 +1,16 @@
-"""Braiins OS+ (BOSminer, 25.05 and before): CGMiner documents with ``tunerstatus``, and ``pause``/``resume``."""
+"""Braiins OS+ (BOSminer, 25.05 and before): CGMiner documents with ``tunerstatus``, and ``pause``/``resume``.
+
+What its pages of every version share stands here too: the tuner's target and its bounds, and lists of pools.
+"""
+
+from typing import Any
 
 from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows
+from simulator.kept import Pool
 from simulator.miner import Miner, Snapshot
 from simulator.physics import Phase
 from sitelink.types import Verb
+from sitelink.units import Watts
 
 _JOINS = ("summary", "pools", "devs", "version", "temps", "fans", "tunerstatus", "devdetails")
 _BUILD = "0.2.0-36c56a9363"
@@ -40,6 +47,33 @@ class Braiins(Dialect):
             return Section(204, "Pause", "PAUSE", (True,))
         miner.order(Verb.START)
         return Section(205, "Resume", "RESUME", (True,))
+
+
+def target_w(miner: Miner) -> Watts:
+    """Return the power target that the tuner works to."""
+    limit_w = miner.kept.limit_w
+    return miner.place.model.nameplate_w if limit_w is None else limit_w
+
+
+def bounds_w(miner: Miner) -> tuple[Watts, Watts]:
+    """Return the least and the greatest power target that the model takes."""
+    nameplate_w = miner.place.model.nameplate_w
+    return Watts(round(nameplate_w * 0.4)), Watts(round(nameplate_w * 1.2))
+
+
+def pools_in(groups: Any) -> tuple[Pool, ...]:
+    """Return the pools of all ``groups``; none when anything in them is not as it must be."""
+    lists = [group.get("pools") for group in groups] if _is_rows(groups) else []
+    if not all(_is_rows(rows) for rows in lists):
+        return ()
+    rows = [row for rows in lists for row in rows]
+    if not all(row.get("url") and row.get("user") for row in rows):
+        return ()
+    return tuple(Pool(str(row["url"]), str(row["user"]), str(row.get("password") or "")) for row in rows)
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
 def _summary(_miner: Miner, now: Snapshot) -> Section:

@@ -12,8 +12,9 @@ from typing import Any
 
 from simulator import noise
 from simulator.access import bearer, give_token, holds_token, knows
+from simulator.dialects.braiins import bounds_w, pools_in, target_w
 from simulator.dialects.rpc import Row
-from simulator.kept import Pool, version_in
+from simulator.kept import version_in
 from simulator.miner import Miner, Snapshot
 from simulator.physics import Phase
 from simulator.web import WebFirmware, WebReply, WebRequest, page
@@ -112,18 +113,6 @@ def _locate(miner: Miner, request: WebRequest) -> WebReply:
     return page(miner.kept.led)
 
 
-def target_w(miner: Miner) -> Watts:
-    """Return the power target that the tuner works to."""
-    limit_w = miner.kept.limit_w
-    return miner.place.model.nameplate_w if limit_w is None else limit_w
-
-
-def bounds_w(miner: Miner) -> tuple[Watts, Watts]:
-    """Return the least and the greatest power target that the model takes."""
-    nameplate_w = miner.place.model.nameplate_w
-    return Watts(round(nameplate_w * 0.4)), Watts(round(nameplate_w * 1.2))
-
-
 def _get_target(miner: Miner, _request: WebRequest) -> WebReply:
     return page({"tunermode": {"target": {"powertarget": {"power_target": {"watt": round(target_w(miner))}}}}})
 
@@ -208,17 +197,11 @@ def _pools(miner: Miner, _request: WebRequest) -> WebReply:
 
 
 def _set_pools(miner: Miner, request: WebRequest) -> WebReply:
-    groups = request.document
-    rows = [row for group in groups for row in group.get("pools", ())] if _is_rows(groups) else None
-    if not rows or not _is_rows(rows) or not all(row.get("url") and row.get("user") for row in rows):
+    pools = pools_in(request.document)
+    if not pools:
         return _problem(400, "Bad Request", "a list of groups with url and user for each pool is wanted")
-    pools = tuple(Pool(str(row["url"]), str(row["user"]), str(row.get("password") or "")) for row in rows)
     miner.set_pools(pools)
-    return page(groups)
-
-
-def _is_rows(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+    return page(request.document)
 
 
 def _pool_stats(now: Snapshot, *, counts: bool) -> Row:

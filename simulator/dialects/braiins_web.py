@@ -11,8 +11,7 @@ from typing import Any
 
 from simulator import noise
 from simulator.access import give_token, holds_token, knows
-from simulator.dialects.braiins import VERSION
-from simulator.dialects.braiins_rest import bounds_w, target_w
+from simulator.dialects.braiins import VERSION, bounds_w, pools_in, target_w
 from simulator.dialects.rpc import Row
 from simulator.graphql import BadQuery, parse_query, select
 from simulator.kept import Pool
@@ -240,16 +239,11 @@ def _autotuning(miner: Miner, arguments: Mapping[str, Any]) -> Row:
 
 
 def _groups(miner: Miner, arguments: Mapping[str, Any]) -> Row:
-    groups: Any = arguments.get("groups")
-    rows = [row for group in groups for row in group.get("pools", ())] if _is_rows(groups) else []
-    if not rows or not _is_rows(rows) or not all(row.get("url") and row.get("user") for row in rows):
+    pools = pools_in(arguments.get("groups"))
+    if not pools:
         return {"__typename": "GroupListError", "message": "each pool needs url and user"}
-    miner.set_pools(tuple(Pool(str(row["url"]), str(row["user"]), str(row.get("password") or "")) for row in rows))
+    miner.set_pools(pools)
     return {"__typename": "GroupList", "groups": _config(miner)["groups"]}
-
-
-def _is_rows(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
 def _group(miner: Miner, arguments: Mapping[str, Any]) -> Row:

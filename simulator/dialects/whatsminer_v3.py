@@ -265,7 +265,7 @@ def _service(miner: Miner, parameter: Any) -> str:
         miner.order(Verb.START)
     elif parameter == "restart":
         miner.reboot(Verb.REBOOT, _RESTART_S, only="btminer")
-    elif parameter not in {"enable", "disable"}:
+    elif parameter not in ("enable", "disable"):
         raise BadParameter("invalid param")
     return "ok"
 
@@ -284,7 +284,7 @@ def _percent(miner: Miner, parameter: Any) -> str:
 
 
 def _mode(miner: Miner, parameter: Any) -> str:
-    if parameter not in MODE_SHARES:
+    if not isinstance(parameter, str) or parameter not in MODE_SHARES:
         raise BadParameter("invalid param")
     miner.limit(mode=parameter)
     return "ok"

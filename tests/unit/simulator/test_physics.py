@@ -114,3 +114,64 @@ def test_a_tripped_miner_is_hot_and_does_not_hash():
 def test_days_are_warmest_in_the_afternoon():
     assert max(range(24), key=ambient_c) == 16
     assert min(range(24), key=ambient_c) == 4
+
+
+# -------------------------------------------------------------------- levels
+
+
+def test_a_limit_ramps_from_one_level_to_another_and_its_effect_is_the_end_of_the_ramp():
+    made, effect = drive(), Effect()
+    made.relevel(0.8, 10.0, effect)
+    made.advance(14.0)
+    assert made.share(14.0) == pytest.approx(0.9)
+    assert (effect.at_s, made.phase(14.0)) == (18.0, Phase.STARTING)
+    made.advance(30.0)
+    assert (made.share(30.0), made.hash_share(30.0), made.phase(30.0)) == (0.8, pytest.approx(0.8), Phase.HASHING)
+
+
+def test_a_limit_for_a_resting_drive_is_there_at_once_and_shows_with_its_start():
+    made, effect = drive((Goal.IDLE, 0.0)), Effect()
+    made.relevel(0.6, 20.0, effect)
+    made.advance(20.0)
+    assert effect.at_s == 20.0
+    assert made.share(25.0) == pytest.approx(0.015)
+    made.head_for(Goal.RUN, 30.0, level=0.6)
+    made.advance(50.0)
+    assert made.share(50.0) == 0.6
+
+
+def test_a_limit_lets_what_is_due_later_stand():
+    made = drive((Goal.IDLE, 30.0))
+    made.relevel(0.7, 10.0)
+    made.advance(60.0)
+    assert made.phase(60.0) is Phase.IDLE
+
+
+def test_hashing_never_jumps_up_while_power_falls():
+    made = drive()
+    made.relevel(0.5, 10.0)
+    made.advance(10.0)
+    shares = [made.hash_share(10.0 + step * 0.1) for step in range(100)]
+    assert shares == sorted(shares, reverse=True)
+    assert (shares[0], shares[-1]) == (1.0, pytest.approx(0.5))
+
+
+def test_energy_under_a_limit_is_the_integral_of_power():
+    often, seldom = drive(), drive()
+    summed, step = 0.0, 0.01
+    for made in (often, seldom):
+        made.relevel(0.75, 10.0)
+        made.head_for(Goal.IDLE, 25.0)
+    for tick in range(4000):
+        often.advance(tick * step)
+        summed += often.share(tick * step) * step
+    seldom.advance(40.0)
+    assert seldom.share_seconds(40.0) == pytest.approx(summed, abs=0.02)
+
+
+def test_a_start_under_a_limit_counts_from_half_of_it():
+    made, effect = drive((Goal.IDLE, 0.0)), Effect()
+    made.head_for(Goal.RUN, 20.0, effect, 0.6)
+    made.advance(20.0)
+    assert effect.at_s is not None
+    assert made.share(effect.at_s) == pytest.approx(0.3)

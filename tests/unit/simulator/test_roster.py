@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from simulator import noise
-from simulator.roster import CONTROLLABLE, DIALECTS, LIARS, RosterOptions, build_roster
+from simulator.roster import ALL_DIALECTS, CONTROLLABLE, DIALECTS, LIARS, RosterOptions, build_roster
 
 
 def roster(miners: int = 250, **more: object):
@@ -71,3 +71,33 @@ def test_noise_is_a_pure_function_within_bounds():
     assert max(values) > 0.8
     assert min(values) < -0.8
     assert max(abs(after - before) for before, after in itertools.pairwise(values)) < 0.04
+
+
+# -------------------------------------------------------------------- further dialects
+
+
+def test_a_default_site_is_what_it_was_before_others_could_be_asked_for():
+    places = roster(250, dead=0.05, liars=0.02)
+    assert set(Counter(place.model.dialect for place in places)) == set(DIALECTS)
+    first = places[0]
+    assert (first.model.dialect, first.model.name) == ("antminer", "Antminer S21")
+    assert first.mac == "02:a3:f0:00:00:00"
+
+
+def test_further_dialects_stand_there_when_asked_for_and_never_repeat_an_address():
+    places = roster(60, dialects=ALL_DIALECTS)
+    assert set(Counter(place.model.dialect for place in places)) == set(ALL_DIALECTS)
+    assert len({(place.host, place.port) for place in places}) == len({place.mac for place in places}) == 60
+
+
+def test_ports_are_one_a_protocol():
+    for place in roster(60, dialects=ALL_DIALECTS, port=1, web_port=2, framed_port=3):
+        expected = {"whatsminer-v3": (3, 2, 1), "epic": (1, 1, 1)}.get(place.model.dialect, (1, 2, 1))
+        assert (place.port, place.web_port, place.rpc_port) == expected
+
+
+def test_liars_on_another_site_are_whoever_takes_orders():
+    liars = [place for place in roster(200, dialects=ALL_DIALECTS, liars=0.5) if place.liar]
+    spoken = {place.model.dialect for place in liars}
+    assert {"antminer", "vnish", "braiins-rest", "whatsminer-v3"} <= spoken
+    assert not {"hiveon", "epic", "bitaxe", "goldshell"} & spoken
