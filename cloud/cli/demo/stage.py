@@ -62,7 +62,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class SiteStage:
-    """Where one site plays. Addresses are ``host:port``; ``link_control`` is empty where there is no cable to cut."""
+    """Where one site plays. Addresses are ``host:port``; ``link_control`` is empty where there is no cable to cut.
+
+    ``web_port`` is where its miners' web pages listen.
+    """
 
     site_id: str
     folder: Path
@@ -70,6 +73,7 @@ class SiteStage:
     simulator: str
     link_listen: str
     link_control: str
+    web_port: int = 0
 
     @property
     def config(self) -> Path:
@@ -129,7 +133,7 @@ def build(options: Options) -> Stage:
     places = Places(options.seed)
     try:
         networks = places.networks(len(SITES) + 1)
-        ports = iter(places.ports(5 + 3 * len(SITES)))
+        ports = iter(places.ports(5 + 4 * len(SITES)))
     except NoPlace as error:
         places.close()
         raise NoStage(str(error)) from None
@@ -139,7 +143,7 @@ def build(options: Options) -> Stage:
     if options.http_port is not None:
         http = f"127.0.0.1:{options.http_port}"
     sites = tuple(
-        SiteStage(site_id, folder / site_id, network, *(f"127.0.0.1:{next(ports)}" for _ in range(3)))
+        _site_stage(folder, site_id, network, [next(ports) for _ in range(4)])
         for site_id, network in zip(SITES, networks, strict=False)
     )
     replay = f"127.0.0.1:{next(ports)}"
@@ -150,6 +154,11 @@ def build(options: Options) -> Stage:
         site.folder.mkdir()
         _write_agent_config(stage, site)
     return stage
+
+
+def _site_stage(folder: Path, site_id: str, network: str, ports: list[int]) -> SiteStage:
+    simulator, listen, control = (f"127.0.0.1:{port}" for port in ports[:3])
+    return SiteStage(site_id, folder / site_id, network, simulator, listen, control, ports[3])
 
 
 def clear(stage: Stage) -> None:
@@ -167,7 +176,7 @@ def start_simulators(stage: Stage, crew: Crew) -> None:
                 *_program("ballast-sim"), "site", "--site-id", site.site_id, "--miners", str(stage.options.miners),
                 "--seed", str(stage.options.seed + place), "--net", site.network, "--control", site.simulator,
                 "--out", site.folder, "--dialects", _DIALECTS, "--dead", "0.05", "--liars", "0.02",
-                "--feeder-size", "6",
+                "--feeder-size", "6", "--web-port", str(site.web_port),
             ],
         )  # fmt: skip
         crew.spawn_ready(
