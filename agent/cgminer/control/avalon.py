@@ -118,7 +118,9 @@ async def _switch(device: Device, action: str) -> None:
 
 async def _mode_number(device: Device, wanted: Wanted) -> int:
     if power_asked(wanted) is not None:
-        raise Refused("limit_unsupported", f"{device.address}: has no limit in watts; give a mode, or stop it whole")
+        raise Refused(
+            "power_limit_unsupported", f"{device.address}: has no limit in watts; give a mode, or stop it whole"
+        )
     rows = (await device.ask("version")).get("VERSION")
     named = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
     modes = _HOME_MODES if _HOME.search(f"{named.get('PROD', '')} {named.get('MODEL', '')}") else _MODES

@@ -94,7 +94,7 @@ async def shows_pools(device: Device, wanted: Sequence[Pool]) -> ReadBack:
     """Return whether the device's pools are the wanted ones, in their order of priority."""
     rows = sorted(await _pools(device), key=lambda row: (whole(row.get("Priority")) or 0, _number_of(row)))
     as_wanted = [_names(row) for row in rows] == [_wanted_names(pool) for pool in wanted]
-    return shows(as_wanted, "pools_as_wanted", "pools_not_as_wanted")
+    return shows(as_wanted, "pools_in_force", "pools_not_in_force")
 
 
 def _names(row: Mapping[str, Any]) -> tuple[str, str]:

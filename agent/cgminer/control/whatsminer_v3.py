@@ -266,4 +266,4 @@ async def _shows_pools(device: Device, wanted: tuple[Pool, ...]) -> ReadBack:
     pools.sort(key=lambda row: whole(row.get("pool-priority")) or 0)
     found = [(str(row.get("url", "")).rstrip("/"), str(row.get("account", ""))) for row in pools]
     asked = [(pool.url.rstrip("/"), pool.user) for pool in wanted]
-    return shows(found == asked, "pools_as_wanted", "pools_not_as_wanted")
+    return shows(found == asked, "pools_in_force", "pools_not_in_force")

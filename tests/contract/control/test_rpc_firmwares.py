@@ -188,7 +188,7 @@ async def test_pools_are_replaced_with_one_to_work_for_at_each_moment(takes: int
     miner.pools.working, miner.pools.switch_takes = working, takes
     async with luxos(miner) as device:
         result, kept = await order(device, POOLS)
-    assert (result.outcome, result.reason) == (Outcome.COMPLETE, "pools_as_wanted")
+    assert (result.outcome, result.reason) == (Outcome.COMPLETE, "pools_in_force")
     assert miner.pools.rows == [[pool["url"], pool["user"], pool["password"]] for pool in NEW]
     assert miner.pools.fewest >= 1
     assert [row["URL"] for row in json.loads(kept[0])["pools"]] == [f"stratum+tcp://{n}.example:1" for n in "abc"]
@@ -293,7 +293,7 @@ async def test_avalon_modes_are_numbered_by_model(product: str, mode: str, numbe
 
 
 @pytest.mark.parametrize(
-    ("asked", "reason"), [(limit(2000), "limit_unsupported"), (limit(mode="low"), "mode_unsupported")]
+    ("asked", "reason"), [(limit(2000), "power_limit_unsupported"), (limit(mode="low"), "mode_unsupported")]
 )
 async def test_avalon_says_which_limits_it_has(asked: Wanted, reason: str) -> None:
     miner = Avalon()

@@ -29,7 +29,7 @@ EVERY = [
     (Wanted(Verb.STOP), "power_below_idle"),
     (LIMIT, "power_within_limit"),
     (LOW, "mode_in_force"),
-    (POOLS, "pools_as_wanted"),
+    (POOLS, "pools_in_force"),
     (BLINK, "lamp_as_wanted"),
     (ROTATE, "password_in_force"),
     (Wanted(Verb.REBOOT), "uptime_reset"),
