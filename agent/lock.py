@@ -41,6 +41,10 @@ class Holder:
         """Return whether this very process runs now, not another one under its pid."""
         return self.boot_id == _boot_id() and started_at(self.pid) == self.started
 
+    def age_s(self, uptime_s: float) -> float:
+        """Return for how long it has run, ``uptime_s`` after boot."""
+        return uptime_s - self.started / os.sysconf("SC_CLK_TCK")
+
     def __str__(self) -> str:
         return f"{self.role}, process {self.pid}"
 

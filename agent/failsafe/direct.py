@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from agent.descriptors import open_files
-from agent.errors import AccessDenied, AgentError, Permanent, Refused, UnsupportedDevice
+from agent.errors import AccessDenied, AgentError, Permanent, Refused, Transient, UnsupportedDevice
 from agent.failsafe.choice import Figures
 from agent.failsafe.ledger import Intent, Ledger
 from agent.failsafe.report import ANSWER, WANTED, report
@@ -141,7 +141,7 @@ class Failsafe:
             return refused
         control = self._controls[entry.miner_id]
         share = self._settings.control.idle_share
-        first = await control.observe()
+        first = await _first_look(control)
         hashing = first.state is MinerState.HASHING
         baseline_w = first.power_w if hashing and first.power_w else entry.nameplate_w or ASSUMED_NAMEPLATE_W
         found = Finding(entry, Proof.NO, "still hashing after the order", first.power_w, was_hashing=hashing)
@@ -158,7 +158,7 @@ class Failsafe:
 
     async def _start(self, entry: MinerEntry) -> Finding:
         control = self._controls[entry.miner_id]
-        first = await control.observe()
+        first = await _first_look(control)
         refused = self._untouchable(entry)
         if refused is not None:
             runs = first.state is MinerState.HASHING
@@ -228,6 +228,15 @@ class Failsafe:
                 if power_w is not None:
                     samples[feeder].append(power_w)
         return {feeder: FeederBefore.of(found) for feeder, found in samples.items()}
+
+
+async def _first_look(control: Control) -> Observed:
+    """Return how a miner reads; a packet may be lost, so one that does not answer is asked twice. Raises AgentError."""
+    try:
+        return await control.observe()
+    except Transient:
+        await asyncio.sleep(_LOOK_S)
+        return await control.observe()
 
 
 def at_once(meters: int, say: Callable[[str], None]) -> int:

@@ -23,7 +23,7 @@ from agent.failsafe.choice import Choice, members, pick
 from agent.failsafe.fence import pause, take_over
 from agent.inventory import load_sound
 from agent.local_socket import SILENCE_S
-from agent.lock import DAEMON, FAILSAFE, Held, StateLock, Unlockable, is_held
+from agent.lock import DAEMON, FAILSAFE, Held, Holder, StateLock, Unlockable, is_held
 from agent.settings import Settings
 from sitelink.clock import Clock, SystemClock
 from sitelink.inventory import MinerEntry
@@ -36,6 +36,7 @@ VERBS: Final = {"off": Verb.STOP, "on": Verb.START}
 _ROUNDS: Final = 5
 _NAMED: Final = 3
 _WAIT_S: Final = 60.0
+_STARTING_S: Final = 20.0
 _PAUSE_S: Final = 0.2
 
 
@@ -185,7 +186,8 @@ class _Run:
                 with lock:
                     return self._alone()
             except Held as held:
-                other = held.holder is not None and held.holder.lives() and held.holder.role != DAEMON
+                alive = held.holder is not None and held.holder.lives()
+                other = alive and held.holder is not None and held.holder.role != DAEMON
                 if other and self._order.take_over:
                     self._say(f"{held.holder}: taking over")
                     take_over(self._state_dir, lock, self._say)
@@ -195,12 +197,17 @@ class _Run:
                     until_s, told = self._clock.monotonic() + _WAIT_S, True
                 if not other and self._listens():
                     return None
-                if self._clock.monotonic() >= until_s:
+                if self._clock.monotonic() >= until_s and not self._is_starting(held.holder):
                     return self._past_a_holder(held, other=other)
                 pause(_PAUSE_S)
             except Unlockable as error:
                 self._say(f"warning: {error}")
                 return self._alone()
+
+    def _is_starting(self, holder: Holder | None) -> bool:
+        """Return whether a daemon has just been started: it reads its database before it listens."""
+        young = holder is not None and holder.role == DAEMON and holder.lives()
+        return young and holder is not None and holder.age_s(self._clock.monotonic()) < _STARTING_S
 
     def _past_a_holder(self, held: Held, *, other: bool) -> int:
         if other:

@@ -14,6 +14,7 @@ from agent.local_curtail.records import MinerRecord, miner_of
 from agent.local_socket import SOCKET_NAME
 from agent.lock import FAILSAFE, StateLock, holder_of
 from agent.storage import connect_read_only
+from sitelink.clock import SystemClock
 from sitelink.types import Outcome, Verb
 from tests.e2e.test_agent_process import Stage, complete, stage, until
 
@@ -174,6 +175,29 @@ async def test_ctrl_c_leaves_what_was_sent_in_the_books(stage: Stage) -> None:
     assert able <= sent, "nobody is off whom the books do not know"
     _, told, _ = await stage.tool("journal", "--config", str(stage.config), "--last", "500")
     assert told.count("  sent  ") >= len(sent)
+
+
+async def test_a_daemon_that_is_only_starting_is_waited_for_and_one_without_a_door_is_hung(stage: Stage) -> None:
+    """A holder that never listens: for its first seconds it may be reading its database, later it is hung."""
+    miners = chosen(stage, 1)
+    holding = (
+        "import sys, time; from pathlib import Path; from agent.lock import StateLock\n"
+        "with StateLock(Path(sys.argv[1])): print('held', flush=True); time.sleep(90)"
+    )
+    holder = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-c", holding, str(state_dir(stage))], stdout=asyncio.subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    await holder.stdout.readline()
+    clock = SystemClock()
+    asked_s = clock.monotonic()
+    code, told = await failsafe(stage, "off", "--miner", *miners)
+    assert (code, "holds the lock and listens to nobody" in told) == (1, True), told
+    assert clock.monotonic() - asked_s > 15
+    code, told = await failsafe(stage, "off", "--miner", *miners, "--take-over")
+    assert code == 0, told
+    assert await holder.wait() == -signal.SIGTERM
+    assert all_off(stage, miners)()
 
 
 def _known(stage: Stage) -> dict[str, MinerRecord]:

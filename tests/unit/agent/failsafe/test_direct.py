@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.errors import AccessDenied
+from agent.errors import AccessDenied, TimedOut
 from agent.failsafe import direct as module
 from agent.failsafe.direct import Failsafe
 from agent.failsafe.ledger import Ledger
@@ -276,6 +276,21 @@ async def test_a_record_of_another_form_keeps_no_order_back(tmp_path):
     stored.close()
     assert await rig.switch(Verb.STOP, (entry("m1"),)) == 0
     assert "agent.db takes nothing" in rig.out
+
+
+async def test_a_lost_packet_at_the_first_look_leaves_nobody_running(tmp_path):
+    class Lossy(FakeControl):
+        looks = 0
+
+        async def observe(self):
+            self.looks += 1
+            if self.looks == 1:
+                raise TimedOut("no answer within 5 s")
+            return await super().observe()
+
+    rig = Rig(tmp_path, {"m1": Lossy()})
+    assert await rig.switch(Verb.STOP, (entry("m1"),)) == 0
+    assert rig.controls["m1"].off
 
 
 async def test_one_miners_failure_is_its_own(tmp_path):
