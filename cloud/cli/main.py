@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "site": ("cloud.cli.site", "create sites, import inventories, enrol and revoke agents"),
     "operator": ("cloud.cli.operator", "give an operator a new one-time password"),
     "plan": ("cloud.cli.plan", "show and make plans"),
+    "order": ("cloud.cli.order", "tell miners to limit, reboot, blink, change pools, firmware ..."),
     "signal": ("cloud.cli.signal", "tell the planner about grid events"),
     "invoice": ("cloud.cli.invoice", "issue, check and export invoices"),
     "demo": ("cloud.cli.demo.command", "watch the whole story on this machine"),

@@ -1,5 +1,6 @@
 """The link over real gRPC and TLS, against a real PostgreSQL and a real signer process."""
 
+import argparse
 import asyncio
 import os
 import signal
@@ -8,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from agent.enrol import read_token
 from agent.errors import Refused as AgentRefused
 from agent.settings import load_settings
 from cloud.api.site_link import LinkAddresses, LinkServers
+from cloud.cli import main, order
 from cloud.core.access import Principal
 from cloud.hosting import orders, queries, service
 from cloud.identity import enrolment
@@ -35,21 +37,26 @@ from cloud.infra.bus import AsyncBus
 from cloud.infra.db import Database
 from cloud.infra.postgres import EmbeddedPostgres
 from cloud.infra.signer_client import SignerClient
+from cloud.settings import Settings
 from sitelink.clock import ManualClock, SystemClock
 from sitelink.codec import decode_down, encode_up
+from sitelink.inventory import METER_FIELDS, MINER_FIELDS
 from sitelink.orders import read_command, read_plan, read_time
 from sitelink.signing import KeyRing
 from sitelink.types import (
+    Ack,
     Batch,
     ClockTrust,
     Curtailment,
     CurtailmentCause,
     Domain,
     Envelope,
+    Evidence,
     Fallback,
     Heartbeat,
     Hello,
     Interval,
+    Outcome,
     Ramp,
     Receipt,
     SitePlan,
@@ -263,6 +270,113 @@ async def test_plans_are_pushed_on_notify_and_on_connect(link: Link) -> None:
         await stream.hello()
         again = [await stream.receive(), await stream.receive()]
         assert again[0] == pushed and again[1].domain is Domain.COMMAND
+
+
+def typed(link: Link, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    @contextmanager
+    def opened(_: argparse.Namespace) -> Iterator[tuple[Database, Settings, Principal]]:
+        yield link.database, Settings(), link.principal
+
+    with tempfile.TemporaryDirectory() as folder:
+        inventory, meters = Path(folder) / "inventory.csv", Path(folder) / "meters.csv"
+        rows = [f"m00{place},10.0.0.{place + 1},4028,luxos,S21,F1,R1,{place},3500,200" for place in range(2)]
+        inventory.write_text("\n".join((",".join(MINER_FIELDS), *rows, "")))
+        meters.write_text(",".join(METER_FIELDS) + "\n")
+        with link.database.unit_of_work(link.principal) as uow:
+            service.import_inventory(uow, "pecos-1", inventory, meters)
+    monkeypatch.setattr(order, "open_database", opened)
+    monkeypatch.setattr(order, "SignerClient", lambda _: link.signer)
+    return lambda *words: main.run(["order", *words])
+
+
+async def test_an_order_that_is_typed_reaches_the_site_signed_with_all_it_says(
+    link: Link, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert link.reply is not None
+    run, ring = typed(link, monkeypatch), KeyRing(tuple(link.reply.order_keys))
+    image = ("--file", "fw.bin", "--sha256", "0" * 64, "--version", "2")
+    async with link.stream() as stream:
+        await stream.hello()
+        assert (
+            await asyncio.to_thread(run, "limit", "pecos-1", "--miner", "m001", "m000", "m001", "--power-w", "2500")
+            == 0
+        )
+        command = read_command(ring.open(await stream.until(is_envelope(Domain.COMMAND)), Domain.COMMAND))
+        assert (command.verb, command.miner_ids, dict(command.parameters)) == (
+            Verb.LIMIT,
+            ("m001", "m000"),
+            {"power_w": "2500"},
+        )
+        two = ("--approved-by", "ann", "bob")
+        assert await asyncio.to_thread(run, "firmware", "pecos-1", "--miner", "m001", *image, *two) == 0
+        command = read_command(ring.open(await stream.until(is_envelope(Domain.COMMAND)), Domain.COMMAND))
+        assert (command.verb, command.approved_by) == (Verb.FIRMWARE, ("ann", "bob"))
+    assert "order " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("limit", "pecos-1", "--miner", "m001", "--power-w", "much"), 2, "not a miner's power"),
+        (("blink", "pecos-1", "--miner", "nobody"), 1, "'nobody' is not at pecos-1"),
+        (("blink", "nowhere", "--miner", "m001"), 1, "there is no site nowhere"),
+        (("reboot", "pecos-1", "--miner", "m001", "--for", "3 days"), 2, "not a duration"),
+        (
+            (
+                "firmware",
+                "pecos-1",
+                "--miner",
+                "m001",
+                "--file",
+                "f",
+                "--sha256",
+                "0" * 64,
+                "--version",
+                "2",
+                "--approved-by",
+                "ann",
+            ),
+            1,
+            "two people",
+        ),
+    ],
+)
+def test_an_order_that_cannot_be_meant_is_one_line_and_nothing_is_signed(
+    link: Link,
+    words: tuple[str, ...],
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert typed(link, monkeypatch)(*words) == code
+    heard = capsys.readouterr()
+    assert (heard.out, heard.err.count("\n")) == ("", 1)
+    assert told in heard.err
+    with link.database.unit_of_work(link.principal) as uow:
+        assert orders.pending(uow, "pecos-1", link.agent_id).commands == ()
+
+
+def test_whoever_watches_sees_each_miners_end(
+    link: Link, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = typed(link, monkeypatch)
+    heard = [("m000", Outcome.COMPLETE, "mode_as_ordered"), ("m001", Outcome.REFUSED, "access_denied")]
+
+    def acks(uow: object, site_id: str, order_id: str) -> tuple[Ack, ...]:
+        found = heard[: len(heard)] if told else heard[:1]
+        told.append(order_id)
+        return tuple(
+            Ack("a", order_id, 0, name, Verb.LIMIT, outcome, Evidence.DEVICE_STATE, reason, link.clock.now())
+            for name, outcome, reason in found
+        )
+
+    told: list[str] = []
+    monkeypatch.setattr(order.queries, "acks", acks)
+    monkeypatch.setattr(order.time, "sleep", lambda _: None)
+    assert run("limit", "pecos-1", "--miner", "m000", "m001", "--mode", "low", "--watch") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == ["m000  complete  mode_as_ordered", "m001  refused  access_denied", "1 of 2 complete"]
 
 
 async def test_a_plan_is_sent_again_when_the_site_lags_behind_it(link: Link) -> None:
