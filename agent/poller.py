@@ -47,6 +47,7 @@ class _Miner:
     device: Pollable
     failures: int = 0
     identified_mono: float | None = None
+    names: tuple[str, ...] = ()
     reported: Reason = Reason.NONE
 
 
@@ -130,16 +131,19 @@ class Poller:
     async def _identify(self, miner_id: str, miner: _Miner, observation: Observation) -> None:
         now_mono = self._clock.monotonic()
         names = observation.identities
-        if not names:
-            if miner.identified_mono is not None and now_mono - miner.identified_mono < _IDENTITY_AGE_S:
+        named = observation.answers_to(miner_id)
+        if named is None:
+            recent = miner.identified_mono is not None and now_mono - miner.identified_mono < _IDENTITY_AGE_S
+            if recent and names == miner.names:
                 return
             try:
-                names = ((await miner.device.identity()).lower(),)
+                found = (await miner.device.identity()).lower()
             except Permanent:
-                names = (miner_id.lower(),)  # a device that never names itself cannot be told from another
-        if miner_id.lower() not in names:
+                found = miner_id.lower()  # a device that never names itself cannot be told from another
+            named, names = found == miner_id.lower(), names or (found,)
+        if not named:
             raise WrongDevice(f"{names[0]} answers where the inventory has {miner_id}; correct the inventory")
-        miner.identified_mono = now_mono
+        miner.identified_mono, miner.names = now_mono, observation.identities
 
     def _failed(self, miner_id: str, miner: _Miner, error: AgentError) -> Reading:
         reason = reason_of(error)

@@ -1,18 +1,22 @@
 """What one device says, for a person: every figure with where it stands in which reply, and what had to be repaired."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from agent.cgminer.client import Address, Deadlines, query
+from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import table_of
-from agent.cgminer.identification import TELLING_COMMANDS, find_dialect
+from agent.cgminer.dialects.table import Table
+from agent.cgminer.identification import find_dialect, telling_table
 from agent.cgminer.observation import Observation
 from agent.cgminer.repair import decode
 from agent.cgminer.replies import interpret
 from agent.cgminer.sections import Row, Sections
-from agent.errors import AgentError, Garbled, Transient
+from agent.cgminer.wires import DEFAULT_WEB_PORT, Wires
+from agent.errors import AccessDenied, AgentError, Garbled, Transient
 
 _QUOTED_BYTES: Final = 40
 _UNITS: Final = {
@@ -41,38 +45,72 @@ class Probe:
     stranger: str | None = None
 
 
-async def probe(address: Address, dialect: str, deadlines: Deadlines) -> Probe:
-    """Ask one device everything its dialect knows, one command at a time.
+async def probe(
+    address: Address,
+    dialect: str,
+    deadlines: Deadlines,
+    *,
+    web_port: int = DEFAULT_WEB_PORT,
+    credentials: Credentials | None = None,
+) -> Probe:
+    """Ask one device everything its dialect knows, one command at a time, whichever wire each takes.
 
     Raises:
         AgentError: it does not answer at all.
     """
-    replies: dict[str, bytes] = {}
-    failures: dict[str, str] = {}
-
-    async def ask(command: str) -> bytes | None:
-        if command in replies or command in failures:
-            return replies.get(command)
-        try:
-            replies[command] = await query(address, command, None, deadlines)
-        except AgentError as error:
-            if not replies and isinstance(error, Transient):
-                raise type(error)(_once(error)) from None
-            failures[command] = _once(error)
-        return replies.get(command)
-
-    await ask(TELLING_COMMANDS[0])
-    if dialect == "auto":
-        dialect = (await find_dialect(ask)).dialect
-    commands = table_of(dialect).commands
-    for command in dict.fromkeys((*commands.static, *commands.poll, *commands.idle, *commands.identity)):
-        await ask(command)
+    asked = _Asked(Wires(address, deadlines, web_port, credentials))
+    try:
+        if dialect == "auto":
+            dialect = (await find_dialect(asked.tell)).dialect
+        commands = table_of(dialect).commands
+        for command in (*commands.poll, *commands.every):
+            await asked.ask(command, table_of(dialect))
+            if asked.silence is not None:
+                raise asked.silence
+    except Transient as error:
+        raise type(error)(_once(error)) from None
+    finally:
+        asked.wires.forget()
     sections = _Watched()
-    for command, reply in replies.items():
+    sections.denied = any(isinstance(error, AccessDenied) for error in asked.errors.values())
+    failures = {command: _once(error) for command, error in asked.errors.items()}
+    for command, reply in asked.replies.items():
         sections.take(command, reply)
     sources = _sources(dialect, sections)
-    stranger = None if sections.statuses or sources else _stranger(address, replies, failures)
-    return Probe(address, interpret(dialect, sections), replies, sources, failures, stranger)
+    stranger = None if sections.statuses or sources else _stranger(address, asked.replies, failures)
+    return Probe(address, interpret(dialect, sections), asked.replies, sources, failures, stranger)
+
+
+class _Asked:
+    """What was asked of one device, each command once, and what came of it."""
+
+    def __init__(self, wires: Wires) -> None:
+        self.wires = wires
+        self.replies: dict[str, bytes] = {}
+        self.errors: dict[str, AgentError] = {}
+
+    async def tell(self, command: str) -> bytes:
+        """Ask a telling command. Raises as ``Wires.reply`` does."""
+        await self.ask(command, telling_table(command))
+        if command in self.errors:
+            raise self.errors[command]
+        return self.replies[command]
+
+    async def ask(self, command: str, table: Table) -> None:
+        """Ask one command and keep what comes of it."""
+        if command in self.replies or command in self.errors:
+            return
+        try:
+            self.replies[command] = await self.wires.reply(command, table)
+        except AgentError as error:
+            self.errors[command] = error
+
+    @property
+    def silence(self) -> AgentError | None:
+        """Return the first error when nothing but silence came."""
+        if self.replies or not all(isinstance(error, Transient) for error in self.errors.values()):
+            return None
+        return next(iter(self.errors.values()), None)
 
 
 def as_table(found: Probe) -> str:
@@ -136,7 +174,7 @@ class _Watched(Sections):
             self.garbled = True
             return
         before = set(self._rows)
-        self.add(decoded)
+        self.add(decoded, command)
         for section in set(self._rows) - before:
             self._answered_by[section] = command
 
@@ -144,6 +182,12 @@ class _Watched(Sections):
         value = super().find(section, key)
         if value is not None:
             self.looked_at.append(f"{self._where(section)} {key!r}")
+        return value
+
+    def at(self, section: str, path: Sequence[str]) -> Any:
+        value = super().at(section, path)
+        if value is not None:
+            self.looked_at.append(f"{self._where(section)} {'.'.join(path)!r}")
         return value
 
     def rows(self, section: str) -> list[Row]:

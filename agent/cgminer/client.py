@@ -76,10 +76,8 @@ async def query(
     """
     if extra is None and parameter is None:
         return await exchange(address, _plain_request(command), deadlines)
-    document: dict[str, object] = {"command": command}
-    if parameter is not None:
-        document["parameter"] = parameter
-    return await exchange(address, _encoded({**document, **(extra or {})}), deadlines)
+    told = {} if parameter is None else {"parameter": parameter}
+    return await exchange(address, request_of(command, {**told, **(extra or {})}), deadlines)
 
 
 async def exchange(address: Address, request: bytes, deadlines: Deadlines = DEFAULT_DEADLINES) -> bytes:
@@ -331,8 +329,9 @@ def _is_document(reply: bytes) -> bool:
 
 @lru_cache(maxsize=256)
 def _plain_request(command: str) -> bytes:
-    return _encoded({"command": command})
+    return request_of(command)
 
 
-def _encoded(document: Mapping[str, object]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+def request_of(command: str, extra: Mapping[str, object] | None = None) -> bytes:
+    """Return a CGMiner JSON request. ``extra`` adds top-level keys."""
+    return json.dumps({"command": command, **(extra or {})}, separators=(",", ":")).encode()

@@ -6,31 +6,30 @@ Invariants:
   everybody.
 * What does not change (version, configuration, MAC) is read once an hour, and again after each silence, because another
   device may have taken the address meanwhile.
-* Commands are joined into one request until the device shows that it does not take them so; that is remembered for
-  the hour too, because one reply cut short looks the same.
+* How it takes commands (``collecting``) is remembered for the hour too, because one reply cut short looks the same.
 * A dialect found out counts until the next silence, and a miner in trouble that shows none is asked again.
-* A page that refuses our credentials is left alone until they change, or for the hour: the next try may lock us out.
 * Only silence on the wire that the poll uses is the miner's silence; a closed web page beside it says nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines, exchange, query
+from agent.cgminer.collecting import Collector
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import table_of
-from agent.cgminer.identification import find_dialect
+from agent.cgminer.dialects.table import Commands
+from agent.cgminer.identification import find_dialect, telling_table
 from agent.cgminer.observation import Observation
 from agent.cgminer.repair import Decoded, decode
 from agent.cgminer.replies import PLAIN, interpret
-from agent.cgminer.sections import Sections, is_rpc
-from agent.cgminer.status import Status
+from agent.cgminer.sections import Sections
 from agent.cgminer.stream import Exchange, Stream
 from agent.cgminer.web import WebReply
 from agent.cgminer.wires import DEFAULT_WEB_PORT, Wires, wire_of
-from agent.errors import AccessDenied, AgentError, Garbled, Transient, UnsupportedDevice
+from agent.errors import AccessDenied, AgentError, Garbled, Transient
 from sitelink.clock import Clock
 from sitelink.types import MinerState, Reason
 
@@ -69,9 +68,7 @@ class Device:
         self._static_age_s = static_age_s
         self._static: Sections | None = None
         self._static_read_at = 0.0
-        self._alone: set[str] = set()
-        self._unknown: set[str] = set()
-        self._refused: set[str] = set()
+        self._collector = Collector(self._reply)
         self._turn = asyncio.Lock()
 
     @property
@@ -91,7 +88,7 @@ class Device:
     @credentials.setter
     def credentials(self, credentials: Credentials | None) -> None:
         self._wires.credentials = credentials
-        self._refused.clear()
+        self._collector.forgive()
 
     @property
     def dialect(self) -> str:
@@ -107,20 +104,18 @@ class Device:
 
         Raises:
             Transient: it does not answer.
-            Permanent: it answers with too much, or with no CGMiner reply at all while its dialect is ``auto``.
+            Permanent: it answers with too much, or with no miner's reply at all while its dialect is ``auto``.
         """
         dialect = await self._find_dialect()
         commands = self._table.commands
-        static = await self._static_sections(commands.static)
-        if self._unknown.issuperset(commands.poll):
-            self._unknown.clear()  # else nothing at all would be asked, and its silence would go unnoticed
-        fresh = Sections(static)
-        await self._collect(fresh, commands.poll, joins=commands.joins)
+        fresh = Sections(await self._static_sections(commands))
+        self._collector.wake(commands)
+        await self._collector.collect(fresh, commands, commands.poll)
         observation = interpret(dialect, fresh)
         if observation.state is MinerState.HASHING or observation.reason is Reason.ACCESS_DENIED or not commands.idle:
             return observation
         try:
-            await self._collect(fresh, commands.idle, joins=commands.joins)
+            await self._collector.collect(fresh, commands, commands.idle)
         except AgentError:
             # The reason stays open; the figures already read stand.
             return observation
@@ -131,19 +126,30 @@ class Device:
 
         Raises:
             Transient: it does not answer.
-            Garbled: it names itself by nothing.
+            AccessDenied: it tells its name only to who has its password.
+            Garbled: it names itself by nothing, or by nothing that can be compared with ``miner_id``.
         """
         dialect = await self._find_dialect()
         sections = Sections()
-        names: tuple[str, ...] = ()
-        for command in self._table.commands.identity:
-            await self._ask_into(sections, command)
-            names = interpret(dialect, sections).identities
-            if names and (not self._miner_id or self._miner_id.lower() in names):
+        seen = Observation(dialect)
+        commands = self._table.commands
+        for command in commands.identity:
+            await self._collector.ask_into(sections, commands, command)
+            seen = interpret(dialect, sections)
+            if seen.answers_to(self._miner_id) or (not self._miner_id and seen.identities):
                 break
-        if not names:
-            raise Garbled(f"{self.address}: names neither MAC nor serial; check that {dialect} firmware runs there")
-        return self._miner_id if self._miner_id.lower() in names else names[0]
+        if seen.answers_to(self._miner_id):
+            return self._miner_id
+        undecided = bool(self._miner_id) and seen.answers_to(self._miner_id) is None
+        if not seen.identities or (undecided and (sections.denied or not seen.control_board_id)):
+            raise self._nameless(seen, denied=sections.denied)
+        return seen.identities[0]
+
+    def _nameless(self, seen: Observation, *, denied: bool) -> AgentError:
+        told = f"names itself only {seen.identities[0]}" if seen.identities else "names neither MAC nor serial"
+        if denied:
+            return AccessDenied(f"{self.address}: {told}; the rest is closed to us: give its group credentials")
+        return Garbled(f"{self.address}: {told}; check that {seen.dialect} firmware and its web page run there")
 
     async def ask(self, command: str, parameter: str | None = None) -> Mapping[str, Any]:
         """Send one command and return its reply as an object.
@@ -213,7 +219,7 @@ class Device:
             with self._heeding_silence("v3:" if framed else ""):
                 address = self._wires.framed_address if framed else self.address
                 exchange = Exchange(address, deadlines)
-                stream = await Stream.open(address, deadlines, exchange)
+                stream = await Stream.open(address, exchange)
                 try:
                     yield stream, exchange
                 finally:
@@ -223,81 +229,30 @@ class Device:
         """Return the dialect to read by: the one found out, else what the device shows at this moment."""
         if self._settled:
             return self._dialect
-        found = await find_dialect(self._reply)
+        found = await find_dialect(self._tell)
         self._table = table_of(found.dialect)
         if not found.readable:
-            raise Garbled(f"{self.address}: no CGMiner API answers there; check the address and port")
+            raise Garbled(f"{self.address}: no miner's API answers there; check the address and port")
         self._static = None
         if found.certain:
             self._dialect, self._settled = found.dialect, True
         return self._dialect if found.dialect == PLAIN else found.dialect
 
-    async def _static_sections(self, commands: Sequence[str]) -> Sections | None:
+    async def _tell(self, command: str) -> bytes:
+        """Ask a command that tells the firmware; a wire's silence is none of the miner's until all are silent."""
+        async with self._turn:
+            return await self._wires.reply(command, telling_table(command))
+
+    async def _static_sections(self, commands: Commands) -> Sections | None:
         now = self._clock.monotonic()
         if self._static is not None and now - self._static_read_at < self._static_age_s:
             return self._static
-        self._unknown.clear()
-        self._refused.clear()
-        self._alone.clear()
+        self._collector.forget()
         sections = Sections()
-        for command in commands:
-            await self._ask_beside(sections, command)
+        for command in commands.static:
+            await self._collector.ask_into(sections, commands, command)
         self._static, self._static_read_at = sections, now
         return sections
-
-    async def _collect(self, sections: Sections, commands: Sequence[str], *, joins: bool) -> None:
-        """Ask ``commands``, joined as far as the device takes it, each other one alone."""
-        together = [command for command in commands if joins and command not in self._alone and is_rpc(command)]
-        left = [command for command in commands if command not in together]
-        if len(together) > 1:
-            left += await self._joined(sections, together)
-        else:
-            left = list(commands)
-        for command in left:
-            await self._ask_beside(sections, command)
-
-    async def _joined(self, sections: Sections, commands: Sequence[str]) -> list[str]:
-        """Ask ``commands`` in one request; return those that were not answered and must be asked alone."""
-        try:
-            decoded = await self._decoded("+".join(commands))
-        except Garbled:
-            self._alone.update(commands)
-            return list(commands)
-        document = decoded.document
-        answered = [command for command in commands if isinstance(document, dict) and command in document]
-        if answered:
-            sections.add(decoded)
-        missing = [command for command in commands if command not in answered]
-        self._alone.update(missing)
-        return missing
-
-    async def _ask_beside(self, sections: Sections, command: str) -> None:
-        """Ask a command whose silence matters only on the wire that the poll uses."""
-        try:
-            await self._ask_into(sections, command)
-        except Transient:
-            if self._is_telling(command):
-                raise
-
-    async def _ask_into(self, sections: Sections, command: str) -> None:
-        if command in self._unknown:
-            return
-        if command in self._refused:
-            sections.denied = True
-            return
-        try:
-            decoded = decode(await self._reply(command))
-        except Garbled:
-            sections.garbled = True
-        except AccessDenied:
-            sections.denied = True
-            self._refused.add(command)
-        except UnsupportedDevice:
-            self._unknown.add(command)
-        else:
-            if is_rpc(command) and Status.of(decoded.document).unknown_command:
-                self._unknown.add(command)
-            sections.add(decoded, command)
 
     async def _decoded(self, command: str, parameter: str | None = None) -> Decoded:
         async with self._turn:
@@ -305,11 +260,16 @@ class Device:
                 reply = await query(self._wires.address, command, parameter, self._deadlines)
         return decode(reply)
 
-    async def _reply(self, command: str) -> bytes:
-        """Ask a command of the table, whichever wire it takes."""
-        async with self._turn:
-            with self._heeding_silence(command):
-                return await self._wires.reply(command, self._table)
+    async def _reply(self, command: str) -> bytes | None:
+        """Ask a command of the table, whichever wire it takes; None when one that tells nothing is silent."""
+        try:
+            async with self._turn:
+                with self._heeding_silence(command):
+                    return await self._wires.reply(command, self._table)
+        except Transient:
+            if self._is_telling(command):
+                raise
+            return None
 
     def _is_telling(self, command: str) -> bool:
         """Return whether silence at ``command`` is the miner's: on the wire that the poll uses."""

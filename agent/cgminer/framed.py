@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines
 from agent.cgminer.stream import Exchange, Stream
-from agent.errors import Garbled, TooLarge, Unreachable
+from agent.errors import Garbled, Unreachable
 
 FRAMED_PORT: Final = 4433
 _LENGTH_BYTES: Final = 4
@@ -31,16 +31,16 @@ async def converse(address: Address, document: Mapping[str, Any], deadlines: Dea
     """
     body = json.dumps(document, separators=(",", ":")).encode()
     exchange = Exchange(address, deadlines)
-    stream = await Stream.open(address, deadlines, exchange)
+    stream = await Stream.open(address, exchange)
     try:
         await stream.send(len(body).to_bytes(_LENGTH_BYTES, "little") + body, exchange)
         exchange.asked()
-        return await _reply(stream, address, exchange, deadlines)
+        return await _reply(stream, address, exchange)
     finally:
         stream.close()
 
 
-async def _reply(stream: Stream, address: Address, exchange: Exchange, deadlines: Deadlines) -> bytes:
+async def _reply(stream: Stream, address: Address, exchange: Exchange) -> bytes:
     received = bytearray()
     wanted = _LENGTH_BYTES
     length = None
@@ -52,17 +52,16 @@ async def _reply(stream: Stream, address: Address, exchange: Exchange, deadlines
             raise Unreachable(f"{address}: closed the connection {where}; it is tried again")
         received += data
         if length is None and len(received) >= _LENGTH_BYTES:
-            length = _checked(int.from_bytes(received[:_LENGTH_BYTES], "little"), bytes(received), address, deadlines)
+            length = _checked(int.from_bytes(received[:_LENGTH_BYTES], "little"), bytes(received), address, exchange)
             wanted += length
     return bytes(received[_LENGTH_BYTES:wanted])
 
 
-def _checked(length: int, received: bytes, address: Address, deadlines: Deadlines) -> int:
+def _checked(length: int, received: bytes, address: Address, exchange: Exchange) -> int:
     """Return the length when it can be one; four printable characters are another protocol's greeting."""
     head = received[:_LENGTH_BYTES]
     if length == 0 or (head.isascii() and head.decode("ascii").isprintable()):
         shown = received[:_SHOWN].decode("utf-8", "backslashreplace")
         raise Garbled(f"{address}: answers {shown!r}, which is no framed reply; check the port")
-    if length > deadlines.cap_bytes:
-        raise TooLarge(f"{address}: the reply exceeds {deadlines.cap_bytes} bytes; not a miner?")
+    exchange.check_size(length)
     return length

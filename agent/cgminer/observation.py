@@ -3,12 +3,15 @@
 Invariants: unknown is ``None`` or an empty tuple, never zero; a state without evidence is UNKNOWN with a reason.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sitelink.types import MinerState, PowerSource, Reading, Reason
 from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts
+
+_MAC: Final = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
 class PoolShares(NamedTuple):
@@ -28,7 +31,8 @@ class Observation:
     boards present. ``board_temps_c`` are sensors on boards or in the air stream through them, ``chip_temps_c`` are
     sensors in or at chips, both in the device's own order. ``fans_rpm`` holds every fan that reports a speed, without
     those inside the power supply (``psu_fans_rpm``); ``fans_percent`` holds duty figures. ``device_time`` is the
-    device's own clock (``When``), which may be years off. ``repaired`` names the rules that made a malformed reply
+    device's own clock (``When``), which may be years off. ``control_board_id`` is the control board's own number, where
+    the firmware gives it for a name. ``repaired`` names the rules that made a malformed reply
     readable; ``errors`` are the firmware's own error codes or lines.
     """
 
@@ -39,6 +43,7 @@ class Observation:
     firmware: str | None = None
     mac: str | None = None
     serial: str | None = None
+    control_board_id: str | None = None
     hostname: str | None = None
     hashrate_ths: TeraHashPerSecond | None = None
     hashrate_average_ths: TeraHashPerSecond | None = None
@@ -79,8 +84,18 @@ class Observation:
 
     @property
     def identities(self) -> tuple[str, ...]:
-        """Return what the device calls itself, lower-case: MAC first, then serial."""
-        return tuple(name.lower() for name in (self.mac, self.serial) if name)
+        """Return what the device calls itself, lower-case: MAC first, then serial, then its control board's number."""
+        names = (self.mac, self.serial, self.control_board_id)
+        return tuple(dict.fromkeys(name.lower() for name in names if name))
+
+    def answers_to(self, miner_id: str) -> bool | None:
+        """Return whether ``miner_id`` is this device's name; None when it tells no name of that kind, MAC or serial."""
+        name = miner_id.lower()
+        if name in self.identities:
+            return True
+        serial = None if self.serial == self.control_board_id else self.serial
+        comparable = self.mac if _MAC.fullmatch(name) else serial
+        return None if comparable is None else False
 
 
 def _total(counts: list[int | None]) -> int | None:

@@ -14,7 +14,7 @@ from agent.cgminer.dialects.families import family_of
 from agent.cgminer.dialects.table import Facts, Table
 from agent.cgminer.observation import Observation, PoolShares
 from agent.cgminer.repair import decode
-from agent.cgminer.sections import Sections, whole
+from agent.cgminer.sections import Sections, at, number, text, whole
 from agent.errors import Garbled
 from sitelink.types import MinerState, PowerSource, Reason
 from sitelink.units import Watts
@@ -23,7 +23,6 @@ __all__ = ["PLAIN", "Observation", "PoolShares", "identify", "interpret", "parse
 
 PLAIN = "cgminer"
 """The dialect of what shows itself as none of the others."""
-_ACCESS_DENIED = 45
 _BEST_CHIP_J_PER_TH = 5.0
 """No chip made gets by on less, so an estimated draw below it is a firmware's missing figure."""
 
@@ -38,9 +37,9 @@ def parse(dialect: str, replies: Mapping[str, bytes]) -> Observation:
     return interpret(_dialect(sections) if dialect == "auto" else dialect, sections)
 
 
-def identify(*replies: bytes) -> str:
-    """Return the dialect that the replies to ``version`` (and ``devdetails`` where needed) show. Never raises."""
-    return _dialect(read_sections(("", reply) for reply in replies))
+def identify(replies: Mapping[str, bytes]) -> str:
+    """Return the dialect that replies (by command) to the telling commands show. Never raises."""
+    return _dialect(read_sections(replies.items()))
 
 
 def read_sections(replies: Iterable[tuple[str, bytes]]) -> Sections:
@@ -79,7 +78,7 @@ def interpret(dialect: str, sections: Sections) -> Observation:
 
 
 def _nothing(sections: Sections) -> Reason:
-    if sections.denied or any(status.code == _ACCESS_DENIED for status in sections.statuses):
+    if sections.denied or any(status.denied for status in sections.statuses):
         return Reason.ACCESS_DENIED
     answered = sections or sections.statuses
     return Reason.NOT_REPORTED if answered and not sections.garbled else Reason.GARBLED
@@ -114,6 +113,12 @@ def _dialect(sections: Sections) -> str:
         for section, key in (("version", "Type"), ("version", "PROD"), ("stats", "Type"), ("devdetails", "Driver"))
     ).lower()
     said = " ".join(sections.descriptions).lower()
+    if at("/api/v1/info", "fw_name", text)(sections) == "Vnish":
+        return "vnish"
+    if at("/api/v1/version", "major", number)(sections) is not None:
+        return "braiins-rest"
+    if at("v3:get.device.info", "msg.miner", bool)(sections):
+        return "whatsminer-v3"
     if "LUXminer" in keys or "luxminer" in said:
         return "luxos"
     if keys & {"BOSminer", "BOSminer+", "BOSer"} or "bosminer" in said or "boser" in said:
@@ -122,6 +127,10 @@ def _dialect(sections: Sections) -> str:
         return "avalon"
     if _is_whatsminer(sections, kinds, said):
         return "whatsminer"
+    if "vnish" in kinds:
+        return (
+            PLAIN  # grown out of the Antminer's, too old for an interface of its own, and not to be controlled as one
+        )
     family = family_of(sections, kinds, said)
     if family is not None:
         return family

@@ -21,6 +21,8 @@ _T = TypeVar("_T")
 Row = dict[str, Any]
 _MAX_NESTING: Final = 3
 _PLURALS: Final = {"pool": "pools", "asc": "devs", "dev": "devs", "gpu": "devs", "pga": "devs"}
+NEW_API: Final = "new:"
+"""What stands before an RPC command that is asked with Bitmain's ``new_api``."""
 _ANSWERS: Final = "msg"
 _CGMINER_LISTS: Final = ("STATS", "SUMMARY", "POOLS", "DEVS", "VERSION")
 _LEADING_NUMBER: Final = re.compile(r"\s*([-+]?[0-9]+(?:\.[0-9]+)?)")
@@ -44,15 +46,16 @@ class Sections:
         self.garbled = False
         self.denied = False
 
-    def add(self, decoded: Decoded, command: str = "") -> None:
-        """Take in one decoded reply; a joined reply is taken apart. ``command`` says over which wire it came."""
+    def add(self, decoded: Decoded, *commands: str) -> None:
+        """Take in one decoded reply to ``commands``; a joined reply is taken apart."""
         for rule in decoded.repaired:
             self.repaired[rule] = None
         found: dict[str, list[Row]] = {}
-        if command and not is_rpc(command):
-            found[command] = _own_rows(decoded.document)
-            self._note_framed_status(command, decoded.document)
-        if not command or is_rpc(command) or _is_cgminer_shaped(decoded.document):
+        if commands and not is_rpc(commands[0]):
+            self._note_framed_status(commands[0], decoded.document)
+            for command in commands:
+                found[command] = _own_rows(decoded.document)
+        if not found or _is_cgminer_shaped(decoded.document):
             self._add(found, decoded.document, 0)
         for section, rows in found.items():
             if section not in self._rows:
@@ -86,6 +89,14 @@ class Sections:
             if value is not None:
                 return value
         return None
+
+    def current(self, section: str, key: str) -> Any:
+        """Return the value of ``key`` as ``find`` does, but never from older sections."""
+        beneath, self._beneath = self._beneath, None
+        try:
+            return self.find(section, key)
+        finally:
+            self._beneath = beneath
 
     def has(self, section: str) -> bool:
         """Return whether the section was answered with at least one row."""
@@ -183,7 +194,7 @@ def dig(document: Any, path: Sequence[str]) -> Any:
 
 def is_rpc(command: str) -> bool:
     """Return whether a table's command goes over CGMiner's RPC, as most do."""
-    return command[0] != "/" and ":" not in command
+    return not command.startswith("/") and (":" not in command or command.startswith(NEW_API))
 
 
 def _own_rows(document: Any) -> list[Row]:

@@ -12,8 +12,9 @@ from agent.errors import AccessDenied
 
 _ACCEPTED: Final = frozenset("SIW")
 _FAILURES: Final = frozenset("EF")
-_ACCESS_DENIED: Final = 45
-_INVALID_COMMAND: Final = 14
+_ACCESS_DENIED: Final = frozenset({45, -4})
+_INVALID_COMMAND: Final = frozenset({14, -2})
+"""CGMiner's code and the framed API's."""
 _SHOWN: Final = 120
 _ALLOW_US: Final = "allow this gateway in the miner's api-allow list"
 
@@ -65,12 +66,17 @@ class Status:
     @property
     def unknown_command(self) -> bool:
         """Return whether the firmware does not know the command."""
-        return self.code == _INVALID_COMMAND
+        return self.code in _INVALID_COMMAND
+
+    @property
+    def denied(self) -> bool:
+        """Return whether the device does not allow it to us."""
+        return self.code in _ACCESS_DENIED
 
     @property
     def failed(self) -> bool:
         """Return whether the device could not answer now, where it knows the command and allows it to us."""
-        return self.letter in _FAILURES and self.code not in (_INVALID_COMMAND, _ACCESS_DENIED)
+        return self.letter in _FAILURES and self.code not in _INVALID_COMMAND | _ACCESS_DENIED
 
     @property
     def text(self) -> str:
@@ -80,7 +86,7 @@ class Status:
 
     def raise_if_denied(self, where: object, fix: str = _ALLOW_US) -> None:
         """Raise AccessDenied, with what to do about it, when the device refuses this client."""
-        if self.code == _ACCESS_DENIED:
+        if self.denied:
             raise AccessDenied(f"{where}: access denied ({self.text}); {fix}")
 
 

@@ -13,31 +13,26 @@ from collections.abc import Awaitable
 from typing import Final, TypeVar
 
 from agent.cgminer.client import Address, Deadlines, cause_of, locate, without_socket
-from agent.errors import TimedOut, Unreachable
+from agent.errors import TimedOut, TooLarge, Unreachable
 
 _CHUNK_BYTES: Final = 65_536
 _T = TypeVar("_T")
 
 
 class Exchange:
-    """The deadlines of one exchange that begins now: whole, and per step."""
+    """The limits of one exchange that begins now: how long it and each of its steps may take, and how much may come."""
 
     def __init__(self, address: Address, deadlines: Deadlines) -> None:
+        self.deadlines = deadlines
         self._now = asyncio.get_running_loop().time
         self._address = address
-        self._deadlines = deadlines
         self._ends_at = self._now() + deadlines.total_s
         self._answer_by = self._ends_at
         self._awaits_first_byte = False
 
-    @property
-    def cap_bytes(self) -> int:
-        """Return how long its answer may be."""
-        return self._deadlines.cap_bytes
-
     async def connected(self, step: Awaitable[_T]) -> _T:
         """Wait for a connection. Raises Unreachable when it takes too long."""
-        limit = self._deadlines.connect_s
+        limit = self.deadlines.connect_s
         try:
             async with asyncio.timeout_at(min(self._now() + limit, self._ends_at)):
                 return await step
@@ -47,12 +42,17 @@ class Exchange:
     def asked(self) -> None:
         """Note that a request is on its way: its first byte is due."""
         self._awaits_first_byte = True
-        self._answer_by = min(self._now() + self._deadlines.first_byte_s, self._ends_at)
+        self._answer_by = min(self._now() + self.deadlines.first_byte_s, self._ends_at)
 
     def answered(self) -> None:
         """Note that the answer has begun: it may take the rest of the exchange."""
         self._awaits_first_byte = False
         self._answer_by = self._ends_at
+
+    def check_size(self, size: int) -> None:
+        """Raise TooLarge when a reply of ``size`` bytes is beyond the cap."""
+        if size > self.deadlines.cap_bytes:
+            raise TooLarge(f"{self._address}: the reply exceeds {self.deadlines.cap_bytes} bytes; not a miner?")
 
     async def in_time(self, step: Awaitable[_T]) -> _T:
         """Wait for a step of the exchange. Raises TimedOut when it takes too long."""
@@ -60,7 +60,7 @@ class Exchange:
             async with asyncio.timeout_at(self._answer_by):
                 return await step
         except TimeoutError:
-            limits = self._deadlines
+            limits = self.deadlines
             if self._awaits_first_byte:
                 limit, what = min(limits.first_byte_s, limits.total_s), "no answer"
             else:
@@ -77,14 +77,14 @@ class Stream:
         self.used = False
 
     @classmethod
-    async def open(cls, address: Address, deadlines: Deadlines, exchange: Exchange) -> "Stream":
+    async def open(cls, address: Address, exchange: Exchange) -> "Stream":
         """Connect.
 
         Raises:
             Transient: this machine has no socket left.
             Unreachable: nobody answers there in time.
         """
-        family, target = await locate(address, deadlines)
+        family, target = await locate(address, exchange.deadlines)
         try:
             connection = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:

@@ -23,7 +23,7 @@ from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.repair import decode
 from agent.cgminer.stream import Exchange, Stream
-from agent.errors import AccessDenied, Garbled, TooLarge, Unreachable
+from agent.errors import AccessDenied, Garbled, Unreachable
 
 _IDLE_S: Final = 5.0
 """How long a connection is kept for a next request: a poll's next command follows at once, the next poll does not."""
@@ -84,7 +84,7 @@ class WebClient:
 
         Raises:
             Unreachable, TimedOut: no connection, it broke, or no whole answer in time.
-            TooLarge: the reply exceeds ``deadlines.cap_bytes``.
+            TooLarge: the reply exceeds its cap.
             Garbled: what answers does not speak HTTP.
             AccessDenied: 401 or 403, also with our credentials.
         """
@@ -135,7 +135,7 @@ class WebClient:
             except _Stale as stale:
                 if method != "GET":
                     raise stale.error from None
-        stream = await Stream.open(self.address, self._deadlines, exchange)
+        stream = await Stream.open(self.address, exchange)
         try:
             return await self._spoken(stream, method, target, headers, body, exchange)
         except _Stale as stale:
@@ -199,7 +199,7 @@ class WebClient:
                 elif event is h11.NEED_DATA:
                     received = await stream.receive(exchange)
                     size += len(received)
-                    self._check_size(size, exchange)
+                    exchange.check_size(size)
                     talk.receive_data(received)
         except h11.RemoteProtocolError as error:
             raise self._no_http(received, error) from None
@@ -221,14 +221,10 @@ class WebClient:
                 raise _Stale(error) from None
             raise
         exchange.answered()
-        self._check_size(len(received), exchange)
+        exchange.check_size(len(received))
         if not received.startswith(_GREETING[: len(received)]):
             raise self._no_http(received, "no status line")
         return received
-
-    def _check_size(self, size: int, exchange: Exchange) -> None:
-        if size > exchange.cap_bytes:
-            raise TooLarge(f"{self.address}: the reply exceeds {exchange.cap_bytes} bytes; not a miner?")
 
     def _no_http(self, received: bytes, error: object) -> Garbled | Unreachable:
         if not received:

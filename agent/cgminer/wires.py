@@ -1,23 +1,27 @@
 """The ways one miner is asked: CGMiner RPC, HTTP, GraphQL over HTTP, and Whatsminer's framed API.
 
-    "summary"                        RPC                 "/api/v1/summary"           GET on the web port
-    "gql:paused"                     a named query       "v3:get.miner.status:pools" framed: command and parameter
+    "summary"      RPC                    "/api/v1/summary"             GET on the web port
+    "new:stats"    RPC with new_api       "v3:get.miner.status:pools"   framed: command and parameter
+    "gql:system"   a query the table names
 
 Invariant: nothing here takes turns; the device does, so that one request is in flight. A token is fetched when the web
 page refuses us without one, and again when it has expired, once a call.
 """
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
-from agent.cgminer.client import Address, Deadlines, query
+from agent.cgminer.client import Address, Deadlines, exchange, request_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects.table import Login, Table
 from agent.cgminer.framed import FRAMED_PORT, converse
-from agent.cgminer.sections import dig, is_rpc
+from agent.cgminer.sections import NEW_API, dig, is_rpc
 from agent.cgminer.web import WebClient, WebReply
 from agent.errors import AccessDenied, Garbled, UnsupportedDevice
 
+RPC, FRAMED, WEB = "rpc", "framed", "web"
 DEFAULT_WEB_PORT: Final = 80
 _DEFAULT_RPC_PORT: Final = 4028
 _UNKNOWN_PAGE: Final = frozenset({404, 405, 501})
@@ -25,9 +29,9 @@ _UNKNOWN_PAGE: Final = frozenset({404, 405, 501})
 
 def wire_of(command: str) -> str:
     """Return the name of the wire that a command goes over: ``rpc``, ``web`` or ``framed``."""
-    if not command or is_rpc(command):
-        return "rpc"
-    return "framed" if command.startswith("v3:") else "web"
+    if is_rpc(command):
+        return RPC
+    return FRAMED if command.startswith("v3:") else WEB
 
 
 class Wires:
@@ -39,7 +43,7 @@ class Wires:
         self._web_port = web_port
         self._credentials = credentials
         self._web: WebClient | None = None
-        self._token: dict[str, str] = {}
+        self._opened: dict[str, Mapping[str, str]] = {}
 
     @property
     def address(self) -> Address:
@@ -72,7 +76,7 @@ class Wires:
         if self._web is not None:
             self._web.close()
             self._web = None
-        self._token = {}
+        self._opened.clear()
 
     async def reply(self, command: str, table: Table) -> bytes:
         """Ask one command of a table, whichever way it goes, and return the reply.
@@ -82,7 +86,7 @@ class Wires:
             TooLarge, Garbled: the answer is none.
         """
         if is_rpc(command):
-            return await query(self._address, command, None, self._deadlines)
+            return await exchange(self._address, _request(command), self._deadlines)
         if command[0] == "/":
             return _content(command, await self.call(table, "GET", command))
         kind, _, rest = command.partition(":")
@@ -105,23 +109,23 @@ class Wires:
     ) -> WebReply:
         """Send one HTTP request, logged in as the firmware wants it. Raises as ``WebClient.request`` does."""
         web = self._client(table)
-        login = table.login
-        own = headers or {}
+        own = {name.lower(): value for name, value in (headers or {}).items()}
+        login = next((login for login in table.logins if target.startswith(login.pages)), None)
 
-        async def asked(shown: Mapping[str, str]) -> WebReply:
-            return await web.request(
-                method, target, json=json, form=form, body=body, headers={**shown, **own}, deadlines=deadlines
-            )
+        async def sent(opened: Mapping[str, str]) -> WebReply:
+            told = {**opened, **own}
+            return await web.request(method, target, json=json, form=form, body=body, headers=told, deadlines=deadlines)
 
-        if login is None or self._credentials is None:
-            return await asked({})
-        try:
-            return await asked(self._token)
-        except AccessDenied:
-            if login.header in {name.lower() for name in own}:
-                raise
-            self._token = await _log_in(web, login, self._credentials)
-        return await asked(self._token)
+        if login is None or self._credentials is None or login.header in own:
+            return await sent({})
+        kept = login.target in self._opened
+        if kept or not login.first:
+            try:
+                return await sent(self._opened.get(login.target, login.headers))
+            except AccessDenied:
+                self._opened.pop(login.target, None)
+        self._opened[login.target] = opened = await _log_in(web, login, self._credentials)
+        return await sent(opened)
 
     async def framed(self, document: Mapping[str, Any]) -> bytes:
         """Send one document to Whatsminer's framed API and return the reply. Raises as ``converse`` does."""
@@ -135,15 +139,31 @@ class Wires:
         return self._web
 
 
-async def _log_in(web: WebClient, login: Login, credentials: Credentials) -> dict[str, str]:
-    """Return the header that shows we are logged in."""
-    reply = await web.request("POST", login.target, json=login.body(credentials))
-    token = dig(reply.document(), login.token.split("."))
-    if not isinstance(token, str) or not token:
+async def _log_in(web: WebClient, login: Login, credentials: Credentials) -> Mapping[str, str]:
+    """Return the headers that show we are logged in."""
+    told = login.body(credentials)
+    if login.form:
+        reply = await web.request("POST", login.target, form=told, headers=login.headers)
+    else:
+        reply = await web.request("POST", login.target, json=told, headers=login.headers)
+    if login.header == "cookie":
+        found = re.search(rf"(?:^|[,;\s]){re.escape(login.token)}=([^;,\s]+)", reply.headers.get("set-cookie", ""))
+        shown = f"{login.token}={found.group(1)}" if found else None
+    else:
+        token = dig(reply.document(), login.token.split("."))
+        shown = f"{login.prefix}{token}" if isinstance(token, str) and token else None
+    if shown is None:
         raise AccessDenied(
-            f"{web.address}: {login.target} gives no token ({reply.status}); correct the password of its group"
+            f"{web.address}: {login.target} lets us not in ({reply.status}); correct the user and password of its group"
         )
-    return {login.header: f"{login.prefix}{token}"}
+    return {**login.headers, login.header: shown}
+
+
+@lru_cache(maxsize=256)
+def _request(command: str) -> bytes:
+    if command.startswith(NEW_API):
+        return request_of(command.removeprefix(NEW_API), {"new_api": True})
+    return request_of(command)
 
 
 def _content(command: str, reply: WebReply) -> bytes:

@@ -59,8 +59,7 @@ def dialect_of(firmware: str, commands: Collection[str], transports: Collection[
 
 def asked_by(table: Table) -> tuple[str, ...]:
     """Return every command that a table asks."""
-    commands = table.commands
-    return tuple(dict.fromkeys((*commands.poll, *commands.idle, *commands.static, *commands.identity)))
+    return table.commands.every
 
 
 def command_of(dialect: str, transport: str, captured: str) -> str:
@@ -68,7 +67,8 @@ def command_of(dialect: str, transport: str, captured: str) -> str:
     said = captured.removesuffix(_DAMAGED)
     words = _words(_SOURCE_PREFIX.sub("", said))
     candidates = [command for command in asked_by(table_of(dialect)) if _wire(command) == transport]
-    found = next((command for command in _in_kind(candidates, captured) if _words(command) == words), None)
+    named = (words, f"get{words}")
+    found = next((command for command in _in_kind(candidates, captured) if _words(command) in named), None)
     return found or _own_name(transport, said)
 
 

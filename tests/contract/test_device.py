@@ -193,7 +193,7 @@ async def test_one_joined_reply_cut_short_costs_an_hour_of_single_requests_at_mo
 async def test_auto_refuses_what_is_no_miner() -> None:
     miner = FakeMiner(dict.fromkeys(("version", "devdetails", "summary"), b"HTTP/1.1 400 Bad Request"))
     async with serving(miner.speak) as address:
-        with pytest.raises(Garbled, match="no CGMiner API answers there"):
+        with pytest.raises(Garbled, match="no miner's API answers there"):
             await device(address, "auto").observe()
 
 

@@ -6,6 +6,8 @@ import json
 import pytest
 
 from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.dialects import table_of
+from agent.cgminer.wires import FRAMED, RPC, wire_of
 from agent.errors import Unreachable
 from agent.probe import as_json, as_table, probe, raw_replies
 from sitelink.inventory import DIALECTS
@@ -65,7 +67,7 @@ def says(reply: bytes) -> Speak:
     return speak
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if wire_of(table_of(name).commands.poll[0]) == RPC])
 @pytest.mark.parametrize(
     ("reply", "told"),
     [
@@ -83,6 +85,24 @@ async def test_what_is_no_miner_is_named(dialect: str, reply: bytes, told: str) 
     assert found.stranger.startswith(f"{address}: ")
     assert told in found.stranger
     assert len(found.stranger.splitlines()) == 1
+
+
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if wire_of(table_of(name).commands.poll[0]) != RPC])
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "no miner's API answers there but '<html>'"),
+        (b"\x16\x03\x01\xff\xfe", "is not HTTP"),
+        (b'{"error": "not found"}', "is not HTTP"),
+    ],
+)
+async def test_what_is_no_miners_page_is_named(dialect: str, reply: bytes, told: str) -> None:
+    async with serving(says(reply)) as address:
+        found = await probe(address, dialect, SHORT, web_port=address.port)
+    assert found.stranger is not None
+    if wire_of(table_of(dialect).commands.poll[0]) == FRAMED:
+        told = "no framed reply" if reply[:1] != b"\x16" else "exceeds"
+    assert told in found.stranger
 
 
 async def test_a_miner_that_refuses_us_is_no_stranger() -> None:

@@ -9,6 +9,7 @@ from agent.cgminer.dialects import (
     avalon,
     bitaxe,
     braiins,
+    braiins_rest,
     elphapex,
     epic,
     generic,
@@ -16,7 +17,9 @@ from agent.cgminer.dialects import (
     kin,
     luxos,
     obelisk,
+    vnish,
     whatsminer,
+    whatsminer_v3,
 )
 from agent.cgminer.dialects.table import Table
 
@@ -29,6 +32,7 @@ TABLES: Final[dict[str, Table]] = {
         avalon.TABLE,
         bitaxe.TABLE,
         braiins.TABLE,
+        braiins_rest.TABLE,
         elphapex.TABLE,
         epic.TABLE,
         generic.TABLE,
@@ -40,7 +44,9 @@ TABLES: Final[dict[str, Table]] = {
         kin.MSKMINER,
         luxos.TABLE,
         obelisk.TABLE,
+        vnish.TABLE,
         whatsminer.TABLE,
+        whatsminer_v3.TABLE,
     )
 }
 

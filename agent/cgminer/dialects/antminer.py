@@ -2,6 +2,9 @@
 
     STATS[0] {"BMMiner":..,"Type":"Antminer S19","Miner":".."}   STATS[1] {"GHS 5s":..,"fan1":..,"temp_chip1":"a-b-c-d"}
 
+With ``new_api`` newer builds answer ``stats`` with lists (``rate_5s``, ``fan``, ``chain``) and the power. The web
+pages, closed by digest, tell the MAC, and why a miner stands still: its work mode, what it says of heat and fans.
+
 Source: Bitmain bmminer API ``stats``; reference/devices.md 1a. The stock firmware answers only single commands.
 """
 
@@ -10,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
+from agent.cgminer.dialects.documents import rows_of
 from agent.cgminer.dialects.judgement import judge
 from agent.cgminer.dialects.table import (
     Commands,
@@ -26,10 +30,13 @@ from agent.cgminer.dialects.table import (
     temperature,
     turning,
 )
-from agent.cgminer.sections import Reader, Row, Sections, first, leading_number, number, text, whole
+from agent.cgminer.sections import Reader, Row, Sections, at, first, leading_number, mac, number, text, whole
 from sitelink.types import PowerSource
 from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts
 
+_CONF: Final = "/cgi-bin/get_miner_conf.cgi"
+_SYSTEM: Final = "/cgi-bin/get_system_info.cgi"
+_HEALTH: Final = "/cgi-bin/summary.cgi"
 _SLEEP_MODE: Final = 254
 _LONGEST_KEY: Final = 20
 _LONGEST_LIST: Final = 512
@@ -125,16 +132,38 @@ def antminer_firmware(sections: Sections) -> str | None:
     return ", ".join(part for part in (version, built) if part) or None
 
 
+def _stock_firmware(sections: Sections) -> str | None:
+    """Return version and build as the RPC tells them, and the name of the release where the web page has one."""
+    told = antminer_firmware(sections) or ""
+    release = text(sections.find(_SYSTEM, "system_filesystem_version")) or ""
+    return ", ".join(part for part in (told, "" if release in told else release) if part) or None
+
+
 def antminer_judge(sections: Sections, facts: Facts) -> Verdict:
     """Judge the state; only the configuration or the sleep mode proves that a stop was ordered."""
-    mode = next((sections.find("conf", key) for key in _WORK_MODES if sections.find("conf", key) is not None), None)
-    asleep = number(mode) == 1 or number(sections.find("stats", "Mode")) == _SLEEP_MODE
+    asleep = any(number(sections.find(_CONF, key)) == 1 for key in _WORK_MODES)
+    asleep = asleep or number(sections.find("stats", "Mode")) == _SLEEP_MODE
     state = text(sections.find("stats", "state")) or ""
     return judge(
         facts,
         off=asleep or state in ("stopped", "stopping", "shutting-down"),
+        hot=any(kind == "temp" for kind, _ in _complaints(sections)),
         starting=state in ("starting", "initializing", "restarting", "auto-tuning"),
     )
+
+
+def _complaints(sections: Sections) -> list[tuple[str, str]]:
+    """Return (what, message) of each part that the summary page does not call well."""
+    parts = at(_HEALTH, "SUMMARY.0.status", rows_of)(sections) or []
+    bad = [part for part in parts if text(part.get("status")) not in (None, "s")]
+    return [(text(part.get("type")) or "", text(part.get("msg")) or "") for part in bad]
+
+
+def _stock_sensors(sections: Sections) -> Sensors:
+    sensors = antminer_sensors(sections)
+    # Without hashes the rate is bad as well: that is what is asked about, not an answer.
+    said = [": ".join(filter(None, part)) for part in _complaints(sections) if part[0] != "rate"]
+    return sensors._replace(errors=sensors.errors + tuple(said)) if said else sensors
 
 
 def _unit(sections: Sections) -> str:
@@ -217,7 +246,13 @@ def _dead_chips(sections: Sections, chains: Mapping[int, Any]) -> tuple[str, ...
 
 TABLE: Final = Table(
     dialect="antminer",
-    commands=Commands(poll=("stats", "pools"), static=("version",), identity=("stats", "version"), joins=False),
+    commands=Commands(
+        poll=("new:stats", "pools"),
+        idle=(_CONF, _HEALTH),
+        static=("version", _SYSTEM),
+        identity=(_SYSTEM, "stats"),
+        joins=False,
+    ),
     fields={
         "hashrate_ths": (
             in_antminer_unit("GHS 5s"),
@@ -239,11 +274,19 @@ TABLE: Final = Table(
             first("stats", "elapsed", whole),
             first("summary", "Elapsed", whole),
         ),
-        "model": (first("stats", "Type", text), first("version", "Type", text), first("info", "type", text)),
-        "firmware": (antminer_firmware,),
-        "serial": (first("stats", "miner_id", text),),
+        "model": (
+            first("stats", "Type", text),
+            first("version", "Type", text),
+            first("info", "type", text),
+            at(_SYSTEM, "minertype", text),
+        ),
+        "firmware": (_stock_firmware,),
+        "mac": (at(_SYSTEM, "macaddr", mac),),
+        "serial": (at(_SYSTEM, "serinum", text), at(_SYSTEM, "serial_no", text), first("stats", "miner_id", text)),
+        "control_board_id": (first("stats", "miner_id", text),),
+        "hostname": (at(_SYSTEM, "hostname", text),),
     },
-    sensors=antminer_sensors,
+    sensors=_stock_sensors,
     judge=antminer_judge,
     power_source=PowerSource.ESTIMATE,
 )

@@ -112,11 +112,13 @@ TABLE: Final = Table(
     sensors=_sensors,
     judge=_judge,
     power_source=PowerSource.DEVICE,
-    login=Login(
-        target="/token",
-        body=lambda credentials: {"command": "token", "user": credentials.user, "password": credentials.password},
-        token="Token.0.Token",  # noqa: S106 - a path
-        header="token",
+    logins=(
+        Login(
+            target="/token",
+            body=lambda credentials: {"command": "token", "user": credentials.user, "password": credentials.password},
+            token="Token.0.Token",  # noqa: S106 - a path
+            header="token",
+        ),
     ),
     web_port=8080,
 )

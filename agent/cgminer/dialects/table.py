@@ -56,7 +56,8 @@ class Commands:
     """What to ask a device of this dialect.
 
     ``poll`` is asked each time, joined into one request when ``joins``; ``idle`` only when the miner is not hashing,
-    to learn why; ``static`` once an hour; ``identity`` whenever the device must prove who it is.
+    to learn why; ``static`` once an hour; ``identity`` when the device must prove who it is, in turn
+    until one names it. ``instead`` says what is asked in place of a command that a device's firmware does not know.
     """
 
     poll: tuple[str, ...]
@@ -64,21 +65,34 @@ class Commands:
     static: tuple[str, ...] = ()
     identity: tuple[str, ...] = ()
     joins: bool = True
+    instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """Return each command once, those asked only in place of others last."""
+        others = (other for instead in self.instead.values() for other in instead)
+        return tuple(dict.fromkeys((*self.static, *self.poll, *self.idle, *self.identity, *others)))
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How a token for the web API is obtained and shown.
+    """How the pages below ``pages`` are opened with a user and a password.
 
-    ``body`` of the credentials goes to ``target`` as JSON; ``token`` is the path of the token in the reply, which is
-    then sent in ``header`` (lower-case) behind ``prefix``.
+    ``body`` of the credentials is posted to ``target``, as JSON or, where ``form``, as a form. The reply's ``token`` is
+    then sent along in ``header`` (lower-case) behind ``prefix``: the value at that path, or the cookie of that name
+    where the header is ``cookie``. With ``first`` we log in before anything is asked, else only once refused.
+    ``headers`` go with each of these requests.
     """
 
     target: str
-    body: Callable[[Credentials], Mapping[str, str]]
+    body: Callable[[Credentials], Mapping[str, Any]]
     token: str
     header: str = "authorization"
     prefix: str = ""
+    pages: str = "/"
+    first: bool = False
+    form: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +109,7 @@ class Table:
     """Whether this very device measures, where others of the dialect estimate."""
     pools: Callable[[Sections], tuple[PoolShares, ...]] | None = None
     """Where the pools' shares stand, for firmwares whose replies have no ``POOLS`` as CGMiner writes them."""
-    login: Login | None = None
+    logins: tuple[Login, ...] = ()
     web_port: int = 80
     queries: Mapping[str, str] = field(default_factory=dict)
 

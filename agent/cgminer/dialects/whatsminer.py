@@ -30,6 +30,7 @@ from sitelink.units import Celsius
 
 _HOT_CODES: Final = frozenset((*range(350, 360), *range(600, 603)))
 _MAX_CODES: Final = 64
+_CODE_DIGITS: Final = 8
 _SLOT_KEYS: Final = ("temp_now_max", "temp_1")
 _DEAD_PROCESS: Final = "process is down"
 
@@ -82,10 +83,15 @@ def _errors(sections: Sections, summary: list[Row]) -> tuple[str, ...]:
     return tuple(codes)
 
 
+def is_heat_code(code: str) -> bool:
+    """Return whether an error code says that the miner is too hot."""
+    return len(code) < _CODE_DIGITS and code.isdecimal() and int(code) in _HOT_CODES
+
+
 def _judge(sections: Sections, facts: Facts) -> Verdict:
     said = text(sections.find("msg", "mineroff")) or text(sections.find("msg", "btmineroff")) or ""
     off = said.lower() in ("true", "1", "yes")
-    hot = any(code.isdecimal() and int(code) in _HOT_CODES for code in facts.sensors.errors if len(code) < 8)
+    hot = any(is_heat_code(code) for code in facts.sensors.errors)
     starting = any(row.get("Upfreq Complete") == 0 for row in sections.rows("devs"))
     if not off and any(_DEAD_PROCESS in status.message.lower() for status in sections.statuses):
         return MinerState.UNKNOWN, Reason.FAULT

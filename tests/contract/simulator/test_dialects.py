@@ -107,7 +107,7 @@ async def test_the_agents_parser_reads_what_the_miner_is(dialect):
         assert max(read.fans_rpm) > 3000
         assert read.pools[0].accepted > 1000
         assert not read.repaired
-        assert identify(replies["version"], replies.get("devdetails", b"")) == dialect
+        assert identify(replies) == dialect
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

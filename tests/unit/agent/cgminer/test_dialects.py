@@ -269,7 +269,7 @@ def test_nothing_readable_is_garbled_and_a_refusal_is_access_denied() -> None:
     ],
 )
 def test_the_version_reply_tells_the_dialect(reply: bytes, dialect: str) -> None:
-    assert identify(reply) == dialect
+    assert identify({"version": reply}) == dialect
 
 
 def test_a_reading_keeps_the_hottest_and_fastest_and_sums_the_shares() -> None:
