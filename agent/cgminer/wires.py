@@ -91,7 +91,8 @@ class Wires:
             return _content(command, await self.call(table, "GET", command))
         kind, _, rest = command.partition(":")
         if kind == "gql":
-            return _content(command, await self.call(table, "POST", "/graphql", json={"query": table.queries[rest]}))
+            query = {"query": table.queries[rest]}
+            return _content(command, await self.call(table, "POST", "/graphql", json=query))
         name, _, parameter = rest.partition(":")
         return await self.framed({"cmd": name, "param": parameter} if parameter else {"cmd": name})
 

@@ -93,7 +93,7 @@ class Looker:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
-            stream = await Stream.open(address, self._deadlines, Exchange(address, self._deadlines))
+            stream = await Stream.open(address, Exchange(address, self._deadlines))
         except Unreachable:
             return None if loop.time() - begun >= self._deadlines.connect_s else False
         except Transient:

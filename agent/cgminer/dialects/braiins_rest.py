@@ -87,7 +87,7 @@ def _pools(sections: Sections) -> tuple[PoolShares, ...]:
 
 
 def _judge(sections: Sections, facts: Facts) -> Verdict:
-    status = sections.current(_DETAILS, "status")
+    status = sections.find(_DETAILS, "status")
     return judge(facts, off=status == _PAUSED, starting=status == _NOT_STARTED)
 
 
@@ -98,9 +98,7 @@ def _login(credentials: Credentials) -> dict[str, str]:
 TABLE: Final = Table(
     dialect="braiins-rest",
     commands=Commands(
-        poll=(_STATS, _COOLING, _BOARDS, _TUNER, _POOLS),
-        idle=(_DETAILS,),
-        static=(_DETAILS,),
+        poll=(_DETAILS, _STATS, _COOLING, _BOARDS, _TUNER, _POOLS),
         identity=(_DETAILS,),
     ),
     fields={
@@ -123,5 +121,5 @@ TABLE: Final = Table(
     judge=_judge,
     power_source=PowerSource.ESTIMATE,
     pools=_pools,
-    logins=(Login("/api/v1/auth/login", _login, "token", pages="/api/v1/", first=True),),
+    logins=(Login("/api/v1/auth/login", _login, "token", pages="/api/v1/"),),
 )

@@ -80,8 +80,8 @@ class Login:
 
     ``body`` of the credentials is posted to ``target``, as JSON or, where ``form``, as a form. The reply's ``token`` is
     then sent along in ``header`` (lower-case) behind ``prefix``: the value at that path, or the cookie of that name
-    where the header is ``cookie``. With ``first`` we log in before anything is asked, else only once refused.
-    ``headers`` go with each of these requests.
+    where the header is ``cookie``. We log in once refused; where a page does not refuse but answers otherwise
+    (``first``), before anything is asked. ``headers`` go with each request.
     """
 
     target: str
