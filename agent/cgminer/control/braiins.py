@@ -15,10 +15,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from agent.cgminer.control import graphql
 from agent.cgminer.control.asked import Pool, blink_asked, pools_asked, power_asked_alone
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Wanted
-from agent.cgminer.control.graphql import GraphQl, refusal_in
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
 from agent.cgminer.control.web_answers import LOG_DEADLINES, SLOW_DEADLINES, credentials_of
 from agent.cgminer.credentials import Credentials
@@ -54,9 +54,6 @@ _GROUP_NAME: Final = "default"
 class Braiins:
     """Control of one miner with Braiins OS up to 25.05."""
 
-    def __init__(self) -> None:
-        self._graphql = GraphQl()
-
     @property
     def verbs(self) -> frozenset[Verb]:
         """Return what the firmware can be told; its upgrade over GraphQL is not documented well enough."""
@@ -66,11 +63,11 @@ class Braiins:
         """Return the tuning, the groups of pools, or the lamp that ``wanted`` replaces."""
         match wanted.verb:
             case Verb.LIMIT:
-                return json.dumps({"autotuning": await self._tuning(device)})
+                return json.dumps({"autotuning": await _tuning(device)})
             case Verb.POOLS:
-                return json.dumps({"groups": await self._groups(device)})
+                return json.dumps({"groups": await _groups(device)})
             case Verb.BLINK:
-                return json.dumps({"faultLight": await self._lamp(device)})
+                return json.dumps({"faultLight": await _lamp(device)})
             case _:
                 return ""
 
@@ -81,17 +78,17 @@ class Braiins:
                 await _switch(device, _SWITCHES[wanted.verb])
             case Verb.LIMIT:
                 limit = {"mode": "POWER_TARGET", "powerTarget": round(power_asked_alone(wanted, device.address))}
-                await self._mutate(device, _SET_LIMIT, ("bosminer", "config", "updateAutotuning"), {"input": limit})
+                await _mutate(device, _SET_LIMIT, ("bosminer", "config", "updateAutotuning"), {"input": limit})
             case Verb.POOLS:
-                await self._set_pools(device, pools_asked(wanted))
+                await _set_pools(device, pools_asked(wanted))
             case Verb.BLINK:
-                await self._graphql.ask(device, _SET_LAMP, {"enable": blink_asked(wanted)})
+                await graphql.ask(device, _SET_LAMP, {"enable": blink_asked(wanted)})
             case Verb.PASSWORD:
-                await self._change_password(device, wanted.secret)
+                await _change_password(device, wanted.secret)
             case Verb.REBOOT:
-                await self._mutate(device, _REBOOT, ("bos", "reboot"))
+                await _mutate(device, _REBOOT, ("bos", "reboot"))
             case _:
-                return await self._log(device)
+                return await _log(device)
         return b""
 
     async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
@@ -103,73 +100,81 @@ class Braiins:
                 return shows_started(await device.observe())
             case Verb.LIMIT:
                 limit_w = power_asked_alone(wanted, device.address)
-                return shows_limited(await self._target_w(device), await device.observe(), limit_w)
+                return shows_limited(await _target_w(device), await device.observe(), limit_w)
             case Verb.POOLS:
-                done = _has_pools(await self._groups(device), pools_asked(wanted))
+                done = _has_pools(await _groups(device), pools_asked(wanted))
                 return shows(done, "pools_in_force", "pools_not_in_force")
             case Verb.BLINK:
-                done = await self._lamp(device) is blink_asked(wanted)
+                done = await _lamp(device) is blink_asked(wanted)
                 return shows(done, "lamp_as_wanted", "lamp_not_as_wanted")
             case Verb.PASSWORD:
-                return shows(await self._takes(device, wanted.secret), "password_in_force", "password_not_in_force")
+                return shows(await _takes(device, wanted.secret), "password_in_force", "password_not_in_force")
             case _:
                 return shows_rebooted(await device.observe(), before)
 
-    async def _tuning(self, device: Device) -> Any:
-        return dig(await self._graphql.ask(device, _TUNING), ("bosminer", "config", "autotuning"))
 
-    async def _target_w(self, device: Device) -> Watts | None:
-        """Return the power target that the tuner keeps to, None when it follows another."""
-        tuning = await self._tuning(device)
-        if not isinstance(tuning, dict) or tuning.get("mode") not in (None, "POWER_TARGET"):
-            return None
-        found = whole(tuning.get("powerTarget"))
-        return Watts(found) if found else None
+async def _tuning(device: Device) -> Any:
+    return dig(await graphql.ask(device, _TUNING), ("bosminer", "config", "autotuning"))
 
-    async def _groups(self, device: Device) -> Any:
-        return dig(await self._graphql.ask(device, _POOLS), ("bosminer", "config", "groups"))
 
-    async def _lamp(self, device: Device) -> Any:
-        return dig(await self._graphql.ask(device, _LAMP), ("bos", "faultLight"))
+async def _target_w(device: Device) -> Watts | None:
+    """Return the power target that the tuner keeps to, None when it follows another."""
+    tuning = await _tuning(device)
+    if not isinstance(tuning, dict) or tuning.get("mode") not in (None, "POWER_TARGET"):
+        return None
+    found = whole(tuning.get("powerTarget"))
+    return Watts(found) if found else None
 
-    async def _set_pools(self, device: Device, pools: tuple[Pool, ...]) -> None:
-        seen = await device.observe()
-        stopped = seen.state is MinerState.IDLE and seen.reason is not Reason.STARTING  # a pause names itself nowhere
-        refuse_while_stopped(stopped, device.address, "a change of its pools")
-        groups = await self._groups(device)
-        first = groups[0] if isinstance(groups, list) and groups and isinstance(groups[0], dict) else {}
-        told = [{"enabled": True, **pool._asdict()} for pool in pools]
-        group = {"name": first.get("name") or _GROUP_NAME, "quota": 1, "pools": told}
-        await self._mutate(device, _SET_POOLS, ("bosminer", "config", "updateGroups"), {"groups": [group]})
-        await self._mutate(device, _RESTART, ("bosminer", "restart"))
 
-    async def _change_password(self, device: Device, secret: str) -> None:
-        try:
-            await self._mutate(device, _CHANGE_PASSWORD, ("bos", "setPassword"), {"newPassword": secret})
-        except AccessDenied:
-            if not await self._takes(device, secret):  # an earlier attempt, cut short, may have changed it
-                raise
+async def _groups(device: Device) -> Any:
+    return dig(await graphql.ask(device, _POOLS), ("bosminer", "config", "groups"))
 
-    async def _takes(self, device: Device, secret: str) -> bool:
-        """Return whether a login opens with ``secret``, which is then the password in use."""
-        if not await self._graphql.opens(device, secret):
-            return False
-        device.credentials = Credentials(credentials_of(device).user, secret)
-        self._graphql.forget()
-        return True
 
-    async def _log(self, device: Device) -> bytes:
-        data = await self._graphql.ask(device, _LOG, {"target": "BOSMINER"}, LOG_DEADLINES)
-        lines = dig(data, ("bos", "log"))
-        return "\n".join(str(line) for line in lines).encode() if isinstance(lines, list) else b""
+async def _lamp(device: Device) -> Any:
+    return dig(await graphql.ask(device, _LAMP), ("bos", "faultLight"))
 
-    async def _mutate(
-        self, device: Device, mutation: str, path: tuple[str, ...], variables: Mapping[str, Any] | None = None
-    ) -> None:
-        data = await self._graphql.ask(device, mutation, variables, SLOW_DEADLINES)
-        refusal = refusal_in(data, *path)
-        if refusal is not None:
-            raise UnsupportedDevice(f"{device.address}: refuses {path[-1]} ({refusal}); correct the order")
+
+async def _set_pools(device: Device, pools: tuple[Pool, ...]) -> None:
+    seen = await device.observe()
+    stopped = seen.state is MinerState.IDLE and seen.reason is not Reason.STARTING  # a pause names itself nowhere
+    refuse_while_stopped(stopped, device.address, "a change of its pools")
+    groups = await _groups(device)
+    first = groups[0] if isinstance(groups, list) and groups and isinstance(groups[0], dict) else {}
+    told = [{"enabled": True, **pool._asdict()} for pool in pools]
+    group = {"name": first.get("name") or _GROUP_NAME, "quota": 1, "pools": told}
+    await _mutate(device, _SET_POOLS, ("bosminer", "config", "updateGroups"), {"groups": [group]})
+    await _mutate(device, _RESTART, ("bosminer", "restart"))
+
+
+async def _change_password(device: Device, secret: str) -> None:
+    try:
+        await _mutate(device, _CHANGE_PASSWORD, ("bos", "setPassword"), {"newPassword": secret})
+    except AccessDenied:
+        if not await _takes(device, secret):  # an earlier attempt, cut short, may have changed it
+            raise
+
+
+async def _takes(device: Device, secret: str) -> bool:
+    """Return whether a login opens with ``secret``, which is then the password in use."""
+    if not await graphql.opens(device, secret):
+        return False
+    device.credentials = Credentials(credentials_of(device).user, secret)
+    return True
+
+
+async def _log(device: Device) -> bytes:
+    data = await graphql.ask(device, _LOG, {"target": "BOSMINER"}, LOG_DEADLINES)
+    lines = dig(data, ("bos", "log"))
+    return "\n".join(str(line) for line in lines).encode() if isinstance(lines, list) else b""
+
+
+async def _mutate(
+    device: Device, mutation: str, path: tuple[str, ...], variables: Mapping[str, Any] | None = None
+) -> None:
+    data = await graphql.ask(device, mutation, variables, SLOW_DEADLINES)
+    refusal = graphql.refusal_in(data, *path)
+    if refusal is not None:
+        raise UnsupportedDevice(f"{device.address}: refuses {path[-1]} ({refusal}); correct the order")
 
 
 async def _switch(device: Device, command: str) -> None:

@@ -13,6 +13,7 @@ Source: the OpenAPI documents of 25.07 and 26.04 (developer.braiins-os.com); Min
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 from agent.cgminer.control.asked import Pool, blink_asked, pools_asked, power_asked_alone, version_asked
@@ -122,7 +123,8 @@ class BraiinsRest:
                 done = version_asked(wanted) in await _version(device)
                 return shows(done, "version_as_wanted", "version_not_as_wanted")
             case _:
-                return shows_rebooted(await device.observe(), before)
+                found = whole(dig(await _get(device, _DETAILS), ("bosminer_uptime_s",)))
+                return shows_rebooted(replace(await device.observe(), uptime_s=found), before)
 
 
 async def _get(device: Device, target: str) -> Any:

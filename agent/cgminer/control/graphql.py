@@ -1,9 +1,10 @@
-"""Braiins' GraphQL over HTTP: log in once, ask, and log in again once when the session has ended.
+"""Braiins' GraphQL over HTTP: a query or a mutation asked, its errors sorted, an ended session renewed once.
 
-    mutation login --> cookie session_id --> query or mutation --> {"data": {..}, "errors": [..]}
+    query --> {"data": {..}} | {"data": null, "errors": [{"message": "Unauthorized"}]} --> fresh login --> once more
 
-Invariants: the session belongs to one miner's driver; an order that the device answers with ``errors`` was not carried
-out, so it may be asked again under a fresh login; one that may have been carried out is never repeated here.
+Invariants: who we are is shown by the cookie that ``wires`` fetches; the firmware says 200 whatever happens, so that a
+session which has ended shows only in ``errors``. What is answered with ``errors`` was not carried out, so it may be
+asked again; what was not answered is never repeated here.
 
 Source: the schema that the firmware publishes at /graphql (21.09 to 25.05): Auth, AuthResult, the *Result unions.
 """
@@ -13,80 +14,60 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agent.cgminer.client import Deadlines
-from agent.cgminer.control.web_answers import credentials_of, raise_unless_taken, wrong_credentials
+from agent.cgminer.control.web_answers import credentials_of, raise_unless_taken
 from agent.cgminer.device import Device
+from agent.cgminer.sections import dig
 from agent.cgminer.web import WebReply
 from agent.errors import AccessDenied, Garbled, UnsupportedDevice
 
 _TARGET: Final = "/graphql"
-_SESSION: Final = re.compile(r"\bsession_id=([^;,\s]+)")
 _SHOWN: Final = 120
-_DENIED: Final = re.compile(r"auth|log(ged)? ?in|permi|denied|session", re.IGNORECASE)
+_DENIED: Final = re.compile(r"auth|log(ged)? ?in|permi|denied|forbid|session", re.IGNORECASE)
 _LOGIN: Final = """mutation ($username: String!, $password: String!) {
   auth { login(username: $username, password: $password) {
     __typename ... on VoidResult { void } ... on AuthError { message } } } }"""
+_CORRECT: Final = "correct the user and password of its group, or what that user may do"
 
 
-class GraphQl:
-    """One miner's GraphQL, logged in with the device's credentials."""
-
-    def __init__(self) -> None:
-        self._cookie = ""
-
-    async def ask(
-        self,
-        device: Device,
-        query: str,
-        variables: Mapping[str, Any] | None = None,
-        deadlines: Deadlines | None = None,
-    ) -> Mapping[str, Any]:
-        """Send one query or mutation and return its data.
-
-        Raises:
-            Transient: no answer. AccessDenied: the login is refused. UnsupportedDevice: the query is refused.
-        """
-        kept = bool(self._cookie)
-        while True:
-            try:
-                return await self._asked(device, query, variables, deadlines)
-            except AccessDenied:
-                self._cookie = ""
-                if not kept:
-                    raise
-                kept = False
-
-    async def opens(self, device: Device, secret: str) -> bool:
-        """Return whether the device grants a login for ``secret``. Raises as ``ask`` does."""
-        try:
-            await _logged_in(device, credentials_of(device).user, secret)
-        except AccessDenied:
-            return False
-        return True
-
-    def forget(self) -> None:
-        """Drop the session: its password has changed."""
-        self._cookie = ""
-
-    async def _asked(
-        self, device: Device, query: str, variables: Mapping[str, Any] | None, deadlines: Deadlines | None
-    ) -> Mapping[str, Any]:
-        if not self._cookie:
-            self._cookie = await _logged_in(device, *credentials_of(device))
-        told: dict[str, Any] = {"query": query} if variables is None else {"query": query, "variables": variables}
-        reply = await device.call("POST", _TARGET, json=told, headers={"cookie": self._cookie}, deadlines=deadlines)
-        return _data(device, reply)
+class _SessionEnded(AccessDenied):
+    """The firmware no longer knows our session, or allows its user nothing."""
 
 
-async def _logged_in(device: Device, user: str, password: str) -> str:
-    told = {"query": _LOGIN, "variables": {"username": user, "password": password}}
-    reply = await device.call("POST", _TARGET, json=told)
-    data = _data(device, reply)
-    if refusal_in(data, "auth", "login") is not None:
-        raise wrong_credentials(device)
-    session = _SESSION.search(reply.headers.get("set-cookie", ""))
-    if session is None:
-        raise Garbled(f"{device.address}: its login gives no session; check that Braiins OS runs there")
-    return f"session_id={session[1]}"
+async def ask(
+    device: Device, query: str, variables: Mapping[str, Any] | None = None, deadlines: Deadlines | None = None
+) -> Mapping[str, Any]:
+    """Send one query or mutation as us and return its data.
+
+    Raises:
+        Transient: no answer. AccessDenied: we are refused, also after a fresh login. UnsupportedDevice: the query is.
+    """
+    credentials_of(device)
+    told: dict[str, Any] = {"query": query} if variables is None else {"query": query, "variables": variables}
+    try:
+        return _data(device, await device.call("POST", _TARGET, json=told, deadlines=deadlines))
+    except _SessionEnded:
+        device.credentials = credentials_of(device)  # drops the session; the next request opens another
+    return _data(device, await device.call("POST", _TARGET, json=told, deadlines=deadlines))
+
+
+async def opens(device: Device, secret: str) -> bool:
+    """Return whether the device grants a login for ``secret``. Raises as ``ask`` does."""
+    kept = credentials_of(device)
+    told = {"query": _LOGIN, "variables": {"username": kept.user, "password": secret}}
+    device.credentials = None  # the login alone is asked, without one of ours beside it
+    try:
+        data = _data(device, await device.call("POST", _TARGET, json=told))
+    except AccessDenied:
+        return False
+    finally:
+        device.credentials = kept
+    return refusal_in(data, "auth", "login") is None
+
+
+def refusal_in(data: Mapping[str, Any], *path: str) -> str | None:
+    """Return the message of the error that a mutation's result at ``path`` is; None when it is none."""
+    message = dig(data, (*path, "message"))
+    return (_line(message) or "no text") if isinstance(message, str) else None
 
 
 def _data(device: Device, reply: WebReply) -> Mapping[str, Any]:
@@ -97,9 +78,9 @@ def _data(device: Device, reply: WebReply) -> Mapping[str, Any]:
         raise Garbled(f"{device.address}: answers GraphQL with no object; check that Braiins OS runs there") from None
     errors = document.get("errors")
     if errors:
-        message = _message(errors)
+        message = _line(dig(errors, ("0", "message")) or dig(errors, ("message",)) or errors)
         if _DENIED.search(message):
-            raise AccessDenied(f"{device.address}: refuses a query ({message}); {_CORRECT}")
+            raise _SessionEnded(f"{device.address}: {_TARGET} says {message!r}; {_CORRECT}")
         raise UnsupportedDevice(f"{device.address}: refuses a query ({message}); update its firmware")
     data = document.get("data")
     if not isinstance(data, dict):
@@ -107,20 +88,5 @@ def _data(device: Device, reply: WebReply) -> Mapping[str, Any]:
     return data
 
 
-def refusal_in(data: Mapping[str, Any], *path: str) -> str | None:
-    """Return the message of the error that a mutation's result at ``path`` is; None when it is none."""
-    found: Any = data
-    for name in path:
-        found = found.get(name) if isinstance(found, dict) else None
-    if not isinstance(found, dict) or not isinstance(found.get("message"), str):
-        return None
-    return " ".join(found["message"].split())[:_SHOWN] or "no text"
-
-
-_CORRECT: Final = "correct the user and password of its credentials group"
-
-
-def _message(errors: Any) -> str:
-    first = errors[0] if isinstance(errors, list) else errors
-    told = first.get("message") if isinstance(first, dict) else first
-    return " ".join(str(told).split())[:_SHOWN]
+def _line(text: object) -> str:
+    return " ".join(str(text).split())[:_SHOWN]

@@ -109,11 +109,6 @@ def credentials_of(device: Device) -> Credentials:
     return device.credentials
 
 
-def wrong_credentials(device: Device) -> AccessDenied:
-    """Return the error for a device that refuses our user and password."""
-    return AccessDenied(f"{device.address}: refuses our user and password; correct those of {_group_of(device)}")
-
-
 async def opens(device: Device, target: str, login: Mapping[str, str]) -> bool:
     """Return whether the device grants a login at ``target``; nothing is kept of it. Raises Transient, Permanent."""
     kept, device.credentials = device.credentials, None  # the login alone is asked, without one of ours beside it

@@ -121,7 +121,7 @@ async def test_an_upgrade_is_sent_whole_with_its_hash_and_shows_by_its_version()
     miner = FakeBraiinsRest()
     result, kept = await carried(miner, wanted(Verb.FIRMWARE))
     assert (result.outcome, result.reason, miner.upload) == (Outcome.COMPLETE, "version_as_wanted", IMAGE)
-    assert json.loads(kept[0]) == {"version": "2026-04-14-0-912d084c-26.04-plus"}
+    assert json.loads(json.loads(kept[0])["former"]) == {"version": "2026-04-14-0-912d084c-26.04-plus"}
 
 
 async def test_an_older_firmware_has_no_upgrade_and_gives_its_archive_for_logs() -> None:

@@ -140,7 +140,7 @@ async def test_firmware_keeps_its_settings_and_shows_by_its_version() -> None:
     miner = FakeVnish()
     result, kept = await carried(miner, wanted(Verb.FIRMWARE))
     assert (result.outcome, result.reason, miner.told) == (Outcome.COMPLETE, "version_as_wanted", ["update"])
-    assert json.loads(kept[0]) == {"version": "1.2.7"}
+    assert json.loads(json.loads(kept[0])["former"]) == {"version": "1.2.7"}
 
 
 async def test_a_reboot_shows_by_its_uptime_and_logs_come_under_their_names() -> None:
