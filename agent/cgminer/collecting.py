@@ -22,10 +22,9 @@ Ask = Callable[[str], Awaitable[bytes | None]]
 
 
 class Collector:
-    """Asks one device's commands into sections, and remembers how it takes them."""
+    """Asks one device's commands into sections by ``ask``, and remembers how it takes them."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self) -> None:
         self._alone: set[str] = set()
         self._unknown: set[str] = set()
         self._refused: set[str] = set()
@@ -40,7 +39,7 @@ class Collector:
         """Ask again what was refused: we come with other credentials."""
         self._refused.clear()
 
-    async def collect(self, sections: Sections, commands: Commands, wanted: Sequence[str]) -> None:
+    async def collect(self, ask: Ask, sections: Sections, commands: Commands, wanted: Sequence[str]) -> None:
         """Ask the ``wanted`` of a table's ``commands``, joined as far as the device takes it, each other one alone.
 
         Raises:
@@ -50,30 +49,30 @@ class Collector:
         kind = joint_of(together[0]) if together else None
         if kind is not None and len(together := [one for one in together if joint_of(one) == kind]) > 1:
             wanted = [command for command in wanted if command not in together]
-            wanted += await self._joined(sections, together, kind)
+            wanted += await self._joined(ask, sections, together, kind)
         for command in wanted:
-            await self.ask_into(sections, commands, command)
+            await self.ask_into(ask, sections, commands, command)
 
     def wake(self, commands: Commands) -> None:
         """See to it that a poll asks something at all: else the device's silence would go unnoticed."""
         if self._unknown and all(self._is_mute(commands, command) for command in commands.poll):
             self._unknown.clear()
 
-    async def ask_into(self, sections: Sections, commands: Commands, command: str) -> None:
+    async def ask_into(self, ask: Ask, sections: Sections, commands: Commands, command: str) -> None:
         """Ask one command, or what is asked in its place. Raises as ``collect`` does."""
         if command in self._unknown:
-            await self._ask_instead(sections, commands, command)
+            await self._ask_instead(ask, sections, commands, command)
             return
         if command in self._refused:
             sections.denied = True
             return
         try:
-            reply = await self._ask(command)
+            reply = await ask(command)
             decoded = None if reply is None else decode(reply)
         except Garbled:
             if command.startswith(NEW_API):
                 self._unknown.add(command)
-                await self._ask_instead(sections, commands, command)
+                await self._ask_instead(ask, sections, commands, command)
             else:
                 sections.garbled = True
         except AccessDenied:
@@ -81,7 +80,7 @@ class Collector:
             self._refused.add(command)
         except UnsupportedDevice:
             self._unknown.add(command)
-            await self._ask_instead(sections, commands, command)
+            await self._ask_instead(ask, sections, commands, command)
         else:
             if decoded is None:
                 return
@@ -90,19 +89,19 @@ class Collector:
                 self._unknown.add(command)
             sections.add(decoded, command)
             if command in self._unknown:
-                await self._ask_instead(sections, commands, command)
+                await self._ask_instead(ask, sections, commands, command)
 
-    async def _ask_instead(self, sections: Sections, commands: Commands, command: str) -> None:
+    async def _ask_instead(self, ask: Ask, sections: Sections, commands: Commands, command: str) -> None:
         """Ask what stands in for a command that the firmware does not know, once for all such commands."""
         for other in _instead(commands, command):
             if not sections.has(other):
-                await self.ask_into(sections, commands, other)
+                await self.ask_into(ask, sections, commands, other)
 
-    async def _joined(self, sections: Sections, together: Sequence[str], kind: str) -> list[str]:
+    async def _joined(self, ask: Ask, sections: Sections, together: Sequence[str], kind: str) -> list[str]:
         """Ask ``together`` in one request; return those that were not answered and must be asked alone."""
         names = [command.removeprefix(kind) for command in together]
         try:
-            reply = await self._ask(kind + "+".join(names))
+            reply = await ask(kind + "+".join(names))
             decoded = None if reply is None else decode(reply)
         except Garbled:
             self._alone.update(together)

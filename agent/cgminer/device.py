@@ -68,7 +68,7 @@ class Device:
         self._static_age_s = static_age_s
         self._static: Sections | None = None
         self._static_read_at = 0.0
-        self._collector = Collector(self._reply)
+        self._collector = Collector()
         self._turn = asyncio.Lock()
 
     @property
@@ -110,12 +110,12 @@ class Device:
         commands = self._table.commands
         fresh = Sections(await self._static_sections(commands))
         self._collector.wake(commands)
-        await self._collector.collect(fresh, commands, commands.poll)
+        await self._collector.collect(self._reply, fresh, commands, commands.poll)
         observation = interpret(dialect, fresh)
         if observation.state is MinerState.HASHING or observation.reason is Reason.ACCESS_DENIED or not commands.idle:
             return observation
         try:
-            await self._collector.collect(fresh, commands, commands.idle)
+            await self._collector.collect(self._reply, fresh, commands, commands.idle)
         except AgentError:
             # The reason stays open; the figures already read stand.
             return observation
@@ -134,7 +134,7 @@ class Device:
         seen = Observation(dialect)
         commands = self._table.commands
         for command in commands.identity:
-            await self._collector.ask_into(sections, commands, command)
+            await self._collector.ask_into(self._reply, sections, commands, command)
             seen = interpret(dialect, sections)
             if seen.answers_to(self._miner_id) or (not self._miner_id and seen.identities):
                 break
@@ -250,7 +250,7 @@ class Device:
         self._collector.forget()
         sections = Sections()
         for command in commands.static:
-            await self._collector.ask_into(sections, commands, command)
+            await self._collector.ask_into(self._reply, sections, commands, command)
         self._static, self._static_read_at = sections, now
         return sections
 

@@ -66,7 +66,7 @@ def read_document(data: bytes) -> None:
     try:
         status.raise_if_denied("a miner")
     except AgentError:
-        assert status.code == 45
+        assert status.denied
 
 
 def read_plain_text(data: bytes) -> None:
@@ -75,8 +75,9 @@ def read_plain_text(data: bytes) -> None:
 
 
 def name_dialect(data: bytes) -> None:
-    """Tell the dialect by two replies, cut at the first NUL."""
-    assert identify(*data.split(b"\0")[:2]) in DIALECTS
+    """Tell the dialect by the replies to telling commands, cut at each NUL."""
+    names = ("version", "/api/v1/info", "v3:get.device.info", "stats")
+    assert identify(dict(zip(names, data.split(b"\0"), strict=False))) in DIALECTS
 
 
 def answer_challenge(data: bytes) -> None:
