@@ -9,8 +9,10 @@ is left out and said; one whose efficiency nobody knows comes last. More than th
 must not stop a site.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from agent.errors import BadInput
@@ -43,14 +45,23 @@ class Figures:
     hashrate_ths: TeraHashPerSecond | None = None
 
 
+class Skip(StrEnum):
+    """Why a miner was not to choose from."""
+
+    FIXED = "never touched, or not switchable"
+    SILENT = "not answering"
+    NO_CHANGE = "already so, or of unknown state"
+    UNKNOWN_POWER = "of unknown power"
+
+
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """The miners picked, what they come to, how many there were to choose from, and whose power nobody knows."""
+    """The miners picked, what they come to, how many there were to choose from, and why each other was not."""
 
     entries: tuple[MinerEntry, ...]
     load_w: Watts
     candidates: int
-    unknown: tuple[str, ...]
+    skipped: Mapping[str, Skip]
 
     def lines(self, verb: Verb, asked_w: Watts) -> list[str]:
         """Return what was chosen and what the MW asked for became."""
@@ -60,8 +71,9 @@ class Picked:
         asked = f"{megawatts(asked_w):.6g} MW asked for"
         became = f"{len(self.entries)} of {self.candidates} miners, {megawatts(self.load_w):.6g} MW"
         lines = [f"{asked}: {became}, the {order} efficient first: {names}{more}"]
-        if self.unknown:
-            lines.append(f"left out, since nobody knows what they draw: {len(self.unknown)} miners")
+        counts = Counter(self.skipped.values())
+        if counts:
+            lines.append("left out: " + ", ".join(f"{counts[why]} {why.value}" for why in Skip if counts[why]))
         return lines
 
 
@@ -98,21 +110,25 @@ def pick(
     """
     wanted = MinerState.HASHING if verb is Verb.STOP else MinerState.IDLE
     ranked: list[tuple[float, str, MinerEntry, Watts]] = []
-    unknown: list[str] = []
+    skipped: dict[str, Skip] = {}
     for entry in fleet:
         seen = figures.get(entry.miner_id)
-        if entry.miner_id in spared or seen is None or seen.state is not wanted:
+        if entry.miner_id in spared:
+            skipped[entry.miner_id] = Skip.FIXED
+            continue
+        if seen is None or seen.state is not wanted:
+            skipped[entry.miner_id] = Skip.SILENT if seen is None else Skip.NO_CHANGE
             continue
         load_w = seen.power_w if verb is Verb.STOP and seen.power_w else entry.nameplate_w
         if not load_w:
-            unknown.append(entry.miner_id)
+            skipped[entry.miner_id] = Skip.UNKNOWN_POWER
             continue
         ranked.append((_rank(verb, _efficiency(entry, seen)), entry.miner_id, entry, load_w))
     ranked.sort(key=lambda item: item[:2])
     loads = [(entry, load_w) for _, _, entry, load_w in ranked]
     chosen = _at_least(loads, asked_w) if verb is Verb.STOP else _at_most(loads, asked_w)
     total_w = Watts(sum(load_w for _, load_w in chosen))
-    return Picked(tuple(entry for entry, _ in chosen), total_w, len(loads), tuple(unknown))
+    return Picked(tuple(entry for entry, _ in chosen), total_w, len(loads), skipped)
 
 
 def _at_least(loads: list[tuple[MinerEntry, Watts]], asked_w: Watts) -> list[tuple[MinerEntry, Watts]]:

@@ -1,7 +1,7 @@
 """What happened at this site, as the journal's rows tell it: ordered, sent, proven, with reasons. Reads only.
 
     plans and commands accepted   curtail_plan, curtail_commands      by hand      curtail_by_hand, curtail_overrides
-    judged                        curtail_acks                        under way    curtail_miners (sent, not judged yet)
+    judged                        curtail_acks                        under way    curtail_miners, curtail_tasks
 
 Invariant: what a table no longer holds is not made up: acks are kept for seven days, lines by hand for ninety, and of
 plans only the one in force.
@@ -86,3 +86,8 @@ def _under_way(connection: sqlite3.Connection) -> Iterator[Event]:
         if record.phase is Phase.SENT and record.outcome is None and record.sent_at is not None:
             what = f"{record.verb.value}, not judged yet ({record.cause})"
             yield Event(record.sent_at, SENT, record.order_id, record.miner_id, what)
+    rows = connection.execute(
+        "SELECT command_id, miner_id, verb, not_before_us FROM curtail_tasks WHERE begun AND outcome IS NULL"
+    )
+    for command_id, miner_id, verb, at_us in rows:
+        yield Event(moment_of(at_us), SENT, command_id, miner_id, f"{verb}, may have been sent, not judged yet")

@@ -69,30 +69,35 @@ def write(
 
 
 def active(connection: sqlite3.Connection, clock: Clock) -> tuple[StoredOverride, ...]:
-    """Return the overrides in force, oldest first; of those for the whole site only the last."""
+    """Return the overrides in force, oldest first; one for the whole site hides those before it while it lasts."""
+    return _seen(layers(connection, clock))
+
+
+def layers(connection: sqlite3.Connection, clock: Clock) -> tuple[StoredOverride, ...]:
+    """Return all overrides whose time is not over, oldest first, those hidden by a later one included."""
     rows = connection.execute(
         "SELECT place, override_id, verb, miner_ids, until_us, announced, CASE WHEN boot_id = ? THEN until_mono_s END"
         " FROM curtail_overrides"
         " WHERE CASE WHEN boot_id = ? THEN until_mono_s > ? ELSE until_us > ? END ORDER BY place",
         (clock.boot_id(), clock.boot_id(), clock.monotonic(), microseconds(clock.now())),
     ).fetchall()
-    found: tuple[StoredOverride, ...] = ()
+    found: list[StoredOverride] = []
     for place, override_id, verb, miners, until_us, announced, until_mono_s in rows:
         covered = None if miners is None else frozenset(json.loads(miners))
         override = Override(override_id, Verb(verb), covered, place)
-        found = _after(found, StoredOverride(override, moment_of(until_us), bool(announced), until_mono_s))
-    return found
+        found.append(StoredOverride(override, moment_of(until_us), bool(announced), until_mono_s))
+    return tuple(found)
 
 
 def release(
     connection: sqlite3.Connection, miner_ids: Collection[str] | None, fleet: Collection[str], clock: Clock
 ) -> tuple[str, ...]:
-    """End the overrides in force, for ``miner_ids`` or (None) altogether; return the ids of those that changed.
+    """End the overrides in force, hidden ones too, for ``miner_ids`` or (None) altogether; return which changed.
 
     One that speaks of every miner goes on for the rest of ``fleet``.
     """
     changed = []
-    for item in active(connection, clock):
+    for item in layers(connection, clock):
         left = _without(item.override, miner_ids, fleet)
         if left == item.override:
             continue
@@ -120,7 +125,7 @@ class Overrides:
     def __init__(self, writer: Writer, clock: Clock) -> None:
         self._writer = writer
         self._clock = clock
-        self._active: tuple[StoredOverride, ...] = ()
+        self._layers: tuple[StoredOverride, ...] = ()
         self._owed: list[Callable[[sqlite3.Connection], object]] = []
         self._turn = asyncio.Lock()
 
@@ -132,21 +137,21 @@ class Overrides:
             def work(connection: sqlite3.Connection) -> tuple[StoredOverride, ...]:
                 for one in owed:
                     one(connection)
-                return active(connection, self._clock)
+                return layers(connection, self._clock)
 
             try:
                 found = await self._writer.run(work)
             except Transient:
-                self._active = tuple(item for item in self._active if item.holds(self._clock))
+                self._layers = tuple(item for item in self._layers if item.holds(self._clock))
             else:
-                self._active = self._active if len(owed) < len(self._owed) else found
+                self._layers = self._layers if len(owed) < len(self._owed) else found
                 del self._owed[: len(owed)]
-            return self._active
+            return _seen(self._layers)
 
     def ruling(self, miner_id: str) -> str:
         """Return the id of the override that a miner is under, as last known, empty when it is under none."""
         return next(
-            (item.override.override_id for item in reversed(self._active) if item.override.covers(miner_id)), ""
+            (item.override.override_id for item in reversed(self._layers) if item.override.covers(miner_id)), ""
         )
 
     async def set(
@@ -163,13 +168,13 @@ class Overrides:
 
         override = Override(override_id, verb, named, _UNSTORED_PLACE + len(self._owed))
         kept = StoredOverride(override, now + duration, announced=False, until_mono_s=ends_s)
-        self._active = _after(self._active, kept)
+        self._layers = (*self._layers, kept)
         return await self._do(work)
 
     async def release(self, miner_ids: Collection[str] | None, fleet: Collection[str]) -> Transient | None:
         """End overrides as ``release`` does; return why that could not be stored, None when it was."""
-        left = [(item, _without(item.override, miner_ids, fleet)) for item in self._active]
-        self._active = tuple(replace(item, override=rest) for item, rest in left if rest is not None)
+        left = [(item, _without(item.override, miner_ids, fleet)) for item in self._layers]
+        self._layers = tuple(replace(item, override=rest) for item, rest in left if rest is not None)
         return await self._do(lambda connection: release(connection, miner_ids, fleet, self._clock))
 
     async def _do(self, work: Callable[[sqlite3.Connection], object]) -> Transient | None:
@@ -179,9 +184,10 @@ class Overrides:
         return Transient("the disk takes nothing now") if unwritten else None
 
 
-def _after(found: tuple[StoredOverride, ...], item: StoredOverride) -> tuple[StoredOverride, ...]:
-    """Return ``found`` with ``item`` as the last word; one for the whole site ends all before it."""
-    return (item,) if item.override.miner_ids is None else (*found, item)
+def _seen(found: tuple[StoredOverride, ...]) -> tuple[StoredOverride, ...]:
+    """Return those of ``found`` that no later one for the whole site hides."""
+    whole = [place for place, item in enumerate(found) if item.override.miner_ids is None]
+    return found[whole[-1] :] if whole else found
 
 
 def _without(override: Override, miner_ids: Collection[str] | None, fleet: Collection[str]) -> Override | None:

@@ -24,6 +24,7 @@ from agent.local_curtail.site import LocalCurtail
 from agent.local_requests import LocalRequests
 from agent.local_socket import CAP_BYTES, SOCKET_NAME, Conversation, Garbage
 from agent.precedence import Precedence
+from agent.site_files import SiteFiles
 from agent.storage import StorageFull, in_transaction
 from sitelink.clock import SystemClock
 from sitelink.inventory import MinerEntry
@@ -141,6 +142,7 @@ async def daemon(folder: Path) -> AsyncIterator[Daemon]:
         feeder_meters={},
         latest=lambda _: None,
         precedence=Precedence(clock),
+        files=SiteFiles(folder),
     )
     reading = Reading("m1", now, MinerState.HASHING, power_w=Watts(3000), hashrate_ths=TeraHashPerSecond(90.0))
     requests = LocalRequests(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import BadInput
-from agent.failsafe.choice import Choice, Figures, members, pick
+from agent.failsafe.choice import Choice, Figures, Skip, members, pick
 from sitelink.inventory import MinerEntry
 from sitelink.types import MinerState, Verb
 from sitelink.units import TeraHashPerSecond, Watts
@@ -47,10 +47,18 @@ def test_who_is_idle_silent_spared_or_of_unknown_power_is_not_counted() -> None:
     figures = {"idle": IDLE, "spared": runs(3000, 10), "dark": runs(), "plain": runs(3000, 100)}
     picked = pick(Verb.STOP, Watts(1000), fleet, figures, {"spared"})
     assert [one.miner_id for one in picked.entries] == ["plain"]
-    assert picked.unknown == ("dark",)
+    assert picked.skipped == {
+        "idle": Skip.NO_CHANGE,
+        "silent": Skip.SILENT,
+        "spared": Skip.FIXED,
+        "dark": Skip.UNKNOWN_POWER,
+    }
     first, second = picked.lines(Verb.STOP, Watts(1000))
     assert first == "0.001 MW asked for: 1 of 1 miners, 0.003 MW, the least efficient first: plain"
-    assert second == "left out, since nobody knows what they draw: 1 miners"
+    assert second == (
+        "left out: 1 never touched, or not switchable, 1 not answering, 1 already so, or of unknown state, "
+        "1 of unknown power"
+    )
 
 
 def test_who_has_no_known_efficiency_comes_last() -> None:
