@@ -1,5 +1,8 @@
 """How a miner's web page asks who we are, and the answer: digest in its two forms, and basic. Pure.
 
+Invariant: a header carries bytes, so every text here is Latin-1, one character a byte: the server's as it came, ours as
+the bytes of its UTF-8. Whatever either holds, the answer can be sent.
+
 Source: RFC 7616 (digest with qop and without), RFC 7617 (basic); lighttpd and its like on Antminer control boards.
 """
 
@@ -34,12 +37,12 @@ class Challenge:
             return "Basic " + _base64(f"{credentials.user}:{credentials.password}")
         self._count += 1
         said = self._parameters
-        realm, nonce = said.get("realm", ""), said.get("nonce", "")
-        secret = self._hash(f"{credentials.user}:{realm}:{credentials.password}")
+        realm, nonce, user = said.get("realm", ""), said.get("nonce", ""), _ours(credentials.user)
+        secret = self._hash(f"{user}:{realm}:{_ours(credentials.password)}")
         if self.algorithm.endswith("-sess"):
             secret = self._hash(f"{secret}:{nonce}:{cnonce}")
         asked = self._hash(f"{method}:{target}")
-        fields = [("username", credentials.user), ("realm", realm), ("nonce", nonce), ("uri", target)]
+        fields = [("username", user), ("realm", realm), ("nonce", nonce), ("uri", target)]
         if "qop" in said:
             count = f"{self._count:08x}"
             response = self._hash(f"{secret}:{nonce}:{count}:{cnonce}:auth:{asked}")
@@ -58,7 +61,7 @@ class Challenge:
     def _hash(self, value: str) -> str:
         import hashlib  # noqa: PLC0415 - the failsafe starts without it
 
-        return hashlib.new(_ALGORITHMS[self.algorithm], value.encode(), usedforsecurity=False).hexdigest()
+        return hashlib.new(_ALGORITHMS[self.algorithm], value.encode("latin-1"), usedforsecurity=False).hexdigest()
 
 
 def best_of(headers: Iterable[str]) -> Challenge | None:
@@ -85,6 +88,11 @@ def _offers(header: str) -> list[Challenge]:
 
 def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _ours(text: str) -> str:
+    """Return text of ours as the characters of its bytes."""
+    return text.encode().decode("latin-1")
 
 
 def _base64(value: str) -> str:

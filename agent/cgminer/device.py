@@ -29,7 +29,7 @@ from agent.cgminer.sections import Sections
 from agent.cgminer.stream import Exchange, Stream
 from agent.cgminer.web import WebReply
 from agent.cgminer.wires import DEFAULT_WEB_PORT, Wires, wire_of
-from agent.errors import AccessDenied, AgentError, Garbled, Transient
+from agent.errors import AccessDenied, AgentError, Garbled, TimedOut, Transient
 from sitelink.clock import Clock
 from sitelink.types import MinerState, Reason
 
@@ -69,6 +69,7 @@ class Device:
         self._static: Sections | None = None
         self._static_read_at = 0.0
         self._collector = Collector()
+        self._silent: set[str] = set()
         self._turn = asyncio.Lock()
 
     @property
@@ -99,6 +100,10 @@ class Device:
         """Return the clock's monotonic seconds."""
         return self._clock.monotonic()
 
+    def close(self) -> None:
+        """Let go of the connection that is kept for the next request, if one is."""
+        self._wires.forget()
+
     async def observe(self) -> Observation:
         """Read the miner. What it answers but cannot be understood gives state UNKNOWN with a reason.
 
@@ -106,6 +111,7 @@ class Device:
             Transient: it does not answer.
             Permanent: it answers with too much, or with no miner's reply at all while its dialect is ``auto``.
         """
+        self._silent.clear()
         dialect = await self._find_dialect()
         commands = self._table.commands
         fresh = Sections(await self._static_sections(commands))
@@ -129,6 +135,7 @@ class Device:
             AccessDenied: it tells its name only to who has its password.
             Garbled: it names itself by nothing, or by nothing that can be compared with ``miner_id``.
         """
+        self._silent.clear()
         dialect = await self._find_dialect()
         sections = Sections()
         seen = Observation(dialect)
@@ -229,7 +236,12 @@ class Device:
         """Return the dialect to read by: the one found out, else what the device shows at this moment."""
         if self._settled:
             return self._dialect
-        found = await find_dialect(self._tell)
+        limit = self._deadlines.total_s
+        try:
+            async with asyncio.timeout(limit):
+                found = await find_dialect(self._tell)
+        except TimeoutError:
+            raise TimedOut(f"{self.address}: no firmware showed itself within {limit:g} s; it is tried again") from None
         self._table = table_of(found.dialect)
         if not found.readable:
             raise Garbled(f"{self.address}: no miner's API answers there; check the address and port")
@@ -249,7 +261,8 @@ class Device:
             return self._static
         self._collector.forget()
         sections = Sections()
-        for command in commands.static:
+        # What tells of the miner comes first: where it is silent, nobody waits for the rest.
+        for command in sorted(commands.static, key=self._is_beside):
             await self._collector.ask_into(self._reply, sections, commands, command)
         self._static, self._static_read_at = sections, now
         return sections
@@ -261,7 +274,13 @@ class Device:
         return decode(reply)
 
     async def _reply(self, command: str) -> bytes | None:
-        """Ask a command of the table, whichever wire it takes; None when one that tells nothing is silent."""
+        """Ask a command of the table, whichever wire it takes; None when one that tells nothing is silent.
+
+        Such a wire is not asked again in the same round: one silence a round is waited for, not one a command.
+        """
+        wire = wire_of(command)
+        if wire in self._silent:
+            return None
         try:
             async with self._turn:
                 with self._heeding_silence(command):
@@ -269,7 +288,11 @@ class Device:
         except Transient:
             if self._is_telling(command):
                 raise
+            self._silent.add(wire)
             return None
+
+    def _is_beside(self, command: str) -> bool:
+        return not self._is_telling(command)
 
     def _is_telling(self, command: str) -> bool:
         """Return whether silence at ``command`` is the miner's: on the wire that the poll uses."""

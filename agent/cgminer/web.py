@@ -164,11 +164,12 @@ class WebClient:
             if body or method not in ("GET", "HEAD"):
                 lines.append(("content-length", str(len(body))))
             try:
-                said = talk.send(h11.Request(method=method, target=target, headers=lines)) or b""
+                sent = [(name.encode("ascii"), value.encode("latin-1")) for name, value in lines]
+                said = talk.send(h11.Request(method=method, target=target, headers=sent)) or b""
                 if body:
                     said += talk.send(h11.Data(data=body)) or b""
                 said += talk.send(h11.EndOfMessage()) or b""
-            except h11.LocalProtocolError as error:
+            except (h11.LocalProtocolError, UnicodeEncodeError) as error:
                 raise Garbled(f"{self.address}: {target!r} cannot be asked for: {error}") from None
             reply = await self._heard(stream, talk, said, exchange)
             kept = talk.our_state is h11.DONE and talk.their_state is h11.DONE

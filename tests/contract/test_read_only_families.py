@@ -31,7 +31,9 @@ async def miner(
 ) -> AsyncIterator[Device]:
     clock = ManualClock(datetime(2029, 1, 1, tzinfo=UTC))
     async with serving(rpc.speak) as address, web.serving() as page_address:
-        yield Device(address, dialect, clock, web_port=page_address.port, credentials=credentials, deadlines=SHORT)
+        device = Device(address, dialect, clock, web_port=page_address.port, credentials=credentials, deadlines=SHORT)
+        yield device
+        device.close()
 
 
 def rpc_of(replies: Mapping[str, bytes]) -> FakeMiner:
@@ -152,10 +154,33 @@ async def test_an_auradine_that_knows_us_not_is_read_over_rpc() -> None:
     assert len(web.asked) == before  # what is closed is not knocked at again within the hour
 
 
+def obelisk_pages(replies: Mapping[str, bytes]) -> Answer:
+    def answer(asked: Asked) -> bytes:
+        if asked.target == "/api/login":
+            assert asked.body == b'{"username":"root","password":"s3cret"}'
+            return page({}, "200 OK", "Set-Cookie: sessionid=abc123; Path=/; HttpOnly", "Set-Cookie: theme=dark")
+        if asked.target == "/api/status/dashboard" and asked.headers.get("cookie") != "sessionid=abc123":
+            return page({}, "401 Unauthorized")
+        found = pages_of(replies)(asked)
+        assert isinstance(found, bytes)
+        return found
+
+    return answer
+
+
+async def test_obelisk_opens_its_dashboard_to_a_session() -> None:
+    replies = made.obelisk()
+    async with miner("obelisk", FakeWeb(obelisk_pages(replies)), rpc_of({})) as device:
+        seen = await device.observe()
+        assert await device.identity() == made.MAC.lower()
+    assert (seen.state, seen.hashrate_ths, seen.model) == (MinerState.HASHING, pytest.approx(0.505), "SC1")
+
+
 async def test_an_epic_is_asked_for_pages_on_the_port_of_the_api() -> None:
     replies = made.epic()
     async with FakeWeb(pages_of(replies)).serving() as address:
         clock = ManualClock(datetime(2029, 1, 1, tzinfo=UTC))
         device = Device(Address(address.host, 1), "epic", clock, web_port=address.port, deadlines=SHORT)
         seen = await device.observe()
+        device.close()
     assert (seen.state, seen.power_w, seen.mac) == (MinerState.HASHING, 2500.5, made.MAC.lower())

@@ -6,13 +6,15 @@ from typing import Any, Final
 
 from tests.unit.agent.cgminer import replies_of as made
 from tests.unit.agent.cgminer import web_replies_of as web
+from tests.unit.agent.cgminer.native_replies_of import NATIVE
 
 SAMPLES: Final[dict[str, dict[str, bytes]]] = {
     "luxos": made.luxos(),
     "avalon": made.avalon(),
-    "antminer": {"stats": made.antminer_stats(), "pools": made.POOLS},
+    "nonsense": {"stats": made.antminer_stats(), "pools": made.POOLS},
     "whatsminer": {"summary": made.whatsminer_summary(), "devs": made.WHATSMINER_DEVS, "pools": made.POOLS},
     **web.FAMILIES,
+    **NATIVE,
 }
 HTTP: Final = (
     b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":1}',

@@ -21,6 +21,7 @@ from tests.bench.capture_names import asked_by
 from tests.fuzz.wires import framed_reply, web_reply
 
 DIALECTS: Final = (*sorted(TABLES), "auto", "nonsense")
+TELLING: Final = ("version", "stats", "/api/system/info", "/summary", "/mcb/status", "v3:get.device.info")
 COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     dialect: asked_by(table_of(dialect)) or ("summary",) for dialect in DIALECTS
 }
@@ -75,9 +76,8 @@ def read_plain_text(data: bytes) -> None:
 
 
 def name_dialect(data: bytes) -> None:
-    """Tell the dialect by the replies to telling commands, cut at each NUL."""
-    names = ("version", "/api/v1/info", "v3:get.device.info", "stats")
-    assert identify(dict(zip(names, data.split(b"\0"), strict=False))) in DIALECTS
+    """Tell the dialect by pieces of the bytes, cut at NUL, as the replies to what is asked to find it out."""
+    assert identify(dict(zip(TELLING, data.split(b"\0"), strict=False))) in DIALECTS
 
 
 def answer_challenge(data: bytes) -> None:

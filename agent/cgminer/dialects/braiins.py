@@ -10,7 +10,7 @@ reference/devices.md 1a. The power figure is the tuner's model, not a measuremen
 from typing import Any, Final
 
 from agent.cgminer.credentials import Credentials
-from agent.cgminer.dialects.documents import listed
+from agent.cgminer.dialects.documents import listed, rows_of
 from agent.cgminer.dialects.judgement import judge
 from agent.cgminer.dialects.table import (
     Commands,
@@ -82,7 +82,7 @@ def _listed_fans(sections: Sections) -> list[dict[str, Any]]:
 
 def _named(solvers: list[dict[str, Any]], word: str) -> tuple[Any, ...]:
     """Return the temperatures whose name has ``word``: ``Board``, ``Max Board`` or ``MAX_BOARD`` by version."""
-    sensors = [sensor for solver in solvers for sensor in solver.get("temperatures") or () if isinstance(sensor, dict)]
+    sensors = [sensor for solver in solvers for sensor in rows_of(solver.get("temperatures"))]
     fitting = [sensor for sensor in sensors if word in str(sensor.get("name")).lower()]
     return known([live_temperature(sensor.get("degreesC")) for sensor in fitting])
 
@@ -90,9 +90,8 @@ def _named(solvers: list[dict[str, Any]], word: str) -> tuple[Any, ...]:
 def _pools(sections: Sections) -> tuple[PoolShares, ...]:
     rows = [(row.get("Accepted"), row.get("Rejected"), row.get("Stale")) for row in sections.rows("pools")]
     for group in listed(sections, _POOLS, f"{_INFO}.poolGroups") if not rows else ():
-        pools = group.get("pools")
-        shares = [pool.get("shares") for pool in pools if isinstance(pool, dict)] if isinstance(pools, list) else []
-        rows += [(one.get("acceptedSolutions"), one.get("rejectedSolutions"), None) for one in shares if one]
+        shares = [pool["shares"] for pool in rows_of(group.get("pools")) if isinstance(pool.get("shares"), dict)]
+        rows += [(one.get("acceptedSolutions"), one.get("rejectedSolutions"), None) for one in shares]
     return tuple(PoolShares(whole(accepted), whole(rejected), whole(stale)) for accepted, rejected, stale in rows)
 
 

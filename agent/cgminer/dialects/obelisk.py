@@ -9,10 +9,12 @@ that fell silent shows late. Source: the vendor's web page's own API, as the cap
 
 from typing import Any, Final
 
+from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects.documents import listed
 from agent.cgminer.dialects.judgement import judge_by_hashrate
 from agent.cgminer.dialects.table import (
     Commands,
+    Login,
     Sensors,
     Table,
     known,
@@ -75,6 +77,10 @@ def _pools(sections: Sections) -> tuple[PoolShares, ...]:
     return tuple(PoolShares(whole(pool.get("accepted")), whole(pool.get("rejected")), None) for pool in pools)
 
 
+def _login(credentials: Credentials) -> dict[str, str]:
+    return {"username": credentials.user, "password": credentials.password}
+
+
 TABLE: Final = Table(
     dialect="obelisk",
     commands=Commands(poll=(_DASHBOARD,), static=(_INFO,), identity=(_INFO,), joins=False),
@@ -88,4 +94,5 @@ TABLE: Final = Table(
     judge=judge_by_hashrate,
     power_source=PowerSource.NONE,
     pools=_pools,
+    logins=(Login("/api/login", _login, "sessionid", header="cookie", pages="/api/status/"),),
 )

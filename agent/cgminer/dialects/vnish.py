@@ -29,6 +29,7 @@ from agent.cgminer.dialects.table import (
     positive_power,
     power,
     rpm,
+    tera,
 )
 from agent.cgminer.observation import PoolShares
 from agent.cgminer.sections import Sections, at, dig, leading_number, mac, text, whole
@@ -121,7 +122,7 @@ TABLE: Final = Table(
     fields={
         "hashrate_ths": (
             at(_SUMMARY, "miner.hr_realtime", gigahash),
-            at(_SUMMARY, "miner.instant_hashrate", lambda value: gigahash(1e3 * value) if value else None),
+            at(_SUMMARY, "miner.instant_hashrate", tera),
         ),
         "hashrate_average_ths": (at(_SUMMARY, "miner.hr_average", gigahash),),
         "expected_ths": (at(_SUMMARY, "miner.hr_nominal", gigahash), at(_SUMMARY, "miner.hr_stock", gigahash)),
