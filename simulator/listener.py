@@ -92,8 +92,9 @@ class DeviceListener:
             connection.abort()
 
     def answer(self, request: bytes, client: str) -> Answer:
-        """Return what is to be sent for ``request``."""
+        """Return what is to be sent for ``request``, once everything due until now has happened to the miner."""
         self.polls += 1
+        self.speech.miner.advance(self.speech.miner.time.seconds())
         return self.speech.answer(request, client)
 
     def _connection(self) -> "_Connection":

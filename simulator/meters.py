@@ -5,6 +5,7 @@ feeders plus the house load; noise is 0.1 % on power and none on energy. Unknown
 Modbus exceptions, never with a made-up figure.
 
       unit U, register N: float32 W at N, float32 kWh at N + 2 (big-endian), function 4 (3 answers alike)
+      unit 247, coil N: the contactor before miner N, functions 1, 5 and 15
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from simulator import noise
+from simulator.contactors import UNIT, Contactors
 from simulator.listener import bind
 from simulator.miner import Miner, SiteTime
 from sitelink.units import Watts
@@ -23,7 +25,9 @@ _UNITS = 240
 _PAGE = 10
 _REGISTERS = 4
 _HEADER = struct.Struct(">HHHB")
-_ILLEGAL_FUNCTION, _ILLEGAL_ADDRESS, _NO_SUCH_UNIT = 1, 2, 11
+_ILLEGAL_FUNCTION, _ILLEGAL_ADDRESS, _ILLEGAL_VALUE, _NO_SUCH_UNIT = 1, 2, 3, 11
+_COIL_ON, _COIL_OFF = 0xFF00, 0x0000
+_MOST_COILS = 2000
 METER_FAULTS = ("silent", "stuck")
 
 
@@ -105,10 +109,11 @@ class MeterBank:
 
 
 class ModbusServer:
-    """Modbus TCP in front of a ``MeterBank``."""
+    """Modbus TCP in front of a ``MeterBank`` and a site's contactors."""
 
-    def __init__(self, bank: MeterBank, host: str, port: int) -> None:
+    def __init__(self, bank: MeterBank, contactors: Contactors, host: str, port: int) -> None:
         self._bank = bank
+        self._contactors = contactors
         self.host = host
         self.port = port
         self._server: asyncio.Server | None = None
@@ -123,7 +128,7 @@ class ModbusServer:
         listening = bind(self.host, self.port)
         self.port = listening.getsockname()[1]
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _ModbusConnection(self._bank, self._open), sock=listening)
+        self._server = await loop.create_server(self._connection, sock=listening)
 
     async def close(self) -> None:
         """Stop to listen and drop every connection."""
@@ -133,10 +138,14 @@ class ModbusServer:
         for connection in tuple(self._open):
             connection.abort()
 
+    def _connection(self) -> "_ModbusConnection":
+        return _ModbusConnection(self._bank, self._contactors, self._open)
+
 
 class _ModbusConnection(asyncio.Protocol):
-    def __init__(self, bank: MeterBank, others: "set[_ModbusConnection]") -> None:
+    def __init__(self, bank: MeterBank, contactors: Contactors, others: "set[_ModbusConnection]") -> None:
         self._bank = bank
+        self._contactors = contactors
         self._others = others
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
@@ -159,7 +168,10 @@ class _ModbusConnection(asyncio.Protocol):
             if len(self._buffer) < 6 + length:
                 return
             request, self._buffer = self._buffer[_HEADER.size : 6 + length], self._buffer[6 + length :]
-            answer = _answer(self._bank, unit, request)
+            if unit == UNIT and len(self._contactors):
+                answer: bytes | None = _switch(self._contactors, request)
+            else:
+                answer = _answer(self._bank, unit, request)
             if answer is not None and self._transport is not None:
                 self._transport.write(_HEADER.pack(transaction, 0, len(answer) + 1, unit) + answer)
 
@@ -189,3 +201,37 @@ def _answer(bank: MeterBank, unit: int, request: bytes) -> bytes | None:
         return bytes((function | 0x80, _ILLEGAL_ADDRESS))
     body = struct.pack(">ff", *bank.measure(meter))[offset * 2 : (offset + count) * 2]
     return bytes((function, len(body))) + body
+
+
+def _switch(contactors: Contactors, request: bytes) -> bytes:
+    """Return the answer to a request that reads or switches coils.
+
+    Source: Modbus Application Protocol 1.1b3, functions 1, 5 and 15.
+    """
+    function = request[0]
+    if function not in {1, 5, 15} or len(request) < 5:
+        return bytes((function | 0x80, _ILLEGAL_FUNCTION))
+    first, value = struct.unpack(">HH", request[1:5])
+    if function == 1:
+        states = contactors.read(first, value) if 1 <= value <= _MOST_COILS else None
+        if states is None:
+            return bytes((function | 0x80, _ILLEGAL_ADDRESS))
+        packed = bytes(
+            sum(state << place for place, state in enumerate(states[at : at + 8])) for at in range(0, len(states), 8)
+        )
+        return bytes((function, len(packed))) + packed
+    if function == 5 and value not in {_COIL_ON, _COIL_OFF}:
+        return bytes((function | 0x80, _ILLEGAL_VALUE))
+    wanted = [value == _COIL_ON] if function == 5 else _unpacked(request, value)
+    if wanted is None:
+        return bytes((function | 0x80, _ILLEGAL_VALUE))
+    done = contactors.write(first, wanted)
+    return request[:5] if done else bytes((function | 0x80, _ILLEGAL_ADDRESS))
+
+
+def _unpacked(request: bytes, count: int) -> list[bool] | None:
+    """Return the states that function 15 carries, None when they are not as many as it says."""
+    data = request[6:]
+    if not 1 <= count <= _MOST_COILS or len(data) != (count + 7) // 8 or request[5] != len(data):
+        return None
+    return [bool(data[place // 8] >> place % 8 & 1) for place in range(count)]

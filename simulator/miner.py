@@ -11,17 +11,16 @@ Invariants:
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
 from typing import Any
 
 from simulator import noise
 from simulator.faults import Fault
 from simulator.kept import Kept, Pool, factory
 from simulator.orders import OrderLog, ReceivedOrder
-from simulator.physics import Drive, Effect, Goal, Timing, ambient_c
+from simulator.physics import Drive, Effect, Goal, Timing
 from simulator.roster import Place
+from simulator.site_time import SiteTime
 from simulator.snapshot import Snapshot, take, wobble
-from sitelink.clock import Clock
 from sitelink.types import Verb
 from sitelink.units import TeraHashPerSecond, Watts
 
@@ -29,35 +28,11 @@ __all__ = ["Miner", "SiteTime", "Snapshot"]
 
 _BOOTED_BEFORE_S = 40_000.0
 _UNSET_CLOCK_S = 986.0
-_LOCAL_OFFSET_H = -6
 _REBOOT_AFTER_S, _BOOT_S, _INSTALL_S = 1.0, 30.0, 75.0
 _HALF = 0.45
 _MOVES_POWER = {"dead", "overheated", "ack_without_effect", "reports_idle", "reports_idle_now", "half_effect"}
 _FORGETS_SLEEP = frozenset({"luxos"})
 """Firmware whose sleep ends with a reboot, as its vendor documents; the others keep theirs."""
-
-
-class SiteTime:
-    """Simulated seconds since the site opened, from the injected clock, ``scale`` simulated seconds a real one."""
-
-    def __init__(self, clock: Clock, scale: float = 1.0) -> None:
-        self.clock = clock
-        self.scale = scale
-        self.opened_at = clock.now()
-        self._opened_s = clock.monotonic()
-
-    def seconds(self) -> float:
-        """Return simulated seconds since the site opened."""
-        return (self.clock.monotonic() - self._opened_s) * self.scale
-
-    def now(self) -> datetime:
-        """Return the wall clock, aware UTC."""
-        return self.clock.now()
-
-    def ambient_c(self) -> float:
-        """Return the air temperature on site now, from the wall clock's hour."""
-        now = self.now() + timedelta(hours=_LOCAL_OFFSET_H)
-        return ambient_c(now.hour + now.minute / 60)
 
 
 class Miner:
@@ -80,6 +55,7 @@ class Miner:
         "noise_key",
         "on_reboot",
         "place",
+        "plugged",
         "shown",
         "time",
         "true",
@@ -98,6 +74,7 @@ class Miner:
         self._down_s = self._back_s = -1.0
         self._later: list[tuple[float, Callable[[], None], Effect]] = []
         self._orders = orders
+        self.plugged = True
         self._wanted = Goal.RUN
         timing = Timing(place.model.stop_s, place.model.warm_s, place.idle_share)
         initial = Goal.UNPLUGGED if place.dead else Goal.RUN
@@ -113,8 +90,8 @@ class Miner:
 
     @property
     def away(self) -> bool:
-        """Return whether the miner is rebooting and answers nobody."""
-        return self._down_s <= self.time.seconds() < self._back_s
+        """Return whether the miner is rebooting, or its contactor is open, and answers nobody."""
+        return not self.plugged or self._down_s <= self.time.seconds() < self._back_s
 
     @property
     def back_in_s(self) -> float:
@@ -148,7 +125,7 @@ class Miner:
         before, self.fault = self.fault, fault
         if before is not None and before.kind == "dead" and not self.has("dead"):
             self._boot(now_s)
-        if self.has("dead"):
+        if self.has("dead") or not self.plugged:
             self._head(Goal.UNPLUGGED, now_s)
         elif self.has("overheated"):
             self._head(Goal.TRIPPED, now_s)
@@ -182,6 +159,25 @@ class Miner:
         if goal is Goal.IDLE and self.fault is not None and self.fault.kind == "self_waking":
             self._wake_itself(at_s + self.fault.seconds)
         self.advance(now_s)
+
+    def switch(self, *, on: bool) -> None:
+        """Have the contactor before the miner opened or closed; a welded one (``ack_without_effect``) stays closed."""
+        now_s = self.time.seconds()
+        self.advance(now_s)
+        effect = self._note(Verb.START if on else Verb.STOP, now_s, {"outlet": True})
+        if self.has("ack_without_effect") or self.has("dead"):
+            return
+        self.plugged = on
+        if on:
+            self._head(Goal.IDLE, now_s)
+            self._down_s, self._back_s = now_s, now_s + _BOOT_S
+            self.true.head_for(self._wanted, self._back_s, effect, self.level)
+        else:
+            self._down_s = self._back_s = -1.0
+            self.shown.head_for(Goal.UNPLUGGED, now_s)
+            self.true.head_for(Goal.UNPLUGGED, now_s, effect)
+        self.advance(now_s)
+        self.on_reboot(self)
 
     def limit(self, power_w: Watts | None = None, mode: str = "", **detail: object) -> None:
         """Receive a power limit or a mode; the power follows when the miner runs.
@@ -314,6 +310,7 @@ class Miner:
         return {
             "asleep": self.asleep,
             "away": self.away,
+            "plugged": self.plugged,
             "mode": kept.mode,
             "limit_w": None if kept.limit_w is None else round(kept.limit_w),
             "active_pool": kept.active_pool,

@@ -20,7 +20,7 @@ FURTHER_DIALECTS = (
 ALL_DIALECTS = DIALECTS + FURTHER_DIALECTS
 CONTROLLABLE = ("luxos", "whatsminer", "avalon")
 """Who may lie on a default site; on another, whoever takes orders may."""
-_TAKE_ORDERS = (*DIALECTS, *FURTHER_DIALECTS[:3])
+TAKE_ORDERS = (*DIALECTS, *FURTHER_DIALECTS[:3])
 LIARS = ("ack_without_effect", "reports_idle")
 _WEIGHT = {"luxos": 0.28, "whatsminer": 0.28, "avalon": 0.18, "antminer": 0.14, "braiins": 0.12}
 _FURTHER_WEIGHT = 0.1
@@ -183,7 +183,7 @@ def _place(options: RosterOptions, index: int, dialect: str, rng: random.Random)
 
 def _with_faults(options: RosterOptions, places: list[Place], rng: random.Random) -> tuple[Place, ...]:
     dead = set(rng.sample(range(len(places)), round(len(places) * options.dead)))
-    able = CONTROLLABLE if options.dialects == DIALECTS else _TAKE_ORDERS
+    able = CONTROLLABLE if options.dialects == DIALECTS else TAKE_ORDERS
     candidates = [place.index for place in places if place.index not in dead and place.model.dialect in able]
     wanted = round(len(places) * options.liars)
     if options.liars > 0 and len(places) >= 20:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.bounds import LAST_PORT, check_net, check_range, check_site_id
+from simulator.contactors import Contactors
 from simulator.dialects import build_firmwares
 from simulator.errors import BadInput, SimulatorError
 from simulator.faults import BadFault, parse_fault
@@ -26,7 +27,7 @@ from simulator.listener import DeviceListener
 from simulator.meters import METER_FAULTS, MeterBank, ModbusServer
 from simulator.miner import Miner, SiteTime
 from simulator.orders import OrderLog
-from simulator.roster import ALL_DIALECTS, Place, RosterOptions, build_roster
+from simulator.roster import ALL_DIALECTS, TAKE_ORDERS, Place, RosterOptions, build_roster
 from simulator.service import Service
 from sitelink.clock import Clock
 from sitelink.inventory import METER_FIELDS, MINER_FIELDS
@@ -128,7 +129,9 @@ class SimulatedSite(Service):
             feeders[miner.place.feeder_id].append(miner)
         house_w = _HOUSE_W + _HOUSE_SHARE * sum(place.model.nameplate_w for place in self.places)
         self.bank = MeterBank(roster.site_id, roster.seed, feeders, Watts(house_w), self.time)
-        self.modbus = ModbusServer(self.bank, options.meters_host or f"{roster.net}.0.1", options.meters_port)
+        self.contactors = Contactors(m for m in self.miners.values() if m.place.model.dialect not in TAKE_ORDERS)
+        meters_host = options.meters_host or f"{roster.net}.0.1"
+        self.modbus = ModbusServer(self.bank, self.contactors, meters_host, options.meters_port)
         self.control = ControlServer(*options.control, self._routes()) if options.control else None
 
     async def open(self) -> None:
@@ -217,7 +220,7 @@ class SimulatedSite(Service):
             if miner.away is not was_away:
                 was_away = miner.away
                 await self._apply(miner.place.miner_id)
-            await asyncio.sleep(min(max(miner.back_in_s, 0.001), _LOOK_S))
+            await asyncio.sleep(min(miner.back_in_s, _LOOK_S) or _LOOK_S)
         miner.advance(self.time.seconds())
         await self._apply(miner.place.miner_id)
 
@@ -263,15 +266,23 @@ class SimulatedSite(Service):
     def _write_files(self, out: Path) -> None:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write_csv(
-                out / "inventory.csv", (*MINER_FIELDS, "web_port"), [_inventory_row(place) for place in self.places]
-            )
+            self._write_inventory(out / "inventory.csv")
             write_csv(out / "meters.csv", METER_FIELDS, [self._meter_row(name) for name in self.bank.meters])
             (out / "truth.json").write_text(json.dumps(self.truth(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise SimulatorError(
                 f"cannot write the site's files to {out}: {error.strerror}; give another folder with --out"
             ) from None
+
+    def _write_inventory(self, path: Path) -> None:
+        """Write the miners, with the contactors before those that have one."""
+        rows = [_inventory_row(place) for place in self.places]
+        if len(self.contactors):
+            host, port = self.modbus.host, self.modbus.port
+            outlets = [self.contactors.url(miner, host, port) for miner in self.miners.values()]
+            rows = [(*row, outlet) for row, outlet in zip(rows, outlets, strict=True)]
+        fields = (*MINER_FIELDS, "web_port", *(("outlet",) if len(self.contactors) else ()))
+        write_csv(path, fields, rows)
 
     def _meter_row(self, meter_id: str) -> tuple[object, ...]:
         meter = self.bank.meters[meter_id]

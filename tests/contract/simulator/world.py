@@ -82,7 +82,7 @@ async def until(condition, opened: SimulatedSite | None = None, seconds: float =
     """Wait until ``condition()`` holds; with ``seconds``, first let that much pass on the site's clock."""
     if opened is not None and seconds:
         clock_of(opened).advance(seconds)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.01)
 
