@@ -32,7 +32,7 @@ async def test_a_poll_after_the_first_is_one_connection_and_static_data_is_read_
     async with serving(miner.speak) as address:
         luxos = device(address, "luxos", time)
         first = await luxos.observe()
-        assert sorted(miner.commands()) == ["config", "summary+power+temps+fans+pools", "version"]
+        assert sorted(miner.commands()) == ["config", "profiles", "summary+power+temps+fans+pools", "version"]
         miner.asked.clear()
         second = await luxos.observe()
         assert miner.commands() == ["summary+power+temps+fans+pools"]

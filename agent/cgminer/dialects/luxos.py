@@ -87,7 +87,7 @@ TABLE: Final = Table(
     commands=Commands(
         poll=("summary", "power", "temps", "fans", "pools"),
         idle=("config", "events"),
-        static=("config", "version"),
+        static=("config", "version", "profiles"),
         identity=("config",),
     ),
     fields={

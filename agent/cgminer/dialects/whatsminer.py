@@ -105,6 +105,7 @@ TABLE: Final = Table(
         idle=("status",),
         static=("get_version", "get_miner_info"),
         identity=("get_miner_info", "summary"),
+        instead={"devs": ("stats",)},  # the M3 of 2018 lists its boards there
     ),
     fields={
         "hashrate_ths": (
