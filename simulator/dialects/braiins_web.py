@@ -24,6 +24,7 @@ from sitelink.units import Watts
 _SESSION_S = 3600.0
 _RESTART_S = 10.0
 _VOID: Row = {"__typename": "VoidResult", "void": "void"}
+_LOGS = ("BOSMINER", "SYSTEM")
 _LUCI = "/cgi-bin/luci"
 _IFACE = f"{_LUCI}/admin/network/iface_status/lan"
 
@@ -38,7 +39,7 @@ class BraiinsWeb(WebFirmware):
         if request.path == _LUCI and request.method == "POST":
             return _luci_login(miner, request)
         if request.path == _IFACE:
-            if not holds_token(miner, "sysauth", _cookie(request, "sysauth"), _SESSION_S, refreshed=True):
+            if not holds_token(miner, "session", _cookie(request, "session_id"), _SESSION_S):
                 return WebReply(403, b"Forbidden", "text/html")
             return page([{"id": "lan", "macaddr": miner.shown_identity()[0].upper(), "ipaddrs": [], "proto": "dhcp"}])
         return WebReply(404, b"Not Found", "text/plain")
@@ -72,16 +73,18 @@ def _auth(miner: Miner, fields: Any) -> WebReply:
         return _VOID
 
     body = page({"data": select({"auth": {"__typename": "AuthMutation", "login": login}}, fields)}).body
-    cookies = tuple(("Set-Cookie", f"session_id={name}; Path=/; Max-Age=3600; HttpOnly") for name in given)
-    return WebReply(200, body, headers=cookies)
+    return WebReply(200, body, headers=tuple(_cookie_of(name) for name in given))
 
 
 def _luci_login(miner: Miner, request: WebRequest) -> WebReply:
     form = request.form
     if not knows(miner, form.get("luci_username", ""), form.get("luci_password", "")):
         return WebReply(403, b"Forbidden", "text/html")
-    cookie = f"sysauth={give_token(miner, 'sysauth')}; path={_LUCI}/; HttpOnly"
-    return WebReply(302, b"", "text/html", (("Set-Cookie", cookie), ("Location", f"{_LUCI}/")))
+    return WebReply(302, b"", "text/html", (_cookie_of(give_token(miner, "session")), ("Location", f"{_LUCI}/")))
+
+
+def _cookie_of(session: str) -> tuple[str, str]:
+    return "Set-Cookie", f"session_id={session}; Path=/; Max-Age=3600; HttpOnly"
 
 
 def _cookie(request: WebRequest, name: str) -> str:
@@ -101,15 +104,32 @@ def _document(miner: Miner) -> Row:
             "faultLight": miner.kept.led,
             "info": {"mode": "NAND", "version": {"full": miner.kept.firmware or VERSION}},
             "uptime": {"since": now.when - now.elapsed_s, "durationS": now.elapsed_s},
+            "logTargets": list(_LOGS),
+            "log": lambda arguments: _log(miner, arguments),
         },
         "bosminer": {"config": _config(miner), "info": _info(miner, now)},
         "events": {"appeals": []},
     }
 
 
+def _log(miner: Miner, arguments: Mapping[str, Any]) -> list[str]:
+    target = arguments.get("target")
+    if target not in _LOGS:
+        raise BadQuery(f"no log {target!r}")
+    miner.change(Verb.LOGS, lambda: None, log=target)
+    return [f"{target.lower()}: {miner.place.model.name}", f"tuner: power target {target_w(miner):.0f} W"]
+
+
 def _config(miner: Miner) -> Row:
     pools = [
-        {"__typename": "Pool", "id": str(number), "enabled": True, "url": pool.url, "user": pool.user}
+        {
+            "__typename": "Pool",
+            "id": str(number),
+            "enabled": True,
+            "url": pool.url,
+            "user": pool.user,
+            "password": pool.password,
+        }
         for number, pool in enumerate(miner.kept.pools)
     ]
     group = {"id": "0", "name": "Default", "strategy": {"__typename": "QuotaStrategy", "quota": 1}, "pools": pools}

@@ -123,6 +123,18 @@ async def test_lamp_password_and_reboot():
         assert (await miner.ask("{bos{uptime{durationS}}}"))["data"]["bos"]["uptime"]["durationS"] < 60
 
 
+async def test_logs_are_asked_for_by_their_name_and_pools_show_their_password():
+    async with braiins() as (opened, miner):
+        text = "query($target: LogTarget!){bos{log(target: $target) logTargets}}"
+        found = (await miner.ask(text, target="BOSMINER"))["data"]["bos"]
+        assert "power target" in found["log"][-1]
+        assert "BOSMINER" in found["logTargets"]
+        assert "no log" in (await miner.ask(text, target="NOTHING"))["errors"][0]["message"]
+        assert [row["verb"] for row in opened.order_rows()] == ["logs"]
+        pools = (await miner.ask("{bosminer{config{groups{pools{url password}}}}}"))["data"]["bosminer"]["config"]
+        assert pools["groups"][0]["pools"][0]["password"] == "x"
+
+
 async def test_luci_tells_the_mac_to_who_logged_in():
     async with braiins() as (_opened, miner):
         page = "/cgi-bin/luci/admin/network/iface_status/lan"
