@@ -15,7 +15,7 @@ from agent.cgminer.dialects import table_of
 from agent.cgminer.dialects.table import Table
 from agent.cgminer.replies import PLAIN, identify, read_sections
 from agent.cgminer.wires import FRAMED, RPC, WEB
-from agent.errors import Permanent, Transient
+from agent.errors import Permanent, TimedOut, Transient
 
 TELLING_COMMANDS: Final = ("version", "devdetails", "summary")
 _KIN: Final = ("stats",)
@@ -33,6 +33,7 @@ _PAGES: Final = {
     "/mcb/status": "goldshell",
     "/cgi-bin/get_system_info.cgi": "antminer",
     "/cgi-bin/get_miner_status.cgi": "antminer-web",
+    "/cgi-bin/stats.cgi": "elphapex",
     "/summary": "epic",
 }
 """Each page with the dialect whose port it is asked on; the answer alone decides."""
@@ -69,7 +70,7 @@ async def find_dialect(ask: Ask, wires: Collection[str] = ALL_WIRES) -> Finding:
     if WEB in wires:
         await heard.beside_rpc()
     if not heard.readable:
-        if WEB in wires and heard.speaks_http:
+        if WEB in wires and (heard.speaks_http or heard.waits):
             await heard.hear(_ON_RPC_PORT)
         if FRAMED in wires and not heard.readable:
             await heard.hear(_FRAMED)
@@ -124,6 +125,11 @@ class _Heard:
                 return
             if self.dialect != PLAIN:
                 return
+
+    @property
+    def waits(self) -> bool:
+        """Return whether somebody took an RPC request and said nothing, as HTTP does that waits for the rest of it."""
+        return any(isinstance(error, TimedOut) for error in self.silences)
 
     @property
     def speaks_http(self) -> bool:

@@ -184,3 +184,26 @@ async def test_an_epic_is_asked_for_pages_on_the_port_of_the_api() -> None:
         seen = await device.observe()
         device.close()
     assert (seen.state, seen.power_w, seen.mac) == (MinerState.HASHING, 2500.5, made.MAC.lower())
+
+
+@pytest.mark.parametrize("dialect", sorted(made.FAMILIES))
+async def test_auto_finds_each_family_out_and_reads_it(dialect: str) -> None:
+    replies = made.FAMILIES[dialect]
+    issued: list[str] = []
+    closed = {"auradine": auradine_pages(replies, issued), "obelisk": obelisk_pages(replies)}
+    rpc = rpc_of(replies)
+    async with miner("auto", FakeWeb(closed.get(dialect, pages_of(replies))), rpc) as device:
+        if not rpc.answers:
+            device.address = Address(device.address.host, 1)  # nobody answers RPC there
+        seen = await device.observe()
+        assert (device.dialect, seen.dialect, seen.state) == (dialect, dialect, MinerState.HASHING)
+        assert (await device.identity()) in seen.identities
+
+
+async def test_an_epic_is_found_by_the_http_that_answers_rpc() -> None:
+    async with FakeWeb(pages_of(made.epic())).serving() as address:
+        clock = ManualClock(datetime(2029, 1, 1, tzinfo=UTC))
+        device = Device(address, "auto", clock, web_port=address.port, deadlines=SHORT)
+        seen = await device.observe()
+        device.close()
+    assert (device.dialect, seen.state) == ("epic", MinerState.HASHING)

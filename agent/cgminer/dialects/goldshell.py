@@ -64,7 +64,15 @@ def _sensors(sections: Sections) -> Sensors:
         ),
         fans_rpm=known([rpm(speed) for board in boards[:1] for speed in _figures(board.get("fanspeed"))]),
         boards=len(boards) or None,
+        errors=tuple(
+            f"board {text(board.get('id'))}: status {text(board['minerstatus'])}" for board in boards if _fails(board)
+        ),
     )
+
+
+def _fails(board: Row) -> bool:
+    """Return whether a board's status is anything but 0."""
+    return bool(number(board.get("minerstatus")))
 
 
 def _pools(sections: Sections) -> tuple[PoolShares, ...]:

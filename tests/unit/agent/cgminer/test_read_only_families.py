@@ -83,6 +83,8 @@ def test_goldshell_counts_shares_under_the_active_pool_and_fans_once() -> None:
 def test_a_goldshell_that_hashes_nothing_is_idle_for_no_reason_it_tells() -> None:
     seen = parse("goldshell", made.goldshell(hashrate=0.0))
     assert (seen.state, seen.reason) == (MinerState.IDLE, Reason.NOT_REPORTED)
+    broken = parse("goldshell", made.goldshell(hashrate=0.0, minerstatus=3))
+    assert (broken.reason, broken.errors[0]) == (Reason.FAULT, "board 0: status 3")
 
 
 def test_epic_figures() -> None:
