@@ -51,6 +51,11 @@ class Deadlines:
     total_s: float = 5.0
     cap_bytes: int = 262_144
 
+    def longer(self, times: float, cap_bytes: int | None = None) -> "Deadlines":
+        """Return the deadlines of what takes ``times`` as long as a reading, and of an answer of ``cap_bytes``."""
+        cap_bytes = self.cap_bytes if cap_bytes is None else cap_bytes
+        return Deadlines(self.connect_s, times * self.first_byte_s, times * self.total_s, cap_bytes)
+
 
 DEFAULT_DEADLINES: Final = Deadlines()
 

@@ -96,6 +96,11 @@ class Device:
         """Return the dialect, ``auto`` as long as it was never found out."""
         return self._dialect
 
+    @property
+    def deadlines(self) -> Deadlines:
+        """Return how patiently it is read."""
+        return self._deadlines
+
     def monotonic(self) -> float:
         """Return the clock's monotonic seconds."""
         return self._clock.monotonic()

@@ -24,10 +24,10 @@ from agent.cgminer.control.commanded import refuse_while_stopped, shows_commande
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_rebooted, shows_started
 from agent.cgminer.control.web_answers import (
-    LOG_DEADLINES,
-    SLOW_DEADLINES,
     credentials_of,
     exactly,
+    for_log,
+    for_setting,
     is_absent,
     raise_unless_taken,
     spoken,
@@ -172,7 +172,7 @@ class Antminer:
 
     async def _post(self, device: Device, conf: Mapping[str, Any]) -> WebReply:
         self._posted_s = device.monotonic()
-        reply = await device.call("POST", _WRITE, json=conf, deadlines=SLOW_DEADLINES)
+        reply = await device.call("POST", _WRITE, json=conf, deadlines=for_setting(device))
         raise_unless_taken(device, reply, "a new configuration")
         return reply
 
@@ -292,7 +292,7 @@ async def _takes(device: Device, secret: str) -> bool:
 
 async def _logs(device: Device) -> bytes:
     for target in _LOGS:
-        reply = await device.call("GET", target, deadlines=LOG_DEADLINES)
+        reply = await device.call("GET", target, deadlines=for_log(device))
         if not is_absent(reply):
             break
     raise_unless_taken(device, reply, "a look at its log")

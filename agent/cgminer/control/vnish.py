@@ -24,11 +24,11 @@ from agent.cgminer.control.commanded import shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started
 from agent.cgminer.control.web_answers import (
-    IMAGE_DEADLINES,
-    LOG_DEADLINES,
-    SLOW_DEADLINES,
     credentials_of,
     exactly,
+    for_image,
+    for_log,
+    for_setting,
     opens,
     packed,
     raise_unless_taken,
@@ -132,7 +132,7 @@ async def _get(device: Device, target: str) -> Any:
 
 async def _post(device: Device, target: str, told: object = None) -> Any:
     """Send an order; return what it is answered with, None where that is no JSON."""
-    reply = await device.call("POST", _API + target, json=told, deadlines=SLOW_DEADLINES)
+    reply = await device.call("POST", _API + target, json=told, deadlines=for_setting(device))
     raise_unless_taken(device, reply, target)
     try:
         return reply.document()
@@ -279,7 +279,7 @@ async def _update(device: Device, image: bytes) -> None:
     target = "firmware/update"
     await _get(device, "summary")  # a token that has expired is renewed before the image goes out, not after
     reply = await device.call(
-        "POST", _API + target, body=body, headers={"content-type": kind}, deadlines=IMAGE_DEADLINES
+        "POST", _API + target, body=body, headers={"content-type": kind}, deadlines=for_image(device)
     )
     raise_unless_taken(device, reply, target)
 
@@ -288,7 +288,7 @@ async def _logs(device: Device) -> bytes:
     """Return all the miner's logs that it has, one after the other under their names."""
     found: list[bytes] = []
     for name in _LOGS:
-        reply = await device.call("GET", f"{_API}logs/{name}", deadlines=LOG_DEADLINES)
+        reply = await device.call("GET", f"{_API}logs/{name}", deadlines=for_log(device))
         if reply.status == 200:
             found.append(f"== {name}\n".encode() + reply.body.rstrip(b"\n") + b"\n")
     if not found:

@@ -18,16 +18,32 @@ from agent.cgminer.repair import decode
 from agent.cgminer.web import WebReply
 from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, UnsupportedDevice
 
-LOG_DEADLINES: Final = Deadlines(connect_s=2.0, first_byte_s=30.0, total_s=90.0, cap_bytes=8_388_608)
-"""A log is put together while it is asked for, and is longer than any reading."""
-IMAGE_DEADLINES: Final = Deadlines(connect_s=2.0, first_byte_s=600.0, total_s=840.0)
-"""A device checks and writes an image before it answers."""
-SLOW_DEADLINES: Final = Deadlines(connect_s=1.0, first_byte_s=20.0, total_s=25.0)
-"""A device that restarts its miner to take a setting answers only afterwards."""
+_SETTING_TIMES: Final = 10.0
+"""A device that restarts its miner to take a setting answers only afterwards: 20 s where a reading has 2 s."""
+_LOG_TIMES: Final = 15.0
+"""A log is put together while it is asked for."""
+_LOG_CAP_BYTES: Final = 8_388_608
+_IMAGE_TIMES: Final = 90.0
+"""A device checks and writes an image before it answers: 3 min. What takes longer still is looked at all the same."""
 _BUSY: Final = frozenset({409, 423, 429, 503})
 _ABSENT: Final = frozenset({404, 405, 501})
 _SHOWN: Final = 120
 _MESSAGES: Final = ("err", "error", "message", "msg")
+
+
+def for_setting(device: Device) -> Deadlines:
+    """Return how long a changed setting may take."""
+    return device.deadlines.longer(_SETTING_TIMES)
+
+
+def for_log(device: Device) -> Deadlines:
+    """Return how long a log may take, and be."""
+    return device.deadlines.longer(_LOG_TIMES, _LOG_CAP_BYTES)
+
+
+def for_image(device: Device) -> Deadlines:
+    """Return how long a firmware image may take."""
+    return device.deadlines.longer(_IMAGE_TIMES)
 
 
 def raise_unless_taken(device: Device, reply: WebReply, what: str) -> None:

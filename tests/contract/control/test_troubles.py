@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.cgminer.control import antminer, braiins, braiins_rest, vnish, web_answers
+from agent.cgminer.control import web_answers
 from agent.cgminer.control.antminer import Antminer
 from agent.cgminer.control.braiins import Braiins
 from agent.cgminer.control.braiins_rest import BraiinsRest
@@ -68,15 +68,6 @@ REASONS = {
     "refused": {"unsupported"},
 }
 """What a trouble that the device itself names is called, whatever the order."""
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No patience for slow answers, so that silence is short."""
-    for module in (antminer, braiins, braiins_rest, vnish):
-        for name in ("SLOW_DEADLINES", "LOG_DEADLINES", "IMAGE_DEADLINES"):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, HASTY)
 
 
 def asked_for(firmware: Firmware, verb: Verb) -> Wanted:
