@@ -7,12 +7,11 @@ import pytest
 
 from agent.cgminer.control.braiins_rest import BraiinsRest
 from agent.cgminer.control.driver import Result
-from agent.cgminer.dialects import TABLES
 from sitelink.types import Outcome, Verb
 from tests.contract.control.fake_braiins_rest import GROUPS, MINER_ID, FakeBraiinsRest
 from tests.contract.control.world import IMAGE, POOLS, SECRET, Wanted, at_work, order, wanted
 
-pytestmark = [pytest.mark.agent, pytest.mark.skipif("braiins-rest" not in TABLES, reason="its table comes")]
+pytestmark = pytest.mark.agent
 
 
 async def carried(miner: FakeBraiinsRest, asked: Wanted, **more: Any) -> tuple[Result, list[str]]:

@@ -19,7 +19,6 @@ from agent.cgminer.control.carry_out import ONCE
 from agent.cgminer.control.driver import Driver
 from agent.cgminer.control.vnish import Vnish
 from agent.cgminer.credentials import Credentials
-from agent.cgminer.dialects import TABLES
 from agent.errors import AccessDenied, AgentError, Unreachable, WrongDevice
 from sitelink.types import Outcome, Verb
 from tests.contract.control import fake_antminer, fake_braiins, fake_braiins_rest, fake_vnish
@@ -56,7 +55,6 @@ FIRMWARES = (
 CASES = [
     pytest.param(firmware, verb, id=f"{firmware.dialect}-{verb.value}")
     for firmware in FIRMWARES
-    if firmware.dialect in TABLES
     for verb in Verb
     if verb in firmware.driver().verbs
 ]
@@ -68,6 +66,13 @@ REASONS = {
     "refused": {"unsupported"},
 }
 """What a trouble that the device itself names is called, whatever the order."""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow answers get no more patience than readings, so that silence is short."""
+    for name in ("_SETTING_TIMES", "_LOG_TIMES", "_IMAGE_TIMES"):
+        monkeypatch.setattr(web_answers, name, 1.0)
 
 
 def asked_for(firmware: Firmware, verb: Verb) -> Wanted:

@@ -7,12 +7,11 @@ import pytest
 
 from agent.cgminer.control.driver import Result
 from agent.cgminer.control.vnish import Vnish
-from agent.cgminer.dialects import TABLES
 from sitelink.types import Outcome, Verb
 from tests.contract.control.fake_vnish import MINER_ID, SETTINGS, FakeVnish
 from tests.contract.control.world import POOLS, SECRET, Wanted, at_work, order, wanted
 
-pytestmark = [pytest.mark.agent, pytest.mark.skipif("vnish" not in TABLES, reason="its table comes")]
+pytestmark = pytest.mark.agent
 
 
 async def carried(miner: FakeVnish, asked: Wanted, **more: Any) -> tuple[Result, list[str]]:
