@@ -11,6 +11,7 @@ from sitelink.types import MinerState, Reason
 
 _HEADER: Final = ("address", "name", "model", "firmware", "dialect", "state", "standing")
 _NAMED: Final = 8
+_TOGETHER: Final = 3
 
 
 def as_table(sightings: Sequence[Sighting], absent: Sequence[MinerEntry]) -> str:
@@ -20,8 +21,7 @@ def as_table(sightings: Sequence[Sighting], absent: Sequence[MinerEntry]) -> str
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines = lines if shown else []
-    for each in sightings:
-        lines += [f"{each.look.host}: {note}" for note in (*each.notes, *each.look.notes)]
+    lines += _notes(sightings)
     counts = Counter(each.standing for each in shown)
     kinds = ", ".join(f"{counts[kind]} {kind.value}" for kind in Standing if counts[kind])
     lines.append(f"{len(shown)} miners" + (f": {kinds}" if kinds else ""))
@@ -40,6 +40,18 @@ def as_json(sightings: Sequence[Sighting], absent: Sequence[MinerEntry], hosts: 
         "absent": [{"miner_id": entry.miner_id, "host": entry.host} for entry in absent],
     }
     return json.dumps(document, indent=1)
+
+
+def _notes(sightings: Sequence[Sighting]) -> list[str]:
+    """Return what is noted of each host, once for all hosts of which the same is noted."""
+    hosts: dict[str, list[str]] = {}
+    for each in sightings:
+        for note in (*each.notes, *each.look.notes):
+            hosts.setdefault(note.removeprefix(f"{each.look.host}:").strip(), []).append(each.look.host)
+    return [
+        f"{', '.join(of[:_TOGETHER])}{f' and {len(of) - _TOGETHER} more' if len(of) > _TOGETHER else ''}: {note}"
+        for note, of in hosts.items()
+    ]
 
 
 def _row(sighting: Sighting) -> tuple[str, ...]:

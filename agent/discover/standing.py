@@ -51,9 +51,12 @@ def judge(looks: Sequence[Look], inventory: Sequence[MinerEntry], learned: Learn
 
 
 def missing(sightings: Iterable[Sighting], inventory: Iterable[MinerEntry], swept: Iterable[str]) -> list[MinerEntry]:
-    """Return the miners of the inventory that should have answered at a swept address and answered nowhere."""
+    """Return the miners of the inventory that should have answered at a swept address and answered nowhere.
+
+    One that answers there without a name may be it.
+    """
     there = set(swept)
-    seen = {each.entry.miner_id for each in sightings if each.entry is not None and each.standing in _ITSELF}
+    seen = {each.entry.miner_id for each in sightings if each.entry is not None and each.standing in _MAY_BE_IT}
     return [entry for entry in inventory if entry.host in there and entry.miner_id not in seen]
 
 
@@ -80,7 +83,7 @@ def candidates(sightings: Iterable[Sighting]) -> tuple[list[MinerEntry], list[st
     return rows, unwritten
 
 
-_ITSELF: Final = {Standing.KNOWN, Standing.MOVED, Standing.DOUBLE}
+_MAY_BE_IT: Final = {Standing.KNOWN, Standing.MOVED, Standing.BOARD, Standing.DOUBLE, Standing.UNNAMED}
 
 
 class _Book:

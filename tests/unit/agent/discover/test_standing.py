@@ -99,6 +99,8 @@ def test_those_who_should_have_answered_are_named() -> None:
     found = judge([look("10.0.0.3", MAC), look("10.0.0.2", "02:00:00:00:00:99")], [A, B], Learned())
     assert missing(found, [A, B], swept) == [B]
     assert missing(found, [A, B], ["10.0.0.3"]) == []
+    nameless = judge([look("10.0.0.2")], [A, B], Learned())
+    assert missing(nameless, [A, B], swept) == [A], "who answers without a name may be it"
 
 
 def test_both_names_of_whom_is_beyond_doubt_are_remembered() -> None:
@@ -155,6 +157,12 @@ def test_the_table_and_the_document_say_the_same() -> None:
     assert "dialect" not in document["found"][2]
     assert document["absent"] == [{"miner_id": OTHER, "host": "10.0.0.2"}]
     assert document["hosts"] == 254
+
+
+def test_what_is_noted_of_many_is_said_once() -> None:
+    looks = [Look(f"10.0.0.{n}", 4028, 80, None, ("needs a login",)) for n in range(1, 6)]
+    table = report.as_table(judge(looks, [], Learned()), [])
+    assert table == "10.0.0.1, 10.0.0.2, 10.0.0.3 and 2 more: needs a login\n0 miners"
 
 
 def test_no_miner_at_all_is_one_line() -> None:
