@@ -142,7 +142,7 @@ class Poller:
                 found = miner_id.lower()  # a device that never names itself cannot be told from another
             named, names = found == miner_id.lower(), names or (found,)
         if not named:
-            raise WrongDevice(f"{names[0]} answers where the inventory has {miner_id}; correct the inventory")
+            raise WrongDevice(f"{names[0]} answers where the inventory has {miner_id}; find it: inventory follow")
         miner.identified_mono, miner.names = now_mono, observation.identities
 
     def _failed(self, miner_id: str, miner: _Miner, error: AgentError) -> Reading:

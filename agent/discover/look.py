@@ -14,16 +14,15 @@ from typing import Final
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import table_of
+from agent.cgminer.dialects.table import Table
 from agent.cgminer.framed import FRAMED_PORT
-from agent.cgminer.identification import find_dialect
+from agent.cgminer.identification import find_dialect, telling_table
 from agent.cgminer.observation import Observation
-from agent.cgminer.repair import decode
-from agent.cgminer.replies import PLAIN, interpret
+from agent.cgminer.replies import PLAIN, interpret, read_sections
 from agent.cgminer.sections import Sections, is_rpc
 from agent.cgminer.stream import Exchange, Stream
-from agent.cgminer.wires import Wires
-from agent.errors import AccessDenied, AgentError, Permanent, Transient, Unreachable
-from sitelink.types import MinerState
+from agent.cgminer.wires import FRAMED, RPC, WEB, Wires
+from agent.errors import AccessDenied, AgentError, Transient, Unreachable
 
 CredentialsOf = Callable[[str, str], Credentials | None]
 """(host, dialect) -> what opens it, None to show none."""
@@ -31,7 +30,6 @@ Pause = Callable[[], Awaitable[None]]
 """Awaited before each connection."""
 _SILENT_PORTS: Final = 2
 """So many ports that answer nothing at all, not even a refusal, and nobody is there."""
-_AUTO: Final = "auto"
 _NO_MINER: Final = "answers, but as no miner does"
 _FACTORY: Final = frozenset(
     Credentials(user, password)
@@ -73,20 +71,31 @@ class Looker:
 
     async def look(self, host: str, pause: Pause) -> Look | None:
         """Return what ``host`` shows, None when nobody is there. ``pause`` is awaited before each knock."""
+        conversation = _Conversation(Wires(Address(host, self._port), self._deadlines, self._web_port, None))
         silent = 0
         found: Look | None = None
-        for port in self.ports:
-            await pause()
-            answers = await self._knock(Address(host, port))
-            if answers is None:
-                silent += 1
+        try:
+            for port in self.ports:
+                if not conversation.left(self._wires_of(port)):
+                    continue
+                await pause()
+                answers = await self._knock(Address(host, port))
+                silent += answers is None
                 if silent == _SILENT_PORTS:
                     break
-            elif answers:
-                found = await self._ask(host, port)
-                if found.observation is not None:
-                    return found
+                if answers:
+                    found = await self._ask(conversation, self._wires_of(port))
+                    if found.observation is not None:
+                        break
+        finally:
+            conversation.wires.forget()
         return found
+
+    def _wires_of(self, port: int) -> tuple[str, ...]:
+        """Return what may be spoken where ``port`` is open: who answers RPC may be read over its web page."""
+        if port == self._port:
+            return (RPC, WEB)
+        return (WEB,) if port == self._web_port else (FRAMED,)
 
     async def _knock(self, address: Address) -> bool | None:
         """Return whether somebody listens; None when not even a refusal came."""
@@ -101,68 +110,82 @@ class Looker:
         stream.close()
         return True
 
-    async def _ask(self, host: str, port: int) -> Look:
-        """Return who answers at an open port."""
-        wires = Wires(Address(host, self._port), self._deadlines, self._web_port, None)
+    async def _ask(self, conversation: "_Conversation", over: tuple[str, ...]) -> Look:
+        """Return who answers over some wires."""
+        host = conversation.wires.address.host
         try:
-            dialect, notes = await self._identified(wires, port)
-            if dialect is None:
-                return Look(host, self._port, self._web_port, None, notes)
-            return await self._read(wires, dialect)
-        finally:
-            wires.forget()
-
-    async def _identified(self, wires: Wires, port: int) -> tuple[str | None, tuple[str, ...]]:
-        """Return the dialect that answers, None and why when no miner does."""
-        if port != self._port:
-            return None, (f"port {port} is open, and no miner's API was found there",)
-        failures: list[AgentError] = []
-
-        async def ask(command: str) -> bytes | None:
-            if failures and isinstance(failures[0], Transient):
-                return None  # who fell silent is not asked on
-            try:
-                return await wires.reply(command, table_of(_AUTO))
-            except AgentError as error:
-                failures.append(error)
-                return None
-
-        found = await find_dialect(ask)
-        if found.readable:
-            return found.dialect, ()
-        return None, (_once(failures[0]) if failures else f"{wires.address}: {_NO_MINER}",)
-
-    async def _read(self, wires: Wires, dialect: str) -> Look:
-        """Ask the miner its names, its model and how it does, one command after the other."""
-        table = table_of(dialect)
-        wires.credentials = credentials = self._credentials_of(wires.address.host, dialect)
-        sections = Sections()
-        notes: list[str] = []
-        commands = table.commands
-        for command in dict.fromkeys((*commands.identity, *commands.static, *commands.poll)):
-            await self._take(wires, dialect, command, sections, notes)
-        if interpret(dialect, sections).state is not MinerState.HASHING:
-            for command in commands.idle:
-                await self._take(wires, dialect, command, sections, notes)
-        logs_in = any(not is_rpc(command) for command in (*commands.identity, *commands.static))
-        if sections.denied and credentials is None:
-            notes.append("shows its name only to who logs in: --log-in shows it this site's password of its group")
-        elif credentials in _FACTORY and logs_in and not sections.denied:
-            notes.append("warning: answers to a factory password; give it another")
-        observation = interpret(dialect, sections)
-        if dialect == PLAIN and not sections.statuses:  # every CGMiner's reply has a status
-            return Look(wires.address.host, self._port, self._web_port, None, (f"{wires.address}: {_NO_MINER}",))
-        return Look(wires.address.host, self._port, self._web_port, observation, tuple(dict.fromkeys(notes)))
-
-    async def _take(self, wires: Wires, dialect: str, command: str, sections: Sections, notes: list[str]) -> None:
-        try:
-            sections.add(decode(await wires.reply(command, table_of(dialect))), command)
-        except AccessDenied:
-            sections.denied = True
-        except Permanent:
-            sections.garbled = True
+            finding = await find_dialect(conversation.tell, conversation.left(over))
         except Transient as error:
-            notes.append(f"{command}: {_once(error)}")
+            return Look(host, self._port, self._web_port, None, (_once(error),))
+        finally:
+            conversation.over.update(over)
+        if not finding.readable:
+            return Look(host, self._port, self._web_port, None, conversation.complaints() or (f"{host}: {_NO_MINER}",))
+        return await self._read(conversation, finding.dialect)
+
+    async def _read(self, conversation: "_Conversation", dialect: str) -> Look:
+        """Ask the miner its names, its model and how it does, one command after the other."""
+        table, wires = table_of(dialect), conversation.wires
+        wires.credentials = credentials = self._credentials_of(wires.address.host, dialect)
+        for command in (*table.commands.poll, *table.commands.every):
+            await conversation.ask(command, table)
+        sections = conversation.sections()
+        observation = interpret(dialect, sections)
+        host = wires.address.host
+        if dialect == PLAIN and not sections.statuses:  # every CGMiner's reply has a status
+            return Look(host, self._port, self._web_port, None, (f"{host}: {_NO_MINER}",))
+        notes: list[str] = []
+        if sections.denied and credentials is None and not observation.identities:
+            notes.append("shows its name only to who logs in: --log-in shows it this site's password of its group")
+        elif sections.denied and credentials is not None:
+            notes.append(f"refuses the password of its group; correct it: ballast-agent credentials set {dialect}")
+        elif credentials in _FACTORY and any(not is_rpc(command) for command in table.commands.every):
+            notes.append("warning: answers to a factory password; give it another")
+        return Look(host, self._port, self._web_port, observation, tuple(notes))
+
+
+class _Conversation:
+    """What was asked of one host, each command once, and what came of it."""
+
+    def __init__(self, wires: Wires) -> None:
+        self.wires = wires
+        self.over: set[str] = set()
+        """The wires over which was asked who is there."""
+        self._replies: dict[str, bytes] = {}
+        self._errors: dict[str, AgentError] = {}
+
+    def left(self, wires: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of ``wires`` over which nobody was asked yet."""
+        return tuple(wire for wire in wires if wire not in self.over)
+
+    async def tell(self, command: str) -> bytes:
+        """Ask a telling command. Raises as ``Wires.reply`` does."""
+        await self.ask(command, telling_table(command))
+        if command in self._errors:
+            raise self._errors[command]
+        return self._replies[command]
+
+    async def ask(self, command: str, table: Table) -> None:
+        """Ask a command, unless it was answered; one refused is asked again once we can say who we are."""
+        known = self._errors.get(command)
+        again = isinstance(known, AccessDenied) and self.wires.credentials is not None
+        if command in self._replies or (known is not None and not again):
+            return
+        try:
+            self._replies[command] = await self.wires.reply(command, table)
+            self._errors.pop(command, None)
+        except AgentError as error:
+            self._errors[command] = error
+
+    def sections(self) -> Sections:
+        """Return all that was answered."""
+        sections = read_sections(self._replies.items())
+        sections.denied = any(isinstance(error, AccessDenied) for error in self._errors.values())
+        return sections
+
+    def complaints(self) -> tuple[str, ...]:
+        """Return why the first thing asked got no answer, if it got none."""
+        return () if self._replies else tuple(_once(error) for error in self._errors.values())[:1]
 
 
 def _once(error: AgentError) -> str:

@@ -7,18 +7,26 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from agent.cgminer.client import Deadlines
+from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.device import Device
 from agent.cli import main
+from agent.cli.discover import _bar
 from agent.discover.look import Look, Looker
-from agent.discover.sweep import Manners, Sweep
+from agent.discover.sweep import Manners, Progress, Sweep
+from agent.errors import Unreachable
+from agent.follow import LOST_FOR_S, follower_of
 from agent.inventory import load_as_found
 from agent.inventory.learned import Learned
-from sitelink.inventory import read_miners
-from sitelink.types import MinerState
+from agent.settings import load_settings
+from agent.vault import Vault
+from sitelink.clock import ManualClock
+from sitelink.inventory import MinerEntry, read_miners
+from sitelink.types import MinerState, Reading, Reason
 from tests.contract.fake_miner import FakeMiner, Speak, serving
 from tests.unit.agent.cgminer import replies_of as made
 
@@ -206,10 +214,43 @@ def test_follow_notes_where_a_listed_miner_answers_now_and_changes_no_row(
     assert ",127.40.0.2," in inventory.read_text()
 
 
+async def test_the_daemon_reads_a_lost_miner_where_it_answers_now(tmp_path: Path) -> None:
+    miner = FakeMiner(dict(made.luxos()))
+    async with site({"127.40.0.1": miner.speak}) as port:
+        (tmp_path / "agent.toml").write_text('[site]\nsite_id = "pecos-1"\nranges = ["127.40.0.0/30"]\n')
+        settings = load_settings(tmp_path / "agent.toml", {})
+        entry = MinerEntry(LUXOS_MAC, "127.40.0.2", port, "luxos", "S19", "F1", "R1", 4, None, None)
+        clock, vault = ManualClock(datetime(2026, 6, 1, tzinfo=UTC)), Vault.open(settings)
+        device = Device(Address(entry.host, port), "luxos", clock, miner_id=LUXOS_MAC, deadlines=SHORT)
+        lost = Reading(LUXOS_MAC, clock.now(), MinerState.UNKNOWN, Reason.UNREACHABLE)
+        follower = follower_of(
+            settings, [entry], {LUXOS_MAC: device}, vault, {LUXOS_MAC: lost}.get, random.Random(1), clock
+        )
+        with pytest.raises(Unreachable):
+            await device.identity()
+        await follower.search()
+        clock.advance(LOST_FOR_S)
+        await follower.search()
+        assert device.address == Address("127.40.0.1", port)
+        assert await device.identity() == LUXOS_MAC
+        assert (await device.observe()).state is MinerState.HASHING
+
+
 def test_follow_without_a_range_says_where_to_write_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "agent.toml").write_text('[site]\nsite_id = "pecos-1"\n')
     assert main(("inventory", "follow", "--config", str(tmp_path / "agent.toml"))) == 2
     assert "has no [site] ranges; write 10.0.0.0/22" in capsys.readouterr().err
+
+
+def test_progress_is_one_line_redrawn_only_when_it_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    draw = _bar()
+    for looked_at in range(1, 5001):
+        draw(Progress(looked_at, 5000, looked_at // 10))
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert shown.endswith("[##############################] 5,000 of 5,000, 500 miners\n")
+    assert shown.count("\r") <= 1001
+    assert "\r[###############...............] 2,500 of 5,000, 250 miners" in shown
 
 
 def test_a_file_that_is_there_already_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,7 +81,7 @@ async def check_identity(device: Device, miner_id: str) -> None:
     if found.lower() != miner_id.lower():
         raise WrongDevice(
             f"{device.address}: {found} answers where the inventory has {miner_id}; "
-            "correct the address in inventory.csv"
+            "find it: ballast-agent inventory follow, or correct its address in inventory.csv"
         )
 
 

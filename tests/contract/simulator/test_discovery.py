@@ -50,7 +50,7 @@ async def test_every_firmware_is_found_by_what_it_answers_and_goes_by_its_own_na
                 wrong.append(f"{place.model.dialect}: {seen and (seen.dialect, seen.state)} {look and look.notes}")
             elif dialect not in NAMELESS and not {place.mac, place.serial} & set(look.names):
                 wrong.append(f"{place.model.dialect}: calls itself {look.names}, {look.notes}")
-        assert sorted(set(wrong)) == []
+        assert "\n".join(sorted(set(wrong))) == ""
         inventory = load_inventory(tmp_path / "inventory.csv")
         standings = {each.look.host: each.standing for each in judge(list(looks.values()), inventory, Learned())}
         named = [host for host, look in looks.items() if look.names]
