@@ -56,6 +56,11 @@ class Wires:
         self.forget()
 
     @property
+    def web_port(self) -> int:
+        """Return the port of the web page as it was given; 80 means the firmware's own."""
+        return self._web_port
+
+    @property
     def framed_address(self) -> Address:
         """Return where Whatsminer's framed API listens: its own port, unless the inventory names another."""
         port = FRAMED_PORT if self._address.port == _DEFAULT_RPC_PORT else self._address.port

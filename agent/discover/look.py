@@ -30,6 +30,7 @@ Pause = Callable[[], Awaitable[None]]
 """Awaited before each connection."""
 _SILENT_PORTS: Final = 2
 """So many ports that answer nothing at all, not even a refusal, and nobody is there."""
+_HTTP: Final = b"HTTP/"
 _NO_MINER: Final = "answers, but as no miner does"
 _FACTORY: Final = frozenset(
     Credentials(user, password)
@@ -71,7 +72,7 @@ class Looker:
 
     async def look(self, host: str, pause: Pause) -> Look | None:
         """Return what ``host`` shows, None when nobody is there. ``pause`` is awaited before each knock."""
-        conversation = _Conversation(Wires(Address(host, self._port), self._deadlines, self._web_port, None))
+        conversation = self._conversation(host, self._web_port)
         silent = 0
         found: Look | None = None
         try:
@@ -119,9 +120,22 @@ class Looker:
             return Look(host, self._port, self._web_port, None, (_once(error),))
         finally:
             conversation.over.update(over)
+        if not finding.readable and conversation.speaks_http and conversation.wires.web_port != self._port:
+            return await self._ask_page_on_rpc_port(host)
         if not finding.readable:
             return Look(host, self._port, self._web_port, None, conversation.complaints() or (f"{host}: {_NO_MINER}",))
         return await self._read(conversation, finding.dialect)
+
+    async def _ask_page_on_rpc_port(self, host: str) -> Look:
+        """Return who answers HTTP where the others answer RPC, whichever number that port has here."""
+        conversation = self._conversation(host, self._port)
+        try:
+            return await self._ask(conversation, (WEB,))
+        finally:
+            conversation.wires.forget()
+
+    def _conversation(self, host: str, web_port: int) -> "_Conversation":
+        return _Conversation(Wires(Address(host, self._port), self._deadlines, web_port, None))
 
     async def _read(self, conversation: "_Conversation", dialect: str) -> Look:
         """Ask the miner its names, its model and how it does, one command after the other."""
@@ -131,7 +145,7 @@ class Looker:
             await conversation.ask(command, table)
         sections = conversation.sections()
         observation = interpret(dialect, sections)
-        host = wires.address.host
+        host, web_port = wires.address.host, wires.web_port
         if dialect == PLAIN and not sections.statuses:  # every CGMiner's reply has a status
             return Look(host, self._port, self._web_port, None, (f"{host}: {_NO_MINER}",))
         notes: list[str] = []
@@ -141,7 +155,7 @@ class Looker:
             notes.append(f"refuses the password of its group; correct it: ballast-agent credentials set {dialect}")
         elif credentials in _FACTORY and any(not is_rpc(command) for command in table.commands.every):
             notes.append("warning: answers to a factory password; give it another")
-        return Look(host, self._port, self._web_port, observation, tuple(notes))
+        return Look(host, self._port, web_port, observation, tuple(notes))
 
 
 class _Conversation:
@@ -182,6 +196,11 @@ class _Conversation:
         sections = read_sections(self._replies.items())
         sections.denied = any(isinstance(error, AccessDenied) for error in self._errors.values())
         return sections
+
+    @property
+    def speaks_http(self) -> bool:
+        """Return whether what was asked over RPC was answered by a web server."""
+        return any(is_rpc(command) and reply.startswith(_HTTP) for command, reply in self._replies.items())
 
     def complaints(self) -> tuple[str, ...]:
         """Return why the first thing asked got no answer, if it got none."""
