@@ -119,19 +119,19 @@ def stats(miner: Miner, now: Snapshot) -> Section:
 
 
 def _chain(miner: Miner, now: Snapshot, board: int) -> Row:
-    """Return the members of one chain; the fourth connector is empty."""
+    """Return the members of one chain; the fourth connector is empty, and asleep newer builds show no chips."""
     model, number = miner.place.model, board + 1
     present = board < model.boards
+    awake = present and not (now.phase is Phase.IDLE and has_new_api(miner))
     mark = "x" if now.phase is Phase.TRIPPED or not now.hashing else "o"
-    rate = f"{now.board_ths[board] * 1e3:.2f}" if present else ""
     return {
         f"temp_pcb{number}": _sensors(now.board_c[board]) if present else "0-0-0-0",
         f"temp_chip{number}": _sensors(now.chip_c[board]) if present else "0-0-0-0",
         f"temp_pic{number}": _sensors(now.board_c[board] - 10) if present else "0-0-0-0",
-        f"chain_acn{number}": model.chips if present else 0,
-        f"chain_acs{number}": f" {mark * 3}" * (model.chips // 3) if present else "",
+        f"chain_acn{number}": model.chips if awake else 0,
+        f"chain_acs{number}": f" {mark * 3}" * (model.chips // 3) if awake else "",
         f"chain_hw{number}": 183 if present else 0,
-        f"chain_rate{number}": rate,
+        f"chain_rate{number}": f"{now.board_ths[board] * 1e3:.2f}" if awake else "",
         f"freq{number}": 525 if present else 0,
     }
 

@@ -62,9 +62,8 @@ def atm_row(miner: Miner) -> Row:
     return {
         "ChipTempWindow": 8.0,
         "Enabled": atm_enabled(miner),
-        "MaxProfile": _DEFAULT,
-        "MaxProfileStep": "0",
-        "MinProfile": "",
+        "MaxProfile": miner.kept.more.get("max_profile", _DEFAULT),
+        "MinProfile": miner.kept.more.get("min_profile", ""),
         "PostRampMinutes": 15,
         "StartupMinutes": 15,
         "TempWindow": 5.0,
@@ -136,8 +135,9 @@ def _atmset(miner: Miner, arguments: Arguments) -> Section:
     enabled = next((value for name, _, value in pairs if name == "enabled"), None)
     if enabled not in {None, "true", "false"}:
         return Section(341, "Invalid ATM configuration", letter="E")
-    if enabled is not None and not miner.has("ack_without_effect"):
-        miner.kept.more["atm"] = enabled == "true"
+    if not miner.has("ack_without_effect"):
+        bounds = {name: value for name, _, value in pairs if name in {"min_profile", "max_profile"}}
+        miner.kept.more |= bounds if enabled is None else {**bounds, "atm": enabled == "true"}
     return Section(340, "ATM configuration set", "ATM", (atm_row(miner),))
 
 

@@ -79,7 +79,9 @@ async def test_sleep_and_wake_by_the_whole_configuration(model, key, kind):
             assert await conf(client) == before | {key: kind(1)}
             stats = (await ask(opened, miner.place.miner_id, "stats"))["STATS"][1]
             assert stats["GHS 5s"] == 0
-            assert "x" in stats["chain_acs1"]
+            chips = (miner.place.model.chips, "0.00") if model == OLD else (0, "")
+            assert (stats["chain_acn1"], stats["chain_rate1"]) == chips
+            assert ("x" in stats["chain_acs1"]) is (model == OLD)
             assert 600 <= stats["fan1"] <= 1560
             await put(client, before)
             clock_of(opened).advance(60)

@@ -89,6 +89,10 @@ async def test_luxos_takes_a_profile_back_while_atm_runs():
         assert (await lux.row("config", "CONFIG"))["IsAtmEnabled"] is False
         await lux.write("profileset", "465MHz")
         assert (await lux.row("config", "CONFIG"))["Profile"] == "465MHz"
+        await lux.write("atmset", "enabled=true,max_profile=465MHz")
+        atm = await lux.row("atm", "ATM")
+        assert (atm["Enabled"], atm["MaxProfile"]) == (True, "465MHz")
+        assert (await lux.row("config", "CONFIG"))["Profile"] == "465MHz"
         for bad in ("", "enabled=maybe", "nonsense=1"):
             assert (await lux.write("atmset", bad))["STATUS"][0]["STATUS"] == "E", bad
         effects = [(row["detail"].get("why"), row["effect_at"] is None) for row in opened.order_rows()]
