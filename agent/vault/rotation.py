@@ -1,12 +1,17 @@
 """A miner's password changed: made here, kept before it is sent, and the only one once the miner has shown it.
 
-    made --> proposed (on disk) --> sent, read back --> COMPLETE: settled | REFUSED or not sent: forgotten
-                                                   '--> UNVERIFIED: both are kept; the next attempt sends the same one
+    made --> proposed (on disk) --> sent, read back --> COMPLETE: settled | not sent: forgotten
+                                                   '--> else: both are kept; the next attempt sends the same one
+
+A refusal is not believed: one that follows a sending whose answer was lost may come from a miner that has taken the new
+password and knows the former one no more.
 
 Invariants: no new password ever leaves the site; a crash at any step leaves on disk whichever password the miner has; a
 second attempt never makes a third password.
 """
 
+import asyncio
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,11 +23,16 @@ from agent.cgminer.control.driver import Driver
 from agent.cgminer.control.former import Former
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
-from agent.errors import AccessDenied, AgentError, BadInput, Permanent, UnsupportedDevice
+from agent.errors import AccessDenied, AgentError, BadInput, Permanent, SessionBusy, UnsupportedDevice
 from agent.vault import Vault
 from sitelink.inventory import MinerEntry
 from sitelink.types import Outcome, Verb
 
+_LOG: Final = logging.getLogger(__name__)
+_NEVER_SENT: Final = frozenset({"unsupported", "bad_parameters"})
+_TRIES: Final = 20
+_AGAIN_S: Final = 0.1
+"""Another process holds the vault for milliseconds at a time."""
 _LETTERS: Final = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 """Those that a person cannot mistake for each other; every firmware takes them."""
 _LENGTHS: Final = {"whatsminer": 8}
@@ -62,12 +72,12 @@ class VaultControl(MinerControl):
         try:
             result = await self._opened_by_either(asked, keep, unsettled, kept=kept, deadline_s=deadline_s)
         except AgentError:
-            self._settle(taken=False, fresh=fresh)
+            await self._settle(taken=False, fresh=fresh)
             raise
         if result.outcome is Outcome.COMPLETE:
-            self._settle(taken=True, fresh=fresh)
-        elif result.outcome is Outcome.REFUSED:
-            self._settle(taken=False, fresh=fresh)
+            await self._settle(taken=True, fresh=fresh)
+        elif result.outcome is Outcome.REFUSED and result.reason in _NEVER_SENT:
+            await self._settle(taken=False, fresh=fresh)
         return result
 
     async def _opened_by_either(
@@ -107,13 +117,24 @@ class VaultControl(MinerControl):
             raise Permanent(f"{self._entry.miner_id}: its new password cannot be kept: {error}") from None
         return fresh.password
 
-    def _settle(self, *, taken: bool, fresh: bool) -> None:
-        """End the rotation; a proposal of an earlier attempt may have been taken then, so only a proof ends it."""
-        if taken or fresh:
+    async def _settle(self, *, taken: bool, fresh: bool) -> None:
+        """End the rotation; a proposal of an earlier attempt may have been taken then, so only a proof ends it.
+
+        What cannot be written stays proposed, beside the former password: the next attempt ends it.
+        """
+        if not (taken or fresh):
+            return
+        for _ in range(_TRIES):
             try:
                 self._vault.settle(self._entry.miner_id, taken=taken)
+            except SessionBusy:
+                await asyncio.sleep(_AGAIN_S)
             except BadInput as error:
-                raise Permanent(f"{self._entry.miner_id}: its rotation stays unsettled: {error}") from None
+                _LOG.error("vault: the new password of %s stays unsettled: %s", self._entry.miner_id, error)
+                return
+            else:
+                return
+        _LOG.error("vault: the new password of %s stays unsettled: another process changes it", self._entry.miner_id)
 
 
 def new_password(dialect: str) -> str:

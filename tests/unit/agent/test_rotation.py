@@ -1,5 +1,6 @@
 """A rotated password is never lost, whatever the miner answers and wherever the process dies."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from agent.cgminer.control.former import HeldInMemory
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
-from agent.errors import AccessDenied, Permanent, Unreachable
+from agent.errors import AccessDenied, BadInput, Permanent, Unreachable
+from agent.files import alone_with
 from agent.vault import Vault
 from agent.vault.rotation import VaultControl, new_password
 from sitelink.clock import SystemClock
@@ -115,13 +117,26 @@ async def test_it_is_on_disk_before_it_is_sent_and_stays_there_when_the_process_
     assert opened(tmp_path).credentials(MINER) == Credentials("root", page.password)
 
 
-async def test_one_that_is_refused_leaves_the_former(tmp_path: Path) -> None:
+async def test_one_that_is_refused_leaves_the_former_and_forgets_neither(tmp_path: Path) -> None:
     vault = with_vault(tmp_path)
     page = Page(vault)
     driver = Driver(page)
     driver.takes = False
-    assert (await rotate(control(vault, page, driver))).outcome is Outcome.REFUSED
+    made = control(vault, page, driver)
+    assert (await rotate(made)).outcome is Outcome.REFUSED
     assert opened(tmp_path).credentials(MINER) == SECRET
+    assert opened(tmp_path).unsettled == {MINER.miner_id}, "it may have been taken by a sending whose answer was lost"
+    driver.takes = True
+    assert (await rotate(made)).outcome is Outcome.COMPLETE
+    assert len(set(driver.sent)) == 1
+
+
+async def test_one_that_the_firmware_cannot_be_told_is_forgotten(tmp_path: Path) -> None:
+    vault = with_vault(tmp_path)
+    page = Page(vault)
+    driver = Driver(page)
+    driver.verbs = frozenset()
+    assert (await rotate(control(vault, page, driver))).reason == "unsupported"
     assert not opened(tmp_path).unsettled
 
 
@@ -186,3 +201,36 @@ def test_a_made_password_is_as_the_firmware_takes_it_and_no_two_are_alike(dialec
     assert len(made) == 200
     assert all(len(each) == length and each.isalnum() and each.isascii() for each in made)
     assert len(set("".join(made))) > 50
+
+
+async def test_a_vault_that_another_process_holds_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    vault = with_vault(tmp_path)
+    page = Page(vault)
+    driver = Driver(page)
+    made = control(vault, page, driver)
+    held = alone_with(vault.path)
+
+    async def lets_go(former: str) -> None:
+        held.__enter__()
+        asyncio.get_running_loop().call_later(0.15, held.__exit__, None, None, None)
+
+    result = await made.carry_out(Wanted(Verb.PASSWORD), lets_go, deadline_s=0.0)
+    assert result.outcome is Outcome.COMPLETE
+    assert opened(tmp_path).credentials(MINER) == Credentials("root", page.password)
+
+
+async def test_a_password_taken_that_cannot_be_settled_is_still_on_disk_and_the_order_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    vault = with_vault(tmp_path)
+    page = Page(vault)
+    made = control(vault, page, Driver(page))
+
+    def full(miner_id: str, *, taken: bool) -> None:
+        raise BadInput("cannot be written: No space left on device")
+
+    monkeypatch.setattr(vault, "settle", full)
+    assert (await rotate(made)).outcome is Outcome.COMPLETE
+    assert opened(tmp_path).proposed(MINER) == Credentials("root", page.password)
+    assert "stays unsettled: cannot be written" in caplog.text
+    assert page.password not in caplog.text
