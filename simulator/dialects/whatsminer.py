@@ -1,7 +1,7 @@
 """Whatsminer API v2 (btminer): bare-string statuses for its own commands, encrypted writes under a token.
 
 Invariants: a write without a living token of its client is refused with code 135; a client holds at most 32 tokens,
-each for 30 minutes, after which ``get_token`` answers 136; numbers in ``status`` are strings.
+each for 30 minutes, and 16 clients hold any; beyond that ``get_token`` answers 136; numbers in ``status`` are strings.
 
 Source: WhatsMiner API 2.0.5.
 """
@@ -21,6 +21,7 @@ from simulator.miner import Miner, Snapshot
 from simulator.physics import Phase
 
 _TOKENS_A_CLIENT = 32
+_CLIENTS = 16
 _TOKEN_S = 1800.0
 _FIRMWARE = "20230803.11.REL"
 
@@ -90,7 +91,8 @@ class WhatsMiner(Dialect):
             return _own(miner, 45, "Access denied to 'get_token' command", "E")
         tokens = self._living(miner)
         held = sum(token.client == request.client for token in tokens)
-        if miner.has("token_exhausted") or held >= _TOKENS_A_CLIENT:
+        clients = {token.client for token in tokens} | {request.client}
+        if miner.has("token_exhausted") or held >= _TOKENS_A_CLIENT or len(clients) > _CLIENTS:
             return _own(miner, 136, "over max connect", "E")
         now_s = miner.time.clock.monotonic()
         number = noise.key("token", miner.place.miner_id, request.client, len(tokens), now_s)

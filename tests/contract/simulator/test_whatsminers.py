@@ -189,6 +189,19 @@ async def test_v2_reboots_and_sleeps_on():
         assert (await ask(opened, two.name, "status"))["Msg"]["mineroff"] == "true"
 
 
+async def test_v2_gives_tokens_to_sixteen_clients():
+    async with site() as opened:
+        place = Two(opened).miner.place
+        codes = []
+        for number in range(1, 18):
+            source = (f"127.0.1.{number}", 0)
+            reader, writer = await asyncio.open_connection(place.host, place.port, local_addr=source)
+            writer.write(b'{"cmd":"get_token"}')
+            codes.append(json.loads(await reader.read(-1))["Code"])
+            writer.close()
+        assert codes == [134] * 16 + [136]
+
+
 @pytest.mark.parametrize("seconds", [5.0, 0.0])
 async def test_v2_tokens_die_early_when_told_to(seconds):
     async with site() as opened:
