@@ -7,6 +7,7 @@ deadline; an interrupted sweep leaves nothing open.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Final, Protocol
 
 from agent.discover.look import Look, Pause
 
+_LOG: Final = logging.getLogger(__name__)
 _JITTER: Final = 0.5
 _SILENT_KNOCKS: Final = 2
 
@@ -39,6 +41,10 @@ class Manners:
         """Return how long a sweep takes where nobody at all is there: the longest, but for miners that dawdle."""
         rounds = -(-hosts // self.at_once)
         return max(rounds * _SILENT_KNOCKS * self.connect_s, _SILENT_KNOCKS * hosts / self.knocks_per_s)
+
+
+def _untold(host: str, why: str) -> Look:
+    return Look(host, 0, 0, None, (f"{host}: {why}",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,10 @@ class Sweep:
             async with asyncio.timeout(limit):
                 return await self._looker.look(host, self._pause)
         except TimeoutError:
-            return Look(host, 0, 0, None, (f"{host}: had not told who it is after {limit:g} s; look at it alone",))
+            return _untold(host, f"had not told who it is after {limit:g} s; look at it alone")
+        except Exception as error:  # noqa: BLE001 - the supervisor of one host: a bug costs one look, not the sweep
+            _LOG.warning("discover: %s: %r", host, error, exc_info=True)
+            return _untold(host, f"could not be looked at: {error!r}; report it with what answers there")
 
     async def _pause(self) -> None:
         """Wait until the next knock may be made: evenly spaced, each a little early or late."""

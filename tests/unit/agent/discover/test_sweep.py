@@ -76,6 +76,18 @@ async def test_a_host_that_holds_on_does_not_hold_up_the_sweep() -> None:
     assert len(found) == 5
 
 
+async def test_a_bug_at_one_host_costs_one_look() -> None:
+    class Breaks(Looks):
+        async def look(self, host: str, pause: Pause) -> Look | None:
+            if host == "10.0.0.7":
+                raise ZeroDivisionError("a bug")
+            return await super().look(host, pause)
+
+    found = await Sweep(Breaks(), FAST, random.Random(1)).run(HOSTS)
+    assert [each.host for each in found] == ["10.0.0.3", "10.0.0.7", "10.0.0.13", "10.0.0.23", "10.0.0.33"]
+    assert "could not be looked at: ZeroDivisionError('a bug'); report it" in found[1].notes[0]
+
+
 async def test_an_interrupted_sweep_leaves_nobody_looking() -> None:
     looks = Looks(hangs=frozenset(HOSTS))
     task = asyncio.create_task(Sweep(looks, FAST, random.Random(1)).run(HOSTS))
