@@ -19,11 +19,12 @@ from agent.cgminer.dialects.table import Login, Table
 from agent.cgminer.framed import FRAMED_PORT, converse
 from agent.cgminer.sections import NEW_API, dig, is_rpc
 from agent.cgminer.web import WebClient, WebReply
-from agent.errors import AccessDenied, Garbled, UnsupportedDevice
+from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, UnsupportedDevice
 
 RPC, FRAMED, WEB = "rpc", "framed", "web"
 DEFAULT_WEB_PORT: Final = 80
 _DEFAULT_RPC_PORT: Final = 4028
+_BUSY: Final = frozenset({409, 423, 429, 503})
 _UNKNOWN_PAGE: Final = frozenset({404, 405, 501})
 
 
@@ -156,8 +157,11 @@ async def _log_in(web: WebClient, login: Login, credentials: Credentials) -> Map
         found = re.search(rf"(?:^|[,;\s]){re.escape(login.token)}=([^;,\s]+)", reply.headers.get("set-cookie", ""))
         shown = f"{login.token}={found.group(1)}" if found else None
     else:
-        token = dig(reply.document(), login.token.split("."))
+        token = dig(reply.document(), login.token.split(".")) if reply.status < 400 else None
         shown = f"{login.prefix}{token}" if isinstance(token, str) and token else None
+    if shown is None and (reply.status >= 500 or reply.status in _BUSY):
+        kind = SessionBusy if reply.status in _BUSY else Transient
+        raise kind(f"{web.address}: {login.target} answers a login with {reply.status}; it is tried again")
     if shown is None:
         raise AccessDenied(
             f"{web.address}: {login.target} lets us not in ({reply.status}); correct the user and password of its group"

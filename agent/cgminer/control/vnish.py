@@ -220,8 +220,9 @@ async def _shows_limit(device: Device, limit_w: Watts) -> ReadBack:
     """Return whether a preset at or just below the limit is in force."""
     preset = _preset_for(device, await _get(device, "autotune/presets"), limit_w)
     set_w = number(_overclock(device, await _settings(device)).get("preset"))
-    aimed_w = Watts(number(preset) or 0.0)
-    return shows_limited(None if set_w is None else Watts(set_w), await device.observe(), aimed_w)
+    if set_w is None:
+        return shows(False, "", "limit_not_in_force")  # "disabled": no preset holds it
+    return shows_limited(Watts(set_w), await device.observe(), Watts(number(preset) or 0.0))
 
 
 async def _set_pools(device: Device, pools: tuple[Pool, ...]) -> None:

@@ -71,7 +71,9 @@ class FakeVnish(FakeFirmware):
 
     def _read(self, target: str) -> bytes:
         hashing = self.state == "mining"
-        watts = min(self.power_w, int(self.settings["miner"]["overclock"]["preset"])) if hashing else 0
+        preset = self.settings["miner"]["overclock"]["preset"]
+        drawn = min(self.power_w, int(preset)) if preset.isdecimal() else self.power_w
+        watts = drawn if hashing else 0
         names = ("disabled", "2550", "2800", "3160", "3500")
         documents: dict[str, Any] = {
             "status": {"miner_state": self.state, "miner_state_time": 100, "find_miner": self.lamp, "unlocked": True},

@@ -7,6 +7,7 @@ import pytest
 
 from agent.cgminer.control.driver import Result
 from agent.cgminer.control.vnish import Vnish
+from agent.errors import SessionBusy
 from sitelink.types import Outcome, Verb
 from tests.contract.control.fake_vnish import MINER_ID, SETTINGS, FakeVnish
 from tests.contract.control.world import POOLS, SECRET, Wanted, at_work, order, wanted
@@ -131,8 +132,16 @@ async def test_an_interrupted_change_of_password_is_found_in_force() -> None:
 
 async def test_too_many_logins_are_busy_and_not_denied() -> None:
     miner = FakeVnish(too_often=True)
-    result, _ = await carried(miner, wanted(Verb.PASSWORD), deadline_s=0.2)
-    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "session_busy")
+    with pytest.raises(SessionBusy, match="answers a login with 429"):
+        await carried(miner, wanted(Verb.STOP))
+    assert miner.told == []
+
+
+async def test_a_preset_that_is_disabled_is_no_limit_in_force() -> None:
+    miner = FakeVnish(effect=False)
+    miner.settings["miner"]["overclock"]["preset"] = "disabled"
+    result, _ = await carried(miner, wanted(Verb.LIMIT), deadline_s=0.2)
+    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "limit_not_in_force")
 
 
 async def test_firmware_keeps_its_settings_and_shows_by_its_version() -> None:
