@@ -106,7 +106,7 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments
         ("[poll]\ninterval_s = 'often'\n", "", "", "[poll] interval_s: expected a number, got 'often'"),
         ("", "m1,10.0.0.1,abc,luxos,S19,f1,r1,1,3000,100\n", "", "inventory.csv line 2: port: 'abc'"),
         ("", "m1,10.0.0.1,4028,luxos,S19\n", "", "inventory.csv line 2"),
-        ("", "", "m1,site,,http://x\n", "meters.csv line 2"),
+        ("", "", "m1,site,,ftp://x\n", "meters.csv line 2"),
         ('[limits]\nnever_touch = ["m9"]\n', "", "", "[limits] never_touch: 'm9' is not in inventory.csv"),
         ("[site2]\n", "", "", "unknown section [site2]"),
     ],
