@@ -42,6 +42,7 @@ def add(commands: Commands) -> None:
     swap.add_argument("old", metavar="OLD_ID")
     swap.add_argument("new", metavar="NEW_ID")
     swap.add_argument("--board", action="store_true", help="the same miner, with another control board: all else stays")
+    swap.add_argument("--unseen", action="store_true", help="do not ask who answers at its address")
     _takes_facts(swap)
 
     rma = actions.add_parser("rma", help="send a miner away for repair, or take it back")
@@ -130,8 +131,10 @@ def _swap(options: argparse.Namespace) -> int:
     if not options.reason:
         raise BadInput("--reason: it is missing; write why, for whoever reads the history")
 
+    said = _said(options) if options.unseen else _seen(options, book.entries())
+
     def swapped(rows: "tuple[MinerEntry, ...]") -> "tuple[Sequence[Change], Sequence[MinerEntry]]":
-        changes, result = swap(rows, options.old, options.new, _said(options), board=options.board)
+        changes, result = swap(rows, options.old, options.new, said, board=options.board)
         _refuse_unprotected(settings, result)
         return changes, result
 
@@ -141,6 +144,41 @@ def _swap(options: argparse.Namespace) -> int:
         print("its nameplate is not known: no plan counts on it until nameplate_w is written (inventory import)")
     _say_done(book)
     return 0
+
+
+def _seen(options: argparse.Namespace, rows: "Sequence[MinerEntry]") -> dict[str, str]:
+    """Return what is said of the new miner, with its dialect and model as it tells them at its address.
+
+    Raises:
+        BadInput: another miner answers there.
+    """
+    import asyncio
+    import random
+
+    from agent.cgminer.client import Deadlines
+    from agent.discover.look import Looker
+    from agent.discover.standing import plain
+    from agent.discover.sweep import Manners, Sweep
+
+    said = _said(options)
+    was = next((entry for entry in rows if entry.miner_id.lower() == options.old.lower()), None)
+    host = said.get("host") or (was.host if was else "")
+    port = said.get("port") or (str(was.port) if was else "")
+    if was is None or not port.isdecimal():
+        return said  # the swap itself says what is wrong
+    manners = Manners(at_once=1)
+    looker = Looker(Deadlines(connect_s=manners.connect_s), int(port), was.web_port)
+    looks = asyncio.run(Sweep(looker, manners, random.Random()).run([host]))  # noqa: S311 - spreads knocks
+    look = looks[0] if looks else None
+    if look is None or look.observation is None or not look.names:
+        print(f"note: nobody at {host} tells a name, so it was not seen there; the agent checks it before each order")
+        return said
+    if options.new.lower() not in look.names:
+        raise BadInput(
+            f"{look.names[0]} answers at {host}, not {options.new}; correct the id, give its --host, or say --unseen"
+        )
+    told = {} if options.board else {"dialect": look.observation.dialect, "model": plain(look.observation.model)}
+    return {**told, **said}
 
 
 def _rma(options: argparse.Namespace) -> int:

@@ -214,6 +214,38 @@ def test_follow_notes_where_a_listed_miner_answers_now_and_changes_no_row(
     assert ",127.40.0.2," in inventory.read_text()
 
 
+def test_a_swap_is_checked_against_who_answers_and_takes_its_model_from_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    miner = FakeMiner(dict(made.luxos()))
+    header = "miner_id,host,port,dialect,model,feeder_id,rack,position,nameplate_w,nameplate_ths"
+    inventory = tmp_path / "inventory.csv"
+    (tmp_path / "agent.toml").write_text('[site]\nsite_id = "pecos-1"\n')
+
+    def swap(new: str, *arguments: str) -> tuple[int, str, str]:
+        async def run() -> int:
+            async with site({"127.40.0.1": miner.speak}) as port:
+                inventory.write_text(f"{header}\nOLD,127.40.0.1,{port},vnish,S19,F1,R1,4,3000,100\n")
+                told = ("inventory", "swap", "OLD", new, "--reason", "x", "--config", str(tmp_path / "agent.toml"))
+                return await asyncio.to_thread(main, (*told, *arguments))
+
+        code = asyncio.run(run())
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    code, _, wrong = swap("02:00:00:00:00:99")
+    assert code == 2
+    assert f"{LUXOS_MAC} answers at 127.40.0.1, not 02:00:00:00:00:99" in wrong
+    assert swap("02:00:00:00:00:99", "--unseen")[0] == 0
+    assert swap(LUXOS_MAC)[0] == 0
+    (row,) = read_miners("inventory.csv", inventory.read_bytes())
+    assert (row.miner_id, row.dialect, row.model) == (LUXOS_MAC, "luxos", "Antminer S19 XP")
+    assert (row.rack, row.position, row.nameplate_w) == ("R1", 4, None)
+    code, out, _ = swap("02:00:00:00:00:99", "--host", "127.40.0.2")
+    assert code == 0
+    assert "note: nobody at 127.40.0.2 tells a name" in out
+
+
 async def test_the_daemon_reads_a_lost_miner_where_it_answers_now(tmp_path: Path) -> None:
     miner = FakeMiner(dict(made.luxos()))
     async with site({"127.40.0.1": miner.speak}) as port:

@@ -116,7 +116,7 @@ def test_a_miner_that_no_order_may_touch_cannot_leave(tmp_path: Path, capsys: py
     path = file(config, TWO)
     assert "never_touch: '02:00:00:00:00:01' is not in" in refused(capsys, config, "import", path, "--remove")
     assert "never_touch" in refused(capsys, config, "rma", "02:00:00:00:00:01", "--out")
-    assert "never_touch" in refused(capsys, config, "swap", "02:00:00:00:00:01", "NEW1", "--reason", "x")
+    assert "never_touch" in refused(capsys, config, "swap", "02:00:00:00:00:01", "NEW1", "--unseen", "--reason", "x")
     assert rows(config) == (ONE + TWO).splitlines()
 
 
@@ -167,7 +167,9 @@ def test_two_changes_at_once_do_not_meet(config: Path, capsys: pytest.CaptureFix
 
 def test_a_swap_keeps_the_place_and_asks_the_nameplate_anew(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--reason: it is missing" in refused(capsys, config, "swap", "02:00:00:00:00:01", "NEW1")
-    out = told(capsys, config, "swap", "02:00:00:00:00:01", "NEW1", "--reason", "fan dead", "--host", "10.0.0.8")
+    out = told(
+        capsys, config, "swap", "02:00:00:00:00:01", "NEW1", "--unseen", "--reason", "fan dead", "--host", "10.0.0.8"
+    )
     assert out[0] == "NEW1 stands where 02:00:00:00:00:01 stood: rack R1, position 1"
     assert "its nameplate is not known" in out[1]
     assert rows(config)[0] == "NEW1,10.0.0.8,4028,auto,,F1,R1,1,,"
@@ -176,17 +178,33 @@ def test_a_swap_keeps_the_place_and_asks_the_nameplate_anew(config: Path, capsys
 def test_a_new_control_board_is_the_same_miner_under_another_name(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told(capsys, config, "swap", "02:00:00:00:00:01", "02:00:00:00:00:0F", "--board", "--reason", "board burnt")
+    told(
+        capsys,
+        config,
+        "swap",
+        "02:00:00:00:00:01",
+        "02:00:00:00:00:0F",
+        "--board",
+        "--unseen",
+        "--reason",
+        "board burnt",
+    )
     assert rows(config)[0] == ONE.strip().replace("00:01,", "00:0F,")
 
 
 @pytest.mark.parametrize(
     ("arguments", "cause"),
     [
-        (("swap", "NOBODY", "NEW1", "--reason", "x"), "NOBODY: is not in the inventory"),
-        (("swap", "02:00:00:00:00:01", "02:00:00:00:00:02", "--reason", "x"), "is in the inventory already"),
-        (("swap", "02:00:00:00:00:01", "a b", "--reason", "x"), "miner_id: 'a b' has characters"),
-        (("swap", "02:00:00:00:00:01", "N", "--reason", "x", "--host", "10.0.0.2"), "10.0.0.2:4028 is 02:00"),
+        (("swap", "NOBODY", "NEW1", "--unseen", "--reason", "x"), "NOBODY: is not in the inventory"),
+        (
+            ("swap", "02:00:00:00:00:01", "02:00:00:00:00:02", "--unseen", "--reason", "x"),
+            "is in the inventory already",
+        ),
+        (("swap", "02:00:00:00:00:01", "a b", "--unseen", "--reason", "x"), "miner_id: 'a b' has characters"),
+        (
+            ("swap", "02:00:00:00:00:01", "N", "--unseen", "--reason", "x", "--host", "10.0.0.2"),
+            "10.0.0.2:4028 is 02:00",
+        ),
         (("rma", "NOBODY", "--out"), "is not in the inventory"),
         (("rma", "NOBODY", "--back"), "the history has no row of it"),
         (("rma", "02:00:00:00:00:01", "--back"), "is in the inventory already"),
@@ -213,7 +231,7 @@ def test_a_miner_whose_place_was_given_away_comes_back_elsewhere(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     miner = "02:00:00:00:00:01"
-    told(capsys, config, "swap", miner, "SPARE1", "--reason", "hash board")
+    told(capsys, config, "swap", miner, "SPARE1", "--unseen", "--reason", "hash board")
     assert "noted as sent away" in told(capsys, config, "rma", miner, "--out")[0]
     assert "is SPARE1's" in refused(capsys, config, "rma", miner, "--back")
     told(capsys, config, "rma", miner, "--back", "--host", "10.0.0.31", "--rack", "R7", "--position", "4")
