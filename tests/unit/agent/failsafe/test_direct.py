@@ -278,6 +278,17 @@ async def test_a_record_of_another_form_keeps_no_order_back(tmp_path):
     assert "agent.db takes nothing" in rig.out
 
 
+async def test_a_dead_meter_leaves_the_devices_word_and_no_feeder_in_the_books(tmp_path, monkeypatch):
+    async def silent(_):
+        return MeterSample("meter", T0, None)
+
+    monkeypatch.setattr(FakeMeter, "read", silent)
+    rig = Rig(tmp_path, {"m1": FakeControl()})
+    assert await rig.switch(Verb.STOP, (entry("m1"),)) == 0
+    assert "feeder F1: its meter did not answer; its stops rest on the devices' word alone" in rig.out
+    assert (rig.records()["m1"].feeder_before_w, rig.records()["m1"].baseline_w) == (None, 3000)
+
+
 async def test_a_lost_packet_at_the_first_look_leaves_nobody_running(tmp_path):
     class Lossy(FakeControl):
         looks = 0
