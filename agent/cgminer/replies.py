@@ -3,7 +3,8 @@
     {command: bytes} -> repair.decode -> Sections -> dialect table -> Observation
 
 Invariants: ``parse`` never raises, whatever the bytes; what is missing is None, never zero; a device that answers only
-garbage is UNKNOWN with reason GARBLED.
+garbage is UNKNOWN with reason GARBLED; a state is judged by what the device said this time, never by what was read an
+hour ago.
 """
 
 from collections.abc import Iterable, Mapping
@@ -61,7 +62,7 @@ def interpret(dialect: str, sections: Sections) -> Observation:
     values = {name: _field(table, name, sections) for name in table.fields}
     sensors = table.sensors(sections)
     values["power_w"] = _plausible(values.get("power_w"), values.get("hashrate_ths"), table, sections)
-    state, reason = table.judge(sections, Facts(values.get("hashrate_ths"), values.get("uptime_s"), sensors))
+    state, reason = table.judge(sections.fresh, Facts(values.get("hashrate_ths"), values.get("uptime_s"), sensors))
     if state is MinerState.UNKNOWN and reason is Reason.NOT_REPORTED:
         reason = _nothing(sections)
     return Observation(

@@ -11,6 +11,7 @@ Invariants: nothing here raises on any document; a value that is missing, empty,
 import math
 import re
 from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -90,13 +91,14 @@ class Sections:
                 return value
         return None
 
-    def current(self, section: str, key: str) -> Any:
-        """Return the value of ``key`` as ``find`` does, but never from older sections."""
-        beneath, self._beneath = self._beneath, None
-        try:
-            return self.find(section, key)
-        finally:
-            self._beneath = beneath
+    @property
+    def fresh(self) -> "Sections":
+        """Return these sections without the older ones beneath: what the device said this time."""
+        if self._beneath is None:
+            return self
+        found = copy(self)
+        found._beneath = None  # noqa: SLF001 - one of its own kind
+        return found
 
     def has(self, section: str) -> bool:
         """Return whether the section was answered with at least one row."""
