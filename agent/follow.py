@@ -17,7 +17,8 @@ from typing import Any, Final, Protocol
 
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.credentials import Credentials
-from agent.discover.look import Look, Looker
+from agent.discover.look import Looker
+from agent.discover.shown import Look
 from agent.discover.standing import Standing, judge, remembered
 from agent.discover.sweep import Manners, Sweep
 from agent.discover.targets import hosts_of

@@ -182,7 +182,7 @@ def _seen(options: argparse.Namespace, rows: "Sequence[MinerEntry]") -> dict[str
 
 
 def _rma(options: argparse.Namespace) -> int:
-    from agent.inventory.history import What
+    from agent.inventory.changes import What
     from agent.inventory.replacement import put_back, take_out
 
     settings = settings_of(options)

@@ -8,7 +8,6 @@ is shown only when the caller gave one for the dialect found, and never one of a
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from agent.cgminer.client import Address, Deadlines
@@ -17,11 +16,11 @@ from agent.cgminer.dialects import table_of
 from agent.cgminer.dialects.table import Table
 from agent.cgminer.framed import FRAMED_PORT
 from agent.cgminer.identification import find_dialect, telling_table
-from agent.cgminer.observation import Observation
 from agent.cgminer.replies import PLAIN, interpret, read_sections
 from agent.cgminer.sections import Sections, is_rpc
 from agent.cgminer.stream import Exchange, Stream
 from agent.cgminer.wires import FRAMED, RPC, WEB, Wires
+from agent.discover.shown import Look
 from agent.errors import AccessDenied, AgentError, Transient, Unreachable
 
 CredentialsOf = Callable[[str, str], Credentials | None]
@@ -36,22 +35,6 @@ _FACTORY: Final = frozenset(
     Credentials(user, password)
     for user, password in (("root", "root"), ("admin", "admin"), ("super", "super"), ("", "admin"), ("root", ""))
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one host showed. ``observation`` is None where no miner answers; ``notes`` are for people."""
-
-    host: str
-    port: int
-    web_port: int
-    observation: Observation | None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return what the miner calls itself, lower-case; none where it says nothing."""
-        return () if self.observation is None else self.observation.identities
 
 
 class Looker:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from agent.cgminer.observation import Observation
-from agent.discover.look import Look
+from agent.discover.shown import Look
 from agent.inventory.learned import Learned, Names
 from sitelink.inventory import BadList, MinerEntry, miner_of, row_of
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from agent.discover.look import Look, Pause
+from agent.discover.look import Pause
+from agent.discover.shown import Look
 
 _LOG: Final = logging.getLogger(__name__)
 _JITTER: Final = 0.5

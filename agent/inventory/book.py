@@ -14,8 +14,8 @@ from typing import Final
 from agent.errors import BadInput, SessionBusy
 from agent.files import alone_with, replace_file
 from agent.inventory import load_inventory
-from agent.inventory.changes import Change, collisions
-from agent.inventory.history import Event, History, What
+from agent.inventory.changes import Change, What, collisions
+from agent.inventory.history import Event, History
 from sitelink.clock import Clock
 from sitelink.inventory import BadList, MinerEntry, read_miners, row_of, write_miners
 

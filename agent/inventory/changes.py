@@ -12,13 +12,28 @@ complaint.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 from typing import Final
 
-from agent.inventory.history import What
 from sitelink.inventory import MinerEntry
 
 _DEFAULT_WEB_PORT: Final = 80
 _ADDRESS: Final = ("host", "port", "web_port")
+
+
+class What(StrEnum):
+    """What happens to a miner, or happened."""
+
+    ADDED = "added"
+    MOVED = "moved"
+    CHANGED = "changed"
+    RENAMED = "renamed"
+    REMOVED = "removed"
+    SWAPPED = "swapped"
+    RMA_OUT = "rma out"
+    RMA_BACK = "rma back"
+    FOUND = "found elsewhere"
+    UNDONE = "not done after all"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,27 +10,12 @@ come about after all is followed by a line that says so. A line cut off by a cra
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
 from agent.errors import BadInput
 from agent.files import append_line
-
-
-class What(StrEnum):
-    """What happened."""
-
-    ADDED = "added"
-    MOVED = "moved"
-    CHANGED = "changed"
-    RENAMED = "renamed"
-    REMOVED = "removed"
-    SWAPPED = "swapped"
-    RMA_OUT = "rma out"
-    RMA_BACK = "rma back"
-    FOUND = "found elsewhere"
-    UNDONE = "not done after all"
+from agent.inventory.changes import What
 
 
 @dataclass(frozen=True, slots=True)

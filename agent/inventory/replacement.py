@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.errors import BadInput
-from agent.inventory.changes import Change, in_place_of
-from agent.inventory.history import What
+from agent.inventory.changes import Change, What, in_place_of
 from sitelink.inventory import BadList, MinerEntry, miner_of, row_of
 
 Made = tuple[tuple[Change, ...], tuple[MinerEntry, ...]]

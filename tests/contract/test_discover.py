@@ -16,7 +16,8 @@ from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.device import Device
 from agent.cli import main
 from agent.cli.discover import _bar
-from agent.discover.look import Look, Looker
+from agent.discover.look import Looker
+from agent.discover.shown import Look
 from agent.discover.sweep import Manners, Progress, Sweep
 from agent.errors import Unreachable
 from agent.follow import LOST_FOR_S, follower_of

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from agent.cgminer.client import Deadlines
 from agent.cgminer.credentials import Credentials
-from agent.discover.look import Look, Looker
+from agent.discover.look import Looker
+from agent.discover.shown import Look
 from agent.discover.standing import Standing, judge, missing
 from agent.discover.sweep import Manners, Sweep
 from agent.inventory import load_inventory

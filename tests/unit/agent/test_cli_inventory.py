@@ -9,7 +9,8 @@ import pytest
 from agent.cli import main
 from agent.files import alone_with
 from agent.inventory import load_inventory
-from agent.inventory.history import Event, History, What
+from agent.inventory.changes import What
+from agent.inventory.history import Event, History
 from agent.inventory.learned import Learned
 from tests.unit.agent.test_cli import INVENTORY, complaint, contents, site
 

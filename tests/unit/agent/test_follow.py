@@ -10,7 +10,7 @@ import pytest
 from agent.cgminer.client import Address
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.observation import Observation
-from agent.discover.look import Look
+from agent.discover.shown import Look
 from agent.errors import BadInput
 from agent.files import alone_with
 from agent.follow import BETWEEN_SWEEPS_S, LOST_FOR_S, Follower, ranges_of

@@ -8,7 +8,7 @@ import pytest
 
 from agent.cgminer.observation import Observation
 from agent.discover import report
-from agent.discover.look import Look
+from agent.discover.shown import Look
 from agent.discover.standing import Sighting, Standing, candidates, judge, missing, plain, remembered
 from agent.inventory.learned import Learned, Names
 from sitelink.inventory import MinerEntry, read_miners, write_miners

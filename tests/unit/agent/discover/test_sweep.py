@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from agent.discover.look import Look, Pause
+from agent.discover.look import Pause
+from agent.discover.shown import Look
 from agent.discover.sweep import Manners, Progress, Sweep
 
 pytestmark = pytest.mark.agent

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.inventory.changes import Outcome, merge
-from agent.inventory.history import What
+from agent.inventory.changes import Outcome, What, merge
 from sitelink.inventory import MinerEntry, read_miners, write_miners
 from sitelink.units import TeraHashPerSecond, Watts
 
