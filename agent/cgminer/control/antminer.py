@@ -24,6 +24,7 @@ from agent.cgminer.control.commanded import refuse_while_stopped, shows_commande
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_rebooted, shows_started
 from agent.cgminer.control.web_answers import (
+    AS_JSON,
     credentials_of,
     exactly,
     for_log,
@@ -32,6 +33,7 @@ from agent.cgminer.control.web_answers import (
     raise_unless_taken,
     spoken,
     value_of,
+    written,
 )
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
@@ -172,7 +174,7 @@ class Antminer:
 
     async def _post(self, device: Device, conf: Mapping[str, Any]) -> WebReply:
         self._posted_s = device.monotonic()
-        reply = await device.call("POST", _WRITE, json=conf, deadlines=for_setting(device))
+        reply = await device.call("POST", _WRITE, body=written(conf), headers=AS_JSON, deadlines=for_setting(device))
         raise_unless_taken(device, reply, "a new configuration")
         return reply
 

@@ -121,7 +121,7 @@ class BraiinsRest:
                 return shows(await _takes(device, wanted.secret), "password_in_force", "password_not_in_force")
             case Verb.FIRMWARE:
                 done = version_asked(wanted) in await _version(device)
-                return shows(done, "version_as_wanted", "version_not_as_wanted")
+                return shows(done, "version_in_force", "version_not_in_force")
             case _:
                 found = whole(dig(await _get(device, _DETAILS), ("bosminer_uptime_s",)))
                 return shows_rebooted(replace(await device.observe(), uptime_s=found), before)

@@ -24,6 +24,7 @@ from agent.cgminer.control.commanded import shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started
 from agent.cgminer.control.web_answers import (
+    AS_JSON,
     credentials_of,
     exactly,
     for_image,
@@ -33,6 +34,7 @@ from agent.cgminer.control.web_answers import (
     packed,
     raise_unless_taken,
     value_of,
+    written,
 )
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
@@ -119,7 +121,7 @@ class Vnish:
                 return shows(await _takes(device, wanted.secret), "password_in_force", "password_not_in_force")
             case Verb.FIRMWARE:
                 done = version_asked(wanted) == await _version(device)
-                return shows(done, "version_as_wanted", "version_not_as_wanted")
+                return shows(done, "version_in_force", "version_not_in_force")
             case _:
                 return shows_rebooted(await device.observe(), before)
 
@@ -130,9 +132,10 @@ async def _get(device: Device, target: str) -> Any:
     return value_of(device, reply, target)
 
 
-async def _post(device: Device, target: str, told: object = None) -> Any:
+async def _post(device: Device, target: str, told: Mapping[str, Any] | None = None) -> Any:
     """Send an order; return what it is answered with, None where that is no JSON."""
-    reply = await device.call("POST", _API + target, json=told, deadlines=for_setting(device))
+    body, headers = (b"", None) if told is None else (written(told), AS_JSON)
+    reply = await device.call("POST", _API + target, body=body, headers=headers, deadlines=for_setting(device))
     raise_unless_taken(device, reply, target)
     try:
         return reply.document()

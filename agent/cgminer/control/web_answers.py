@@ -25,6 +25,7 @@ _LOG_TIMES: Final = 15.0
 _LOG_CAP_BYTES: Final = 8_388_608
 _IMAGE_TIMES: Final = 90.0
 """A device checks and writes an image before it answers: 3 min. What takes longer still is looked at all the same."""
+AS_JSON: Final = {"content-type": "application/json"}
 _BUSY: Final = frozenset({409, 423, 429, 503})
 _ABSENT: Final = frozenset({404, 405, 501})
 _SHOWN: Final = 120
@@ -88,13 +89,15 @@ def spoken(reply: WebReply) -> str:
 
 
 def exactly(device: Device, reply: WebReply, what: str) -> dict[str, Any]:
-    """Return the object that ``reply`` is, unrepaired: it is going to be written back.
+    """Return the object that ``reply`` is, unrepaired: it is going to be written back by ``written``.
+
+    Letters that are no UTF-8 (a worker named in another code) are carried through as they are.
 
     Raises:
         Garbled: it is not JSON to the letter, or a name stands in it twice.
     """
     try:
-        found = json.loads(reply.body.decode(), object_pairs_hook=_unambiguous)
+        found = json.loads(reply.body.decode("utf-8", "surrogateescape"), object_pairs_hook=_unambiguous)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -103,6 +106,11 @@ def exactly(device: Device, reply: WebReply, what: str) -> dict[str, Any]:
             "restart the miner"
         )
     return found
+
+
+def written(document: Mapping[str, Any]) -> bytes:
+    """Return what ``exactly`` has read, perhaps changed, in the letters that the device itself used."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogateescape")
 
 
 def value_of(device: Device, reply: WebReply, what: str) -> Any:

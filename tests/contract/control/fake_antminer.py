@@ -73,7 +73,7 @@ class FakeAntminer(FakeFirmware):
         return asked.method == "POST" or asked.target.endswith("log.cgi")
 
     def _write(self, name: str, asked: Asked) -> bytes:
-        told = json.loads(asked.body) if asked.body else {}
+        told = json.loads(asked.body.decode("utf-8", "surrogateescape")) if asked.body else {}
         if name == "set_miner_conf.cgi":
             return self._set_conf(told)
         if name == "blink.cgi" and isinstance(told["blink"], self.lamp_wants):

@@ -137,6 +137,26 @@ def _with_body(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
+async def test_letters_that_are_no_utf_8_go_back_as_they_came() -> None:
+    miner = FakeAntminer()
+    worker = b'"user":"\xbf\xf3\xb3\xa1.1 \xc3\xbc"'
+    raw = b'{"pools":[{"url":"stratum+tcp://old.example:3333",' + worker + b',"pass":"x"}],"bitmain-work-mode":"0"}'
+    real = miner.web
+
+    def web(asked: Any) -> bytes:
+        found = real(asked)
+        if asked.target.endswith("get_miner_conf.cgi") and b"200 OK" in found:
+            return _with_body(raw)
+        return found
+
+    miner.web = web  # type: ignore[method-assign]
+    miner.conf = {"bitmain-work-mode": "0", "pools": []}
+    async with at_work(miner, "antminer", MINER_ID) as device:
+        await Antminer().send(device, wanted(Verb.STOP), "")
+    posts = [asked.body for asked in miner.asked if asked.target.endswith("set_miner_conf.cgi") and asked.body]
+    assert raw.replace(b'"bitmain-work-mode":"0"', b'"bitmain-work-mode":"1"') in posts
+
+
 async def test_a_firmware_without_modes_is_told_to_use_an_outlet() -> None:
     miner = FakeAntminer()
     del miner.conf["bitmain-work-mode"]

@@ -119,7 +119,7 @@ async def test_a_token_that_has_expired_is_renewed_once() -> None:
 async def test_an_upgrade_is_sent_whole_with_its_hash_and_shows_by_its_version() -> None:
     miner = FakeBraiinsRest()
     result, kept = await carried(miner, wanted(Verb.FIRMWARE))
-    assert (result.outcome, result.reason, miner.upload) == (Outcome.COMPLETE, "version_as_wanted", IMAGE)
+    assert (result.outcome, result.reason, miner.upload) == (Outcome.COMPLETE, "version_in_force", IMAGE)
     assert json.loads(json.loads(kept[0])["former"]) == {"version": "2026-04-14-0-912d084c-26.04-plus"}
 
 

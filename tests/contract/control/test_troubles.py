@@ -125,7 +125,7 @@ async def test_an_ack_without_effect_is_never_complete(firmware: Firmware, verb:
         "lamp_not_as_wanted",
         "password_not_in_force",
         "uptime_not_reset",
-        "version_not_as_wanted",
+        "version_not_in_force",
     }
     assert len(miner.told) >= 1
 

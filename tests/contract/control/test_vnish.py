@@ -147,7 +147,7 @@ async def test_a_preset_that_is_disabled_is_no_limit_in_force() -> None:
 async def test_firmware_keeps_its_settings_and_shows_by_its_version() -> None:
     miner = FakeVnish()
     result, kept = await carried(miner, wanted(Verb.FIRMWARE))
-    assert (result.outcome, result.reason, miner.told) == (Outcome.COMPLETE, "version_as_wanted", ["update"])
+    assert (result.outcome, result.reason, miner.told) == (Outcome.COMPLETE, "version_in_force", ["update"])
     assert json.loads(json.loads(kept[0])["former"]) == {"version": "1.2.7"}
 
 
