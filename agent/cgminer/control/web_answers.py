@@ -98,6 +98,7 @@ def exactly(device: Device, reply: WebReply, what: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(reply.body.decode("utf-8", "surrogateescape"), object_pairs_hook=_unambiguous)
+        written(found)  # half a surrogate pair can be read, and not written
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -108,7 +109,7 @@ def exactly(device: Device, reply: WebReply, what: str) -> dict[str, Any]:
     return found
 
 
-def written(document: Mapping[str, Any]) -> bytes:
+def written(document: object) -> bytes:
     """Return what ``exactly`` has read, perhaps changed, in the letters that the device itself used."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogateescape")
 
