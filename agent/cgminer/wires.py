@@ -154,8 +154,7 @@ async def _log_in(web: WebClient, login: Login, credentials: Credentials) -> Map
     else:
         reply = await web.request("POST", login.target, json=told, headers=login.headers)
     if login.header == "cookie":
-        found = re.search(rf"(?:^|[,;\s]){re.escape(login.token)}=([^;,\s]+)", reply.headers.get("set-cookie", ""))
-        shown = f"{login.token}={found.group(1)}" if found else None
+        shown = _cookie(reply.headers.get("set-cookie", ""), login.token)
     else:
         token = dig(reply.document(), login.token.split(".")) if reply.status < 400 else None
         shown = f"{login.prefix}{token}" if isinstance(token, str) and token else None
@@ -167,6 +166,13 @@ async def _log_in(web: WebClient, login: Login, credentials: Credentials) -> Map
             f"{web.address}: {login.target} lets us not in ({reply.status}); correct the user and password of its group"
         )
     return {**login.headers, login.header: shown}
+
+
+def _cookie(given: str, name: str) -> str | None:
+    """Return the cookie ``name``, or the first one under whatever name: LuCI's is ``sysauth`` as a rule."""
+    named = re.search(rf"(?:^|[,;\s])({re.escape(name)}=[^;,\s]+)", given)
+    found = named or re.match(r"\s*([^=;,\s]+=[^;,\s]+)", given)
+    return found.group(1) if found else None
 
 
 @lru_cache(maxsize=256)

@@ -20,7 +20,7 @@ from agent.cgminer.control.drivers import driver_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
-from agent.errors import AgentError, Refused
+from agent.errors import AccessDenied, AgentError, Refused
 from agent.reasons import reason_of
 from simulator.dialects import build_firmwares
 from simulator.miner import Miner
@@ -190,12 +190,22 @@ class _Stage:
         try:
             if self._fault.killed:
                 await self._be_killed(wanted)
-            result = await self._carry_out(wanted)
+            result = await self._resumed(wanted) if self._fault.killed else await self._carry_out(wanted)
         except Refused as error:
             return f"not sent: {error.code}", False
         except AgentError as error:
             return f"not sent: {reason_of(error).value}", False
         return f"{result.outcome.value} {result.reason}", result.outcome is Outcome.COMPLETE
+
+    async def _resumed(self, wanted: Wanted) -> Result:
+        """The order taken up again; where the password may have changed, by either, as the vault does it."""
+        try:
+            return await self._carry_out(wanted)
+        except AccessDenied:
+            if wanted.verb is not Verb.PASSWORD:
+                raise
+        self._device.credentials = Credentials(self.miner.kept.user, NEW_PASSWORD)
+        return await self._carry_out(wanted)
 
     async def _be_killed(self, wanted: Wanted) -> None:
         try:
