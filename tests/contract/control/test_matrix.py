@@ -1,0 +1,87 @@
+"""Every verb of every firmware under every fault, on the simulator's real protocols: the endings, and the truth."""
+
+from functools import cache
+
+import pytest
+
+from agent.cgminer.control.carry_out import ONCE
+from agent.cgminer.control.drivers import driver_of
+from simulator.dialects import build_firmwares
+from sitelink.types import Verb
+from tests.architecture.source import REPOSITORY
+from tests.matrix.cells import Cell, firmwares
+from tests.matrix.page import play_all, section
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PAGE = REPOSITORY / "docs/control-matrix.md"
+SILENT = {"dead", "black_holed", "slow_drip", "hang_up"}
+HARMLESS = {"no fault", "already as wanted", "effect after 10 s", "its clock was never set"}
+LOSES_UPDATES = {("avalon", "effect after 10 s"), ("luxos", "effect after 10 s")}
+"""Where the simulator's delay makes each of several commands begin from the pools before the first of them."""
+_played: dict[str, list[Cell]] = {}
+
+
+async def cells_of(firmware: str) -> list[Cell]:
+    """Each cell is played once, whoever asks."""
+    if firmware not in _played:
+        _played[firmware] = await play_all((firmware,))
+    return _played[firmware]
+
+
+@cache
+def committed() -> str:
+    return PAGE.read_text("utf-8")
+
+
+def test_every_controlled_firmware_of_the_simulator_stands_on_the_page() -> None:
+    assert [line[3:] for line in committed().splitlines() if line.startswith("## ")] == list(firmwares())
+    assert {name for name in build_firmwares() if driver_of(name)} == set(firmwares())
+
+
+@pytest.mark.parametrize("firmware", firmwares())
+async def test_the_page_says_what_happens(firmware: str) -> None:
+    assert section(firmware, await cells_of(firmware)) in committed(), "run: python -m tests.matrix --write"
+
+
+@pytest.mark.parametrize("firmware", firmwares())
+async def test_complete_is_said_only_of_what_the_miner_really_did(firmware: str) -> None:
+    assert [cell for cell in await cells_of(firmware) if cell.complete and not cell.kept_to] == []
+
+
+@pytest.mark.parametrize("firmware", firmwares())
+async def test_without_a_fault_that_matters_every_verb_completes(firmware: str) -> None:
+    cells = [cell for cell in await cells_of(firmware) if cell.fault.title in HARMLESS]
+    ends = {(cell.verb, cell.fault.title): cell.ending for cell in cells if not cell.complete}
+    lost = {(Verb.POOLS, title) for name, title in LOSES_UPDATES if name == firmware}
+    assert {end: what for end, what in ends.items() if end not in lost} == {}
+
+
+@pytest.mark.parametrize("firmware", firmwares())
+async def test_a_miner_that_is_not_ours_or_does_not_answer_gets_no_order(firmware: str) -> None:
+    cells = await cells_of(firmware)
+    strangers = [cell for cell in cells if cell.fault.kind == "wrong_identity"]
+    assert {cell.ending for cell in strangers if not cell.fault.late} == {"not sent: wrong_device"}
+    assert not [cell for cell in strangers if cell.complete]
+    assert [cell for cell in cells if cell.ending.startswith("not sent") and cell.received] == []
+    silent = [cell for cell in cells if cell.fault.kind in SILENT and not cell.fault.late]
+    assert {cell.ending.split(": ")[0] for cell in silent} == {"not sent"}
+
+
+@pytest.mark.parametrize("firmware", firmwares())
+async def test_what_is_done_once_is_received_at_most_once(firmware: str) -> None:
+    changing = ONCE - {Verb.LOGS}  # some firmwares hand their logs out in several files
+    assert [cell for cell in await cells_of(firmware) if cell.verb in changing and cell.orders > 1] == []
+
+
+@pytest.mark.parametrize("firmware", firmwares())
+async def test_a_denied_order_is_refused_and_not_repeated(firmware: str) -> None:
+    denied = [cell for cell in await cells_of(firmware) if cell.fault.kind == "access_denied"]
+    ends = {cell.verb: cell.ending for cell in denied if not cell.ending.endswith("access_denied")}
+    assert {verb for verb in ends if verb is not Verb.LOGS} == set()  # logs may be open to everybody
+
+
+@pytest.mark.parametrize("firmware", firmwares())
+async def test_a_desired_state_survives_a_kill_at_any_step(firmware: str) -> None:
+    killed = [cell for cell in await cells_of(firmware) if cell.fault.killed and cell.verb not in ONCE]
+    assert {(cell.verb, cell.fault.title): cell.ending for cell in killed if not cell.complete} == {}
