@@ -55,15 +55,26 @@ class Intent:
 
 
 class _Here:
-    """Runs work against the file at once, in this thread: nothing else is urgent while a transaction lasts."""
+    """Runs work against the file at once, in this thread: nothing else is urgent while a transaction lasts.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    ``lines`` by hand that wait go into the next transaction, whatever it is about: each costs a wait for the disk.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, lines: list[Line]) -> None:
         self._connection = connection
+        self._lines = lines
 
     async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """See ``Writer.run``; whatever is wrong with the file is BadInput or Transient, never the process's end."""
+
+        def with_lines(connection: sqlite3.Connection) -> Result:
+            by_hand.write_lines(connection, self._lines)
+            return work(connection)
+
         try:
-            return in_transaction(self._connection, work)
+            result = in_transaction(self._connection, with_lines if self._lines else work)
+            self._lines.clear()
+            return result
         except (StorageLost, sqlite3.Error) as error:
             raise BadInput(str(error.__cause__ or error)) from None
 
@@ -104,7 +115,7 @@ class Ledger:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._connection = connect(path)
             give_to_owner(path)
-            here = _Here(self._connection)
+            here = _Here(self._connection, self._lines)
             await here.run(schema)
             self._time = StoredTime(await here.run(stored_anchor), self._clock)
             books = Books(here, UnsentOutbox(), self._new_id, self._time)
@@ -247,17 +258,18 @@ class Ledger:
         self._waiting.append(build)
         await asyncio.sleep(0)  # those who are ready now join in
         async with self._turn:
-            await self._flush()
+            if any(one is build for one in self._waiting):
+                await self._flush()
 
     async def _flush(self) -> None:
         books, here = self._books, self._here
         if books is None or here is None or not (self._waiting or self._lines):
             return
         builds, self._waiting = self._waiting, []
-        lines, self._lines = self._lines, []
         try:
             await books.apply(lambda: _joined(build(books) for build in builds))
-            await here.run(lambda connection: by_hand.write_lines(connection, lines))
+            if self._lines:
+                await here.run(lambda _: None)
         except (AgentError, sqlite3.Error) as error:
             self._lose(error)
 

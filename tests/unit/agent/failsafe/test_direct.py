@@ -13,6 +13,7 @@ import pytest
 
 from agent.errors import AccessDenied, TimedOut
 from agent.failsafe import direct as module
+from agent.failsafe import ledger as ledger_module
 from agent.failsafe.direct import Failsafe
 from agent.failsafe.ledger import Ledger
 from agent.local_curtail import overrides, policy
@@ -163,6 +164,18 @@ async def test_what_was_done_stands_in_the_daemons_own_books(tmp_path):
     assert [(one["order_id"], one["outcome"]) for kind, one in unsent if kind == "ack"] == [("failsafe-1", "expired")]
     events = rig.rows("SELECT event, miner_id FROM curtail_by_hand WHERE order_id = 'failsafe-2'")
     assert events == [("ordered", ""), ("sent", "m1"), ("proven", "m1")]
+
+
+async def test_intents_that_come_together_share_a_wait_for_the_disk(tmp_path, monkeypatch):
+    transactions = []
+    real = ledger_module.in_transaction
+    monkeypatch.setattr(ledger_module, "in_transaction", lambda *work: transactions.append(1) or real(*work))
+    names = [f"m{number}" for number in range(256)]
+    rig = Rig(tmp_path, {name: FakeControl() for name in names})
+    assert await rig.switch(Verb.STOP, tuple(entry(name) for name in names)) == 0
+    assert len(rig.records()) == len(names)
+    assert len(rig.rows("SELECT 1 FROM curtail_by_hand")) == 2 * len(names) + 1, "each sent, each found, one order"
+    assert len(transactions) < 20
 
 
 async def test_an_intent_is_on_disk_before_its_order_is_sent(tmp_path):
