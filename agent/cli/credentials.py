@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from agent.vault import Vault
 
 _LONGEST: Final = 256
-_USERS: Final = {"vnish": "", "whatsminer-v3": "super", "antminer": "root", "antminer-web": "root", "braiins": "root"}
+_USERS: Final = {
+    **dict.fromkeys(("antminer", "antminer-web", "avalon", "braiins", "braiins-rest", "hiveon"), "root"),
+    "whatsminer-v3": "super",
+    "vnish": "",
+    "epic": "",
+}
 """Whom each firmware's own pages and vendors' guides log in as; the others have ``admin`` or no user at all."""
 
 

@@ -30,6 +30,8 @@ Pause = Callable[[], Awaitable[None]]
 _SILENT_PORTS: Final = 2
 """So many ports that answer nothing at all, not even a refusal, and nobody is there."""
 _HTTP: Final = b"HTTP/"
+_LOG_IN: Final = "--log-in shows it this site's password of its group"
+_ENTER: Final = "no password of its group is known: ballast-agent credentials set "
 _NO_MINER: Final = "answers, but as no miner does"
 _FACTORY: Final = frozenset(
     Credentials(user, password)
@@ -41,8 +43,9 @@ class Looker:
     """Looks at hosts, as patiently as ``deadlines`` say."""
 
     def __init__(
-        self, deadlines: Deadlines, port: int, web_port: int, credentials_of: CredentialsOf = lambda *_: None
+        self, deadlines: Deadlines, port: int, web_port: int, credentials_of: CredentialsOf | None = None
     ) -> None:
+        """``credentials_of`` None means that no password is shown to anybody."""
         self._deadlines = deadlines
         self._port = port
         self._web_port = web_port
@@ -123,7 +126,8 @@ class Looker:
     async def _read(self, conversation: "_Conversation", dialect: str) -> Look:
         """Ask the miner its names, its model and how it does, one command after the other."""
         table, wires = table_of(dialect), conversation.wires
-        wires.credentials = credentials = self._credentials_of(wires.address.host, dialect)
+        shows = self._credentials_of
+        wires.credentials = credentials = None if shows is None else shows(wires.address.host, dialect)
         for command in (*table.commands.poll, *table.commands.every):
             await conversation.ask(command, table)
         sections = conversation.sections()
@@ -133,7 +137,7 @@ class Looker:
             return Look(host, self._port, self._web_port, None, (f"{host}: {_NO_MINER}",))
         notes: list[str] = []
         if sections.denied and credentials is None and not observation.identities:
-            notes.append("shows its name only to who logs in: --log-in shows it this site's password of its group")
+            notes.append(f"shows its name only to who logs in; {_LOG_IN if shows is None else _ENTER + dialect}")
         elif sections.denied and credentials is not None:
             notes.append(f"refuses the password of its group; correct it: ballast-agent credentials set {dialect}")
         elif credentials in _FACTORY and any(not is_rpc(command) for command in table.commands.every):

@@ -27,11 +27,11 @@ async def looks_of(opened, *, log_in: bool) -> dict[str, Look]:
     places = [miner.place for miner in opened.miners.values()]
     kept = {miner.place.host: miner.kept for miner in opened.miners.values()}
 
-    def credentials_of(host: str, dialect: str) -> Credentials | None:
-        return Credentials(kept[host].user, kept[host].password) if log_in else None
+    def credentials_of(host: str, dialect: str) -> Credentials:
+        return Credentials(kept[host].user, kept[host].password)
 
     web_port = next(place.web_port for place in places if place.web_port != place.port)
-    looker = Looker(PATIENT, places[0].rpc_port, web_port, credentials_of)
+    looker = Looker(PATIENT, places[0].rpc_port, web_port, credentials_of if log_in else None)
     found = await Sweep(looker, MANNERS, random.Random(1)).run([place.host for place in places])
     return {look.host: look for look in found}
 
@@ -74,10 +74,13 @@ async def test_after_the_network_has_dealt_its_addresses_anew_everybody_has_move
 
 
 async def test_without_a_password_no_miner_is_logged_in_to(tmp_path):
-    async with site(40, out=tmp_path) as opened:
+    async with site(3 * len(ALL_DIALECTS), dialects=ALL_DIALECTS, out=tmp_path) as opened:
         looks = await looks_of(opened, log_in=False)
         antminers = [m.place.host for m in opened.miners.values() if m.place.model.dialect == "antminer"]
         assert antminers
         for host in antminers:
             assert looks[host].observation is not None
             assert looks[host].names or any("--log-in" in note for note in looks[host].notes)
+        listed = load_inventory(tmp_path / "inventory.csv")
+        standings = {each.standing for each in judge(list(looks.values()), listed, Learned())}
+        assert standings <= {Standing.KNOWN, Standing.UNNAMED}, "who keeps its name back has replaced nobody"

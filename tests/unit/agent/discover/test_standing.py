@@ -56,6 +56,17 @@ def test_a_stranger_at_a_listed_address_has_replaced_the_miner_there() -> None:
     assert candidates([found]) == ([], []), "nobody is replaced by discovery"
 
 
+def test_one_that_tells_only_the_other_kind_of_name_has_replaced_nobody() -> None:
+    (found,) = judge([look("10.0.0.1", None, "SN-77")], [A], Learned())
+    assert (found.standing, found.entry) == (Standing.UNNAMED, A)
+    assert found.notes[0].startswith(f"tells only its serial sn-77, and {MAC} is listed here by its MAC; try --log-in")
+    (found,) = judge([look("10.0.0.1", OTHER)], [replace(A, miner_id="SN-1")], Learned())
+    assert found.standing is Standing.UNNAMED
+    known = Learned().named(MAC, Names(MAC, "SN-77"))
+    (found,) = judge([look("10.0.0.1", None, "SN-77")], [A], known)
+    assert found.standing is Standing.KNOWN, "its other name was heard before"
+
+
 def test_a_known_serial_with_a_new_mac_is_a_new_control_board() -> None:
     learned = Learned().named(MAC, Names(MAC, SERIAL))
     (found,) = judge([look("10.0.0.7", "02:00:00:00:00:99", SERIAL)], [A, B], learned)
