@@ -13,7 +13,9 @@ map_in_list missing_colon mismatched_bracket leading_garbage trailing_garbage tr
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, NoReturn
 
 from agent.errors import Garbled
@@ -45,6 +47,14 @@ def decode(reply: bytes) -> Decoded:
     Raises:
         Garbled: it is none of these.
     """
+    fast = _fast_loads()
+    if fast is not None:
+        try:
+            # It reads nothing but JSON, and as the strict decoder does; integers beyond 64 bits become floats, as far
+            # as they are counts or names of anything, no value either way.
+            return Decoded(fast(reply))
+        except ValueError:
+            pass
     rules: dict[str, None] = {}
     try:
         text = reply.decode("utf-8")
@@ -60,6 +70,16 @@ def decode(reply: bytes) -> Decoded:
         return Decoded(_plain_text(text), tuple(rules))
     document = _Tolerant(text, rules).document()
     return Decoded(document, tuple(rules))
+
+
+@cache
+def _fast_loads() -> Callable[[bytes], Any] | None:
+    """Return orjson's decoder where the extra ``fast`` is installed; loaded at the first reply, not at the start."""
+    try:
+        import orjson  # noqa: PLC0415 - an extra
+    except ImportError:
+        return None
+    return orjson.loads
 
 
 def _no_constant(word: str) -> NoReturn:

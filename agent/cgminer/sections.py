@@ -223,9 +223,10 @@ def summed(section: str, key: str, read: Callable[[Any], float | None]) -> Reade
 
 def number(value: Any) -> float | None:
     """Return a finite number given as number or as text; None for anything else."""
-    if type(value) is float:
+    kind = type(value)
+    if kind is float:
         return value if math.isfinite(value) else None
-    if type(value) is bool or not isinstance(value, int | str):
+    if kind is not int and kind is not str:
         return None
     try:
         found = float(value)
@@ -252,6 +253,8 @@ def text(value: Any) -> str | None:
     """Return text without the quotes and blanks that btminer wraps around it; None when nothing is left."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
+    if not isinstance(value, str) and abs(value) >= 2**63:
+        return None  # read exactly by one decoder, roundly by another: no name
     stripped = str(value).strip().strip("'\"").strip()
     return stripped or None
 

@@ -92,7 +92,7 @@ class Status:
 
 def _whole(value: Any) -> int | None:
     if type(value) is int:
-        return value
+        return value if abs(value) < 2**63 else None
     if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
         return int(value)
     return None

@@ -155,7 +155,7 @@ def positive_power(value: Any) -> Watts | None:
 
 def temperature(value: Any) -> Celsius | None:
     """Return a temperature; a sensor that reads beyond what silicon survives is no sensor."""
-    found = number(value)
+    found = value if type(value) is float else number(value)
     return Celsius(found) if found is not None and _TEMPS[0] <= found <= _TEMPS[1] else None
 
 

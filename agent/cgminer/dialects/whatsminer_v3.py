@@ -58,9 +58,9 @@ def _sensors(sections: Sections) -> Sensors:
 
 
 def _errors(sections: Sections) -> tuple[str, ...]:
-    """Return the error codes: each entry has one as a key, beside its ``reason``."""
+    """Return the error codes of now: each entry has one as a key, beside its ``reason``."""
     codes: dict[str, None] = {}
-    for entry in listed(sections, _INFO, "msg.error-code")[:_MAX_CODES]:
+    for entry in listed(sections.fresh, _INFO, "msg.error-code")[:_MAX_CODES]:
         codes.update(dict.fromkeys(key for key in entry if key != "reason"))
     return tuple(codes)
 
@@ -70,7 +70,7 @@ def _pools(sections: Sections) -> tuple[PoolShares, ...]:
 
 
 def _judge(sections: Sections, facts: Facts) -> Verdict:
-    working = (at(_INFO, "msg.miner.working", text)(sections) or "").lower()
+    working = (at(_INFO, "msg.miner.working", text)(sections.fresh) or "").lower()
     tuned = at(_SUMMARY, "msg.summary.up-freq-finish", whole)(sections)
     hot = any(is_heat_code(code) for code in facts.sensors.errors)
     return judge(facts, off=working in ("false", "0"), hot=hot, starting=tuned == 0)
