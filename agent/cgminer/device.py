@@ -153,7 +153,7 @@ class Device:
         if seen.answers_to(self._miner_id):
             return self._miner_id
         undecided = bool(self._miner_id) and seen.answers_to(self._miner_id) is None
-        if not seen.identities or (undecided and (sections.denied or not seen.control_board_id)):
+        if not seen.identities or (undecided and (sections.denied or not seen.tells_only_board(self._miner_id))):
             raise self._nameless(seen, denied=sections.denied)
         return seen.identities[0]
 

@@ -97,6 +97,10 @@ class Observation:
         comparable = self.mac if _MAC.fullmatch(name) else serial
         return None if comparable is None else False
 
+    def tells_only_board(self, miner_id: str) -> bool:
+        """Return whether the control board's number is all that ``miner_id``, which is no MAC, can be compared with."""
+        return self.control_board_id is not None and not _MAC.fullmatch(miner_id.lower())
+
 
 def _total(counts: list[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
