@@ -103,7 +103,7 @@ class _Asked:
         try:
             self.replies[command] = await self.wires.reply(command, table)
         except AgentError as error:
-            self.errors[command] = error
+            self.errors[command] = error.with_traceback(None)
 
     @property
     def silence(self) -> AgentError | None:

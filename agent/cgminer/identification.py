@@ -96,7 +96,7 @@ class _Heard:
         try:
             reply = await self._ask(command)
         except Transient as error:
-            self.silences.append(error)
+            self.silences.append(error.with_traceback(None))  # its frames would keep the device alive
             return False
         except Permanent:
             self.somebody = True

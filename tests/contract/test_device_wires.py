@@ -17,8 +17,8 @@ from sitelink.clock import ManualClock
 from sitelink.types import MinerState, Reason
 from tests.contract.fake_miner import FakeMiner, serving, status
 from tests.contract.fake_web import Asked, FakeWeb, page, pages
-from tests.unit.agent.cgminer import wire_replies_of as native
 from tests.unit.agent.cgminer import replies_of as made
+from tests.unit.agent.cgminer import wire_replies_of as native
 
 pytestmark = pytest.mark.agent
 

@@ -5,9 +5,9 @@ import pytest
 from agent.cgminer.identification import ALL_WIRES, Finding, find_dialect
 from agent.cgminer.wires import FRAMED, RPC, WEB, wire_of
 from agent.errors import AccessDenied, AgentError, Garbled, TimedOut, Unreachable
-from tests.unit.agent.cgminer import wire_replies_of as native
 from tests.unit.agent.cgminer import replies_of as made
 from tests.unit.agent.cgminer import web_replies_of as web
+from tests.unit.agent.cgminer import wire_replies_of as native
 
 pytestmark = pytest.mark.agent
 

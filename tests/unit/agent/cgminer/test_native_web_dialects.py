@@ -7,8 +7,8 @@ import pytest
 from agent.cgminer.observation import Observation
 from agent.cgminer.replies import PoolShares, parse
 from sitelink.types import MinerState, PowerSource, Reason
-from tests.unit.agent.cgminer import wire_replies_of as made
 from tests.unit.agent.cgminer import replies_of
+from tests.unit.agent.cgminer import wire_replies_of as made
 
 pytestmark = pytest.mark.agent
 
