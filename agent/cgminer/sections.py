@@ -11,7 +11,6 @@ Invariants: nothing here raises on any document; a value that is missing, empty,
 import math
 import re
 from collections.abc import Callable, Sequence
-from copy import copy
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -96,8 +95,9 @@ class Sections:
         """Return these sections without the older ones beneath: what the device said this time."""
         if self._beneath is None:
             return self
-        found = copy(self)
-        found._beneath = None  # noqa: SLF001 - one of its own kind
+        found = Sections()
+        found.__dict__.update(self.__dict__)
+        found._beneath = None
         return found
 
     def has(self, section: str) -> bool:

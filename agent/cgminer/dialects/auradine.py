@@ -84,7 +84,7 @@ def _control_board(sections: Sections) -> Celsius | None:
 
 
 def _judge(sections: Sections, facts: Facts) -> Verdict:
-    return judge(facts, off=at(_MODE, "Mode.0.Sleep", _asleep)(sections.fresh) is True)
+    return judge(facts, off=at(_MODE, "Mode.0.Sleep", _asleep)(sections) is True)
 
 
 TABLE: Final = Table(

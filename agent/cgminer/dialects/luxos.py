@@ -71,9 +71,8 @@ def _events(sections: Sections) -> list[str]:
 
 
 def _judge(sections: Sections, facts: Facts) -> Verdict:
-    fresh = sections.fresh
-    curtailed = (text(fresh.find("config", "CurtailMode")) or "").lower()
-    status = (text(fresh.find("config", "SystemStatus")) or "").upper()
+    curtailed = (text(sections.find("config", "CurtailMode")) or "").lower()
+    status = (text(sections.find("config", "SystemStatus")) or "").upper()
     hot = any(word in sign for sign in (status, *facts.sensors.errors) for word in _HOT_WORDS)
     ramping = any(row.get("IsRamping") is True for row in sections.rows("devs"))
     return judge(facts, off=curtailed not in _NO_CURTAILMENT, hot=hot, starting=ramping)

@@ -70,7 +70,7 @@ def _pools(sections: Sections) -> tuple[PoolShares, ...]:
 
 
 def _judge(sections: Sections, facts: Facts) -> Verdict:
-    working = (at(_INFO, "msg.miner.working", text)(sections.fresh) or "").lower()
+    working = (at(_INFO, "msg.miner.working", text)(sections) or "").lower()
     tuned = at(_SUMMARY, "msg.summary.up-freq-finish", whole)(sections)
     hot = any(is_heat_code(code) for code in facts.sensors.errors)
     return judge(facts, off=working in ("false", "0"), hot=hot, starting=tuned == 0)
