@@ -203,6 +203,12 @@ class Device:
                     self._table, method, target, json=json, form=form, body=body, headers=headers, deadlines=deadlines
                 )
 
+    async def tried(self, as_whom: Credentials, method: str, target: str, json: object = None) -> WebReply:
+        """Send one request as somebody else, on a connection of its own; who we are stays. Raises as ``call``."""
+        async with self._turn:
+            with self._heeding_silence("/"):
+                return await self._wires.tried(self._table, as_whom, method, target, json)
+
     async def framed(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         """Send one document to Whatsminer's framed API and return the reply as an object.
 

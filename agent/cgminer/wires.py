@@ -134,12 +134,25 @@ class Wires:
         self._opened[login.target] = opened = await _log_in(web, login, self._credentials)
         return await sent(opened)
 
+    async def tried(
+        self, table: Table, as_whom: Credentials, method: str, target: str, json: object = None
+    ) -> WebReply:
+        """Send one request as somebody else, without our login. Raises as ``WebClient.request`` does."""
+        web = WebClient(Address(self._address.host, self._port(table)), self._deadlines, as_whom)
+        try:
+            return await web.request(method, target, json=json)
+        finally:
+            web.close()
+
     async def framed(self, document: Mapping[str, Any]) -> bytes:
         """Send one document to Whatsminer's framed API and return the reply. Raises as ``converse`` does."""
         return await converse(self.framed_address, document, self._deadlines)
 
+    def _port(self, table: Table) -> int:
+        return table.web_port if self._web_port == DEFAULT_WEB_PORT else self._web_port
+
     def _client(self, table: Table) -> WebClient:
-        port = table.web_port if self._web_port == DEFAULT_WEB_PORT else self._web_port
+        port = self._port(table)
         if self._web is None or self._web.address.port != port:
             self.forget()
             self._web = WebClient(Address(self._address.host, port), self._deadlines, self._credentials)

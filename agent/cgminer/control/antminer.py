@@ -279,17 +279,14 @@ async def _change_password(device: Device, secret: str) -> None:
 
 async def _takes(device: Device, secret: str) -> bool:
     """Return whether the page opens for ``secret``, which is then the password in use."""
-    kept = credentials_of(device)
-    device.credentials = Credentials(kept.user, secret)
-    opened = False
+    found = Credentials(credentials_of(device).user, secret)
     try:
-        opened = (await device.call("GET", _ABOUT)).status == 200
+        reply = await device.tried(found, "GET", _ABOUT)
     except AccessDenied:
-        pass
-    finally:
-        if not opened:
-            device.credentials = kept
-    return opened
+        return False
+    raise_unless_taken(device, reply, "a look at itself")
+    device.credentials = found
+    return True
 
 
 async def _logs(device: Device) -> bytes:

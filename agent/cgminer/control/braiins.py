@@ -156,10 +156,7 @@ async def _change_password(device: Device, secret: str) -> None:
 
 async def _takes(device: Device, secret: str) -> bool:
     """Return whether a login opens with ``secret``, which is then the password in use."""
-    if not await graphql.opens(device, secret):
-        return False
-    device.credentials = Credentials(credentials_of(device).user, secret)
-    return True
+    return await graphql.opens(device, Credentials(credentials_of(device).user, secret))
 
 
 async def _log(device: Device) -> bytes:

@@ -175,10 +175,8 @@ async def _change_password(device: Device, secret: str) -> None:
 async def _takes(device: Device, secret: str) -> bool:
     """Return whether a login opens with ``secret``, which is then the password in use."""
     user = credentials_of(device).user
-    if not await opens(device, _API + "auth/login", {"username": user, "password": secret}):
-        return False
-    device.credentials = Credentials(user, secret)
-    return True
+    login = {"username": user, "password": secret}
+    return await opens(device, _API + "auth/login", login, Credentials(user, secret))
 
 
 async def _upgrade(device: Device, wanted: Wanted) -> None:

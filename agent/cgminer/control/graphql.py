@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from agent.cgminer.client import Deadlines
 from agent.cgminer.control.web_answers import credentials_of, raise_unless_taken
+from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.sections import dig
 from agent.cgminer.web import WebReply
@@ -50,18 +51,17 @@ async def ask(
     return _data(device, await device.call("POST", _TARGET, json=told, deadlines=deadlines))
 
 
-async def opens(device: Device, secret: str) -> bool:
-    """Return whether the device grants a login for ``secret``. Raises as ``ask`` does."""
-    kept = credentials_of(device)
-    told = {"query": _LOGIN, "variables": {"username": kept.user, "password": secret}}
-    device.credentials = None  # the login alone is asked, without one of ours beside it
+async def opens(device: Device, found: Credentials) -> bool:
+    """Return whether a login opens the device for ``found``, who we then are. Raises as ``ask`` does."""
+    told = {"query": _LOGIN, "variables": {"username": found.user, "password": found.password}}
     try:
-        data = _data(device, await device.call("POST", _TARGET, json=told))
+        data = _data(device, await device.tried(found, "POST", _TARGET, told))
     except AccessDenied:
         return False
-    finally:
-        device.credentials = kept
-    return refusal_in(data, "auth", "login") is None
+    if refusal_in(data, "auth", "login") is not None:
+        return False
+    device.credentials = found
+    return True
 
 
 def refusal_in(data: Mapping[str, Any], *path: str) -> str | None:

@@ -266,11 +266,7 @@ async def _change_password(device: Device, secret: str) -> None:
 
 async def _takes(device: Device, secret: str) -> bool:
     """Return whether the miner unlocks for ``secret``, which is then the password in use."""
-    user = credentials_of(device).user
-    if not await opens(device, _API + "unlock", {"pw": secret}):
-        return False
-    device.credentials = Credentials(user, secret)
-    return True
+    return await opens(device, _API + "unlock", {"pw": secret}, Credentials(credentials_of(device).user, secret))
 
 
 async def _update(device: Device, image: bytes) -> None:

@@ -134,16 +134,14 @@ def credentials_of(device: Device) -> Credentials:
     return device.credentials
 
 
-async def opens(device: Device, target: str, login: Mapping[str, str]) -> bool:
-    """Return whether the device grants a login at ``target``; nothing is kept of it. Raises Transient, Permanent."""
-    kept, device.credentials = device.credentials, None  # the login alone is asked, without one of ours beside it
+async def opens(device: Device, target: str, login: Mapping[str, str], found: Credentials) -> bool:
+    """Return whether ``login`` at ``target`` opens the device for ``found``, who we then are. Raises as ``call``."""
     try:
-        reply = await device.call("POST", target, json=login)
+        reply = await device.tried(found, "POST", target, login)
     except AccessDenied:
         return False
-    finally:
-        device.credentials = kept
     raise_unless_taken(device, reply, "a login")
+    device.credentials = found
     return True
 
 
