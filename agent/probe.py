@@ -187,7 +187,7 @@ class _Watched(Sections):
     def at(self, section: str, path: Sequence[str]) -> Any:
         value = super().at(section, path)
         if value is not None:
-            self.looked_at.append(f"{self._where(section)} {'.'.join(path)!r}")
+            self.looked_at[-1:] = [f"{self._where(section)} {'.'.join(path)!r}"]  # more exactly than its rows
         return value
 
     def rows(self, section: str) -> list[Row]:

@@ -6,14 +6,18 @@ import json
 import pytest
 
 from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import table_of
 from agent.cgminer.wires import FRAMED, RPC, wire_of
 from agent.errors import Unreachable
 from agent.probe import as_json, as_table, probe, raw_replies
 from sitelink.inventory import DIALECTS
-from sitelink.types import MinerState
+from sitelink.types import MinerState, Reason
 from tests.contract.fake_miner import FakeMiner, Speak, serving
+from tests.contract.fake_web import Asked, FakeWeb, page, pages
+from tests.contract.test_miner_web import digest_server
 from tests.unit.agent.cgminer import replies_of as made
+from tests.unit.agent.cgminer import wire_replies_of as native
 
 pytestmark = pytest.mark.agent
 
@@ -122,3 +126,32 @@ async def test_a_person_is_not_told_that_it_is_tried_again() -> None:
 async def test_nobody_there_is_an_error() -> None:
     with pytest.raises(Unreachable):
         await probe(Address("127.0.0.1", 9), "auto", SHORT)
+
+
+async def test_a_miner_that_is_only_on_the_web_is_shown_with_its_pages() -> None:
+    server = FakeWeb(pages(dict(native.vnish())))
+    async with server.serving() as web:
+        found = await probe(Address("127.0.0.1", 9), "auto", SHORT, web_port=web.port)
+    assert (found.observation.dialect, found.stranger) == ("vnish", None)
+    assert found.sources["power_w"] == "/api/v1/summary 'miner.power_consumption'"
+    assert found.sources["mac"] == "/api/v1/info 'system.network_status.mac'"
+    assert "no reply" in as_table(found)
+
+
+async def test_a_page_is_opened_by_the_credentials_given() -> None:
+    replies = native.antminer_new({"miner-mode": 1}, rate_5s=0.0)
+    by_digest = digest_server("MD5", qop=True, nonces=["n"])
+
+    def guarded(asked: Asked) -> bytes:
+        answer = by_digest(asked)
+        return answer if b" 401 " in answer[:40] else page(replies[asked.target])
+
+    stats = json.loads(replies["new:stats"])
+    miner = FakeMiner({"stats": stats, "pools": json.loads(made.POOLS)}, joins=False)
+    replies["/cgi-bin/summary.cgi"] = b"{}"
+    async with serving(miner.speak) as address, FakeWeb(guarded).serving() as web:
+        closed = await probe(address, "antminer", SHORT, web_port=web.port)
+        opened = await probe(address, "antminer", SHORT, web_port=web.port, credentials=Credentials("root", "s3cret"))
+    assert closed.observation.reason is Reason.NOT_REPORTED
+    assert "give its group credentials" in closed.failures["/cgi-bin/get_miner_conf.cgi"]
+    assert (opened.observation.reason, opened.observation.mac) == (Reason.COMMANDED, native.MAC)
