@@ -228,6 +228,8 @@ def number(value: Any) -> float | None:
         return value if math.isfinite(value) else None
     if kind is not int and kind is not str:
         return None
+    if isinstance(value, str) and ("_" in value or not value.isascii()):
+        return None  # Python reads more as a number than a miner writes: 1_000, or another script's digits
     try:
         found = float(value)
     except (ValueError, OverflowError):

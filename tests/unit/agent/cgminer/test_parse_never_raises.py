@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.cgminer.replies import parse
+from sitelink.types import MinerState
 from tests.fuzz import structures
 from tests.fuzz.damage import ODD_VALUES, paths, replaced
 from tests.fuzz.samples import SAMPLES
@@ -54,3 +55,12 @@ def test_damaged_challenges(challenge: bytes) -> None:
 @given(structures.texts)
 def test_the_plain_text_form(text: bytes) -> None:
     TARGETS["text"](text)
+
+
+@pytest.mark.parametrize(
+    "figure", ["", " ", "nan", "-inf", "1e999", "0x10", "1_000", "\u0663", "12 GH", None, True, [1], -5]
+)
+def test_what_no_miner_writes_as_a_number_is_unknown(figure: object) -> None:
+    reply = json.dumps({"SUMMARY": [{"Elapsed": 60, "GHS 5s": figure}]}).encode()
+    seen = parse("luxos", {"summary": reply})
+    assert (seen.hashrate_ths, seen.state) == (None, MinerState.UNKNOWN)
