@@ -32,7 +32,7 @@ from tests.contract.simulator.world import site
 NOON = datetime(2026, 5, 8, 18, 0, tzinfo=UTC)
 PATIENT = Deadlines(connect_s=5, first_byte_s=5, total_s=5)
 """For cells in which nothing falls silent: a busy machine must not look like a silent miner."""
-HASTY = Deadlines(connect_s=1, first_byte_s=0.8, total_s=1)
+HASTY = Deadlines(connect_s=2, first_byte_s=1.5, total_s=2)
 LOOKS, FEW_LOOKS = 24, 2
 """A deadline passes in about as many looks; in few where each look waits for silence."""
 NEW_PASSWORD = "Rot8_ted"

@@ -8,7 +8,7 @@ from agent.cgminer.control.drivers import driver_of
 from sitelink.types import Verb
 from tests.matrix.cells import FAULTS, Cell, Fault, firmwares, play
 
-AT_ONCE = 12
+AT_ONCE = 24
 SEPARATOR = "-"
 HEAD = """# What becomes of an order: firmware, verb, fault
 

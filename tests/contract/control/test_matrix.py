@@ -19,14 +19,14 @@ SILENT = {"dead", "black_holed", "slow_drip", "hang_up"}
 HARMLESS = {"no fault", "already as wanted", "effect after 10 s", "its clock was never set"}
 LOSES_UPDATES = {("avalon", "effect after 10 s"), ("luxos", "effect after 10 s")}
 """Where the simulator's delay makes each of several commands begin from the pools before the first of them."""
-_played: dict[str, list[Cell]] = {}
+_played: list[Cell] = []
 
 
 async def cells_of(firmware: str) -> list[Cell]:
-    """Each cell is played once, whoever asks."""
-    if firmware not in _played:
-        _played[firmware] = await play_all((firmware,))
-    return _played[firmware]
+    """All cells are played together and once, whoever asks first: most of their time is waiting for silence."""
+    if not _played:
+        _played.extend(await play_all(firmwares()))
+    return [cell for cell in _played if cell.firmware == firmware]
 
 
 @cache
