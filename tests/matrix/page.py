@@ -24,8 +24,9 @@ after them is the reason code. `not sent` means that nothing left the agent, so 
   on its way; the others are there from the start.
 * **Killed** means that the agent's process dies there and the order is taken up again from what it had kept. Reboot,
   firmware and logs are then looked at and never sent a second time: what cannot be seen is `outcome_unknown`.
-* **An empty column is missing on purpose:** the vendor documents no such command. The order is refused as
+* **A missing column is missing on purpose:** the vendor documents no such command. The order is refused as
   `unsupported`, with what to use instead.
+* Plain CGMiner is not simulated; its one verb, pools, is tested against a hand-written miner.
 """
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.cgminer.client import Address
 from agent.cgminer.control import HeldInMemory, MinerControl
-from agent.cgminer.control.carry_out import DEADLINES_S, INSTEAD, carry_out
+from agent.cgminer.control.carry_out import DEADLINES_S, INSTEAD, ONCE, carry_out
 from agent.cgminer.control.driver import ReadBack, Result, Shown, Wanted
 from agent.cgminer.observation import Observation
 from agent.errors import (
@@ -102,6 +104,44 @@ class Stage:
 
     async def play(self, wanted: Wanted = STOP, *, kept: str = "") -> Result:
         return await carry_out(self, self, "m1", wanted, keep=self.keep, deadline_s=10.0, kept=kept, pause=self.pause)
+
+
+ERRORS = (Unreachable("x"), TimedOut("x"), SessionBusy("x"), Garbled("x"), AccessDenied("x"), Refused("rule", "x"))
+
+
+@given(
+    verb=st.sampled_from(sorted(set(Verb) - {Verb.PASSWORD})),
+    shown=st.lists(st.sampled_from([DONE, PART, NOT_YET, *ERRORS]), min_size=1, max_size=6),
+    sent=st.lists(st.sampled_from([None, *ERRORS]), min_size=1, max_size=4),
+    names=st.lists(st.sampled_from(["m1", "M1", "m2"]), min_size=1, max_size=3),
+    kept=st.sampled_from(["", "low"]),
+    content=st.sampled_from([b"", b"line"]),
+)
+async def test_whatever_happens_an_order_tells_no_more_than_it_saw(
+    verb: Verb,
+    shown: list[ReadBack | AgentError],
+    sent: list[AgentError | None],
+    names: list[str],
+    kept: str,
+    content: bytes,
+) -> None:
+    stage = Stage(*shown, sent=tuple(sent))
+    stage.names, stage.content = list(names), content
+    try:
+        result = await stage.play(Wanted(verb), kept=kept)
+    except AgentError:
+        assert not [event for event in stage.events if event.startswith("sent")]
+        return
+    times = len([event for event in stage.events if event.startswith("sent")])
+    assert names[0].lower() == "m1"
+    assert not stage.events or stage.events[0].startswith("kept")
+    assert times <= 1 or verb not in ONCE
+    assert times == 0 or verb not in ONCE or not kept
+    assert result.outcome is not Outcome.COMPLETE or DONE in shown or (verb is Verb.LOGS and content)
+    assert result.outcome is not Outcome.PARTIAL or PART in shown
+    refusals = {"access_denied", "rule"}
+    assert result.outcome is not Outcome.REFUSED or result.reason in refusals
+    assert result.reason
 
 
 async def test_what_is_replaced_is_kept_before_the_order_goes_out() -> None:
