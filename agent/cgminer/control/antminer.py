@@ -43,6 +43,9 @@ from agent.cgminer.web import WebReply
 from agent.errors import AccessDenied, Garbled, Refused, UnsupportedDevice
 from sitelink.types import MinerState, Verb
 
+_VERBS: Final = frozenset(
+    {Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.PASSWORD, Verb.REBOOT, Verb.LOGS}
+)
 _READ: Final = "/cgi-bin/get_miner_conf.cgi"
 _WRITE: Final = "/cgi-bin/set_miner_conf.cgi"
 _REBOOT: Final = "/cgi-bin/reboot.cgi"
@@ -68,7 +71,7 @@ class Antminer:
     @property
     def verbs(self) -> frozenset[Verb]:
         """Return what the firmware can be told."""
-        return frozenset(Verb) - {Verb.FIRMWARE}
+        return _VERBS
 
     async def former(self, device: Device, wanted: Wanted) -> str:
         """Return the part of the configuration that ``wanted`` replaces; nothing when it sleeps already."""

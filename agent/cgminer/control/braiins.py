@@ -30,6 +30,9 @@ from agent.errors import AccessDenied, UnsupportedDevice
 from sitelink.types import MinerState, Reason, Verb
 from sitelink.units import Watts
 
+_VERBS: Final = frozenset(
+    {Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.PASSWORD, Verb.REBOOT, Verb.LOGS}
+)
 _SWITCHES: Final = {Verb.STOP: "pause", Verb.START: "resume"}
 _TUNING: Final = """query { bosminer { config { __typename ... on BosminerConfig {
   autotuning { enabled mode powerTarget hashrateTarget } } } } }"""
@@ -57,7 +60,7 @@ class Braiins:
     @property
     def verbs(self) -> frozenset[Verb]:
         """Return what the firmware can be told; its upgrade over GraphQL is not documented well enough."""
-        return frozenset(Verb) - {Verb.FIRMWARE}
+        return _VERBS
 
     async def former(self, device: Device, wanted: Wanted) -> str:
         """Return the tuning, the groups of pools, or the lamp that ``wanted`` replaces."""

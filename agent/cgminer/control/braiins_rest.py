@@ -39,6 +39,19 @@ from agent.errors import AccessDenied
 from sitelink.types import Verb
 from sitelink.units import Watts
 
+_VERBS: Final = frozenset(
+    {
+        Verb.STOP,
+        Verb.START,
+        Verb.LIMIT,
+        Verb.POOLS,
+        Verb.BLINK,
+        Verb.PASSWORD,
+        Verb.REBOOT,
+        Verb.FIRMWARE,
+        Verb.LOGS,
+    }
+)
 _API: Final = "/api/v1/"
 _DETAILS: Final = "miner/details"
 _TUNER: Final = "performance/tuner-state"
@@ -57,7 +70,7 @@ class BraiinsRest:
     @property
     def verbs(self) -> frozenset[Verb]:
         """Return what the firmware can be told."""
-        return frozenset(Verb)
+        return _VERBS
 
     async def former(self, device: Device, wanted: Wanted) -> str:
         """Return the tuner's configuration, the groups of pools, or the lamp that ``wanted`` replaces."""

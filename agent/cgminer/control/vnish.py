@@ -44,6 +44,19 @@ from agent.errors import AccessDenied, Garbled, Refused
 from sitelink.types import Verb
 from sitelink.units import Watts
 
+_VERBS: Final = frozenset(
+    {
+        Verb.STOP,
+        Verb.START,
+        Verb.LIMIT,
+        Verb.POOLS,
+        Verb.BLINK,
+        Verb.PASSWORD,
+        Verb.REBOOT,
+        Verb.FIRMWARE,
+        Verb.LOGS,
+    }
+)
 _API: Final = "/api/v1/"
 _LOGS: Final = ("status", "miner", "autotune", "system", "messages", "api")
 _OFF: Final = frozenset({"stopped", "shutting-down"})
@@ -58,7 +71,7 @@ class Vnish:
     @property
     def verbs(self) -> frozenset[Verb]:
         """Return what the firmware can be told."""
-        return frozenset(Verb)
+        return _VERBS
 
     async def former(self, device: Device, wanted: Wanted) -> str:
         """Return the overclocking, the pools, the lamp or the version that ``wanted`` replaces."""
