@@ -34,6 +34,8 @@ from sitelink.clock import Clock
 from sitelink.types import MinerState, Reason
 
 _STATIC_AGE_S: Final = 3600.0
+_STATIC_RETRY_S: Final = 300.0
+"""How soon static data is read again where a wire beside the poll's was silent, and so left out its part."""
 _AUTO: Final = "auto"
 
 
@@ -275,7 +277,8 @@ class Device:
         # What tells of the miner comes first: where it is silent, nobody waits for the rest.
         for command in sorted(commands.static, key=self._is_beside):
             await self._collector.ask_into(self._reply, sections, commands, command)
-        self._static, self._static_read_at = sections, now
+        left_out_s = max(0.0, self._static_age_s - _STATIC_RETRY_S) if self._silent else 0.0
+        self._static, self._static_read_at = sections, now - left_out_s
         return sections
 
     async def _decoded(self, command: str, parameter: str | None = None) -> Decoded:

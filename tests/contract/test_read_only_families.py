@@ -1,5 +1,6 @@
 """The read-only families are polled end to end over real sockets: RPC and web pages, open, by digest and by token."""
 
+import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -207,3 +208,29 @@ async def test_an_epic_is_found_by_the_http_that_answers_rpc() -> None:
         seen = await device.observe()
         device.close()
     assert (device.dialect, seen.state) == ("epic", MinerState.HASHING)
+
+
+async def test_names_that_a_silent_page_left_out_are_asked_for_again_within_minutes() -> None:
+    replies = made.FAMILIES["hiveon"]
+    mute = {"yes": True}
+
+    async def answer(asked: Asked) -> bytes:
+        if mute["yes"]:
+            await asyncio.sleep(60)
+        found = pages_of(replies)(asked)
+        assert isinstance(found, bytes)
+        return found
+
+    web, clock = FakeWeb(answer), ManualClock(datetime(2029, 1, 1, tzinfo=UTC))
+    hasty = Deadlines(connect_s=0.3, first_byte_s=0.3, total_s=0.6)
+    async with serving(rpc_of(replies).speak) as address, web.serving() as page_address:
+        device = Device(address, "hiveon", clock, web_port=page_address.port, deadlines=hasty)
+        assert ((await device.observe()).state, (await device.observe()).mac) == (MinerState.HASHING, None)
+        assert len(web.asked) == 1
+        mute["yes"] = False
+        clock.advance(301)
+        assert (await device.observe()).mac == made.MAC.lower()
+        clock.advance(301)
+        await device.observe()
+        assert len(web.asked) == 2
+        device.close()
