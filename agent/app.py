@@ -4,8 +4,6 @@ Invariants:
 
 * A part that fails is started again and takes no other down; above all nothing stops local curtailment.
 * What is promised is on disk before the process ends; SIGTERM ends it cleanly, kill -9 loses nothing that was sealed.
-* When the database's state is unknown the process ends at once: a supervisor starts the next, which reads what is
-  there.
 
     pollers --> sealer --> buffer <--acks, notices-- local curtailment --> controls --> miners
                              |                             ^
@@ -16,9 +14,7 @@ import asyncio
 import logging
 import os
 import random
-import signal
 import sqlite3
-import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -26,25 +22,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from agent import loops
 from agent.backoff import Backoff
 from agent.buffer import Buffer
 from agent.buffer import schema as buffer_schema
 from agent.cgminer.device import Device
-from agent.descriptors import open_files
 from agent.errors import Transient
-from agent.fleet import check_extras, control_of, devices_of, meters_of, outlet_before, switchable, untouchable
-from agent.follow import follower_of, ranges_of
+from agent.fleet import control_of, devices_of, meters_of, outlet_before, switchable, untouchable
+from agent.follow import follower_of
 from agent.forwarder import Forwarder, Introduction, SiteFacts
-from agent.identity import Identity, load_identity
-from agent.inventory import load_inventory, load_meters
+from agent.identity import Identity
 from agent.inventory.learned import Learned
 from agent.local_curtail.formers import Formers
 from agent.local_curtail.schema import schema as curtail_schema
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
 from agent.local_requests import LocalRequests
-from agent.lock import Holder, StateLock
 from agent.meter_poller import MeterPoller
 from agent.meters import Meter
 from agent.modbus import ModbusHosts
@@ -55,19 +47,17 @@ from agent.sealer import Sealer
 from agent.settings import Settings
 from agent.site_files import SiteFiles
 from agent.status import DaemonStatus, write_status
-from agent.storage import StorageLost, ThreadWriter, Writer, on_loop, quarantine_if_broken, suspect
+from agent.storage import Writer
 from agent.supervisor import supervised
 from agent.uplink import GrpcUplink
 from agent.vault import Vault
-from sitelink.clock import Clock, SystemClock
+from sitelink.clock import Clock
 from sitelink.inventory import MeterEntry, MinerEntry
 from sitelink.signing import KeyRing
 from sitelink.types import BatchBody, Notice, NoticeCode, Reading, Reason
 
 _LOG: Final = logging.getLogger(__name__)
 _CONNECTIONS_PER_POLL: Final = 4
-_OTHER_FILES: Final = 64
-"""What is open beside miners and meters: the database, the link, name look-ups, the log."""
 
 
 class SiteClock:
@@ -152,7 +142,7 @@ class Agent:
         if broken is not None:
             await self.curtail.recover(broken)
         await self._load()
-        await self._tell(NoticeCode.AGENT_STARTED, f"version {_version()}")
+        await self._tell(NoticeCode.AGENT_STARTED, f"version {version()}")
         if broken is not None:
             detail = f"agent.db was broken and moved to {broken.name}; what waited in it was not sent"
             await self._tell(NoticeCode.BUFFER_GAP, detail)
@@ -241,7 +231,7 @@ class Agent:
             self._latest,
             self._meter_ages_s,
             self._clock,
-            _version(),
+            version(),
             os.getpid(),
         )
 
@@ -261,7 +251,7 @@ class Agent:
             self._site_clock,
             self._ids,
             Backoff(self._rng, 0.5, 5.0),
-            Introduction(identity.site_id, identity.agent_id, _version(), key_ids),
+            Introduction(identity.site_id, identity.agent_id, version(), key_ids),
             self._facts,
             self.curtail.journal,
             self.curtail.site_time,
@@ -291,7 +281,7 @@ class Agent:
                 for reading in self.poller.latest.values()
             )
             status = DaemonStatus(
-                version=_version(),
+                version=version(),
                 boot_id=self._clock.boot_id(),
                 mono_s=self._clock.monotonic(),
                 written_at=self._site_clock.now(),
@@ -317,87 +307,6 @@ class Agent:
             _LOG.error("the last readings could not be kept: %s", error)
 
 
-def run_agent(settings: Settings) -> None:
-    """Run the agent of ``settings`` until SIGTERM or SIGINT. Blocks.
-
-    Raises:
-        BadInput: a file is wrong, the agent is not enrolled, or another one runs on the same ``state_dir``.
-        StorageLost: the database's state is unknown; start again.
-    """
-    inventory = load_inventory(settings.site.inventory)
-    ranges_of(settings)
-    meters = load_meters(settings.site.meters)
-    untouchable(settings, inventory)
-    check_extras(settings, inventory)
-    clock = SystemClock()
-    with StateLock(settings.site.state_dir, waits=_say_who_is_at_work):
-        identity = load_identity(settings.identity_dir, settings.site.site_id)
-        _LOG.info("settings: %s", settings.redacted())
-        _allow_files(settings, len(meters))
-        broken = quarantine_if_broken(settings.database, clock.now().strftime("%Y%m%dT%H%M%S"))
-        if broken is not None:
-            _LOG.error("agent.db is broken and was moved to %s; starting with a new one", broken)
-        try:
-            loops.run(_run(settings, identity, inventory, meters, clock, broken))
-        except StorageLost:
-            suspect(settings.database)
-            raise
-
-
-async def _run(
-    settings: Settings,
-    identity: Identity,
-    inventory: tuple[MinerEntry, ...],
-    meters: tuple[MeterEntry, ...],
-    clock: Clock,
-    broken: Path | None,
-) -> None:
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    writer = ThreadWriter(settings.database)
-    try:
-        rng = random.Random()  # noqa: S311 - spreads polls and retries, guards nothing
-        vault = Vault.open(settings)
-        if vault.problem is not None:
-            _LOG.error("vault: %s; miners that need a password cannot be switched until then", vault.problem)
-        agent = Agent(settings, identity, inventory, meters, vault, writer, clock, rng, _new_id, on_loop)
-        await agent.load(broken)
-        _LOG.info("agent: version %s, %d miners, %d meters", _version(), len(inventory), len(meters))
-        await agent.run()
-    except asyncio.CancelledError:
-        _LOG.info("agent: told to end; everything sealed is kept")
-    except BaseExceptionGroup as group:
-        raise _only(group) from group
-    finally:
-        writer.close()
-
-
-def _allow_files(settings: Settings, meters: int) -> None:
-    needed = settings.poll.concurrency + settings.control.concurrency + meters + _OTHER_FILES
-    allowed = open_files(needed)
-    if allowed < needed:
-        _LOG.warning(
-            "agent: up to %d files and sockets are open at once, the system allows %d; raise LimitNOFILE in its unit "
-            "or lower [poll] concurrency",
-            needed,
-            allowed,
-        )
-
-
-def _say_who_is_at_work(holder: Holder) -> None:
-    _LOG.warning("agent: %s drives this site's miners; starting once it has ended", holder)
-
-
-def _only(error: BaseException) -> BaseException:
-    """Return what ended the agent: the first error inside nested groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
 def _schemas(connection: sqlite3.Connection) -> None:
     buffer_schema(connection)
     curtail_schema(connection)
@@ -407,9 +316,6 @@ def _site_miner(entry: MinerEntry) -> SiteMiner:
     return SiteMiner(entry.miner_id, entry.feeder_id, entry.nameplate_w, switchable(entry), entry.rack)
 
 
-def _new_id() -> str:
-    return uuid.uuid4().hex
-
-
-def _version() -> str:
+def version() -> str:
+    """Return the agent's version."""
     return metadata.version("ballast-agent")

@@ -32,7 +32,7 @@ def _quiet_grpc() -> None:
 
 def _run(options: argparse.Namespace) -> int:
     _quiet_grpc()
-    from agent.app import run_agent
+    from agent.daemon import run_agent
     from agent.logs import log_to_stderr
     from agent.storage import StorageLost
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import app
+from agent import daemon
 from agent.cli import main
 from agent.errors import BadInput
 from agent.identity import Identity, store_identity
@@ -177,10 +177,10 @@ def test_a_start_logs_the_settings_without_secrets_and_a_limit_that_is_too_low(
     )
     enrolled(tmp_path)
     settings.database.mkdir()
-    monkeypatch.setattr(app, "open_files", lambda needed: 1024)
+    monkeypatch.setattr(daemon, "open_files", lambda needed: 1024)
     caplog.set_level("INFO")
     with pytest.raises(BadInput, match=r"agent\.db: cannot be opened"):
-        app.run_agent(settings)
+        daemon.run_agent(settings)
     told, warned = caplog.messages
     assert "'concurrency': '4096'" in told
     assert "hush" not in told

@@ -1,0 +1,116 @@
+"""The agent as a process: one a state folder, ended by SIGTERM, restarted by whoever supervises it.
+
+Invariants: nothing starts on files that are wrong; when the database's state is unknown the process ends at once, and
+the next reads what is there.
+"""
+
+import asyncio
+import logging
+import random
+import signal
+import uuid
+from pathlib import Path
+from typing import Final
+
+from agent import loops
+from agent.app import Agent, version
+from agent.descriptors import open_files
+from agent.fleet import check_extras, untouchable
+from agent.follow import ranges_of
+from agent.identity import Identity, load_identity
+from agent.inventory import load_inventory, load_meters
+from agent.lock import Holder, StateLock
+from agent.settings import Settings
+from agent.storage import StorageLost, ThreadWriter, on_loop, quarantine_if_broken, suspect
+from agent.vault import Vault
+from sitelink.clock import Clock, SystemClock
+from sitelink.inventory import MeterEntry, MinerEntry
+
+_LOG: Final = logging.getLogger(__name__)
+_OTHER_FILES: Final = 64
+"""What is open beside miners and meters: the database, the link, name look-ups, the log."""
+
+
+def run_agent(settings: Settings) -> None:
+    """Run the agent of ``settings`` until SIGTERM or SIGINT. Blocks.
+
+    Raises:
+        BadInput: a file is wrong, the agent is not enrolled, or another one runs on the same ``state_dir``.
+        StorageLost: the database's state is unknown; start again.
+    """
+    inventory = load_inventory(settings.site.inventory)
+    ranges_of(settings)
+    meters = load_meters(settings.site.meters)
+    untouchable(settings, inventory)
+    check_extras(settings, inventory)
+    clock = SystemClock()
+    with StateLock(settings.site.state_dir, waits=_say_who_is_at_work):
+        identity = load_identity(settings.identity_dir, settings.site.site_id)
+        _LOG.info("settings: %s", settings.redacted())
+        _allow_files(settings, len(meters))
+        broken = quarantine_if_broken(settings.database, clock.now().strftime("%Y%m%dT%H%M%S"))
+        if broken is not None:
+            _LOG.error("agent.db is broken and was moved to %s; starting with a new one", broken)
+        try:
+            loops.run(_run(settings, identity, inventory, meters, clock, broken))
+        except StorageLost:
+            suspect(settings.database)
+            raise
+
+
+async def _run(
+    settings: Settings,
+    identity: Identity,
+    inventory: tuple[MinerEntry, ...],
+    meters: tuple[MeterEntry, ...],
+    clock: Clock,
+    broken: Path | None,
+) -> None:
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    writer = ThreadWriter(settings.database)
+    try:
+        rng = random.Random()  # noqa: S311 - spreads polls and retries, guards nothing
+        vault = Vault.open(settings)
+        if vault.problem is not None:
+            _LOG.error("vault: %s; miners that need a password cannot be switched until then", vault.problem)
+        agent = Agent(settings, identity, inventory, meters, vault, writer, clock, rng, _new_id, on_loop)
+        await agent.load(broken)
+        _LOG.info("agent: version %s, %d miners, %d meters", version(), len(inventory), len(meters))
+        await agent.run()
+    except asyncio.CancelledError:
+        _LOG.info("agent: told to end; everything sealed is kept")
+    except BaseExceptionGroup as group:
+        raise _only(group) from group
+    finally:
+        writer.close()
+
+
+def _allow_files(settings: Settings, meters: int) -> None:
+    needed = settings.poll.concurrency + settings.control.concurrency + meters + _OTHER_FILES
+    allowed = open_files(needed)
+    if allowed < needed:
+        _LOG.warning(
+            "agent: up to %d files and sockets are open at once, the system allows %d; raise LimitNOFILE in its unit "
+            "or lower [poll] concurrency",
+            needed,
+            allowed,
+        )
+
+
+def _say_who_is_at_work(holder: Holder) -> None:
+    _LOG.warning("agent: %s drives this site's miners; starting once it has ended", holder)
+
+
+def _only(error: BaseException) -> BaseException:
+    """Return what ended the agent: the first error inside nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
