@@ -39,6 +39,7 @@ ADAPTERS = {
     "proto/sitelink/clock.py": {"time", "datetime.datetime.now"},
     "agent/exotic/reader.py": {"subprocess_exec"},
     "agent/exotic/worker.py": {"signal"},  # a program of its own
+    "agent/app.py": {"os.getpid"},
     "agent/daemon.py": {"random", "uuid", "signal"},
     "agent/cli/discover.py": {"random"},
     "agent/cli/inventory.py": {"random"},
