@@ -15,6 +15,7 @@ from agent.cgminer.dialects.table import Commands
 from agent.cgminer.repair import decode
 from agent.cgminer.sections import NEW_API, Sections, is_rpc
 from agent.cgminer.status import Status
+from agent.cgminer.wires import Failing
 from agent.errors import AccessDenied, Garbled, UnsupportedDevice
 
 Ask = Callable[[str], Awaitable[bytes | None]]
@@ -69,7 +70,8 @@ class Collector:
         try:
             reply = await ask(command)
             decoded = None if reply is None else decode(reply)
-        except Garbled:
+        except Garbled as error:
+            sections.failing = sections.failing or isinstance(error, Failing)
             if command.startswith(NEW_API):
                 self._unknown.add(command)
                 await self._ask_instead(ask, sections, commands, command)

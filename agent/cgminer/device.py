@@ -138,7 +138,7 @@ class Device:
         """Read afresh who answers: ``miner_id`` if the device goes by that name, else its first name, lower-case.
 
         Raises:
-            Transient: it does not answer.
+            Transient: it does not answer, or says that it cannot now.
             AccessDenied: it tells its name only to who has its password.
             Garbled: it names itself by nothing, or by nothing that can be compared with ``miner_id``.
         """
@@ -156,12 +156,14 @@ class Device:
             return self._miner_id
         undecided = bool(self._miner_id) and seen.answers_to(self._miner_id) is None
         if not seen.identities or (undecided and (sections.denied or not seen.tells_only_board(self._miner_id))):
-            raise self._nameless(seen, denied=sections.denied)
+            raise self._nameless(seen, sections)
         return seen.identities[0]
 
-    def _nameless(self, seen: Observation, *, denied: bool) -> AgentError:
+    def _nameless(self, seen: Observation, sections: Sections) -> AgentError:
         told = f"names itself only {seen.identities[0]}" if seen.identities else "names neither MAC nor serial"
-        if denied:
+        if sections.failing:
+            return Transient(f"{self.address}: {told}; its page says that it cannot answer now; it is tried again")
+        if sections.denied:
             return AccessDenied(f"{self.address}: {told}; the rest is closed to us: give its group credentials")
         return Garbled(f"{self.address}: {told}; check that {seen.dialect} firmware and its web page run there")
 

@@ -33,7 +33,8 @@ class Sections:
     """The rows of one device's replies, by section; where two replies answer the same section, the first counts.
 
     ``beneath`` holds older sections (static data) that are looked at only where the fresh ones say nothing.
-    ``garbled`` and ``denied`` note that a reply could not be read, or was refused to us.
+    ``garbled`` and ``denied`` note that a reply could not be read, or was refused to us; ``failing`` that a page says
+    that it cannot answer now.
     """
 
     def __init__(self, beneath: "Sections | None" = None) -> None:
@@ -44,6 +45,7 @@ class Sections:
         self.descriptions: list[str] = []
         self.repaired: dict[str, None] = {}
         self.garbled = False
+        self.failing = False
         self.denied = False
 
     def add(self, decoded: Decoded, *commands: str) -> None:

@@ -28,6 +28,10 @@ _BUSY: Final = frozenset({409, 423, 429, 503})
 _UNKNOWN_PAGE: Final = frozenset({404, 405, 501})
 
 
+class Failing(Garbled):
+    """A page says that it cannot answer now: nothing is known of the miner by it, but the next try may do."""
+
+
 def wire_of(command: str) -> str:
     """Return the name of the wire that a command goes over: ``rpc``, ``web`` or ``framed``."""
     if is_rpc(command):
@@ -198,6 +202,8 @@ def _request(command: str) -> bytes:
 def _content(command: str, reply: WebReply) -> bytes:
     if reply.status in _UNKNOWN_PAGE:
         raise UnsupportedDevice(f"{command}: the firmware has no such page ({reply.status})")
+    if reply.status >= 500:
+        raise Failing(f"{command}: answered with {reply.status}; it is tried again")
     if not 200 <= reply.status < 300:
         raise Garbled(f"{command}: answered with {reply.status}; check what runs there")
     return reply.body

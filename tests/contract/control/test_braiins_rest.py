@@ -7,9 +7,11 @@ import pytest
 
 from agent.cgminer.control.braiins_rest import BraiinsRest
 from agent.cgminer.control.driver import Result
+from agent.errors import Transient
 from sitelink.types import Outcome, Verb
 from tests.contract.control.fake_braiins_rest import GROUPS, MINER_ID, FakeBraiinsRest
 from tests.contract.control.world import IMAGE, POOLS, SECRET, Wanted, at_work, order, wanted
+from tests.contract.fake_web import page
 
 pytestmark = pytest.mark.agent
 
@@ -136,3 +138,19 @@ async def test_a_reboot_shows_by_its_uptime() -> None:
     miner = FakeBraiinsRest()
     result, _ = await carried(miner, wanted(Verb.REBOOT))
     assert (result.outcome, result.reason, miner.told) == (Outcome.COMPLETE, "uptime_reset", ["actions/reboot"])
+
+
+async def test_a_page_that_cannot_tell_who_answers_is_asked_again_and_not_given_up() -> None:
+    miner = FakeBraiinsRest()
+    real = miner.web
+
+    def failing(asked: Any) -> bytes:
+        return page({}, "503 Service Unavailable") if asked.target.endswith("details") else real(asked)
+
+    async with at_work(miner, "braiins-rest", MINER_ID) as device:
+        miner.web = failing  # type: ignore[method-assign]
+        with pytest.raises(Transient, match="cannot answer now"):
+            await order(BraiinsRest(), device, MINER_ID, wanted(Verb.STOP))
+        miner.web = real  # type: ignore[method-assign]
+        result, _ = await order(BraiinsRest(), device, MINER_ID, wanted(Verb.STOP))
+    assert (result.outcome, miner.told) == (Outcome.COMPLETE, ["actions/pause"])
