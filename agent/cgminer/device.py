@@ -162,7 +162,7 @@ class Device:
     def _nameless(self, seen: Observation, sections: Sections) -> AgentError:
         told = f"names itself only {seen.identities[0]}" if seen.identities else "names neither MAC nor serial"
         if sections.failing:
-            return Transient(f"{self.address}: {told}; its page says that it cannot answer now; it is tried again")
+            return Transient(f"{self.address}: {told}; its web page cannot answer now; it is tried again")
         if sections.denied:
             return AccessDenied(f"{self.address}: {told}; the rest is closed to us: give its group credentials")
         return Garbled(f"{self.address}: {told}; check that {seen.dialect} firmware and its web page run there")

@@ -149,7 +149,7 @@ async def test_a_page_that_cannot_tell_who_answers_is_asked_again_and_not_given_
 
     async with at_work(miner, "braiins-rest", MINER_ID) as device:
         miner.web = failing  # type: ignore[method-assign]
-        with pytest.raises(Transient, match="cannot answer now"):
+        with pytest.raises(Transient, match="its web page cannot answer now"):
             await order(BraiinsRest(), device, MINER_ID, wanted(Verb.STOP))
         miner.web = real  # type: ignore[method-assign]
         result, _ = await order(BraiinsRest(), device, MINER_ID, wanted(Verb.STOP))
