@@ -5,6 +5,7 @@ Invariants:
 * Commands are joined into one request until the device shows that it does not take them so.
 * A command that the firmware does not know is not asked again, but what its table has in its place.
 * A page that refuses our credentials is left alone: the next try may lock us out.
+* A wire that was silent is left alone until the next reading: one silence costs its deadline once.
 * All of it is forgotten once an hour (``forget``), because one reply cut short looks the same.
 """
 
@@ -12,10 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 
 from agent.cgminer.dialects.table import Commands
-from agent.cgminer.repair import decode
+from agent.cgminer.repair import Decoded, decode
 from agent.cgminer.sections import NEW_API, Sections, is_rpc
 from agent.cgminer.status import Status
-from agent.cgminer.wires import Failing
+from agent.cgminer.wires import Failing, wire_of
 from agent.errors import AccessDenied, Garbled, UnsupportedDevice
 
 Ask = Callable[[str], Awaitable[bytes | None]]
@@ -29,6 +30,11 @@ class Collector:
         self._alone: set[str] = set()
         self._unknown: set[str] = set()
         self._refused: set[str] = set()
+        self._silent: set[str] = set()
+
+    def begin(self) -> None:
+        """Begin a reading: each wire is worth asking again."""
+        self._silent.clear()
 
     def forget(self) -> None:
         """Begin anew: everything is asked again."""
@@ -66,32 +72,40 @@ class Collector:
             return
         if command in self._refused:
             sections.denied = True
+        if command in self._refused or (self._silent and wire_of(command) in self._silent):
             return
         try:
-            reply = await ask(command)
-            decoded = None if reply is None else decode(reply)
+            decoded = await self._heard(ask, command)
         except Garbled as error:
             sections.failing = sections.failing or isinstance(error, Failing)
-            if command.startswith(NEW_API):
-                self._unknown.add(command)
-                await self._ask_instead(ask, sections, commands, command)
-            else:
+            if not command.startswith(NEW_API):
                 sections.garbled = True
+                return
+            self._unknown.add(command)
+        except UnsupportedDevice:
+            self._unknown.add(command)
         except AccessDenied:
             sections.denied = True
             self._refused.add(command)
-        except UnsupportedDevice:
-            self._unknown.add(command)
-            await self._ask_instead(ask, sections, commands, command)
         else:
-            if decoded is None:
-                return
-            status = Status.of(decoded.document)
-            if status.unknown_command or (status.failed and command.startswith(NEW_API)):
-                self._unknown.add(command)
-            sections.add(decoded, command)
-            if command in self._unknown:
-                await self._ask_instead(ask, sections, commands, command)
+            if decoded is not None:
+                self._take(sections, command, decoded)
+        if command in self._unknown:
+            await self._ask_instead(ask, sections, commands, command)
+
+    async def _heard(self, ask: Ask, command: str) -> Decoded | None:
+        """Return the decoded reply; None when its wire is silent."""
+        reply = await ask(command)
+        if reply is None:
+            self._silent.add(wire_of(command))
+            return None
+        return decode(reply)
+
+    def _take(self, sections: Sections, command: str, decoded: Decoded) -> None:
+        status = Status.of(decoded.document)
+        if status.unknown_command or (status.failed and command.startswith(NEW_API)):
+            self._unknown.add(command)
+        sections.add(decoded, command)
 
     async def _ask_instead(self, ask: Ask, sections: Sections, commands: Commands, command: str) -> None:
         """Ask what stands in for a command that the firmware does not know, once for all such commands."""

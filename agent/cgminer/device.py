@@ -121,6 +121,7 @@ class Device:
         self._silent.clear()
         dialect = await self._find_dialect()
         commands = self._table.commands
+        self._collector.begin()
         fresh = Sections(await self._static_sections(commands))
         self._collector.wake(commands)
         await self._collector.collect(self._reply, fresh, commands, commands.poll)
@@ -147,6 +148,7 @@ class Device:
         sections = Sections()
         seen = Observation(dialect)
         commands = self._table.commands
+        self._collector.begin()
         for command in commands.identity:
             await self._collector.ask_into(self._reply, sections, commands, command)
             seen = interpret(dialect, sections)

@@ -17,6 +17,7 @@ from agent.cgminer.client import Address, Deadlines, exchange, request_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects.table import Login, Table
 from agent.cgminer.framed import FRAMED_PORT, converse
+from agent.cgminer.repair import decode
 from agent.cgminer.sections import NEW_API, dig, is_rpc
 from agent.cgminer.web import WebClient, WebReply
 from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, UnsupportedDevice
@@ -98,13 +99,22 @@ class Wires:
         if is_rpc(command):
             return await exchange(self._address, _request(command), self._deadlines)
         if command[0] == "/":
-            return _content(command, await self.call(table, "GET", command))
+            return _content(command, await self._read(table, "GET", command))
         kind, _, rest = command.partition(":")
         if kind == "gql":
-            query = {"query": table.queries[rest]}
-            return _content(command, await self.call(table, "POST", "/graphql", json=query))
+            return _content(command, await self._read(table, "POST", "/graphql", {"query": table.queries[rest]}))
         name, _, parameter = rest.partition(":")
         return await self.framed({"cmd": name, "param": parameter} if parameter else {"cmd": name})
+
+    async def _read(self, table: Table, method: str, target: str, json: object = None) -> WebReply:
+        """Send a table's own request, once more under a fresh login where the one before has ended unsaid."""
+        login = _login_of(table, target)
+        kept = login is not None and login.first and login.target in self._opened
+        reply = await self.call(table, method, target, json=json)
+        if login is not None and kept and _is_logged_out(reply):
+            self._opened.pop(login.target, None)
+            reply = await self.call(table, method, target, json=json)
+        return reply
 
     async def call(
         self,
@@ -121,7 +131,7 @@ class Wires:
         """Send one HTTP request, logged in as the firmware wants it. Raises as ``WebClient.request`` does."""
         web = self._client(table)
         own = {name.lower(): value for name, value in (headers or {}).items()}
-        login = next((login for login in table.logins if target.startswith(login.pages)), None)
+        login = _login_of(table, target)
 
         async def sent(opened: Mapping[str, str]) -> WebReply:
             told = {**opened, **own}
@@ -161,6 +171,21 @@ class Wires:
             self.forget()
             self._web = WebClient(Address(self._address.host, port), self._deadlines, self._credentials)
         return self._web
+
+
+def _login_of(table: Table, target: str) -> Login | None:
+    return next((login for login in table.logins if target.startswith(login.pages)), None)
+
+
+def _is_logged_out(reply: WebReply) -> bool:
+    """Return whether a page that does not refuse answers as to a stranger: it redirects, asks in HTML, or errs."""
+    if 300 <= reply.status < 400 or reply.body.lstrip().startswith(b"<"):
+        return True
+    try:
+        document = decode(reply.body).document
+    except Garbled:
+        return False
+    return isinstance(document, dict) and bool(document.get("errors")) and not document.get("data")
 
 
 async def _log_in(web: WebClient, login: Login, credentials: Credentials) -> Mapping[str, str]:

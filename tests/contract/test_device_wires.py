@@ -139,6 +139,26 @@ async def test_a_web_page_that_is_silent_beside_rpc_says_nothing() -> None:
         assert miner.commands().count("version") == 1
 
 
+async def test_a_silent_wire_is_asked_once_a_reading() -> None:
+    async def mute(asked: Asked) -> bytes:
+        await asyncio.sleep(30)
+        return b""
+
+    stats = json.loads(NEW_STATS)
+    stats["STATS"][0]["rate_5s"] = 0.0
+    miner, server = FakeMiner({"stats": stats, "pools": json.loads(made.POOLS)}, joins=False), FakeWeb(mute)
+    hasty = Deadlines(connect_s=1, first_byte_s=0.1, total_s=1)
+    async with serving(miner.speak) as address, server.serving() as web:
+        clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+        antminer = Device(address, "antminer", clock, web_port=web.port, deadlines=hasty)
+        for _ in range(2):
+            assert (await antminer.observe()).state is MinerState.IDLE
+    assert [asked.target for asked in server.asked] == [
+        "/cgi-bin/get_system_info.cgi",
+        "/cgi-bin/get_miner_conf.cgi",
+    ]
+
+
 async def test_braiins_that_knows_no_command_is_read_by_graphql_behind_its_login() -> None:
     replies = native.braiins_graphql()
     miner = FakeMiner({"version": json.loads(replies["version"])}, joins=False)
@@ -170,6 +190,31 @@ async def test_braiins_that_knows_no_command_is_read_by_graphql_behind_its_login
         assert (miner.commands(), len(server.asked)) == ([], 3)
         assert await braiins.identity() == native.MAC
     assert (seen.hashrate_ths, seen.power_w, seen.mac) == (100.0, 3100, native.MAC)
+
+
+@pytest.mark.parametrize("ended", [page(b"<html>log in"), page({}, "302 Found"), page({}, "403 Forbidden")])
+async def test_a_session_that_has_ended_unsaid_is_opened_again_once(ended: bytes) -> None:
+    replies = native.braiins_graphql()
+    sessions = ["a"]
+
+    def answer(asked: Asked) -> bytes:
+        query = json.loads(asked.body)["query"] if asked.target == "/graphql" else ""
+        if "login" in query or asked.target == "/cgi-bin/luci":
+            return page({"data": {}}, "200 OK", f"Set-Cookie: session_id={sessions[0]}")
+        if asked.headers.get("cookie") != f"session_id={sessions[0]}":
+            return page({"data": None, "errors": [{"message": "Unauthorized"}]}) if query else ended
+        return page(replies["gql:names" if query else asked.target])
+
+    miner = FakeMiner({"config": status(33, "x", CONFIG=[{"API": "3.7"}])}, joins=False)
+    server = FakeWeb(answer)
+    async with serving(miner.speak) as address, server.serving() as web:
+        time = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+        braiins = Device(address, "braiins", time, web_port=web.port, deadlines=SHORT, credentials=ROOT)
+        assert (await braiins.observe()).mac == native.MAC
+        sessions[0] = "b"
+        time.advance(3601)
+        seen = await braiins.observe()
+    assert (seen.mac, seen.hostname) == (native.MAC, "rack-2")
 
 
 async def test_a_token_is_fetched_when_we_are_refused_and_renewed_when_it_has_expired() -> None:
