@@ -26,6 +26,8 @@ RPC, FRAMED, WEB = "rpc", "framed", "web"
 DEFAULT_WEB_PORT: Final = 80
 _DEFAULT_RPC_PORT: Final = 4028
 _BUSY: Final = frozenset({409, 423, 429, 503})
+_REDIRECTS: Final = 300
+_SERVER_FAILS: Final = 500
 _UNKNOWN_PAGE: Final = frozenset({404, 405, 501})
 
 
@@ -179,7 +181,9 @@ def _login_of(table: Table, target: str) -> Login | None:
 
 def _is_logged_out(reply: WebReply) -> bool:
     """Return whether a page that does not refuse answers as to a stranger: it redirects, asks in HTML, or errs."""
-    if 300 <= reply.status < 400 or reply.body.lstrip().startswith(b"<"):
+    if reply.status >= _SERVER_FAILS:
+        return False
+    if reply.status >= _REDIRECTS or reply.body.lstrip().startswith(b"<"):
         return True
     try:
         document = decode(reply.body).document
