@@ -9,6 +9,7 @@ and the same cell always ends the same way.
 import asyncio
 import itertools
 import json
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -47,7 +48,17 @@ NUMBERED = {"avalon": {"normal": "low"}}
 home models have, where the driver knows two of that series, 0 normal and 1 high. It is the number that is compared."""
 
 
-_NETS = itertools.count()
+_PLAYED = itertools.count(os.getpid() * 331)
+
+
+def _place() -> dict[str, Any]:
+    """A network and three ports for one cell alone, below those that clients are given.
+
+    A port that goes away in a reboot is then free when the miner is back.
+    """
+    number = next(_PLAYED)
+    port = 10_000 + 3 * (number % 7_500)
+    return {"net": f"127.{78 + number % 150}", "port": port, "web_port": port + 1, "framed_port": port + 2}
 
 
 @dataclass(frozen=True)
@@ -130,8 +141,7 @@ def wanted_of(firmware: str, verb: Verb, miner: Miner) -> Wanted:
 async def play(firmware: str, verb: Verb, fault: Fault) -> Cell:
     """Play one cell on a site of its own."""
     clock = ManualClock(NOON)
-    net = f"127.{78 + next(_NETS) % 150}"  # a network of its own: ports that go away in a reboot stay its own
-    async with site(1, clock=clock, dialects=(firmware,), net=net) as opened:
+    async with site(1, clock=clock, dialects=(firmware,), **_place()) as opened:
         stage = _Stage(opened, clock, firmware, fault)
         return await stage.play(verb)
 
