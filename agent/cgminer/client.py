@@ -77,7 +77,7 @@ async def query(
         TimedOut: the reply did not start or did not end in time.
         TooLarge: the reply exceeds ``deadlines.cap_bytes``.
 
-    Source: cgminer API-README; framing as seen in the field (reference/devices.md, section 1).
+    Source: cgminer API-README; framing as seen in the field (docs/devices.md).
     """
     if extra is None and parameter is None:
         return await exchange(address, _plain_request(command), deadlines)

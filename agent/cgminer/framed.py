@@ -4,7 +4,7 @@
 
 Invariant: the length is a stranger's word. Not more than the cap is ever read, and never past a deadline.
 
-Source: WhatsMiner API 3.0; reference/devices.md 1a.
+Source: WhatsMiner API 3.0; docs/devices.md.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Size budgets (CONVENTIONS 2): CI fails at 80 lines a function and 600 a file; tests exempt from the second."""
+"""Size budgets: CI fails at 80 lines a function and 600 a file; tests exempt from the second."""
 
 import ast
 

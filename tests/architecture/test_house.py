@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import distributions, packages_distributions
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -76,6 +77,26 @@ def test_no_tracked_file_names_a_package_index():
 
 def test_the_lock_file_of_the_console_names_no_download_address():
     assert '"resolved"' not in (REPOSITORY / "package-lock.json").read_text("utf-8")
+
+
+def test_nothing_cites_a_document_that_is_not_here():
+    elsewhere = re.compile(
+        r"\b(?:reference/\w+\.md|\.\./shared\b|(?:CONVENTIONS|ARCHITECTURE|BENCHES)(?:\.md|,? (?:section )?\d))"
+    )
+    document = re.compile(r"\bdocs/[\w/-]+\.md\b")
+    wrong = []
+    for path in tracked_files():
+        text = path.read_bytes().decode("utf-8", "replace") if path != Path(__file__) else ""
+        found = elsewhere.findall(text) + [name for name in document.findall(text) if not (REPOSITORY / name).exists()]
+        wrong += [f"{path.relative_to(REPOSITORY)}: {name}" for name in found]
+    assert wrong == []
+
+
+def test_every_decision_has_a_number_of_its_own():
+    files = sorted((REPOSITORY / "docs/decisions").glob("*.md"))
+    assert [path.name[:4] for path in files] == [f"{number:04}" for number in range(1, len(files) + 1)]
+    titles = [(path.name, path.read_text("utf-8").splitlines()[0]) for path in files]
+    assert [name for name, title in titles if not title.startswith(f"# {name[:4]}: ")] == []
 
 
 @pytest.mark.parametrize("name", ["agent", "demo", "test"])

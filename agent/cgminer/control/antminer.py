@@ -12,7 +12,7 @@ Invariants:
 * A miner that is in the wanted mode already gets no post: each restarts its miner, which would follow a slow stop with
   a second one.
 
-Source: the firmware's own pages; reference/devices.md 1a, 1b. No upload of firmware: Bitmain documents none.
+Source: the firmware's own pages; docs/devices.md. No upload of firmware: Bitmain documents none.
 """
 
 import json

@@ -5,7 +5,7 @@
 With ``new_api`` newer builds answer ``stats`` with lists (``rate_5s``, ``fan``, ``chain``) and the power. The web
 pages, closed by digest, tell the MAC, and why a miner stands still: its work mode, what it says of heat and fans.
 
-Source: Bitmain bmminer API ``stats``; reference/devices.md 1a. The stock firmware answers only single commands.
+Source: Bitmain bmminer API ``stats``; docs/devices.md. The stock firmware answers only single commands.
 """
 
 import re

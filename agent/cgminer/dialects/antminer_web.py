@@ -5,7 +5,7 @@
     /cgi-bin/get_system_info.cgi  -> {"minertype", "macaddr", "hostname"}
 
 Every value is text. What RPC's ``stats`` holds under keys stands in one text behind ``freq`` of the first device: the
-page cuts the plain form at its first comma. Source: reference/devices.md 1a; the captures. There is no sleep mode.
+page cuts the plain form at its first comma. Source: docs/devices.md; the captures. There is no sleep mode.
 """
 
 from functools import lru_cache

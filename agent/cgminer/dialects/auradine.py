@@ -5,7 +5,7 @@
          /temperature -> Temperature[] {"Name", "BoardTemp": [..], "ChipTemp": [..]}    /ipreport -> IPReport[0] {"mac"}
 
 HTTP wants a token, which it gives for user and password. Source: Auradine's API as the captures show it;
-reference/devices.md 1a. ``Sleep`` is text or a boolean, by build.
+docs/devices.md. ``Sleep`` is text or a boolean, by build.
 """
 
 from typing import Any, Final

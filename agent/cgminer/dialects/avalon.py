@@ -4,7 +4,7 @@ The figures stand in bracket text inside ``stats``, one entry a controlled unit:
 
     "MM ID0": "Ver[1246-83] DNA[..] SYSTEMSTATU[Work: In Work, Hash Board: 3 ] Temp[30] Fan1[5344] PS[0 1214 ..]"
 
-Source: Canaan CGMiner API; reference/devices.md 1a, 1b. ``PS[...]`` is the supply: fault, control-board voltage,
+Source: Canaan CGMiner API; docs/devices.md. ``PS[...]`` is the supply: fault, control-board voltage,
 hash-board voltage, current, power in W, set voltage, ...
 """
 

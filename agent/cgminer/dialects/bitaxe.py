@@ -2,7 +2,7 @@
 
     GET /api/system/info -> {"hashRate": GH/s, "power": W, "temp": chip, "vrTemp": board, "fanrpm", "uptimeSeconds", ..}
 
-Source: AxeOS web API; reference/devices.md 1a. It has no stop command that both generations know: read only.
+Source: AxeOS web API; docs/devices.md. It has no stop command that both generations know: read only.
 """
 
 from typing import Any, Final

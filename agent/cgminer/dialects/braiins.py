@@ -4,7 +4,7 @@ Where a build no longer knows an RPC command, the GraphQL query of the same fact
 only on the network page of the web interface; it, GraphQL and the reason of an idle miner need a user and a password.
 
 Source: Braiins OS API documentation: summary, devs, temps, fans, tunerstatus; the schema published at /graphql;
-reference/devices.md 1a. The power figure is the tuner's model, not a measurement.
+docs/devices.md. The power figure is the tuner's model, not a measurement.
 """
 
 from typing import Any, Final

@@ -6,7 +6,7 @@
 ``status``: 1 not started, 2 mining, 3 paused by an order, 4 suspended by itself, 5 restricted by licence. The power
 figure is the tuner's model, not a measurement. An error in ``miner/errors`` may be years old, so none is a fault.
 
-Source: Braiins OS public API (miner.proto: MinerStatus); reference/devices.md 1a.
+Source: Braiins OS public API (miner.proto: MinerStatus); docs/devices.md.
 """
 
 from typing import Any, Final

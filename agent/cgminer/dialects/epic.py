@@ -5,7 +5,7 @@
     GET /network      -> {"dhcp": {"mac_address"}}      GET /capabilities -> {"Model", "Default Hashrate": TH/s}
 
 Idling alone proves no order: it also idles when its pool is lost. Source: ePIC's API as the captures show it;
-reference/devices.md 1a. ``Input Power`` beside an input voltage of 0 is computed, not measured.
+docs/devices.md. ``Input Power`` beside an input voltage of 0 is computed, not measured.
 """
 
 from typing import Any, Final

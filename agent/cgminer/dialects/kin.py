@@ -1,7 +1,7 @@
 """Families that answer as another one does, read by its table under their own name. Pure.
 
 They have a name of their own because who answers decides what may be sent: none of these is ever controlled, though
-the firmware they grew out of is. Source: reference/devices.md 1a; the captures.
+the firmware they grew out of is. Source: docs/devices.md; the captures.
 
     hiveon, mskminer   bmminer ``stats`` with ``chain_power`` "456.78 (AB)"       as antminer
     blackminer         the same keys, other algorithms                            as antminer

@@ -1,6 +1,6 @@
 """LuxOS. Pure.
 
-Source: docs.luxor.tech, LuxOS API: summary, power, temps, fans, config, profiles, events; reference/devices.md 1a.
+Source: docs.luxor.tech, LuxOS API: summary, power, temps, fans, config, profiles, events; docs/devices.md.
 ``POWER[0].PSU`` false means that the figure is LuxOS's own estimate.
 """
 

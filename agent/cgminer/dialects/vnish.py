@@ -7,7 +7,7 @@
 ``stopped`` and ``shutting-down`` are an order's doing; a miner that stops itself says ``failure`` and, at the boards,
 why.
 
-Source: VNish API v1; reference/devices.md 1a. ``psu_power_metering`` tells a measured power from an estimated one.
+Source: VNish API v1; docs/devices.md. ``psu_power_metering`` tells a measured power from an estimated one.
 """
 
 from typing import Any, Final

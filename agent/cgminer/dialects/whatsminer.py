@@ -3,7 +3,7 @@
     summary -> SUMMARY[0] {"HS RT", "Power", "Fan Speed In", ..}     devs -> DEVS[] one row a board
     status, get_miner_info, get_version, get_psu -> {"Msg": {..}} with values as text, "true" included
 
-Source: WhatsMiner API 2.0.5; reference/devices.md 1a, 1b. ``Power`` -1 means unknown.
+Source: WhatsMiner API 2.0.5; docs/devices.md. ``Power`` -1 means unknown.
 """
 
 from typing import Final

@@ -6,7 +6,7 @@
 
 The three parts of the status are asked in one request (``summary+edevs+pools``). No pool tells its shares.
 
-Source: WhatsMiner API 3.0; reference/devices.md 1a.
+Source: WhatsMiner API 3.0; docs/devices.md.
 """
 
 from typing import Any, Final

@@ -1,6 +1,6 @@
 """Invented replies of the natively controlled firmwares over the wires beside RPC, by the commands of their tables.
 
-No value here comes from a device; the shapes do (reference/devices.md, the captures).
+No value here comes from a device; the shapes do (docs/devices.md, the captures).
 """
 
 from tests.unit.agent.cgminer import replies_of as made

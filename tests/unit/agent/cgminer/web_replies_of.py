@@ -1,6 +1,6 @@
 """Invented replies in the shape of the read-only families, by the commands that their tables ask.
 
-No value here comes from a device; the shapes do (reference/devices.md, the captures).
+No value here comes from a device; the shapes do (docs/devices.md, the captures).
 """
 
 import json

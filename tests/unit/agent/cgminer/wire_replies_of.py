@@ -1,6 +1,6 @@
 """Invented replies in the shape of the firmwares that are read over HTTP, GraphQL or the framed API, by command.
 
-No value here comes from a device; the shapes do (reference/devices.md, the captures).
+No value here comes from a device; the shapes do (docs/devices.md, the captures).
 """
 
 import json
