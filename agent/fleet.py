@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from agent.cgminer.client import Address, Deadlines
-from agent.cgminer.control import Former, MinerControl, controllable
+from agent.cgminer.control import Former, MinerControl
 from agent.cgminer.control.drivers import driver_of
 from agent.cgminer.control.outlet import OutletControl
 from agent.cgminer.device import Device
@@ -45,7 +45,7 @@ def untouchable(settings: Settings, inventory: tuple[MinerEntry, ...]) -> frozen
 
 def switchable(entry: MinerEntry) -> bool:
     """Return whether the miner can be stopped and started: by its firmware, once that is known, or by its outlet."""
-    return controllable(entry.dialect) or entry.dialect == "auto" or bool(entry.outlet)
+    return entry.controllable or entry.dialect == "auto"
 
 
 def check_extras(settings: Settings, inventory: tuple[MinerEntry, ...]) -> None:

@@ -30,6 +30,7 @@ def read_miners(path: Path) -> tuple[InventoryMiner, ...]:
             position=entry.position,
             nameplate_w=entry.nameplate_w,
             nameplate_ths=entry.nameplate_ths,
+            controllable=entry.controllable,
         )
         for entry in entries
     )

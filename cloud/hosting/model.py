@@ -18,7 +18,6 @@ METER_STALE_AFTER: Final = timedelta(minutes=2)
 LINK_SILENT_AFTER: Final = timedelta(seconds=20)
 """A link not heard of for this long is down, whatever its row says."""
 
-CONTROLLABLE_DIALECTS: Final = frozenset({"luxos", "whatsminer", "avalon"})
 LIAR_REASONS: Final = frozenset({"feeder_did_not_drop", "still_hashing"})
 """Reasons of an UNVERIFIED stop that name the miner a liar: it said it had stopped and the evidence disagrees."""
 
@@ -155,7 +154,10 @@ class ImportReport:
 
 @dataclass(frozen=True, slots=True)
 class InventoryMiner:
-    """One miner of an inventory file, without its address: addresses never leave the site."""
+    """One miner of an inventory file, without its address: addresses never leave the site.
+
+    ``controllable``: the agent can stop and start it, by its firmware or by the outlet before it.
+    """
 
     miner_id: str
     dialect: str
@@ -165,11 +167,7 @@ class InventoryMiner:
     position: int
     nameplate_w: Watts | None
     nameplate_ths: TeraHashPerSecond | None
-
-    @property
-    def controllable(self) -> bool:
-        """Return whether the agent can stop and start this dialect."""
-        return self.dialect in CONTROLLABLE_DIALECTS
+    controllable: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,10 @@ DIALECTS: Final = (
     *("hiveon", "innosilicon", "blackminer", "mskminer", "goldshell", "elphapex", "hammer", "obelisk", "epic"),
     *("auradine", "bitaxe", "antminer-web", "exotic", "auto"),
 )
+CONTROLLABLE: Final = frozenset(
+    ("antminer", "avalon", "braiins", "braiins-rest", "luxos", "vnish", "whatsminer", "whatsminer-v3")
+)
+"""Dialects whose miners the agent stops and starts by their firmware's own commands."""
 MINER_FIELDS: Final = (
     "miner_id",
     "host",
@@ -75,6 +79,11 @@ class MinerEntry:
     web_port: int = 80
     credentials: str = ""
     outlet: str = ""
+
+    @property
+    def controllable(self) -> bool:
+        """Return whether it can be stopped and started, by its firmware or by the outlet before it."""
+        return self.dialect in CONTROLLABLE or bool(self.outlet)
 
 
 @dataclass(frozen=True, slots=True)

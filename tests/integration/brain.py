@@ -138,7 +138,7 @@ def open_field(database: Database, principal: Principal, folder: Path, count: in
         f"{name},127.0.0.{place + 1},4028,luxos,S21,F{place % 2},C1-R1,{place},3500,200"
         for place, name in enumerate(names)
     ]
-    rows.append(f"02:00:00:00:01:00,127.0.1.1,4028,antminer,S19,F0,C1-R2,{count},3200,100")
+    rows.append(f"02:00:00:00:01:00,127.0.1.1,4028,goldshell,S19,F0,C1-R2,{count},3200,100")
     header = "miner_id,host,port,dialect,model,feeder_id,rack,position,nameplate_w,nameplate_ths"
     inventory, meters = folder / "inventory.csv", folder / "meters.csv"
     inventory.write_text("\n".join([header, *rows]) + "\n")

@@ -136,13 +136,15 @@ class Crew:
                         child.start()
 
 
-def run_once(command: Sequence[str], what: str) -> str:
-    """Run a command to its end and return what it printed.
+def run_once(command: Sequence[str], what: str, told: str = "") -> str:
+    """Run a command to its end, ``told`` on its input, and return what it printed.
 
     Raises:
         ChildFailed: it failed; the message carries its own last line.
     """
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - our own
+    done = subprocess.run(  # noqa: S603 - our own
+        command, input=told, capture_output=True, text=True, check=False, timeout=60
+    )
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"]
         raise ChildFailed(f"{what} failed: {lines[-1]}")

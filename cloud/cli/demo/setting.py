@@ -75,6 +75,9 @@ def open_sites(scene: Stage, crew: Crew, settings: Settings, database: Database,
             hosting.import_inventory(uow, site.site_id, site.inventory, site.meters)
             token = enrolment.make_join_token(uow, authority, site.site_id)
         run_once([str(part) for part in stage.enrol_command(site, token)], f"enrolling {site.site_id}")
+        for group, (user, password) in stage.PASSWORDS.items():
+            command = [str(part) for part in stage.password_command(site, group, user)]
+            run_once(command, f"keeping {site.site_id}'s passwords", f"{password}\n")
         stage.start_agent(site, crew)
     with database.unit_of_work(principal) as uow:
         return identity.reset_password(uow, settings.operator_email)

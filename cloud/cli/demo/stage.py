@@ -35,6 +35,8 @@ _SPIKE_INTERVALS: Final = 6
 _SPIKE_INTERVALS_WITH_KILLS: Final = 10
 """An agent that is killed again and again stops its miners one a feeder at a time all the same, only later."""
 _DIALECTS: Final = "luxos,whatsminer,avalon,antminer,braiins"
+PASSWORDS: Final = {"antminer": ("root", "root")}
+"""Of the simulated miners; the others' orders need none, or stand in agent.toml."""
 _SCRIPTS: Final = Path(sys.executable).parent
 
 
@@ -201,6 +203,11 @@ def _start_replay(stage: Stage, site: SiteStage, crew: Crew) -> None:
 def start_cloud(stage: Stage, crew: Crew) -> None:
     """Start the control plane."""
     crew.spawn("cloud", [*_program("ballast"), "up", "--config", stage.cloud_config])
+
+
+def password_command(site: SiteStage, group: str, user: str) -> list[str | Path]:
+    """Return the command that keeps a group's password, read from its input, in the site's vault."""
+    return [*_program("ballast-agent"), "credentials", "set", group, "--user", user, "--config", site.config]
 
 
 def start_agent(site: SiteStage, crew: Crew) -> None:
