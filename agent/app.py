@@ -151,6 +151,7 @@ class Agent:
         """Run every part until cancelled; then seal what was gathered."""
         parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "curtailment": self._run_curtailment,
+            "orders": self.curtail.run_orders,
             "sealer": self.sealer.run,
             "poller": self.poller.run,
             "meters": self.meter_poller.run,

@@ -3,9 +3,10 @@
     STATE/firmware/FILE                      STATE/logs/miners/MINER/COMMAND.log
 
 Invariants: an image is used only when its bytes are the ones that were ordered; nothing outside these two folders is
-read or written, whatever a command names; logs stay at the site.
+read or written, whatever a command names; logs stay at the site; no disk holds up the event loop.
 """
 
+import asyncio
 import hashlib
 import re
 from pathlib import Path
@@ -26,12 +27,23 @@ class SiteFiles:
         self._images = state_dir / "firmware"
         self._logs = state_dir / "logs" / "miners"
 
-    def image(self, file: str, sha256: str) -> bytes:
+    async def image(self, file: str, sha256: str) -> bytes:
         """Return the firmware image called ``file``.
 
         Raises:
             Refused: with code image_missing or image_wrong; the message says what to do.
         """
+        return await asyncio.to_thread(self._read, file, sha256)
+
+    async def keep_logs(self, miner_id: str, command_id: str, content: bytes) -> Path:
+        """Keep ``content`` as the logs that ``command_id`` fetched from ``miner_id`` and return where.
+
+        Raises:
+            Transient: the disk takes nothing.
+        """
+        return await asyncio.to_thread(self._keep, miner_id, command_id, content)
+
+    def _read(self, file: str, sha256: str) -> bytes:
         path = self._images / file
         try:
             if not _NAME.fullmatch(file) or path.stat().st_size > _LARGEST_IMAGE:
@@ -43,12 +55,7 @@ class SiteFiles:
             raise Refused("image_wrong", f"{path}: its SHA-256 is not the one ordered; put the right image there")
         return content
 
-    def keep_logs(self, miner_id: str, command_id: str, content: bytes) -> Path:
-        """Keep ``content`` as the logs that ``command_id`` fetched from ``miner_id`` and return where.
-
-        Raises:
-            Transient: the disk takes nothing.
-        """
+    def _keep(self, miner_id: str, command_id: str, content: bytes) -> Path:
         folder = self._logs / _plain(miner_id)
         path = folder / f"{_plain(command_id)}.log"
         try:

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from agent.local_curtail import overrides, records
+from agent.local_curtail import tasks as task_rows
 from agent.local_curtail.evidence import Verdict
 from agent.local_curtail.moments import microseconds
 from agent.local_curtail.policy import OVERRIDE
@@ -36,7 +37,7 @@ class Entry:
     """What one transaction writes.
 
     ``acks`` pair the record that was under the order with how that order stands; ``announced`` are overrides told to
-    the cloud, ``forgotten`` orders long restored.
+    the cloud, ``forgotten`` orders long restored; ``tasks`` of commands beside the policy end with their acks.
     """
 
     miners: list[MinerRecord] = field(default_factory=list)
@@ -46,6 +47,7 @@ class Entry:
     marks: dict[str, str] = field(default_factory=dict)
     announced: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    tasks: list[task_rows.Task] = field(default_factory=list)
 
     def urgent(self) -> "Entry":
         """Return the part that waits for no disk: what brings miners back, and what a technician orders."""
@@ -62,7 +64,7 @@ class Entry:
 
     def __bool__(self) -> bool:
         written = self.miners or self.orders or self.acks or self.notices or self.marks
-        return bool(written or self.announced or self.forgotten)
+        return bool(written or self.announced or self.forgotten or self.tasks)
 
 
 class Books:
@@ -164,6 +166,7 @@ class Books:
             connection.execute("INSERT OR REPLACE INTO curtail_marks (name, value) VALUES (?, ?)", mark)
         for override_id in entry.announced:
             overrides.mark_announced(connection, override_id)
+        task_rows.write(connection, entry.tasks)
         acks = [ack for record, verdict in entry.acks if (ack := self._ack(connection, record, verdict, now))]
         notices = [Notice(self._ids(), now, code, subject, detail) for code, subject, detail in entry.notices]
         if acks or notices:

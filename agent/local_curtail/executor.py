@@ -21,7 +21,6 @@ from agent.local_curtail import policy
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.journal import Journal
 from agent.local_curtail.lanes import Lanes
-from agent.local_curtail.orders import Orders
 from agent.local_curtail.overrides import Overrides, StoredOverride
 from agent.local_curtail.records import Change, MinerRecord, OrderRecord, Stage, retarget
 from agent.local_curtail.rounds import Rounds
@@ -74,7 +73,6 @@ class Executor:
         stopper: Stopper,
         starter: Starter,
         rounds: Rounds,
-        orders: Orders,
         wake: Wake,
     ) -> None:
         self._rules = rules
@@ -88,7 +86,6 @@ class Executor:
         self._stopper = stopper
         self._starter = starter
         self._rounds = rounds
-        self._orders = orders
         self._wake = wake
         self._fleet = tuple(miner.miner_id for miner in miners.values() if miner.controllable)
         self._failing = False
@@ -99,7 +96,6 @@ class Executor:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._rounds.sweep_forever())
             group.create_task(self._rounds.balance_forever())
-            group.create_task(self._orders.run(lambda: self._journal.commands))
             due_s = self._clock.monotonic()
             while True:
                 self._wake.event.clear()

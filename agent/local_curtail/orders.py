@@ -11,19 +11,18 @@ Invariants:
   end.
 * What takes load off (a reboot, new firmware) waits while a curtailment holds its miner off, takes at most the site's
   step off at once, and new firmware goes rack by rack.
-* A curtailment waits for none of this: at most ``_AT_ONCE`` tasks run, and the device's own turn is short.
+* A curtailment waits for none of this: at most ``_AT_ONCE`` tasks run, as a part of the agent of its own.
 """
 
 import asyncio
 import logging
 import sqlite3
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from agent.cgminer.control.driver import Result, Wanted
-from agent.errors import AccessDenied, AgentError, Permanent, Refused, Transient, UnsupportedDevice
+from agent.errors import AccessDenied, AgentError, Permanent, Refused, UnsupportedDevice
 from agent.local_curtail import tasks
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.evidence import Verdict
@@ -32,7 +31,7 @@ from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
-from agent.local_curtail.staging import Staged, staged
+from agent.local_curtail.staging import staged
 from agent.local_curtail.tasks import Task
 from agent.reasons import reason_of
 from agent.storage import Writer
@@ -50,14 +49,28 @@ _GONE: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "not_in_inventory")
 _UNSUPPORTED: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "unsupported")
 
 
+class _Turn(NamedTuple):
+    """Whose turn it is in one command of new firmware, and for whom it never comes."""
+
+    now: frozenset[str]
+    never: frozenset[str]
+
+
+class _Wait(NamedTuple):
+    """How often a task was tried in vain, and when it is due again."""
+
+    tries: int
+    due_s: float
+
+
 class Files(Protocol):
     """The site's own files: firmware images put there by hand, and where logs go."""
 
-    def image(self, file: str, sha256: str) -> bytes:
+    async def image(self, file: str, sha256: str) -> bytes:
         """Return a firmware image. Raises Refused when it is missing or another one."""
         ...
 
-    def keep_logs(self, miner_id: str, command_id: str, content: bytes) -> object:
+    async def keep_logs(self, miner_id: str, command_id: str, content: bytes) -> object:
         """Keep a miner's logs. Raises Transient when the disk takes nothing."""
         ...
 
@@ -86,8 +99,9 @@ class Orders:
         self._site_time = site_time
         self._tasks: dict[tuple[str, str], Task] = {}
         self._in_flight: set[tuple[str, str]] = set()
-        self._retries: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._due_s: dict[tuple[str, str], float] = {}
+        self._waits: dict[tuple[str, str], _Wait] = {}
+        self._image: tuple[tuple[str, str], bytes] | None = None
+        self._reading = asyncio.Lock()
 
     async def load(self) -> None:
         """Take up what an earlier process began."""
@@ -114,14 +128,16 @@ class Orders:
         await self._take(commands)
         now, trust = self._site_time.now()
         dated = trust is not ClockTrust.UNTRUSTED
+        waiting = self._waiting()
+        turns = self._turns(waiting)
         chosen: list[Task] = []
-        for task in self._waiting():
-            verdict = self._hopeless(task)
+        for task in waiting:
+            verdict = self._hopeless(task, turns.get(task.command_id))
             if verdict is None and dated and not task.begun and now >= task.expires_at:
                 verdict = _EXPIRED
             if verdict is not None:
                 await self._end(task, verdict)
-            elif (task.begun or (dated and task.not_before <= now)) and self._may_begin(task, chosen):
+            elif (task.begun or (dated and task.not_before <= now)) and self._may_begin(task, chosen, turns):
                 chosen.append(task)
         return chosen
 
@@ -138,30 +154,45 @@ class Orders:
             tasks.forget(connection, now)
 
         await self._writer.run(work)
+        self._tasks = {key: task for key, task in self._tasks.items() if not tasks.is_stale(task, now)}
         self._tasks.update({task.key: task for task in taken})
 
     def _waiting(self) -> list[Task]:
         return [task for task in self._tasks.values() if task.outcome is None and task.key not in self._in_flight]
 
-    def _hopeless(self, task: Task) -> Verdict | None:
+    def _turns(self, waiting: list[Task]) -> dict[str, _Turn]:
+        """Return, for each command of new firmware with work left, whose turn it is."""
+        racks = {miner_id: miner.rack for miner_id, miner in self._miners.items()}
+        turns: dict[str, _Turn] = {}
+        for command_id in {task.command_id for task in waiting if task.verb is Verb.FIRMWARE}:
+            own = [task for task in self._tasks.values() if task.command_id == command_id]
+            ended = {task.miner_id: task.outcome for task in own if task.outcome is not None}
+            turn = staged([task.miner_id for task in own], racks, ended)
+            turns[command_id] = _Turn(frozenset(turn.now), frozenset(turn.never))
+        return turns
+
+    def _hopeless(self, task: Task, turn: _Turn | None) -> Verdict | None:
         """Return the verdict on a task that can never begin."""
         if task.miner_id not in self._miners or task.miner_id in self._rules.never_touch:
             return _GONE
         if not isinstance(self._reach.control(task.miner_id), Orderable):
             return _UNSUPPORTED
-        if task.verb is Verb.FIRMWARE and task.miner_id in self._staged(task.command_id).never:
+        if turn is not None and task.miner_id in turn.never:
             return _HELD_BACK
         return None
 
-    def _may_begin(self, task: Task, chosen: list[Task]) -> bool:
-        if len(self._in_flight) + len(chosen) >= _AT_ONCE or self._clock.monotonic() < self._due_s.get(task.key, 0.0):
+    def _may_begin(self, task: Task, chosen: list[Task], turns: Mapping[str, _Turn]) -> bool:
+        wait, turn = self._waits.get(task.key), turns.get(task.command_id)
+        if len(self._in_flight) + len(chosen) >= _AT_ONCE:
+            return False
+        if wait is not None and self._clock.monotonic() < wait.due_s:
             return False
         busy = {miner_id for _, miner_id in self._in_flight} | {other.miner_id for other in chosen}
         if task.miner_id in busy:
             return False
         if task.verb not in DROPPING:
             return True
-        if task.verb is Verb.FIRMWARE and task.miner_id not in self._staged(task.command_id).now:
+        if turn is not None and task.miner_id not in turn.now:
             return False
         return not self._is_curtailed(task.miner_id) and self._step_allows(task, chosen)
 
@@ -175,12 +206,6 @@ class Orders:
     def _is_curtailed(self, miner_id: str) -> bool:
         record = self._books.miners.get(miner_id)
         return record is not None and record.verb is Verb.STOP
-
-    def _staged(self, command_id: str) -> Staged:
-        own = [task for task in self._tasks.values() if task.command_id == command_id]
-        racks = {miner_id: miner.rack for miner_id, miner in self._miners.items()}
-        ended = {task.miner_id: task.outcome for task in own if task.outcome is not None}
-        return staged([task.miner_id for task in own], racks, ended)
 
     async def _work_on(self, task: Task) -> None:
         try:
@@ -198,10 +223,10 @@ class Orders:
 
     def _wait_longer(self, task: Task) -> None:
         first_s, slowest_s = _RETRY_S
-        self._retries[task.key] += 1
-        self._due_s[task.key] = self._clock.monotonic() + min(
-            slowest_s, first_s * 2.0 ** min(self._retries[task.key] - 1, 10)
-        )
+        before = self._waits.get(task.key)
+        tries = 0 if before is None else before.tries
+        wait_s = min(slowest_s, first_s * 2.0 ** min(tries, 10))
+        self._waits[task.key] = _Wait(tries + 1, self._clock.monotonic() + wait_s)
 
     async def _carried_out(self, task: Task) -> Verdict:
         """Carry the task out and return how it ended. Raises Transient when it is to be tried again."""
@@ -212,7 +237,7 @@ class Orders:
             await self._store(replace(self._tasks[task.key], begun=True, kept=former))
 
         try:
-            result = await control.carry_out(self._wanted(task), keep, kept=task.kept)
+            result = await control.carry_out(await self._wanted(task), keep, kept=task.kept)
         except Refused as refusal:
             return Verdict(Outcome.REFUSED, Evidence.NONE, refusal.code)
         except AccessDenied as error:
@@ -223,16 +248,23 @@ class Orders:
         except Permanent as error:
             return Verdict(Outcome.REFUSED, Evidence.NONE, reason_of(error).value)
         if result.content:
-            self._files.keep_logs(task.miner_id, task.command_id, result.content)
+            await self._files.keep_logs(task.miner_id, task.command_id, result.content)
         self._say(task, result)
         return Verdict(result.outcome, result.evidence, result.reason)
 
-    def _wanted(self, task: Task) -> Wanted:
+    async def _wanted(self, task: Task) -> Wanted:
         """Return what is asked of the miner. Raises Refused when the site has no such firmware image."""
         parameters = dict(task.parameters)
         if task.verb is not Verb.FIRMWARE:
             return Wanted(task.verb, parameters)
-        return Wanted(task.verb, parameters, image=self._files.image(parameters["file"], parameters["sha256"]))
+        return Wanted(task.verb, parameters, image=await self._image_of(parameters["file"], parameters["sha256"]))
+
+    async def _image_of(self, file: str, sha256: str) -> bytes:
+        """Return the image, read once for all who are given it at a time."""
+        async with self._reading:
+            if self._image is None or self._image[0] != (file, sha256):
+                self._image = ((file, sha256), await self._files.image(file, sha256))
+            return self._image[1]
 
     def _say(self, task: Task, result: Result) -> None:
         if result.outcome is not Outcome.COMPLETE:
@@ -241,16 +273,20 @@ class Orders:
     async def _ended(self, task: Task, verdict: Verdict) -> None:
         try:
             await self._end(self._tasks[task.key], verdict)
-        except Transient as error:
+        except AgentError as error:
             # The ack is owed: the device shows what it shows, so the next round comes to the same end.
             _LOG.warning("the end of %s of %s could not be kept: %s", task.verb.value, task.miner_id, error)
             self._wait_longer(task)
 
     async def _end(self, task: Task, verdict: Verdict) -> None:
-        record = MinerRecord(task.miner_id, task.verb, task.command_id, 0, "command")
-        await self._books.apply(lambda: Entry(acks=[(record, verdict)]))
         now, _ = self._site_time.now()
-        await self._store(task.ended(verdict.outcome, now))
+        record = MinerRecord(task.miner_id, task.verb, task.command_id, 0, "command")
+        ended = task.ended(verdict.outcome, now)
+        await self._books.apply(lambda: Entry(acks=[(record, verdict)], tasks=[ended]))
+        self._tasks[task.key] = ended
+        self._waits.pop(task.key, None)
+        if not any(open_.verb is Verb.FIRMWARE for open_ in self._tasks.values() if open_.outcome is None):
+            self._image = None
 
     async def _store(self, task: Task) -> None:
         await self._writer.run(lambda connection: tasks.write(connection, [task]))

@@ -112,7 +112,6 @@ class LocalCurtail:
                 self.site_time,
                 wake.work,
             ),
-            orders=self._orders,
             wake=wake,
         )
 
@@ -121,7 +120,6 @@ class LocalCurtail:
         await self.site_time.load()
         await self.journal.load()
         await self._books.load()
-        await self._orders.load()
         await self._hand_on()
         now, _ = self.site_time.now()
         self._lanes.load(now, self._clock.monotonic())
@@ -149,6 +147,11 @@ class LocalCurtail:
 
     def _is_out_of_reach(self, record: MinerRecord) -> bool:
         return record.touched and record.miner_id not in self._miners
+
+    async def run_orders(self) -> None:
+        """Carry out the commands beside the policy until cancelled; the books must be loaded."""
+        await self._orders.load()
+        await self._orders.run(lambda: self.journal.commands)
 
     async def run(self) -> None:
         """Run until cancelled."""

@@ -104,6 +104,11 @@ def read(connection: sqlite3.Connection) -> dict[tuple[str, str], Task]:
     return {task.key: task for task in tasks}
 
 
+def is_stale(task: Task, now: datetime) -> bool:
+    """Return whether it ended more than a week ago."""
+    return task.ended_at is not None and task.ended_at < now - _KEEP
+
+
 def forget(connection: sqlite3.Connection, now: datetime) -> None:
-    """Drop what ended more than a week ago."""
+    """Drop what is stale."""
     connection.execute("DELETE FROM curtail_tasks WHERE ended_at_us < ?", (microseconds(now - _KEEP),))

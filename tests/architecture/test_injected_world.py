@@ -41,6 +41,7 @@ ADAPTERS = {
     "agent/exotic/worker.py": {"signal"},  # a program of its own
     "agent/app.py": {"os.getpid"},
     "agent/daemon.py": {"random", "uuid", "signal"},
+    "agent/site_files.py": {"asyncio.to_thread"},
     "agent/cli/discover.py": {"random"},
     "agent/cli/inventory.py": {"random"},
     "agent/failsafe/fence.py": {"signal"},

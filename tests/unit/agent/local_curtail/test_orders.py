@@ -11,6 +11,7 @@ import pytest
 
 from agent.cgminer.control.driver import Result, Wanted
 from agent.errors import AccessDenied, Garbled, Refused, Transient, UnsupportedDevice, WrongDevice
+from agent.local_curtail import orders as module
 from agent.local_curtail.books import Books
 from agent.local_curtail.orders import Orders
 from agent.local_curtail.reach import Reach
@@ -18,6 +19,7 @@ from agent.local_curtail.records import MinerRecord
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.schema import schema
 from agent.local_curtail.site_time import SiteTime
+from agent.local_curtail.staging import staged
 from agent.precedence import Precedence
 from sitelink.clock import ManualClock
 from sitelink.orders import write_time
@@ -66,14 +68,16 @@ class Told:
 class Images:
     def __init__(self) -> None:
         self.there = True
+        self.read = 0
         self.logs: list[tuple[str, str, bytes]] = []
 
-    def image(self, file: str, sha256: str) -> bytes:
+    async def image(self, file: str, sha256: str) -> bytes:
+        self.read += 1
         if not self.there:
             raise Refused("image_missing", "none")
         return b"image"
 
-    def keep_logs(self, miner_id: str, command_id: str, content: bytes) -> None:
+    async def keep_logs(self, miner_id: str, command_id: str, content: bytes) -> None:
         self.logs.append((miner_id, command_id, content))
 
 
@@ -307,6 +311,37 @@ async def test_new_firmware_goes_to_the_next_rack_once_the_first_is_whole() -> N
     assert rig.controls["m3"].carried == []
     await rig.once(orders)
     assert {ack[1]: ack[2] for ack in rig.acks} == dict.fromkeys(("m1", "m2", "m3"), Outcome.COMPLETE)
+
+
+async def test_one_image_is_read_once_for_a_whole_rack_and_let_go_at_the_end() -> None:
+    rig = Rig()
+    orders = await rig.life()
+    rig.order(Verb.FIRMWARE, "m1", "m2", **FIRMWARE)
+    await rig.once(orders)
+    assert (rig.files.read, orders._image) == (1, None)
+
+
+async def test_whose_turn_it_is_is_worked_out_once_a_round_however_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(racks={f"m{number:04}": f"R{number // 20}" for number in range(500)})
+    orders = await rig.life()
+    rig.order(Verb.FIRMWARE, *rig.racks, minutes=600, **FIRMWARE)
+    asked = []
+    monkeypatch.setattr(module, "staged", lambda *given: asked.append(1) or staged(*given))
+    await orders.round(rig.commands)
+    await orders.round(rig.commands)
+    assert len(asked) == 2
+
+
+async def test_what_ended_long_ago_is_forgotten_in_memory_too() -> None:
+    rig = Rig()
+    orders = await rig.life()
+    rig.order(Verb.BLINK, "m1", name="old", on="true")
+    await rig.once(orders)
+    rig.commands = ()
+    rig.pass_s(8 * 86_400)
+    rig.order(Verb.BLINK, "m1", name="new", on="true")
+    await rig.once(orders)
+    assert [command for command, _ in orders._tasks] == ["new"]
 
 
 async def test_a_rack_that_is_not_whole_holds_the_others_back_with_a_reason() -> None:
