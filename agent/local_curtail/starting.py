@@ -3,7 +3,8 @@
     observe -> INTENT stored -> start sent -> every second: device -> verdict + ack stored
 
 Invariants: a miner that a stop of ours may have reached is always told to start, even when it reads hashing: that stop
-may still be on its way. It is tried again until it runs. Nothing here waits for the cloud or for another miner.
+may still be on its way. So is one that cannot be read: the start of a miner behind an outlet gives it the power to
+answer with. It is tried again until it runs. Nothing here waits for the cloud or for another miner.
 """
 
 import asyncio
@@ -47,17 +48,17 @@ class Starter:
             Transient: the journal cannot be written now; the attempt is to be repeated.
         """
         record = self._books.miners[miner.miner_id]
-        try:
-            seen = await self._reach.observe(miner.miner_id)
-        except AgentError as error:
-            await self._judge(miner, _failed(error), None)
-            return False
-        if not record.touched and seen.state is MinerState.HASHING:
+        seen = await self._look(miner.miner_id)
+        if seen is not None and not record.touched and seen.state is MinerState.HASHING:
             await self._judge(miner, await self._running(miner), seen.power_w)
             return False
         if not await self._intend(miner):
             return False
-        verdict, power_w = await self._bring_back(miner, seen)
+        refusal = await self._send(miner)
+        if seen is None and refusal is not None:
+            await self._judge(miner, _failed(refusal), None)  # neither read nor told: it waits for its next attempt
+            return False
+        verdict, power_w = await self._bring_back(miner, None if seen is None else seen.power_w, refusal)
         if verdict is not None:
             await self._judge(miner, verdict, power_w)
         return True
@@ -72,18 +73,22 @@ class Starter:
             return Verdict(Outcome.REFUSED, Evidence.NONE, "wrong_device")
         return Verdict(Outcome.COMPLETE, Evidence.DEVICE_STATE, "already_running")
 
-    async def _bring_back(self, miner: SiteMiner, seen: Observed) -> tuple[Verdict | None, Watts | None]:
-        """Send the start and look until the miner is back or the deadline has passed; None when the order ended."""
+    async def _bring_back(
+        self, miner: SiteMiner, before_w: Watts | None, refusal: AgentError | None
+    ) -> tuple[Verdict | None, Watts | None]:
+        """Look until the miner is back or the deadline has passed, and send again; None when the order ended.
+
+        ``refusal`` is what the first sending came to.
+        """
         baseline_w = self._books.miners[miner.miner_id].baseline_w or miner.load_w
-        deadline_s = self._clock.monotonic() + _DEADLINE_S
-        refusal = await self._send(miner)
         sent_s = self._clock.monotonic()
+        deadline_s = sent_s + _DEADLINE_S
         now: Observed | None = None
         while self._books.miners[miner.miner_id].verb is Verb.START:
             if isinstance(refusal, Refused):
                 return _failed(refusal), None  # whoever answers there, it proves nothing about this miner
             now = await self._look(miner.miner_id)
-            verdict = None if now is None else judge_start(now, seen.power_w, baseline_w)
+            verdict = None if now is None else judge_start(now, before_w, baseline_w)
             if verdict is not None and not isinstance(refusal, Transient):
                 return verdict, None if now is None else now.power_w
             now_s = self._clock.monotonic()

@@ -292,16 +292,18 @@ def test_a_wrong_profile_is_refused_by_file_and_key(change: dict[str, str], told
 
 
 class Switch:
-    """A switch in memory; ``blind`` cannot be read."""
+    """A switch in memory; ``blind`` cannot be read, ``deaf`` is told nothing, ``stuck`` takes an order and stays."""
 
     def __init__(self, *, on: bool = True) -> None:
         self.on = on
         self.told: list[bool] = []
-        self.blind = False
+        self.blind = self.deaf = self.stuck = False
 
     async def switch(self, *, on: bool) -> None:
+        if self.deaf:
+            raise TimedOut("the PDU does not answer")
         self.told.append(on)
-        self.on = on
+        self.on = self.on if self.stuck else on
 
     async def is_on(self) -> bool:
         if self.blind:
@@ -315,6 +317,15 @@ class Switch:
 def behind(address: Address, switch: Switch, miner_id: str = ANTMINER_ID, dialect: str = "cgminer") -> OutletControl:
     device = Device(address, dialect, SystemClock(), miner_id=miner_id, deadlines=SHORT)
     return OutletControl(MinerControl(device, miner_id), device, miner_id, switch)
+
+
+class Told(MinerControl):
+    """A firmware with a start of its own that counts its starts."""
+
+    started = 0
+
+    async def start(self) -> None:
+        self.started += 1
 
 
 NOBODY = Address("127.0.0.1", 1)
@@ -335,7 +346,7 @@ async def test_another_miner_keeps_its_power() -> None:
     switch = Switch()
     async with serving(miner().speak) as address:
         with pytest.raises(WrongDevice):
-            await behind(address, switch, "02:00:00:00:00:99").stop()
+            await behind(address, switch, "81abcdef0123481d").stop()
     assert switch.told == []
 
 
@@ -356,6 +367,54 @@ async def test_a_start_needs_nobody_to_answer() -> None:
     switch = Switch(on=False)
     await behind(NOBODY, switch).start()
     assert switch.told == [True]
+
+
+async def keep_nothing(former: str) -> None:
+    """Keep no former configuration."""
+
+
+async def test_a_start_waits_for_no_state_of_its_switch_and_goes_on_to_the_firmware() -> None:
+    switch = Switch(on=False)
+    switch.blind = True
+    device = Device(NOBODY, "luxos", SystemClock(), miner_id=ANTMINER_ID, deadlines=SHORT)
+    inner = Told(device, ANTMINER_ID)
+    await OutletControl(inner, device, ANTMINER_ID, switch).start()
+    assert (switch.told, inner.started) == ([True], 1)
+
+
+async def test_a_switch_that_cannot_be_told_keeps_no_firmware_from_being_started() -> None:
+    switch = Switch()
+    switch.blind = switch.deaf = True
+    device = Device(NOBODY, "luxos", SystemClock(), miner_id=ANTMINER_ID, deadlines=SHORT)
+    inner = Told(device, ANTMINER_ID)
+    await OutletControl(inner, device, ANTMINER_ID, switch).start()
+    assert inner.started == 1
+    with pytest.raises(TimedOut, match="the PDU"):
+        await behind(NOBODY, switch).start()
+    with pytest.raises(TimedOut, match="the PDU"):
+        await behind(NOBODY, switch, dialect="luxos").start()
+
+
+async def test_an_order_to_start_gives_power_to_a_firmware_with_a_start_of_its_own() -> None:
+    switch = Switch(on=False)
+    with pytest.raises(Transient):  # it boots first; whoever ordered it tries again
+        await behind(NOBODY, switch, dialect="luxos").carry_out(Wanted(Verb.START), keep_nothing)
+    assert switch.told == [True]
+
+
+async def test_a_switch_that_stays_off_has_started_nobody() -> None:
+    switch = Switch(on=False)
+    switch.stuck = True
+    result = await behind(NOBODY, switch).carry_out(Wanted(Verb.START), keep_nothing, deadline_s=0.1)
+    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "unreachable")
+
+
+async def test_a_miner_that_runs_is_started_whatever_its_switch_says() -> None:
+    switch = Switch()
+    switch.blind = switch.deaf = True
+    async with serving(miner().speak) as address:
+        result = await behind(address, switch).carry_out(Wanted(Verb.START), keep_nothing, deadline_s=1)
+    assert (result.outcome, result.reason) == (Outcome.COMPLETE, "outlet_on")
 
 
 async def test_a_silent_miner_behind_an_open_switch_is_idle_because_it_was_told_to() -> None:
