@@ -1,7 +1,11 @@
-"""The library's process: started when first asked, asked over a pipe, killed when it does not answer in time.
+"""The library's process: started when first asked, asked over a pipe, killed when it answers nobody any more.
 
-Invariants: one question ends within ``DEADLINE_S``, in an answer or an error; whatever the worker writes, nothing but
-the questions it has been asked is answered; a worker that dies takes its open questions with it and no more than that.
+    ask --> a free place --> question --> answer, or an error
+                               '--> nothing in time, for nobody --> the worker is killed, the next question starts one
+
+Invariants: one question ends within ``DEADLINE_S`` of its turn, in an answer or an error, and its turn comes within
+``_TURN_S`` or is refused; whatever the worker writes, nothing but the questions it has been asked is answered; a worker
+that dies takes its open questions with it and no more than that; one that still answers others is left alone.
 """
 
 import asyncio
@@ -12,10 +16,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agent.cgminer.credentials import Credentials
-from agent.errors import TimedOut, Transient, Unreachable
+from agent.errors import SessionBusy, TimedOut, Transient, Unreachable
 from sitelink.clock import Clock
 
 DEADLINE_S: Final = 5.0
+_AT_ONCE: Final = 16
+"""Questions open at the worker; each may be for a host that hangs until the worker's own patience ends."""
+_TURN_S: Final = 15.0
 _START_S: Final = 10.0
 """How long a new worker may take to load the library, before it says that it is ready."""
 _REST_S: Final = 5.0
@@ -35,28 +42,27 @@ class Reader:
         self._worker: _Worker | None = None
         self._started_mono = float("-inf")
         self._starting = asyncio.Lock()
+        self._places = asyncio.Semaphore(_AT_ONCE)
         self._asked = 0
 
     async def ask(self, host: str, credentials: Credentials | None = None) -> Mapping[str, Any]:
         """Return the library's data of the miner at ``host``.
 
         Raises:
+            SessionBusy: too many other questions go before.
             TimedOut: no answer in time.
             Unreachable: the library found no miner there.
             Transient: the worker cannot be started, or ended.
         """
-        worker = await self._working()
-        self._asked += 1
-        question = {"id": self._asked, "host": host, "access": None if credentials is None else list(credentials)}
-        answer = worker.ask(self._asked, json.dumps(question, separators=(",", ":")).encode() + b"\n")
         try:
-            async with asyncio.timeout(self._deadline_s):
-                found = await answer
+            async with asyncio.timeout(_TURN_S):
+                await self._places.acquire()
         except TimeoutError:
-            worker.kill()
-            raise TimedOut(f"{host}: no answer within {self._deadline_s:g} s; the exotic reader is restarted") from None
+            raise SessionBusy(f"{host}: too many exotic miners are being read; it is tried again") from None
+        try:
+            found = await self._answer(host, credentials)
         finally:
-            worker.forget(question["id"])
+            self._places.release()
         data = found.get("data")
         if not isinstance(data, dict):
             raise Unreachable(f"{host}: {found.get('error', 'no data')}; is the miner on, and of a make that is known?")
@@ -70,6 +76,24 @@ class Reader:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_GONE_S):
                     await worker.gone.wait()
+
+    async def _answer(self, host: str, credentials: Credentials | None) -> Mapping[str, Any]:
+        worker = await self._working()
+        self._asked += 1
+        question = {"id": self._asked, "host": host, "access": None if credentials is None else list(credentials)}
+        heard = worker.heard
+        answer = worker.ask(self._asked, json.dumps(question, separators=(",", ":")).encode() + b"\n")
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await answer
+        except TimeoutError:
+            told = f"{host}: no answer within {self._deadline_s:g} s"
+            if worker.heard != heard:
+                raise TimedOut(f"{told}; check the miner's address and power") from None
+            worker.kill()
+            raise TimedOut(f"{told}; the exotic reader is restarted") from None
+        finally:
+            worker.forget(question["id"])
 
     async def _working(self) -> "_Worker":
         async with self._starting:
@@ -108,6 +132,8 @@ class _Worker(asyncio.SubprocessProtocol):
         self.ready: asyncio.Future[None] = loop.create_future()
         self.gone = asyncio.Event()
         self.ended = False
+        self.heard = 0
+        """Questions answered so far, whoever asked them."""
 
     def ask(self, number: int, line: bytes) -> "asyncio.Future[Mapping[str, Any]]":
         """Send one question; its answer arrives in the future."""
@@ -164,6 +190,7 @@ class _Worker(asyncio.SubprocessProtocol):
         number = document.get("id")
         answer = self._open.get(number) if isinstance(number, int) else None
         if answer is not None and not answer.done():
+            self.heard += 1
             answer.set_result(document)
 
     def _give_up(self) -> None:

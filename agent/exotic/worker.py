@@ -3,7 +3,8 @@
     {"id": 7, "host": "10.0.0.9", "access": ["root", "secret"]}  ->  {"id": 7, "data": {..}} or {"id": 7, "error": ".."}
 
 Invariants: it ends when stdin ends, and when the agent dies, even while the library hangs; a question ends within
-``_PATIENCE_S``; a failure of the library is an answer.
+``_PATIENCE_S``, waiting for no other, because whoever asks holds back what would be too many; a failure of the library
+is an answer.
 """
 
 import asyncio
@@ -15,7 +16,6 @@ import sys
 from typing import Any, Final
 
 _PATIENCE_S: Final = 4.0
-_AT_ONCE: Final = 16
 _SHOWN: Final = 120
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -27,13 +27,12 @@ class Miners:
         self._factory = library.MinerFactory()
         self._chips = [library.data.DataField.Chips]
         self._known: dict[str, Any] = {}
-        self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to one question."""
         host = str(question["host"])
         try:
-            async with self._places, asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_PATIENCE_S):
                 return {"id": question["id"], "data": await self._data(host, question.get("access"))}
         except TimeoutError:
             error = f"no answer within {_PATIENCE_S:g} s"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.cgminer.client import DEFAULT_DEADLINES, Address
 from agent.cgminer.credentials import Credentials
-from agent.errors import Garbled, TimedOut, Transient, Unreachable
+from agent.errors import Garbled, SessionBusy, TimedOut, Transient, Unreachable
 from agent.exotic import ExoticDevice, Reader
 from agent.exotic.figures import observation_of
 from simulator.roster import RosterOptions
@@ -68,6 +68,58 @@ async def test_a_hung_library_is_killed_and_the_next_question_starts_another(rea
     asking._clock.advance(6)
     with pytest.raises(TimedOut):
         await asking.ask("10.0.0.1")
+
+
+FAKE_LIBRARY = """
+import asyncio, os, sys, types
+class Miner:
+    async def get_data(self, exclude): return self
+    def model_dump(self): return {"worker": os.getpid()}
+class Factory:
+    async def get_miner(self, host):
+        if host != "alive": await asyncio.sleep(60)
+        return Miner()
+library, data = types.ModuleType("pyasic_rs"), types.ModuleType("pyasic_rs.data")
+library.MinerFactory, library.data, data.DataField = Factory, data, types.SimpleNamespace(Chips=0)
+sys.modules.update({"pyasic_rs": library, "pyasic_rs.data": data})
+from agent.exotic import worker
+worker._PATIENCE_S = 0.8
+asyncio.run(worker.serve())
+"""
+
+
+async def test_more_hanging_miners_than_places_cost_their_own_reading_and_no_worker(reader: Make) -> None:
+    asking = reader(FAKE_LIBRARY, 1.0)
+    first = await asking.ask("alive")
+    dead = await asyncio.gather(*(asking.ask(f"10.0.0.{place}") for place in range(17)), return_exceptions=True)
+    assert [type(error) for error in dead] == [Unreachable] * 17
+    assert await asking.ask("alive") == first
+
+
+async def test_a_question_lost_beside_answered_ones_ends_no_worker(reader: Make) -> None:
+    program = (
+        PREAMBLE
+        + """
+import os
+for line in sys.stdin:
+    question = json.loads(line)
+    if question["host"] != "lost": say({"id": question["id"], "data": {"worker": os.getpid()}})
+"""
+    )
+    asking = reader(program)
+    lost = asyncio.create_task(asking.ask("lost"))
+    await asyncio.sleep(0.2)
+    first = await asking.ask("10.0.0.1")
+    with pytest.raises(TimedOut, match="check the miner's address"):
+        await lost
+    assert await asking.ask("10.0.0.1") == first
+
+
+async def test_a_turn_that_does_not_come_is_refused(reader: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.exotic.reader._TURN_S", 0.1)
+    asking = reader(PREAMBLE + "sys.stdin.read()", 0.5)
+    asked = await asyncio.gather(*(asking.ask(f"10.0.0.{place}") for place in range(17)), return_exceptions=True)
+    assert isinstance(asked[16], SessionBusy)
 
 
 async def test_a_library_that_aborts_takes_its_questions_with_it_at_once(reader: Make) -> None:
