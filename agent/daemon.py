@@ -14,7 +14,7 @@ from typing import Final
 
 from agent import loops
 from agent.app import Agent, version
-from agent.descriptors import open_files
+from agent.descriptors import open_files, wanted_by_daemon
 from agent.fleet import check_extras, untouchable
 from agent.follow import ranges_of
 from agent.identity import Identity, load_identity
@@ -27,8 +27,6 @@ from sitelink.clock import Clock, SystemClock
 from sitelink.inventory import MeterEntry, MinerEntry
 
 _LOG: Final = logging.getLogger(__name__)
-_OTHER_FILES: Final = 64
-"""What is open beside miners and meters: the database, the link, name look-ups, the log."""
 
 
 def run_agent(settings: Settings) -> None:
@@ -90,7 +88,7 @@ async def _run(
 
 
 def _allow_files(settings: Settings, meters: int) -> None:
-    needed = settings.poll.concurrency + settings.control.concurrency + meters + _OTHER_FILES
+    needed = wanted_by_daemon(settings.poll.concurrency, settings.control.concurrency, meters)
     allowed = open_files(needed)
     if allowed < needed:
         _LOG.warning(

@@ -2,6 +2,15 @@
 
 import resource
 import sys
+from typing import Final
+
+_OTHERS: Final = 64
+"""What the daemon has open beside miners and meters: the database, the link, name look-ups, the log."""
+
+
+def wanted_by_daemon(polled: int, ordered: int, meters: int) -> int:
+    """Return how many may be open at times: ``polled`` and ``ordered`` miners at once, ``meters``, and the rest."""
+    return polled + ordered + meters + _OTHERS
 
 
 def open_files(needed: int) -> int:

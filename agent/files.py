@@ -15,10 +15,24 @@ from typing import Final
 PRIVATE: Final = 0o600
 
 
-def replace_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
+def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
+    """Write ``content`` durably to a file that must not be there yet.
+
+    Raises:
+        FileExistsError: it is there. OSError: the disk takes nothing.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes, mode: int = PRIVATE, *, durable: bool = True) -> None:
     """Write ``content`` to ``path`` in one step. As root, the file goes to the owner of its folder.
 
-    So that what an operator changes with sudo stays readable for the service.
+    So that what an operator changes with sudo stays readable for the service. ``durable`` False is for what is worth
+    nothing after a reboot: nobody waits for the disk.
 
     Raises:
         OSError: the disk takes nothing; what was there stays.
@@ -28,12 +42,14 @@ def replace_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(handle, "wb") as file:
         os.fchmod(file.fileno(), mode)
-        _give_to_owner_of(path.parent, file.fileno())
+        give_to_owner(path, file.fileno())
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     fresh.rename(path)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def append_line(path: Path, line: bytes, mode: int = PRIVATE) -> None:
@@ -44,7 +60,7 @@ def append_line(path: Path, line: bytes, mode: int = PRIVATE) -> None:
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
     with os.fdopen(handle, "r+b") as file:
-        _give_to_owner_of(path.parent, file.fileno())
+        give_to_owner(path, file.fileno())
         if file.seek(0, os.SEEK_END) > 0:
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else b"\n" + line
@@ -72,14 +88,19 @@ def alone_with(path: Path) -> Iterator[None]:
     """
     handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
     try:
-        _give_to_owner_of(path.parent, handle)
+        give_to_owner(path, handle)
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(handle)
 
 
-def _give_to_owner_of(folder: Path, handle: int) -> None:
+def give_to_owner(path: Path, handle: int | None = None) -> None:
+    """Give what root made at ``path``, open as ``handle`` or not, to whom its folder belongs: the service writes it.
+
+    Raises:
+        OSError: it cannot be given away.
+    """
     if os.geteuid() == 0:
-        owner = folder.stat()
-        os.fchown(handle, owner.st_uid, owner.st_gid)
+        owner = path.parent.stat()
+        os.chown(path if handle is None else handle, owner.st_uid, owner.st_gid)

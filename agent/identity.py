@@ -6,7 +6,6 @@ replacement that was cut off leaves the old one.
 
 import errno
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import BadInput
+from agent.files import write_new
 from agent.uplink import Tls
 
 _REMEDY: Final = "enrol with: ballast-agent enrol --config agent.toml --token TOKEN"
@@ -68,7 +68,7 @@ def check_writable(folder: Path) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700, parents=True)
     try:
-        _write(fresh / "probe", bytes(_PROBE_BYTES))
+        write_new(fresh / "probe", bytes(_PROBE_BYTES))
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             if old.exists():
@@ -96,10 +96,10 @@ def store_identity(folder: Path, identity: Identity) -> None:
         "order_keys": [key.hex() for key in identity.order_keys],
         "time_keys": [key.hex() for key in identity.time_keys],
     }
-    _write(fresh / "trust.json", json.dumps(trust, indent=1).encode() + b"\n")
-    _write(fresh / "ca.crt", identity.tls.ca_pem)
-    _write(fresh / "agent.crt", identity.tls.certificate_pem)
-    _write(fresh / "agent.key", identity.tls.key_pem)
+    write_new(fresh / "trust.json", json.dumps(trust, indent=1).encode() + b"\n")
+    write_new(fresh / "ca.crt", identity.tls.ca_pem)
+    write_new(fresh / "agent.crt", identity.tls.certificate_pem)
+    write_new(fresh / "agent.key", identity.tls.key_pem)
     old = _old(folder)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -121,14 +121,6 @@ def _new(folder: Path) -> Path:
 
 def _old(folder: Path) -> Path:
     return folder.with_name(folder.name + ".old")
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read(path: Path) -> bytes:

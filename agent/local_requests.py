@@ -200,8 +200,7 @@ class LocalRequests:
         tasks = [asyncio.create_task(self._seen(name)) for name in (self._fleet if named is None else named)]
         try:
             for item in await self._curtail.overrides():
-                scope = "all miners" if item.override.miner_ids is None else f"{len(item.override.miner_ids)} miners"
-                yield {"say": f"override: {item.override.verb.value} of {scope} until {item.until:%Y-%m-%d %H:%M} UTC"}
+                yield {"say": f"override: {item.words()}"}
             for done in asyncio.as_completed(tasks):
                 yield await done
         finally:

@@ -13,12 +13,14 @@ import fcntl
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from agent.errors import BadInput
+from agent.files import give_to_owner
 
 DAEMON: Final = "daemon"
 FAILSAFE: Final = "failsafe"
@@ -119,7 +121,8 @@ class StateLock:
             raise BadInput(
                 f"{self._path}: cannot be written: {error.strerror}; check [site] state_dir and its permissions"
             ) from None
-        give_to_owner(self._path)
+        with suppress(OSError):  # what cannot be given away stays root's; the doctor names it
+            give_to_owner(self._path, handle)
         return handle
 
     def _read_only(self, cause: OSError) -> int:
@@ -175,17 +178,6 @@ def started_at(pid: int) -> int | None:
         return int(text.rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
-
-
-def give_to_owner(path: Path) -> None:
-    """Give what root has just made at ``path`` to whom its folder belongs: a daemon that is not root must write it."""
-    if os.geteuid() != 0:
-        return
-    try:
-        folder = path.parent.stat()
-        os.chown(path, folder.st_uid, folder.st_gid)
-    except OSError:
-        return  # what cannot be given away stays root's; the doctor names it
 
 
 def _boot_id() -> str:

@@ -138,7 +138,7 @@ def as_json(found: Probe, *, raw: bool) -> str:
     }
     if raw:
         document["replies"] = {command: reply.decode("utf-8", "replace") for command, reply in found.replies.items()}
-    return json.dumps(document, default=_plain, indent=1)
+    return json.dumps(document, default=datetime.isoformat, indent=1)
 
 
 def raw_replies(found: Probe) -> str:
@@ -230,9 +230,3 @@ def _text(name: str, value: object) -> str:
         value = f"{value:,.2f}".rstrip("0").rstrip(".")
     unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), "")
     return f"{value} {unit}".rstrip()
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"no JSON form: {value!r}")

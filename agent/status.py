@@ -7,28 +7,26 @@ Invariant: a figure that only the daemon can know (link, miners) is shown as unk
 """
 
 import json
-import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+from agent.at_site import Site, held_orders
 from agent.buffer import numbering, waiting
-from agent.errors import BadInput
-from agent.local_curtail import inbox, overrides
-from agent.local_curtail.site_time import SiteTime
+from agent.files import replace_file
+from agent.local_curtail.overrides import StoredOverride
+from agent.local_curtail.policy import whom
 from agent.lock import is_held
 from agent.settings import Settings
-from agent.storage import connect_read_only
 from sitelink.clock import Clock
-from sitelink.orders import MalformedOrder, read_plan
-from sitelink.signing import KeyRing
 from sitelink.types import ClockTrust, SitePlan
 
-Result = TypeVar("Result")
 _FRESH_HEARTBEATS: Final = 3
 _FRESH_S: Final = 15.0
+_FOR_ALL: Final = 0o644
+"""It holds no secret: whoever may enter the folder may read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class SiteStatus:
     now: datetime
     trust: ClockTrust
     plan: SitePlan | None
-    overrides: tuple[overrides.StoredOverride, ...]
+    overrides: tuple[StoredOverride, ...]
     backlog_batches: int
     backlog_bytes: int
     oldest_at: datetime | None
@@ -70,26 +68,20 @@ def write_status(path: Path, status: DaemonStatus) -> None:
     Raises:
         OSError: the disk takes nothing.
     """
-    fresh = path.with_suffix(".new")
     # asdict rebuilds mappings by their type, which only plain dicts survive.
     plain = replace(status, miners=dict(status.miners), curtailed=dict(status.curtailed))
-    fresh.write_text(json.dumps(asdict(plain), default=_plain), encoding="utf-8")
-    fresh.replace(path)
+    text = json.dumps(asdict(plain), default=datetime.isoformat)
+    replace_file(path, text.encode(), _FOR_ALL, durable=False)
 
 
-async def read_status(settings: Settings, clock: Clock) -> SiteStatus:
+def read_status(settings: Settings, clock: Clock) -> SiteStatus:
     """Return how the agent of these settings stands, whether it runs or not. Changes nothing.
 
     Raises:
         BadInput: it has never run, or its database cannot be read.
     """
-    path = settings.database
-    connection = connect_read_only(path)
-    try:
-        site_time = SiteTime(_Reader(connection), clock, settings.site.site_id, KeyRing(()))
-        await site_time.load()
-        now, trust = site_time.now()
-        held = inbox.held_plan(connection)
+    with Site(settings, clock).file() as connection:
+        held = held_orders(connection, clock)
         batches, size, oldest_at = waiting(connection)
         epoch, next_seq = numbering(connection)
         daemon, age_s = _daemon(settings, clock)
@@ -98,20 +90,16 @@ async def read_status(settings: Settings, clock: Clock) -> SiteStatus:
             running=is_held(settings.site.state_dir),
             daemon=daemon,
             daemon_age_s=age_s,
-            now=now,
-            trust=trust,
-            plan=None if held is None else read_plan(held.payload),
-            overrides=overrides.active(connection, clock),
+            now=held.now,
+            trust=held.trust,
+            plan=held.plan,
+            overrides=held.overrides,
             backlog_batches=batches,
             backlog_bytes=size,
             oldest_at=oldest_at,
             epoch=epoch,
             next_seq=next_seq,
         )
-    except (sqlite3.Error, MalformedOrder) as error:
-        raise BadInput(f"{path}: cannot be read: {error}; start the agent, it repairs or replaces the file") from None
-    finally:
-        connection.close()
 
 
 def as_json(status: SiteStatus) -> str:
@@ -152,7 +140,7 @@ def as_json(status: SiteStatus) -> str:
         "miners": None if daemon is None else dict(daemon.miners),
         "curtailed": None if daemon is None else dict(daemon.curtailed),
     }
-    return json.dumps(document, default=_plain, indent=1)
+    return json.dumps(document, default=datetime.isoformat, indent=1)
 
 
 def as_table(status: SiteStatus) -> str:
@@ -169,8 +157,8 @@ def as_table(status: SiteStatus) -> str:
         ("curtailed", "unknown" if status.daemon is None else _counts_text(status.daemon.curtailed)),
     ]
     for item in status.overrides:
-        whom = "all miners" if item.override.miner_ids is None else f"{len(item.override.miner_ids)} miners"
-        rows.append(("override", f"{item.override.verb.value} {whom} until {_time_text(item.until)}"))
+        words = f"{item.override.verb.value} {whom(item.override.miner_ids)} until {_time_text(item.until)}"
+        rows.append(("override", words))
     return "\n".join(f"{name:<17} {value}" for name, value in rows)
 
 
@@ -190,16 +178,6 @@ def next_curtailment(status: SiteStatus) -> dict[str, Any] | None:
         "miners": len(item.miner_ids),
         "running": item.interval.contains(status.now),
     }
-
-
-class _Reader:
-    """Runs work on a connection that cannot write."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        return work(self._connection)
 
 
 def _daemon(settings: Settings, clock: Clock) -> tuple[DaemonStatus | None, float | None]:
@@ -268,11 +246,3 @@ def _age_text(seconds: float | None) -> str:
 
 def _time_text(moment: datetime) -> str:
     return moment.isoformat(sep=" ", timespec="seconds").replace("+00:00", " UTC")
-
-
-def _plain(value: object) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"no JSON form: {value!r}")

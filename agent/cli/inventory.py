@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sitelink.inventory import MinerEntry
 
 _STDOUT: Final = "-"
+_AS_ALLOWED: Final = 0o666
+"""A list of miners is no secret: it is as open as its writer's umask lets it be."""
 _SAID: Final = {"host", "port", "dialect", "model", "nameplate_w", "nameplate_ths", "rack", "position", "feeder_id"}
 
 
@@ -274,9 +276,10 @@ def _history(options: argparse.Namespace) -> int:
 
 def write_new(path: Path, content: bytes) -> None:
     """Write a file that must not be there yet. Raises BadInput."""
+    from agent import files
+
     try:
-        with path.open("xb") as file:
-            file.write(content)
+        files.write_new(path, content, _AS_ALLOWED)
     except FileExistsError:
         raise BadInput(f"{path}: is there already; give another name, or remove it first") from None
     except OSError as error:

@@ -46,15 +46,13 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    import asyncio
-
     from agent import status
     from sitelink.clock import SystemClock
 
     settings, clock = settings_of(options), SystemClock()
 
     def show() -> int:
-        found = asyncio.run(status.read_status(settings, clock))
+        found = status.read_status(settings, clock)
         print(status.as_json(found) if options.json else status.as_table(found))
         return 0
 

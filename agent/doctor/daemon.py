@@ -67,7 +67,7 @@ def alive(settings: Settings) -> Iterator[Finding]:
 def reported(settings: Settings, clock: Clock) -> Iterator[Finding]:
     """Return what the daemon's own report and its files say."""
     try:
-        status = asyncio.run(read_status(settings, clock))
+        status = read_status(settings, clock)
     except BadInput as error:
         yield unknown("report", str(error))
         return

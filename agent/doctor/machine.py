@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from agent.descriptors import wanted_by_daemon
 from agent.doctor.finding import Finding, bad, ok, unknown, warn
+from agent.errors import BadInput
+from agent.inventory import load_meters
 from agent.local_curtail.anchor import Anchor, held_time
 from agent.settings import Settings
 from sitelink.clock import Clock
@@ -15,7 +18,6 @@ from sitelink.clock import Clock
 _LEAST_FREE_BYTES: Final = 64 * 1024**2
 _SCARCE_BYTES: Final = 512 * 1024**2
 _SCARCE_FILES: Final = 1000
-_OTHER_FILES: Final = 64
 _JUMP_S: Final = 5.0
 _FOREIGN: Final = stat.S_IRWXG | stat.S_IRWXO
 _NAMED: Final = 3
@@ -69,13 +71,20 @@ def permissions(settings: Settings) -> Iterator[Finding]:
 
 def open_files(settings: Settings) -> Iterator[Finding]:
     """Return whether as many miners can be talked to at once as the settings say."""
-    needed = settings.poll.concurrency + settings.control.concurrency + _OTHER_FILES
+    needed = wanted_by_daemon(settings.poll.concurrency, settings.control.concurrency, _meters(settings))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         step = "set LimitNOFILE in the unit, or lower [poll] concurrency"
         yield warn("open files", f"at most {hard} may be open here, {needed} are wanted at times", step)
     else:
         yield ok("open files", f"{needed} are wanted at times and may be open")
+
+
+def _meters(settings: Settings) -> int:
+    try:
+        return len(load_meters(settings.site.meters))
+    except BadInput:
+        return 0  # the look at the lists names what is wrong with it
 
 
 def wall_clock(anchor: Anchor | None, clock: Clock) -> Iterator[Finding]:

@@ -13,31 +13,30 @@ once, and every miner is switched all the same.
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar
 
 from agent.errors import AgentError, BadInput
+from agent.files import give_to_owner
 from agent.local_curtail import by_hand, overrides, records
 from agent.local_curtail.anchor import StoredTime, stored_anchor
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.by_hand import Line
 from agent.local_curtail.evidence import FeederBefore
-from agent.local_curtail.policy import OVERRIDE, Desired
-from agent.local_curtail.ramp import capped
+from agent.local_curtail.policy import OVERRIDE, Desired, whom
+from agent.local_curtail.ramp import NO_RAMP, capped
 from agent.local_curtail.records import MinerRecord, OrderRecord, Phase, Stage
 from agent.local_curtail.schema import schema
 from agent.local_curtail.unsent import UnsentOutbox
-from agent.lock import give_to_owner
 from agent.settings import Settings
 from agent.storage import StorageLost, connect, connect_read_only, in_transaction, is_there
 from sitelink.clock import Clock
-from sitelink.types import Evidence, NoticeCode, Ramp, Verb
+from sitelink.types import Evidence, NoticeCode, Verb
 from sitelink.units import Watts
 
 Result = TypeVar("Result")
-_NO_RAMP: Final = Ramp(Watts(0), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,8 @@ class Ledger:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._connection = connect(path)
-            give_to_owner(path)
+            with suppress(OSError):  # what cannot be given away stays root's; the doctor names it
+                give_to_owner(path)
             here = _Here(self._connection, self._lines)
             await here.run(schema)
             self._time = StoredTime(await here.run(stored_anchor), self._clock)
@@ -141,8 +141,8 @@ class Ledger:
         if self._here is None:
             return False
         now, _ = self._time.now()
-        whom = "all miners" if named is None else f"{len(named)} miners"
-        line = Line(now, order_id, "", by_hand.ORDERED, f"{verb.value} of {whom} for {duration}, without a daemon")
+        what = f"{verb.value} of {whom(named)}"
+        line = Line(now, order_id, "", by_hand.ORDERED, f"{what} for {duration}, without a daemon")
 
         def work(connection: sqlite3.Connection) -> None:
             overrides.write(connection, order_id, verb, named, duration, self._clock)
@@ -153,8 +153,8 @@ class Ledger:
         except AgentError as error:
             self._lose(error)
             return False
-        ramp = capped(_NO_RAMP, self._settings.limits.max_step_w)
-        detail = f"{verb.value} of {whom} until {self._clock.now() + duration:%Y-%m-%d %H:%M} UTC"
+        ramp = capped(NO_RAMP, self._settings.limits.max_step_w)
+        detail = f"{what} until {self._clock.now() + duration:%Y-%m-%d %H:%M} UTC"
         entry = Entry(notices=[(NoticeCode.OVERRIDE_SET, order_id, detail)], announced=[order_id])
         if verb is Verb.STOP:
             ids = tuple(sorted(named or ()))
@@ -172,11 +172,11 @@ class Ledger:
         if self._here is None:
             raise BadInput(f"{self._settings.database}: cannot be used, so no override can be ended; see above")
         now, _ = self._time.now()
-        whom = "all miners" if named is None else f"{len(named)} miners"
+        what = f"for {whom(named)}, without a daemon"
 
         def work(connection: sqlite3.Connection) -> tuple[str, ...]:
             changed = overrides.release(connection, named, fleet, self._clock)
-            lines = (Line(now, order_id, "", by_hand.RELEASED, f"for {whom}, without a daemon") for order_id in changed)
+            lines = (Line(now, order_id, "", by_hand.RELEASED, what) for order_id in changed)
             by_hand.write_lines(connection, lines)
             return changed
 

@@ -22,8 +22,4 @@ def report(findings: Sequence[Finding], lines: Iterable[str], wanted: str, say: 
 
 def override_lines(stored: "Sequence[StoredOverride]") -> list[str]:
     """Return one line for each override in force, or that there is none."""
-    lines = []
-    for item in stored:
-        scope = "all miners" if item.override.miner_ids is None else f"{len(item.override.miner_ids)} miners"
-        lines.append(f"override: {item.override.verb.value} of {scope} until {item.until:%Y-%m-%d %H:%M} UTC")
-    return lines or ["no override in force"]
+    return [f"override: {item.words()}" for item in stored] or ["no override in force"]

@@ -203,9 +203,7 @@ class Executor:
         self._note_trust(entry, situation)
         for item in active:
             if not item.announced:
-                scope = "all" if item.override.miner_ids is None else str(len(item.override.miner_ids))
-                detail = f"{item.override.verb.value} of {scope} miners until {item.until:%Y-%m-%d %H:%M} UTC"
-                entry.notices.append((NoticeCode.OVERRIDE_SET, item.override.override_id, detail))
+                entry.notices.append((NoticeCode.OVERRIDE_SET, item.override.override_id, item.words()))
                 entry.announced.append(item.override.override_id)
         return entry
 

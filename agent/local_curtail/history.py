@@ -11,14 +11,11 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from agent.local_curtail import by_hand, records
 from agent.local_curtail.moments import moment_of
 from agent.local_curtail.records import Phase
-
-ORDERED: Final = "ordered"
-SENT: Final = "sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +43,13 @@ def last_events(connection: sqlite3.Connection, count: int) -> tuple[Event, ...]
 
 def _orders(connection: sqlite3.Connection, count: int) -> Iterator[Event]:
     for sequence, at_us in connection.execute("SELECT sequence, accepted_at_us FROM curtail_plan"):
-        yield Event(moment_of(at_us), ORDERED, "", "", f"plan accepted, number {sequence}")
+        yield Event(moment_of(at_us), by_hand.ORDERED, "", "", f"plan accepted, number {sequence}")
     rows = connection.execute(
         "SELECT command_id, sequence, accepted_at_us FROM curtail_commands ORDER BY accepted_at_us DESC LIMIT ?",
         (count,),
     )
     for command_id, sequence, at_us in rows:
-        yield Event(moment_of(at_us), ORDERED, command_id, "", f"command accepted, number {sequence}")
+        yield Event(moment_of(at_us), by_hand.ORDERED, command_id, "", f"command accepted, number {sequence}")
 
 
 def _by_hand(connection: sqlite3.Connection, count: int) -> Iterator[Event]:
@@ -67,7 +64,7 @@ def _by_hand(connection: sqlite3.Connection, count: int) -> Iterator[Event]:
     for override_id, verb, everyone, at_us in rows:
         if override_id not in told:
             whom = "all miners" if everyone else "some miners"
-            yield Event(moment_of(at_us), ORDERED, override_id, "", f"by hand: {verb} of {whom}")
+            yield Event(moment_of(at_us), by_hand.ORDERED, override_id, "", f"by hand: {verb} of {whom}")
 
 
 def _judged(connection: sqlite3.Connection, count: int) -> Iterator[Event]:
@@ -85,9 +82,9 @@ def _under_way(connection: sqlite3.Connection) -> Iterator[Event]:
         record = records.miner_of(text)
         if record.phase is Phase.SENT and record.outcome is None and record.sent_at is not None:
             what = f"{record.verb.value}, not judged yet ({record.cause})"
-            yield Event(record.sent_at, SENT, record.order_id, record.miner_id, what)
+            yield Event(record.sent_at, by_hand.SENT, record.order_id, record.miner_id, what)
     rows = connection.execute(
         "SELECT command_id, miner_id, verb, not_before_us FROM curtail_tasks WHERE begun AND outcome IS NULL"
     )
     for command_id, miner_id, verb, at_us in rows:
-        yield Event(moment_of(at_us), SENT, command_id, miner_id, f"{verb}, may have been sent, not judged yet")
+        yield Event(moment_of(at_us), by_hand.SENT, command_id, miner_id, f"{verb}, may have been sent, not judged yet")

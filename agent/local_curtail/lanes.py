@@ -13,10 +13,9 @@ from typing import Final
 
 from agent.local_curtail.books import Books
 from agent.local_curtail.policy import OVERRIDE
-from agent.local_curtail.ramp import Pacer, Switched, capped
+from agent.local_curtail.ramp import NO_RAMP, Pacer, Switched, capped
 from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.rules import SiteMiner, SiteRules
-from agent.local_curtail.stages import NO_RAMP
 from sitelink.types import Ramp, Reading, Reason, Verb
 
 _RETRY_S: Final = {Verb.STOP: (5.0, 60.0), Verb.START: (2.0, 15.0)}

@@ -16,7 +16,7 @@ from typing import Final
 
 from agent.errors import Transient
 from agent.local_curtail.moments import microseconds, moment_of
-from agent.local_curtail.policy import Override
+from agent.local_curtail.policy import Override, whom
 from agent.storage import Writer
 from sitelink.clock import Clock
 from sitelink.types import Verb
@@ -33,6 +33,10 @@ class StoredOverride:
     until: datetime
     announced: bool
     until_mono_s: float | None = None
+
+    def words(self) -> str:
+        """Return it in a few words: what, of how many miners, until when."""
+        return f"{self.override.verb.value} of {whom(self.override.miner_ids)} until {self.until:%Y-%m-%d %H:%M} UTC"
 
     def holds(self, clock: Clock) -> bool:
         """Return whether it is still in force."""

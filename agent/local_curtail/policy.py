@@ -13,7 +13,7 @@ Invariants:
   failsafe override is exempt: somebody may be standing in front of that rack, and it expires by itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -36,6 +36,11 @@ RUN_PLAN_EXPIRED: Final = "fallback_run_plan_expired"
 RUN_CLOCK_UNTRUSTED: Final = "fallback_run_clock_untrusted"
 GRACE: Final = "grace_before_fallback"
 FALLBACK_ORDER: Final = "fallback"
+
+
+def whom(miner_ids: Collection[str] | None) -> str:
+    """Return how many miners an order is for, in words; None means every miner."""
+    return "all miners" if miner_ids is None else f"{len(miner_ids)} miners"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Final
 from sitelink.types import Ramp
 from sitelink.units import Watts
 
+NO_RAMP: Final = Ramp(Watts(0), 0.0)
 LIMIT_STEP_S: Final = 10.0
 """The time in which a site's limit lets one step of load be switched."""
 

@@ -169,7 +169,7 @@ def retarget(record: MinerRecord | None, desired: Desired, revision: int) -> Cha
 
 def to_json(record: MinerRecord | OrderRecord) -> str:
     """Return ``record`` as one JSON object."""
-    return json.dumps(asdict(record), default=_plain, separators=(",", ":"))
+    return json.dumps(asdict(record), default=microseconds, separators=(",", ":"))
 
 
 def miner_of(text: str) -> MinerRecord:
@@ -209,9 +209,3 @@ def _closing(record: MinerRecord) -> tuple[MinerRecord | None, Verdict | None]:
 
 def _moment(fields: Mapping[str, Any], name: str) -> datetime | None:
     return None if fields[name] is None else moment_of(fields[name])
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return microseconds(value)
-    raise TypeError(f"no JSON form: {value!r}")

@@ -17,6 +17,7 @@ from agent.local_curtail.journal import Journal
 from agent.local_curtail.lanes import Lanes
 from agent.local_curtail.orders import Files, Orders
 from agent.local_curtail.overrides import Overrides, StoredOverride
+from agent.local_curtail.policy import whom
 from agent.local_curtail.ports import Control, FeederMeter, Observed, Outbox
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, OrderRecord, Stage
@@ -162,8 +163,8 @@ class LocalCurtail:
     ) -> str:
         """Keep to a technician's order from now on; return why it is not stored, "" when it is. Twice is once."""
         now, _ = self.site_time.now()
-        whom = "all miners" if miner_ids is None else f"{len(miner_ids)} miners"
-        line = by_hand.Line(now, override_id, "", by_hand.ORDERED, f"{verb.value} of {whom} for {duration}")
+        what = f"{verb.value} of {whom(miner_ids)} for {duration}"
+        line = by_hand.Line(now, override_id, "", by_hand.ORDERED, what)
         if any(item.override.override_id == override_id for item in await self._overrides.active()):
             return ""
         failure = await self._overrides.set(override_id, verb, miner_ids, duration)
@@ -182,9 +183,9 @@ class LocalCurtail:
         changed = tuple(one.override_id for one in kinds if after.get(one.override_id, frozenset()) != one.miner_ids)
         if failure is None:
             now, _ = self.site_time.now()
-            whom = "all miners" if miner_ids is None else f"{len(miner_ids)} miners"
             for override_id in changed:
-                await self._note_by_hand(by_hand.Line(now, override_id, "", by_hand.RELEASED, f"for {whom}"))
+                what = f"for {whom(miner_ids)}"
+                await self._note_by_hand(by_hand.Line(now, override_id, "", by_hand.RELEASED, what))
         self._wake.orders()
         return changed, "" if failure is None else str(failure)
 

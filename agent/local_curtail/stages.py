@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from agent.local_curtail.ramp import capped
+from agent.local_curtail.ramp import NO_RAMP, capped
 from agent.local_curtail.records import MinerRecord, OrderRecord, Stage
 from agent.local_curtail.starting import NOT_HASHING
-from sitelink.types import NoticeCode, Outcome, Ramp, SitePlan, Verb
+from sitelink.types import NoticeCode, Outcome, SitePlan, Verb
 from sitelink.units import Watts
 
-NO_RAMP: Final = Ramp(Watts(0), 0.0)
 _NOTICES: Final = {
     Stage.STARTED: NoticeCode.CURTAILMENT_STARTED,
     Stage.HELD: NoticeCode.CURTAILMENT_HELD,

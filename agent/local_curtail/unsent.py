@@ -9,7 +9,6 @@ is plain JSON: the buffer's own needs the link's messages, which the failsafe do
 import json
 import sqlite3
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any, Final
 
 from agent.local_curtail.moments import microseconds, moment_of
@@ -27,7 +26,7 @@ class UnsentOutbox:
         """Keep the acks and notices of ``body`` in the transaction of ``connection``."""
         items: list[tuple[str, Ack | Notice]] = [(_ACK, ack) for ack in body.acks]
         items += [(_NOTICE, notice) for notice in body.notices]
-        rows = [(kind, json.dumps(asdict(item), default=_plain)) for kind, item in items]
+        rows = [(kind, json.dumps(asdict(item), default=microseconds)) for kind, item in items]
         connection.executemany("INSERT INTO curtail_unsent (kind, record) VALUES (?, ?)", rows)
         return None
 
@@ -58,9 +57,3 @@ def _ack(fields: dict[str, Any]) -> Ack:
 
 def _notice(fields: dict[str, Any]) -> Notice:
     return Notice(**{**fields, "code": NoticeCode(fields["code"]), "at": moment_of(fields["at"])})
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return microseconds(value)
-    raise TypeError(f"no JSON form: {value!r}")

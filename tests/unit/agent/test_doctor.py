@@ -112,6 +112,12 @@ def test_few_open_files(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
     assert "LimitNOFILE" in one(machine.open_files(settings), Level.WARN).step
 
 
+def test_the_meters_count_among_the_open_files(settings: Settings) -> None:
+    said = one(machine.open_files(settings), Level.OK).what
+    settings.site.meters.write_text("meter_id,kind,feeder_id,url\nsite,site,,modbus://127.0.0.1:502/1?register=0\n")
+    assert int(one(machine.open_files(settings), Level.OK).what.split()[0]) == int(said.split()[0]) + 1
+
+
 def test_lists_and_passwords(settings: Settings, tmp_path: Path) -> None:
     path = tmp_path / "inventory.csv"
     path.write_text(HEADER + "m1,127.0.0.1,0,luxos,S19,f1,r1,1,3000,100\n")

@@ -74,7 +74,7 @@ async def test_a_dead_agents_files_still_tell_plan_and_backlog(
     await buffer.append(BatchBody(readings=(Reading("m1", NOON, MinerState.IDLE),)))
     order = plan(NOON + timedelta(minutes=30), NOON + timedelta(minutes=90))
     in_transaction(database, lambda db: inbox.hold_plan(db, inbox.HeldPlan(1, 4, write_plan(order)), NOON))
-    found = await read_status(settings, clock)
+    found = read_status(settings, clock)
     assert (found.running, found.daemon, found.trust.value) == (False, None, "untrusted")
     assert (found.plan, found.backlog_batches, found.next_seq) == (order, 1, 1)
     shown = json.loads(as_json(found))
@@ -88,51 +88,47 @@ async def test_a_dead_agents_files_still_tell_plan_and_backlog(
     assert "revision 7" in table
 
 
-async def test_a_running_agents_word_is_shown_while_it_is_fresh(
-    settings: Settings, database: sqlite3.Connection
-) -> None:
+def test_a_running_agents_word_is_shown_while_it_is_fresh(settings: Settings, database: sqlite3.Connection) -> None:
     clock = ManualClock(NOON, 1000.0)
     write_status(settings.site.state_dir / "status.json", daemon(clock))
     with StateLock(settings.site.state_dir):
         clock.advance(3)
-        shown = json.loads(as_json(await read_status(settings, clock)))
+        shown = json.loads(as_json(read_status(settings, clock)))
         assert shown["running"] is True
         assert shown["link"] == {"up": True, "age_s": 3.4}
         assert shown["miners"] == {"hashing": 9, "idle": 1}
         clock.advance(60)
-        silent = await read_status(settings, clock)
+        silent = read_status(settings, clock)
         assert json.loads(as_json(silent))["link"]["up"] is None
         assert "silent for 0:01:03" in as_table(silent)
-    assert "not running" in as_table(await read_status(settings, clock))
+    assert "not running" in as_table(read_status(settings, clock))
 
 
-async def test_a_killed_agents_last_word_is_not_believed(settings: Settings, database: sqlite3.Connection) -> None:
+def test_a_killed_agents_last_word_is_not_believed(settings: Settings, database: sqlite3.Connection) -> None:
     clock = ManualClock(NOON, 1000.0)
     write_status(settings.site.state_dir / "status.json", daemon(clock))
-    found = await read_status(settings, clock)
+    found = read_status(settings, clock)
     assert found.running is False
     assert json.loads(as_json(found))["link"]["up"] is False
 
 
-async def test_a_word_from_another_boot_is_not_believed(settings: Settings, database: sqlite3.Connection) -> None:
+def test_a_word_from_another_boot_is_not_believed(settings: Settings, database: sqlite3.Connection) -> None:
     clock = ManualClock(NOON, 1000.0)
     write_status(settings.site.state_dir / "status.json", daemon(clock))
     clock.reboot("boot-2", NOON)
-    assert (await read_status(settings, clock)).daemon is None
+    assert (read_status(settings, clock)).daemon is None
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 1}', '{"written_at": "x"}'])
-async def test_a_broken_status_file_is_no_status(
-    settings: Settings, database: sqlite3.Connection, content: str
-) -> None:
+def test_a_broken_status_file_is_no_status(settings: Settings, database: sqlite3.Connection, content: str) -> None:
     (settings.site.state_dir / "status.json").write_text(content)
-    assert (await read_status(settings, ManualClock(NOON))).daemon is None
+    assert (read_status(settings, ManualClock(NOON))).daemon is None
 
 
-async def test_a_running_and_a_past_curtailment(settings: Settings, database: sqlite3.Connection) -> None:
+def test_a_running_and_a_past_curtailment(settings: Settings, database: sqlite3.Connection) -> None:
     order = plan(NOON, NOON + timedelta(hours=1))
     in_transaction(database, lambda db: inbox.hold_plan(db, inbox.HeldPlan(1, 4, write_plan(order)), NOON))
-    found = await read_status(settings, ManualClock(NOON))
+    found = read_status(settings, ManualClock(NOON))
     assert module.next_curtailment(found)["running"] is True
     assert "running: 2 miners" in as_table(found)
     later = replace(found, now=NOON + timedelta(hours=3))
@@ -141,10 +137,10 @@ async def test_a_running_and_a_past_curtailment(settings: Settings, database: sq
     assert "none planned" in as_table(later)
 
 
-async def test_a_database_that_is_none_is_told(settings: Settings) -> None:
+def test_a_database_that_is_none_is_told(settings: Settings) -> None:
     settings.database.write_bytes(b"no database" * 500)
     with pytest.raises(BadInput, match=r"agent\.db: cannot be read"):
-        await read_status(settings, ManualClock(NOON))
+        read_status(settings, ManualClock(NOON))
 
 
 def test_one_agent_a_state_dir(tmp_path: Path) -> None:
