@@ -13,14 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from agent.errors import Garbled, TimedOut, Transient, Unreachable, UnsupportedDevice
-from agent.names import Resolver
+from agent.names import locate
 
 CONNECTIONS: Final = 4
 _READ_COILS: Final = 1
 _READ_HOLDING: Final = 3
 _READ_INPUT: Final = 4
 _WRITE_COIL: Final = 5
-_RESOLVER: Final = Resolver()
 _Request = Callable[[Any], Awaitable[Any]]
 
 
@@ -109,9 +108,8 @@ class ModbusHost:
 
         # It says at every outage what our own log says once.
         logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
-        client = AsyncModbusTcpClient(
-            await self._address(), port=self.port, timeout=timeout_s, retries=0, reconnect_delay=0
-        )
+        _, (address, _) = await locate(self.host, self.port, timeout_s)
+        client = AsyncModbusTcpClient(address, port=self.port, timeout=timeout_s, retries=0, reconnect_delay=0)
         try:
             if await client.connect():
                 return client
@@ -120,13 +118,6 @@ class ModbusHost:
             raise
         client.close()
         raise Unreachable(f"{self}: no connection; check its address, its power and its cabling")
-
-    async def _address(self) -> str:
-        try:
-            found = await _RESOLVER.look_up(self.host, self.port)
-        except (OSError, UnicodeError):
-            raise Unreachable(f"{self}: the host name is not known; write an IP address or check the DNS") from None
-        return str(found[0][4][0])
 
     async def _answered(self, client: Any, request: _Request) -> Any:
         from pymodbus.exceptions import ModbusException  # noqa: PLC0415 - see above

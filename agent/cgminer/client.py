@@ -23,13 +23,12 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from agent.errors import AgentError, TimedOut, TooLarge, Transient, Unreachable
-from agent.names import Resolver
+from agent.names import literal_family, locate
 
 DEFAULT_PORT: Final = 4028
 _SILENCE_S: Final = 0.05
 _CHUNK_BYTES: Final = 65_536
 _CLOSERS: Final = (b"}", b"]", b"|")
-_RESOLVER: Final = Resolver()
 
 
 class Address(NamedTuple):
@@ -90,9 +89,9 @@ async def exchange(address: Address, request: bytes, deadlines: Deadlines = DEFA
     loop = asyncio.get_running_loop()
     conversation = _Conversation(loop, address, request, deadlines)
     try:
-        family = _literal_family(address.host)
+        family = literal_family(address.host)
         if family is None:
-            family, target = await locate(address, deadlines)
+            family, target = await locate(address.host, address.port, deadlines.connect_s)
         else:
             target = (address.host, address.port)
         conversation.connect(family, target)
@@ -294,34 +293,6 @@ def without_socket(address: Address, error: OSError) -> AgentError:
 def cause_of(error: OSError) -> str:
     """Return the system's words for an error, in lower case."""
     return os.strerror(error.errno).lower() if error.errno else "an error"
-
-
-async def locate(address: Address, deadlines: Deadlines) -> tuple[int, tuple[str, int]]:
-    """Return family and target to connect to; a name is looked up. Raises Unreachable when it is not known."""
-    family = _literal_family(address.host)
-    if family is not None:
-        return family, (address.host, address.port)
-    try:
-        async with asyncio.timeout(deadlines.connect_s):
-            found = await _RESOLVER.look_up(address.host, address.port)
-    except TimeoutError:
-        raise Unreachable(f"{address}: the host name was not found in time; write an IP address") from None
-    except (OSError, UnicodeError):
-        raise Unreachable(f"{address}: the host name is not known; write an IP address or check the DNS") from None
-    # Miners speak IPv4; a name's IPv6 address is tried only where it has no other.
-    family, _, _, _, target = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    return family, (str(target[0]), int(target[1]))
-
-
-@lru_cache(maxsize=65_536)
-def _literal_family(host: str) -> int | None:
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, host)
-        except OSError:
-            continue
-        return family
-    return None
 
 
 def _is_document(reply: bytes) -> bool:

@@ -12,8 +12,9 @@ import socket
 from collections.abc import Awaitable
 from typing import Final, TypeVar
 
-from agent.cgminer.client import Address, Deadlines, cause_of, locate, without_socket
+from agent.cgminer.client import Address, Deadlines, cause_of, without_socket
 from agent.errors import TimedOut, TooLarge, Unreachable
+from agent.names import locate
 
 _CHUNK_BYTES: Final = 65_536
 _T = TypeVar("_T")
@@ -84,7 +85,7 @@ class Stream:
             Transient: this machine has no socket left.
             Unreachable: nobody answers there in time.
         """
-        family, target = await locate(address, exchange.deadlines)
+        family, target = await locate(address.host, address.port, exchange.deadlines.connect_s)
         try:
             connection = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -136,6 +137,14 @@ async def test_nobody_there_is_no_figure(host: str) -> None:
     entry = MeterEntry("m1", "site", "", ModbusSource(host, 1, 3, 40))
     meter = meter_of(entry, ModbusHosts(), ManualClock(NOW), timeout_s=0.2)
     assert await meter.read() == MeterSample("m1", NOW, None, None)
+
+
+async def test_an_ip_address_is_read_whatever_the_resolver_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[object] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **_: looked_up.append(asked))
+    async with metered(figures) as (meter, _):
+        assert (await meter.read()).power_w == 123456.0
+    assert looked_up == []
 
 
 class Registers:
