@@ -15,6 +15,7 @@ feeder, so the fall belongs to that miner.
     less power     no               UNVERIFIED  feeder_did_not_drop   a liar: reports less than it draws
     nothing        either           UNVERIFIED  unreachable
     idle before the order           UNVERIFIED  already_idle          there was no load to shed
+    idle, hot or broken             UNVERIFIED  thermal, fault        it stopped itself and may come back by itself
 """
 
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ _PARTIAL_SHARE: Final = 0.7
 _FALLING_SHARE: Final = 0.95
 """A device that still hashes but draws less than this share of its baseline may be on its way down: slow is no lie."""
 _RISE_SHARE: Final = 0.3
+_NOT_BY_US: Final = frozenset({Reason.THERMAL, Reason.FAULT})
+"""Reasons for which a miner stands still by itself: no stop of ours, whatever its feeder says."""
 
 
 class Lie(StrEnum):
@@ -118,6 +121,8 @@ def judge_stop(facts: StopFacts) -> Verdict:
         return _not_idle(facts, facts.seen)
     if not facts.was_hashing:
         return ALREADY_IDLE
+    if facts.seen.reason in _NOT_BY_US:
+        return Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_STATE, facts.seen.reason.value)
     if facts.metered:
         return _idle_metered(facts)
     if facts.seen.power_w is None:

@@ -1,14 +1,19 @@
 """The way to the miners: so many at a time, whatever else goes on.
 
 Invariant: at most ``concurrency`` conversations with devices are open; a dead device holds its place only for the
-connect deadline that its control keeps. Polling stands back while an order is being sent.
+connect deadline that its control keeps. Polling stands back while an order is being sent. COMPLETE is said only of the
+miner that was asked for: a look tells what a device does, not who it is.
 """
 
 import asyncio
 from collections.abc import Callable
 
+from agent.errors import AgentError
+from agent.local_curtail.evidence import Verdict
 from agent.local_curtail.ports import Control, Observed
 from agent.precedence import Precedence
+from agent.reasons import reason_of
+from sitelink.types import Evidence, Outcome, Reason
 
 
 class Reach:
@@ -27,6 +32,18 @@ class Reach:
         """Read afresh who answers at one miner's address. Raises AgentError."""
         async with self._places:
             return await self._controls(miner_id).identity()
+
+    async def vouched(self, miner_id: str, verdict: Verdict) -> Verdict:
+        """Return ``verdict``, unless it is COMPLETE and who answers there now is not shown to be ``miner_id``."""
+        if verdict.outcome is not Outcome.COMPLETE:
+            return verdict
+        try:
+            found = await self.identity(miner_id)
+        except AgentError as error:
+            return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value)
+        if found.lower() != miner_id.lower():
+            return Verdict(Outcome.UNVERIFIED, Evidence.NONE, Reason.WRONG_DEVICE.value)
+        return verdict
 
     async def observe(self, miner_id: str) -> Observed:
         """Read one miner. Raises AgentError."""

@@ -60,7 +60,7 @@ class Starter:
             return False
         verdict, power_w = await self._bring_back(miner, None if seen is None else seen.power_w, refusal)
         if verdict is not None:
-            await self._judge(miner, verdict, power_w)
+            await self._judge(miner, await self._reach.vouched(miner.miner_id, verdict), power_w)
         return True
 
     async def _running(self, miner: SiteMiner) -> Verdict:

@@ -116,6 +116,7 @@ class Stopper:
             verdict = record.verdict
         if verdict is not None:
             power_w = None if attempt.seen is None else attempt.seen.power_w
+            verdict = await self._reach.vouched(miner.miner_id, verdict)
             await self._judge(miner, verdict, power_w, acked=attempt.acked)
         return True
 

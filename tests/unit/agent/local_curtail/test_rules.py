@@ -132,6 +132,7 @@ class Seen:
 
 
 IDLE, HASHING = Seen(MinerState.IDLE, Watts(50)), Seen(MinerState.HASHING, Watts(3500))
+HOT = Seen(MinerState.IDLE, Watts(50), Reason.THERMAL)
 BEFORE = FeederBefore(Watts(30_000), Watts(100))
 
 
@@ -155,6 +156,13 @@ def facts(seen, feeder_w=None, **changes):
         (facts(IDLE), Outcome.COMPLETE, Evidence.DEVICE_POWER, "power_below_idle", Lie.NONE),
         (facts(Seen(MinerState.IDLE, None)), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "power_unknown", Lie.NONE),
         (facts(IDLE, was_hashing=False), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "already_idle", Lie.NONE),
+        (facts(HOT), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "thermal", Lie.NONE),
+        (facts(HOT, 26_500), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "thermal", Lie.NONE),
+        (facts(HOT, 29_900), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "thermal", Lie.NONE),
+        (facts(HOT, was_hashing=False), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "already_idle", Lie.NONE),
+        (facts(replace(HOT, reason=Reason.FAULT)), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "fault", Lie.NONE),
+        (facts(replace(HOT, reason=Reason.COMMANDED)), Outcome.COMPLETE, Evidence.DEVICE_POWER, "power_below_idle",
+         Lie.NONE),
         (facts(HASHING, 30_000), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "still_hashing", Lie.ACK_WITHOUT_EFFECT),
         (facts(Seen(MinerState.HASHING, Watts(3200)), 29_700), Outcome.UNVERIFIED, Evidence.DEVICE_POWER,
          "not_down_yet", Lie.NONE),
