@@ -1,11 +1,9 @@
-"""How devices ask who is there: HTTP digest (RFC 7616, MD5) and basic, and tokens that live for a while.
+"""How devices ask who is there: HTTP digest (RFC 7616, MD5), and tokens that live for a while.
 
 Invariants: a nonce counts each use once; a nonce that is old, unknown or replayed is answered ``stale=true`` and never
 opens anything; the password asked for is the one the device keeps now.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -54,18 +52,6 @@ def check_digest(miner: Miner, request: WebRequest, realm: str) -> WebReply | No
     if not _proves(miner, request.method, given, realm):
         return _ask(miner, realm, stale=False)
     return None if _counts(miner, given) else _ask(miner, realm, stale=True)
-
-
-def check_basic(miner: Miner, request: WebRequest, realm: str) -> WebReply | None:
-    """Return None when the request carries the password, else the 401 that asks for it."""
-    scheme, _, rest = request.headers.get("authorization", "").partition(" ")
-    try:
-        user, _, password = base64.b64decode(rest, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        user = password = ""
-    if scheme.lower() == "basic" and knows(miner, user, password):
-        return None
-    return WebReply(401, _DENIED, "text/html", (("WWW-Authenticate", f'Basic realm="{realm}"'),))
 
 
 def give_token(miner: Miner, kind: str, most: int = 32) -> str:

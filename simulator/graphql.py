@@ -149,11 +149,13 @@ class _Reader:
         while self.peek() != ")":
             name = self.take()
             self.take(":")
-            found[name] = self._value()
+            found[name] = self._value(0)
         self.take(")")
         return found
 
-    def _value(self) -> Any:
+    def _value(self, depth: int) -> Any:
+        if depth > _DEEPEST:
+            raise BadQuery("the query is too deep")
         word = self.take()
         if word == "$":
             name = self.take()
@@ -161,28 +163,28 @@ class _Reader:
                 raise BadQuery(f'Variable "${name}" is not defined')
             return self._variables[name]
         if word == "[":
-            return self._list()
+            return self._list(depth + 1)
         if word == "{":
-            return self._object()
+            return self._object(depth + 1)
         if word.startswith('"'):
             return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), word[1:-1])
         if word in _WORDS:
             return _WORDS[word]
         return _number(word)
 
-    def _list(self) -> list[Any]:
+    def _list(self, depth: int) -> list[Any]:
         found = []
         while self.peek() != "]":
-            found.append(self._value())
+            found.append(self._value(depth))
         self.take("]")
         return found
 
-    def _object(self) -> dict[str, Any]:
+    def _object(self, depth: int) -> dict[str, Any]:
         found = {}
         while self.peek() != "}":
             name = self.take()
             self.take(":")
-            found[name] = self._value()
+            found[name] = self._value(depth)
         self.take("}")
         return found
 

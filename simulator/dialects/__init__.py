@@ -70,8 +70,3 @@ def build_firmwares() -> dict[str, Firmware]:
         Firmware("bitaxe", web=Bitaxe()),
     )
     return {firmware.name: firmware for firmware in known}
-
-
-def build_dialects() -> dict[str, Dialect]:
-    """Return the RPC of every firmware that has one, by its dialect's name in inventory.csv."""
-    return {name: firmware.rpc for name, firmware in build_firmwares().items() if firmware.rpc is not None}

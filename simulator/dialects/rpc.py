@@ -62,7 +62,7 @@ def parse_request(data: bytes, client: str) -> Request:
         return Request(command.strip(), parameter, is_json=False, client=client)
     try:
         fields = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Malformed(23, "Invalid JSON") from None
     command = fields.get("command", fields.get("cmd"))
     if fields.get("enc"):

@@ -104,7 +104,7 @@ class WhatsMiner(Dialect):
         key = self._key(miner)
         try:
             order = json.loads(open_envelope(str(request.fields.get("data", "")), key))
-        except ValueError:
+        except (ValueError, RecursionError):
             return _own(miner, 135, "enc json load err", "E")
         if not isinstance(order, dict):
             return _own(miner, 135, "enc json load err", "E")

@@ -10,7 +10,6 @@ Source: WhatsMiner API 3.0.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -127,7 +126,7 @@ def _open(sealed: str, key: bytes) -> Any:
         plain = decryptor.update(data) + decryptor.finalize()
         padding = plain[-1] if plain and plain[-1] <= _BLOCK else 0
         return json.loads(plain.rstrip(b"\x00") if padding == 0 else plain[:-padding])
-    except (binascii.Error, ValueError):
+    except (ValueError, RecursionError):
         raise BadParameter("invalid param") from None
 
 

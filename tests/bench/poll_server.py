@@ -14,7 +14,8 @@ import json
 import sys
 from dataclasses import replace
 
-from simulator.dialects import build_dialects
+from simulator.dialects import build_firmwares
+from simulator.dialects.rpc import Dialect
 from simulator.miner import Miner, SiteTime
 from simulator.orders import OrderLog
 from simulator.roster import RosterOptions, build_roster
@@ -27,6 +28,12 @@ REALM = (
 )
 
 
+def _rpc_of(firmware: str) -> Dialect:
+    rpc = build_firmwares()[firmware].rpc
+    assert rpc is not None, f"{firmware} speaks no RPC"
+    return rpc
+
+
 class Replies:
     """The replies of one miner, each made at its first request."""
 
@@ -36,7 +43,7 @@ class Replies:
         self.place = replace(place, dead=False, liar=None)
         time = SiteTime(clock)
         self._miner = Miner(self.place, seed, time, OrderLog(1.0))
-        self._dialect = next(dialect for name, dialect in build_dialects().items() if name == firmware)
+        self._dialect = _rpc_of(firmware)
         self._made: dict[bytes, bytes] = {}
         self._own = _luxos_pages() if firmware == "luxos" else {}
 

@@ -208,3 +208,18 @@ def test_any_parameter_of_a_framed_command(command, data_of, encrypted):
     signed = {"ts": ts, "token": base64.b64encode(key).decode()[:8], "account": "super"}
     body = json.dumps({"cmd": command, "param": parameter, **signed}).encode()
     speak("whatsminer-v3", len(body).to_bytes(4, "little") + body, "FramedSpeech")
+
+
+DEEP = "[" * 50_000
+
+
+@pytest.mark.parametrize("dialect", ALL_DIALECTS)
+def test_nothing_nested_too_deep(dialect):
+    query = json.dumps({"query": "{bosminer{info{fans(x:" + DEEP + ")}}}"})
+    bodies = ("{" + f'"a":{DEEP}', DEEP, '{"query":' + DEEP, query)
+    for body in bodies:
+        speak(dialect, body.encode(), "RpcSpeech")
+        speak(dialect, len(body).to_bytes(4, "little") + body.encode(), "FramedSpeech")
+        for target in ("/graphql", "/api/v1/settings", "/miner"):
+            head = f"POST {target} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+            speak(dialect, (head + body).encode(), "WebSpeech")
