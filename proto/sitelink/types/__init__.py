@@ -1,0 +1,81 @@
+"""The values that agent, cloud and simulator exchange. Pure: no I/O, no clock, no framework.
+
+    telemetry   what is read            orders   what is asked for, and how it ended        link   what travels
+
+Invariants: unknown is ``None``, never zero; times are aware UTC, intervals half-open ``[start, end)``. Everything is
+imported from here; the modules are how it is laid out.
+"""
+
+from sitelink.types.link import (
+    Batch,
+    BatchBody,
+    BatchKind,
+    ClockTrust,
+    Cursor,
+    Domain,
+    DownFrame,
+    Envelope,
+    Heartbeat,
+    Hello,
+    Notice,
+    NoticeCode,
+    Receipt,
+    SignedTime,
+    UpFrame,
+    Welcome,
+)
+from sitelink.types.orders import (
+    Ack,
+    Command,
+    Curtailment,
+    CurtailmentCause,
+    Evidence,
+    Fallback,
+    Interval,
+    Outcome,
+    Ramp,
+    SitePlan,
+    Verb,
+)
+from sitelink.types.telemetry import (
+    MeterSample,
+    MinerState,
+    PowerSource,
+    Reading,
+    Reason,
+)
+
+__all__ = [
+    "Ack",
+    "Batch",
+    "BatchBody",
+    "BatchKind",
+    "ClockTrust",
+    "Command",
+    "Cursor",
+    "Curtailment",
+    "CurtailmentCause",
+    "Domain",
+    "DownFrame",
+    "Envelope",
+    "Evidence",
+    "Fallback",
+    "Heartbeat",
+    "Hello",
+    "Interval",
+    "MeterSample",
+    "MinerState",
+    "Notice",
+    "NoticeCode",
+    "Outcome",
+    "PowerSource",
+    "Ramp",
+    "Reading",
+    "Reason",
+    "Receipt",
+    "SignedTime",
+    "SitePlan",
+    "UpFrame",
+    "Verb",
+    "Welcome",
+]

@@ -1,0 +1,180 @@
+"""What travels between a site and the cloud.
+
+Invariant: a ``Batch`` is sealed once and never re-cut: the same ``(site_id, epoch, first_seq)`` always carries the same
+bytes, so sending it again is harmless.
+
+    epoch e:  | batch 0..9 | batch 10..17 | batch 18..18 | ...     items are numbered without gaps
+                settled      in flight      waiting
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sitelink.types.orders import Ack
+from sitelink.types.telemetry import MeterSample, Reading
+
+
+class NoticeCode(StrEnum):
+    """What a site reports beside readings and acks."""
+
+    PLAN_ACCEPTED = "plan_accepted"
+    PLAN_REFUSED = "plan_refused"
+    COMMAND_ACCEPTED = "command_accepted"
+    COMMAND_REFUSED = "command_refused"
+    LIAR_NAMED = "liar_named"
+    FEEDER_DISAGREES = "feeder_disagrees"
+    FALLBACK_STARTED = "fallback_started"
+    FALLBACK_ENDED = "fallback_ended"
+    LINK_LOST = "link_lost"
+    LINK_RESTORED = "link_restored"
+    AGENT_STARTED = "agent_started"
+    CLOCK_TRUST_CHANGED = "clock_trust_changed"
+    CURTAILMENT_STARTED = "curtailment_started"
+    CURTAILMENT_HELD = "curtailment_held"
+    CURTAILMENT_RELEASED = "curtailment_released"
+    CURTAILMENT_RESTORED = "curtailment_restored"
+    OVERRIDE_SET = "override_set"
+    SELF_WOKEN = "self_woken"
+    BUFFER_GAP = "buffer_gap"
+    JOURNAL_LOST = "journal_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One event at a site. ``subject`` is a miner, feeder, plan or curtailment id; ``detail`` is one plain line."""
+
+    notice_id: str
+    at: datetime
+    code: NoticeCode
+    subject: str
+    detail: str
+
+
+class BatchKind(StrEnum):
+    """CONTROL batches (acks, notices) go up before TELEMETRY (readings, meter samples)."""
+
+    TELEMETRY = "telemetry"
+    CONTROL = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchBody:
+    """What a batch carries. Items are numbered in the order readings, meters, acks, notices."""
+
+    readings: tuple[Reading, ...] = ()
+    meters: tuple[MeterSample, ...] = ()
+    acks: tuple[Ack, ...] = ()
+    notices: tuple[Notice, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.readings) + len(self.meters) + len(self.acks) + len(self.notices)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A sealed run of ``count`` items starting at ``first_seq``; ``payload`` is ``codec.pack(body)``."""
+
+    site_id: str
+    epoch: str
+    first_seq: int
+    count: int
+    kind: BatchKind
+    sealed_at: datetime
+    payload: bytes
+
+    @property
+    def last_seq(self) -> int:
+        """Return the sequence number of the last item."""
+        return self.first_seq + self.count - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far the cloud has stored one epoch without a gap; ``through_seq`` is -1 before the first item."""
+
+    site_id: str
+    epoch: str
+    through_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The cloud's word that items are stored: ``first_seq..last_seq``, and everything up to ``through_seq``."""
+
+    site_id: str
+    epoch: str
+    first_seq: int
+    last_seq: int
+    through_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTime:
+    """The cloud's time, answering the ``nonce`` of one heartbeat so that an old answer cannot be replayed."""
+
+    site_id: str
+    nonce: str
+    cloud_time: datetime
+
+
+class ClockTrust(StrEnum):
+    """How far a site may act on its idea of the time."""
+
+    SYNCED = "synced"
+    HELD = "held"
+    UNTRUSTED = "untrusted"
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What an agent says first on a stream. ``key_ids`` are the order keys it trusts."""
+
+    site_id: str
+    agent_id: str
+    agent_version: str
+    epoch: str
+    next_seq: int
+    plan_revision: int
+    key_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The state of a site's link, sent every few seconds."""
+
+    nonce: str
+    plan_revision: int
+    clock_trust: ClockTrust
+    backlog_batches: int
+    backlog_bytes: int
+    next_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The cloud's answer to ``Hello``: how far it has stored this epoch."""
+
+    cursor: Cursor
+
+
+class Domain(StrEnum):
+    """What a signature is for; a signature made for one domain never verifies in another."""
+
+    PLAN = "ballast/plan/v1"
+    COMMAND = "ballast/command/v1"
+    TIME = "ballast/time/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Signed canonical bytes: exactly what was signed travels, and only that is parsed."""
+
+    domain: Domain
+    key_id: str
+    payload: bytes
+    signature: bytes
+
+
+UpFrame = Hello | Heartbeat | Batch
+DownFrame = Welcome | Receipt | Envelope
