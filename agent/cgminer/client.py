@@ -43,17 +43,21 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """How long each part of an exchange may take, and how long a reply may be."""
+    """How long each part of an exchange may take, and how long a reply may be.
+
+    ``transfer`` says that it takes minutes as a rule: nothing else waits for it.
+    """
 
     connect_s: float = 1.0
     first_byte_s: float = 2.0
     total_s: float = 5.0
     cap_bytes: int = 262_144
+    transfer: bool = False
 
-    def longer(self, times: float, cap_bytes: int | None = None) -> "Deadlines":
+    def longer(self, times: float, cap_bytes: int | None = None, *, transfer: bool = False) -> "Deadlines":
         """Return the deadlines of what takes ``times`` as long as a reading, and of an answer of ``cap_bytes``."""
         cap_bytes = self.cap_bytes if cap_bytes is None else cap_bytes
-        return Deadlines(self.connect_s, times * self.first_byte_s, times * self.total_s, cap_bytes)
+        return Deadlines(self.connect_s, times * self.first_byte_s, times * self.total_s, cap_bytes, transfer)
 
 
 DEFAULT_DEADLINES: Final = Deadlines()

@@ -5,7 +5,6 @@ Invariants:
 * Commands are joined into one request until the device shows that it does not take them so.
 * A command that the firmware does not know is not asked again, but what its table has in its place.
 * A page that refuses our credentials is left alone: the next try may lock us out.
-* A wire that was silent is left alone until the next reading: one silence costs its deadline once.
 * All of it is forgotten once an hour (``forget``), because one reply cut short looks the same.
 """
 
@@ -16,7 +15,7 @@ from agent.cgminer.dialects.table import Commands
 from agent.cgminer.repair import Decoded, decode
 from agent.cgminer.sections import NEW_API, Sections, is_rpc
 from agent.cgminer.status import Status
-from agent.cgminer.wires import Failing, wire_of
+from agent.cgminer.wires import Failing
 from agent.errors import AccessDenied, Garbled, UnsupportedDevice
 
 Ask = Callable[[str], Awaitable[bytes | None]]
@@ -30,11 +29,6 @@ class Collector:
         self._alone: set[str] = set()
         self._unknown: set[str] = set()
         self._refused: set[str] = set()
-        self._silent: set[str] = set()
-
-    def begin(self) -> None:
-        """Begin a reading: each wire is worth asking again."""
-        self._silent.clear()
 
     def forget(self) -> None:
         """Begin anew: everything is asked again."""
@@ -72,10 +66,10 @@ class Collector:
             return
         if command in self._refused:
             sections.denied = True
-        if command in self._refused or (self._silent and wire_of(command) in self._silent):
             return
         try:
-            decoded = await self._heard(ask, command)
+            reply = await ask(command)
+            decoded = None if reply is None else decode(reply)
         except Garbled as error:
             sections.failing = sections.failing or isinstance(error, Failing)
             if not command.startswith(NEW_API):
@@ -92,14 +86,6 @@ class Collector:
                 self._take(sections, command, decoded)
         if command in self._unknown:
             await self._ask_instead(ask, sections, commands, command)
-
-    async def _heard(self, ask: Ask, command: str) -> Decoded | None:
-        """Return the decoded reply; None when its wire is silent."""
-        reply = await ask(command)
-        if reply is None:
-            self._silent.add(wire_of(command))
-            return None
-        return decode(reply)
 
     def _take(self, sections: Sections, command: str, decoded: Decoded) -> None:
         status = Status.of(decoded.document)

@@ -3,7 +3,9 @@
 Invariants:
 
 * One request at a time, whichever wire it takes: a device's API is one small thread, and its control session is one for
-  everybody.
+  everybody. Its turn is waited for under a deadline, and not at all while a transfer holds it (``turn``).
+* Looks may cross each other, request by request, so that no order waits for a whole look; what a look goes by (its
+  table, the wires that were silent) is its own.
 * What does not change (version, configuration, MAC) is read once an hour, and again after each silence, because another
   device may have taken the address meanwhile.
 * How it takes commands (``collecting``) is remembered for the hour too, because one reply cut short looks the same.
@@ -14,19 +16,22 @@ Invariants:
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines, exchange, query
 from agent.cgminer.collecting import Collector
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import table_of
-from agent.cgminer.dialects.table import Commands
+from agent.cgminer.dialects.table import Table
 from agent.cgminer.identification import find_dialect, telling_table
 from agent.cgminer.observation import Observation
 from agent.cgminer.repair import Decoded, decode
 from agent.cgminer.replies import PLAIN, interpret
 from agent.cgminer.sections import Sections
 from agent.cgminer.stream import Exchange, Stream
+from agent.cgminer.turn import Turn
 from agent.cgminer.web import WebReply
 from agent.cgminer.wires import DEFAULT_WEB_PORT, Wires, wire_of
 from agent.errors import AccessDenied, AgentError, Garbled, TimedOut, Transient
@@ -37,6 +42,14 @@ _STATIC_AGE_S: Final = 3600.0
 _STATIC_RETRY_S: Final = 300.0
 """How soon static data is read again where a wire beside the poll's was silent, and so left out its part."""
 _AUTO: Final = "auto"
+
+
+@dataclass(slots=True)
+class _Look:
+    """What one reading goes by, whatever another one finds meanwhile. ``silent`` are wires not to be asked again."""
+
+    table: Table
+    silent: set[str] = field(default_factory=set)
 
 
 class Device:
@@ -59,7 +72,7 @@ class Device:
         ``web_port`` 80 means the port of the firmware's own web page. ``credentials`` are who we are to it, None where
         nothing is known; they may change.
         """
-        self._wires = Wires(address, deadlines, web_port, credentials)
+        self._wires = wires = Wires(address, deadlines, web_port, credentials)
         self._dialect = dialect
         self._table = table_of(dialect)
         self._told = dialect != _AUTO
@@ -71,8 +84,8 @@ class Device:
         self._static: Sections | None = None
         self._static_read_at = 0.0
         self._collector = Collector()
-        self._silent: set[str] = set()
-        self._turn = asyncio.Lock()
+        self._silences = 0
+        self._turn = Turn(lambda: wires.address, deadlines.total_s)  # no cycle: a device let go closes its sockets
 
     @property
     def address(self) -> Address:
@@ -118,18 +131,17 @@ class Device:
             Transient: it does not answer.
             Permanent: it answers with too much, or with no miner's reply at all while its dialect is ``auto``.
         """
-        self._silent.clear()
         dialect = await self._find_dialect()
-        commands = self._table.commands
-        self._collector.begin()
-        fresh = Sections(await self._static_sections(commands))
+        look = _Look(self._table)
+        ask, commands = partial(self._reply, look), look.table.commands
+        fresh = Sections(await self._static_sections(look))
         self._collector.wake(commands)
-        await self._collector.collect(self._reply, fresh, commands, commands.poll)
+        await self._collector.collect(ask, fresh, commands, commands.poll)
         observation = interpret(dialect, fresh)
         if observation.state is MinerState.HASHING or observation.reason is Reason.ACCESS_DENIED or not commands.idle:
             return observation
         try:
-            await self._collector.collect(self._reply, fresh, commands, commands.idle)
+            await self._collector.collect(ask, fresh, commands, commands.idle)
         except AgentError:
             # The reason stays open; the figures already read stand.
             return observation
@@ -143,14 +155,13 @@ class Device:
             AccessDenied: it tells its name only to who has its password.
             Garbled: it names itself by nothing, or by nothing that can be compared with ``miner_id``.
         """
-        self._silent.clear()
         dialect = await self._find_dialect()
         sections = Sections()
         seen = Observation(dialect)
-        commands = self._table.commands
-        self._collector.begin()
+        look = _Look(self._table)
+        ask, commands = partial(self._reply, look), look.table.commands
         for command in commands.identity:
-            await self._collector.ask_into(self._reply, sections, commands, command)
+            await self._collector.ask_into(ask, sections, commands, command)
             seen = interpret(dialect, sections)
             if seen.answers_to(self._miner_id) or (not self._miner_id and seen.identities):
                 break
@@ -200,10 +211,13 @@ class Device:
     ) -> WebReply:
         """Send one HTTP request to the web page, as us where it asks who we are, and return the reply.
 
-        ``deadlines`` are for what takes longer than a reading: a firmware image, a log. Raises as
-        ``WebClient.request`` does: Transient, or AccessDenied, TooLarge, Garbled.
+        ``deadlines`` are for what takes longer than a reading: a firmware image, a log; nobody waits for what takes
+        minutes (``Deadlines.transfer``). Raises as ``WebClient.request`` does: Transient, or AccessDenied, TooLarge,
+        Garbled.
         """
         async with self._turn:
+            if deadlines is not None and deadlines.transfer:
+                self._turn.transfer()
             with self._heeding_silence("/"):
                 return await self._wires.call(
                     self._table, method, target, json=json, form=form, body=body, headers=headers, deadlines=deadlines
@@ -240,6 +254,8 @@ class Device:
             Transient: it does not answer in time.
         """
         async with self._turn:
+            if deadlines.transfer:
+                self._turn.transfer()
             with self._heeding_silence("v3:" if framed else ""):
                 address = self._wires.framed_address if framed else self.address
                 exchange = Exchange(address, deadlines)
@@ -272,17 +288,18 @@ class Device:
         async with self._turn:
             return await self._wires.reply(command, telling_table(command))
 
-    async def _static_sections(self, commands: Commands) -> Sections | None:
-        now = self._clock.monotonic()
+    async def _static_sections(self, look: _Look) -> Sections | None:
+        now, silences = self._clock.monotonic(), self._silences
         if self._static is not None and now - self._static_read_at < self._static_age_s:
             return self._static
         self._collector.forget()
-        sections = Sections()
+        sections, commands = Sections(), look.table.commands
         # What tells of the miner comes first: where it is silent, nobody waits for the rest.
-        for command in sorted(commands.static, key=self._is_beside):
-            await self._collector.ask_into(self._reply, sections, commands, command)
-        left_out_s = max(0.0, self._static_age_s - _STATIC_RETRY_S) if self._silent else 0.0
-        self._static, self._static_read_at = sections, now - left_out_s
+        for command in sorted(commands.static, key=lambda command: not _is_telling(command, look.table)):
+            await self._collector.ask_into(partial(self._reply, look), sections, commands, command)
+        if silences == self._silences:  # else another device may have answered in the middle
+            left_out_s = max(0.0, self._static_age_s - _STATIC_RETRY_S) if look.silent else 0.0
+            self._static, self._static_read_at = sections, now - left_out_s
         return sections
 
     async def _decoded(self, command: str, parameter: str | None = None) -> Decoded:
@@ -291,30 +308,23 @@ class Device:
                 reply = await query(self._wires.address, command, parameter, self._deadlines)
         return decode(reply)
 
-    async def _reply(self, command: str) -> bytes | None:
+    async def _reply(self, look: _Look, command: str) -> bytes | None:
         """Ask a command of the table, whichever wire it takes; None when one that tells nothing is silent.
 
-        Such a wire is not asked again in the same round: one silence a round is waited for, not one a command.
+        Such a wire is not asked again in the same look: one silence a look is waited for, not one a command.
         """
         wire = wire_of(command)
-        if wire in self._silent:
+        if wire in look.silent:
             return None
-        try:
-            async with self._turn:
-                with self._heeding_silence(command):
-                    return await self._wires.reply(command, self._table)
-        except Transient:
-            if self._is_telling(command):
-                raise
-            self._silent.add(wire)
-            return None
-
-    def _is_beside(self, command: str) -> bool:
-        return not self._is_telling(command)
-
-    def _is_telling(self, command: str) -> bool:
-        """Return whether silence at ``command`` is the miner's: on the wire that the poll uses."""
-        return wire_of(command) == wire_of(self._table.commands.poll[0])
+        async with self._turn:
+            try:
+                return await self._wires.reply(command, look.table)
+            except Transient:
+                if _is_telling(command, look.table):
+                    self._forget()
+                    raise
+                look.silent.add(wire)
+                return None
 
     @contextmanager
     def _heeding_silence(self, command: str = "") -> Iterator[None]:
@@ -322,8 +332,18 @@ class Device:
         try:
             yield
         except Transient:
-            if self._is_telling(command):
-                self._static = None
-                self._settled = self._told
-                self._wires.forget()
+            if _is_telling(command, self._table):
+                self._forget()
             raise
+
+    def _forget(self) -> None:
+        """Forget what was found out about the device: another may answer next."""
+        self._silences += 1
+        self._static = None
+        self._settled = self._told
+        self._wires.forget()
+
+
+def _is_telling(command: str, table: Table) -> bool:
+    """Return whether silence at ``command`` is the miner's: on the wire that the poll uses."""
+    return wire_of(command) == wire_of(table.commands.poll[0])

@@ -12,7 +12,7 @@ import pytest
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
-from agent.errors import AccessDenied, Garbled, Unreachable
+from agent.errors import AccessDenied, Garbled, SessionBusy, Unreachable
 from sitelink.clock import ManualClock
 from sitelink.types import MinerState, Reason
 from tests.contract.fake_miner import FakeMiner, serving, status
@@ -383,3 +383,70 @@ async def test_auto_reads_a_braiins_by_its_rest_where_it_has_one() -> None:
 async def test_auto_says_that_nobody_is_there() -> None:
     with pytest.raises(Unreachable, match="connection refused"):
         await device(NOBODY, "auto").observe()
+
+
+async def test_a_transfer_of_minutes_holds_up_no_order_and_no_look() -> None:
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def speak(request: bytes, writer: asyncio.StreamWriter) -> None:
+        begun.set()
+        await over.wait()
+        writer.write(b"logs")
+        await writer.drain()
+
+    async with serving(speak) as address:
+        whatsminer = device(address, "whatsminer", address)
+
+        async def transfer() -> bytes:
+            async with whatsminer.connection(Deadlines(1, 60, 60, transfer=True)) as (stream, exchange):
+                await stream.send(b"image", exchange)
+                return await stream.receive(exchange)
+
+        transferring = asyncio.create_task(transfer())
+        await begun.wait()
+        async with asyncio.timeout(0.5):
+            for asked in (whatsminer.observe, whatsminer.identity, lambda: whatsminer.ask("summary")):
+                with pytest.raises(SessionBusy, match="a transfer of ours is under way"):
+                    await asked()
+        over.set()
+        assert await transferring == b"logs"
+
+
+async def test_a_request_waits_for_its_turn_no_longer_than_for_an_answer() -> None:
+    async def speak(request: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(30)
+
+    async with serving(speak) as address:
+        clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+        slow = Device(address, "luxos", clock, deadlines=Deadlines(0.2, 0.2, 0.2))
+
+        async def hold() -> None:
+            async with slow.connection(Deadlines(1, 5, 5)) as (stream, exchange):
+                await stream.send(b"{}", exchange)
+                await stream.receive(exchange)
+
+        holding = asyncio.create_task(hold())
+        await asyncio.sleep(0.05)
+        with pytest.raises(SessionBusy, match=r"other requests of ours took more than 0\.2 s"):
+            await slow.ask("summary")
+        holding.cancel()
+
+
+async def test_looks_that_cross_each_other_go_by_what_each_has_seen_itself() -> None:
+    """What was silent to one look is asked by the other, which began later."""
+
+    async def mute(asked: Asked) -> bytes:
+        await asyncio.sleep(30)
+        return b""
+
+    miner, server = FakeMiner({"stats": json.loads(NEW_STATS)}, joins=False), FakeWeb(mute)
+    async with serving(miner.speak) as address, server.serving() as web:
+        clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+        antminer = Device(address, "antminer", clock, web_port=web.port, deadlines=Deadlines(1, 0.2, 4))
+        naming = asyncio.create_task(antminer.identity())
+        await asyncio.sleep(0.05)
+        seen = await antminer.observe()
+        with pytest.raises(Garbled):
+            await naming
+    assert seen.state is MinerState.HASHING
+    assert [asked.target for asked in server.asked] == ["/cgi-bin/get_system_info.cgi"] * 2

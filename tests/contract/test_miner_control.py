@@ -1,5 +1,6 @@
 """Stop and start over each firmware's own flow: who answers is checked first, refusals are told apart."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -11,12 +12,15 @@ import pytest
 
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.control import MinerControl, controllable
+from agent.cgminer.control.driver import Wanted
+from agent.cgminer.control.luxos import LuxOs
 from agent.cgminer.control.md5_crypt import md5_crypt
 from agent.cgminer.control.whatsminer_access import seal, unseal
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, Unreachable, UnsupportedDevice, WrongDevice
 from sitelink.clock import ManualClock
+from sitelink.types import Verb
 from tests.contract.fake_miner import FakeMiner, serving, status
 from tests.unit.agent.cgminer import replies_of as made
 
@@ -308,3 +312,27 @@ async def test_a_whatsminer_answer_that_cannot_be_read_is_garbled(answer: object
     async with serving(device.miner.speak) as address:
         with pytest.raises(Garbled):
             await control(address, "whatsminer", WHATSMINER_ID).stop()
+
+
+async def test_a_stop_is_not_held_up_by_an_order_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.cgminer.control._WAIT_S", 0.1)
+    sending = asyncio.Event()
+
+    class Slow(LuxOs):
+        async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
+            if wanted.verb is Verb.REBOOT:
+                sending.set()
+                await asyncio.sleep(30)
+            return await super().send(device, wanted, former)
+
+    async with serving(luxos_miner().speak) as address:
+        device = Device(address, "luxos", ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), miner_id=LUXOS_ID)
+        luxos = MinerControl(device, LUXOS_ID, drivers=lambda dialect: Slow())
+        rebooting = asyncio.create_task(luxos.reboot())
+        await sending.wait()
+        async with asyncio.timeout(1.0):
+            with pytest.raises(SessionBusy, match="other requests of ours"):
+                await luxos.stop()
+        rebooting.cancel()
+        await asyncio.wait([rebooting])
+        await luxos.stop()

@@ -5,10 +5,10 @@
     carry_out --> any verb, read back to its end (carry_out.py)
 
 Invariants: each order first reads who answers at the address and refuses another miner; at most one order is being
-sent to a device at a time, while reading back holds up nobody; a start waits for nothing (ADR 0007).
+sent to a device at a time, and its turn is waited for under a deadline, while reading back holds up nobody; a start
+waits for nothing (ADR 0007).
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -19,6 +19,7 @@ from agent.cgminer.control.drivers import controllable, controllable_dialects, d
 from agent.cgminer.control.former import Former, HeldInMemory
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
+from agent.cgminer.turn import Turn
 from agent.errors import Permanent, Transient, UnsupportedDevice
 from sitelink.types import Verb
 
@@ -26,6 +27,8 @@ __all__ = ["Former", "HeldInMemory", "MinerControl", "Result", "Wanted", "contro
 
 _LOG: Final = logging.getLogger(__name__)
 _AUTO: Final = "auto"
+_WAIT_S: Final = 5.0
+"""How long an order waits for another one to the same device; it is then tried again, and holds up no others."""
 
 
 class MinerControl:
@@ -44,7 +47,7 @@ class MinerControl:
         self._former = former if former is not None else HeldInMemory()
         self._drivers = drivers
         self._made: dict[str, _InTurn | None] = {}
-        self._turn = asyncio.Lock()
+        self._turn = Turn(lambda: device.address, _WAIT_S)
 
     @property
     def verbs(self) -> frozenset[Verb]:
@@ -151,7 +154,7 @@ class MinerControl:
 class _InTurn:
     """A driver whose orders wait for each other: a session, and a configuration read and written back, is for one."""
 
-    def __init__(self, driver: Driver, turn: asyncio.Lock) -> None:
+    def __init__(self, driver: Driver, turn: Turn) -> None:
         self._driver = driver
         self._turn = turn
 

@@ -39,12 +39,12 @@ def for_setting(device: Device) -> Deadlines:
 
 def for_log(device: Device) -> Deadlines:
     """Return how long a log may take, and be."""
-    return device.deadlines.longer(_LOG_TIMES, _LOG_CAP_BYTES)
+    return device.deadlines.longer(_LOG_TIMES, _LOG_CAP_BYTES, transfer=True)
 
 
 def for_image(device: Device) -> Deadlines:
     """Return how long a firmware image may take."""
-    return device.deadlines.longer(_IMAGE_TIMES)
+    return device.deadlines.longer(_IMAGE_TIMES, transfer=True)
 
 
 def raise_unless_taken(device: Device, reply: WebReply, what: str) -> None:

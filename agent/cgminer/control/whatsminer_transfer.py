@@ -22,8 +22,8 @@ from agent.cgminer.sections import whole
 from agent.cgminer.stream import Exchange, Stream
 from agent.errors import Garbled, Refused, TooLarge, Unreachable
 
-LOG_DEADLINES: Final = Deadlines(connect_s=2.0, first_byte_s=20.0, total_s=60.0, cap_bytes=8_388_608)
-IMAGE_DEADLINES: Final = Deadlines(connect_s=2.0, first_byte_s=300.0, total_s=600.0)
+LOG_DEADLINES: Final = Deadlines(2.0, first_byte_s=20.0, total_s=60.0, cap_bytes=8_388_608, transfer=True)
+IMAGE_DEADLINES: Final = Deadlines(2.0, first_byte_s=300.0, total_s=600.0, transfer=True)
 _SIZE_BYTES: Final = 4
 _LONGEST_ANSWER: Final = 65_536
 
