@@ -113,21 +113,9 @@ class Agent:
         hosts = ModbusHosts()
         read = meters_of(meters, settings, hosts, self._site_clock)
         outlets = {entry.miner_id: outlet_before(entry, settings, hosts, vault) for entry in inventory}
-        by_id = {meter.entry.meter_id: meter for meter in read}
         self.sealer = Sealer(self.buffer, self._site_clock, site_id, ids, settings.buffer.seal_s)
-        self.poller = Poller(
-            devices,
-            self._site_clock,
-            rng,
-            self.sealer.add,
-            interval_s=settings.poll.interval_s,
-            concurrency=settings.poll.concurrency,
-            deadline_s=_CONNECTIONS_PER_POLL * settings.poll.total_s,
-            precedence=self._precedence,
-        )
-        self.meter_poller = MeterPoller(
-            by_id, self._site_clock, rng, self.sealer.add, interval_s=settings.poll.meter_interval_s
-        )
+        self.poller = self._poller(devices)
+        self.meter_poller = self._meter_poller(read)
         self._formers = Formers(writer)
         self.curtail = self._curtailment(identity, inventory, devices, outlets, read)
         self._site_clock.site_time = self.curtail.site_time
@@ -180,6 +168,24 @@ class Agent:
             name: None if sample.power_w is None else max(0.0, (now - sample.read_at).total_seconds())
             for name, sample in latest
         }
+
+    def _poller(self, devices: dict[str, Device]) -> Poller:
+        poll = self._settings.poll
+        return Poller(
+            devices,
+            self._site_clock,
+            self._rng,
+            self.sealer.add,
+            interval_s=poll.interval_s,
+            concurrency=poll.concurrency,
+            deadline_s=_CONNECTIONS_PER_POLL * poll.total_s,
+            precedence=self._precedence,
+        )
+
+    def _meter_poller(self, meters: list[Meter]) -> MeterPoller:
+        by_id = {meter.entry.meter_id: meter for meter in meters}
+        interval_s = self._settings.poll.meter_interval_s
+        return MeterPoller(by_id, self._site_clock, self._rng, self.sealer.add, interval_s=interval_s)
 
     def _curtailment(
         self,

@@ -90,11 +90,9 @@ class WebClient:
         """
         told = {name.lower(): value for name, value in (headers or {}).items()}
         if json is not None:
-            body = documents.dumps(json, separators=(",", ":")).encode()
-            told.setdefault("content-type", "application/json")
+            body = _written(documents.dumps(json, separators=(",", ":")).encode(), "application/json", told)
         elif form is not None:
-            body = _form(form)
-            told.setdefault("content-type", "application/x-www-form-urlencoded")
+            body = _written(_form(form), "application/x-www-form-urlencoded", told)
         exchange = Exchange(self.address, deadlines or self._deadlines)
         answered = self._authorize(told, method, target)
         reply, challenge = await self._sent(method, target, told, body, exchange)
@@ -254,6 +252,12 @@ def _joined(headers: list[tuple[str, str]]) -> Mapping[str, str]:
     for name, value in headers:
         found[name] = f"{found[name]}, {value}" if name in found else value
     return found
+
+
+def _written(body: bytes, kind: str, headers: dict[str, str]) -> bytes:
+    """Return ``body``, its ``kind`` noted in ``headers`` unless the caller has noted another."""
+    headers.setdefault("content-type", kind)
+    return body
 
 
 def _form(fields: Mapping[str, str]) -> bytes:

@@ -39,6 +39,20 @@ def add(commands: Commands) -> None:
     given.add_argument("file", nargs="?", default=_STDOUT, metavar="FILE", help="a new file; - or none: stdout")
     given.add_argument("--as-found", action="store_true", help="with the addresses learned since")
 
+    _add_replacements(actions)
+
+    follow = actions.add_parser("follow", help="search for miners whose address has changed; renames and adds none")
+    takes_config(follow, _follow)
+    follow.add_argument("targets", nargs="*", metavar="RANGE", help="where to search ([site] ranges of the settings)")
+    follow.add_argument("--dry-run", action="store_true", help="show who has moved; note nothing")
+
+    history = actions.add_parser("history", help="show what became of a miner or a rack")
+    takes_config(history, _history)
+    history.add_argument("name", nargs="?", default="", metavar="ID|RACK")
+    history.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def _add_replacements(actions: Commands) -> None:
     swap = actions.add_parser("swap", help="put another miner, or a new control board, where one stands")
     _takes_author(swap, _swap)
     swap.add_argument("old", metavar="OLD_ID")
@@ -54,16 +68,6 @@ def add(commands: Commands) -> None:
     way.add_argument("--out", action="store_true", help="it leaves its place and the inventory")
     way.add_argument("--back", action="store_true", help="it returns to its place, or to the one given")
     _takes_facts(rma)
-
-    follow = actions.add_parser("follow", help="search for miners whose address has changed; renames and adds none")
-    takes_config(follow, _follow)
-    follow.add_argument("targets", nargs="*", metavar="RANGE", help="where to search ([site] ranges of the settings)")
-    follow.add_argument("--dry-run", action="store_true", help="show who has moved; note nothing")
-
-    history = actions.add_parser("history", help="show what became of a miner or a rack")
-    takes_config(history, _history)
-    history.add_argument("name", nargs="?", default="", metavar="ID|RACK")
-    history.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
 def _takes_author(parser: argparse.ArgumentParser, command: Any) -> None:

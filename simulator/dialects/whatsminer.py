@@ -163,7 +163,6 @@ def _own(miner: Miner, code: int, message: Any, letter: str = "S") -> Row:
 
 def _summary(miner: Miner, now: Snapshot) -> Section:
     rate, average = now.hashrate_ths * 1e6, now.average_ths * 1e6
-    watts = round(now.power_w)
     row: Row = {
         "Elapsed": now.running_s if now.hashing else now.elapsed_s,
         "MHS av": round(average, 2),
@@ -180,13 +179,23 @@ def _summary(miner: Miner, now: Snapshot) -> Section:
         "Fan Speed In": now.fans_rpm[0],
         "Fan Speed Out": now.fans_rpm[1],
         "Voltage": 1206 if now.hashing else 0,
-        "Power": watts,
-        "Power_RT": watts,
+        "Power": round(now.power_w),
+        "Power_RT": round(now.power_w),
         "Power Rate": round(now.power_w / now.hashrate_ths, 2) if now.hashing else 0.0,
         "Pool Rejected%": round(100 * now.rejected / max(now.accepted, 1), 4),
         "Pool Stale%": 0.0,
         "Last getwork": 0,
         "Uptime": now.elapsed_s + 500,
+        **_settled(miner, now),
+    }
+    if now.phase is Phase.TRIPPED:
+        row |= {"Error Code 0": 350, "Error 0 Time": "2024-06-15 10:30:00"}
+    return Section(11, "Summary", "SUMMARY", (row,))
+
+
+def _settled(miner: Miner, now: Snapshot) -> Row:
+    """The rest of a summary: supply, errors, settings, builds, chips."""
+    return {
         "Power Current": round(now.power_w / 12.06, 2),
         "Power Fanspeed": 6000 if now.hashing else 1200,
         "Error Code Count": 1 if now.phase is Phase.TRIPPED else 0,
@@ -209,9 +218,6 @@ def _summary(miner: Miner, now: Snapshot) -> Section:
         "Chip Temp Max": max(now.chip_c),
         "Chip Temp Avg": round(sum(now.chip_c) / len(now.chip_c) - 7, 2),
     }
-    if now.phase is Phase.TRIPPED:
-        row |= {"Error Code 0": 350, "Error 0 Time": "2024-06-15 10:30:00"}
-    return Section(11, "Summary", "SUMMARY", (row,))
 
 
 def _devs(miner: Miner, now: Snapshot) -> Section:

@@ -131,33 +131,17 @@ def _open(sealed: str, key: bytes) -> Any:
 
 
 def _info(miner: Miner, now: Snapshot, wanted: Any) -> Any:
-    mac, serial = miner.shown_identity()
-    boards = range(miner.place.model.boards)
-    limit_w = miner.kept.limit_w
     sections: Row = {
         "network": {
             "ip": miner.place.host,
             "proto": "dhcp",
             "netmask": "255.255.0.0",
             "dns": "",
-            "mac": mac.upper(),
+            "mac": miner.shown_identity()[0].upper(),
             "gateway": "",
             "hostname": "WhatsMiner",
         },
-        "miner": {
-            "working": "false" if now.switched_off else "true",
-            "type": miner.place.model.name,
-            "hash-board": "K40",
-            "detect-hash-rate": ":".join(str(round(now.ideal_ths * 333)) for _ in boards),
-            "pool-strategy": "FAILOVER",
-            "hash-percent": "0",
-            **{f"chipdata{board}": "K8EC374-2426 BINVE6-197806A" for board in boards},
-            "fast-boot": "disable",
-            "board-num": str(len(boards)),
-            **{f"pcbsn{board}": f"SIM{miner.place.serial[:10].upper()}{board}" for board in boards},
-            "miner-sn": serial.upper(),
-            "power-limit-set": "" if limit_w is None else str(round(limit_w)),
-        },
+        "miner": _board_info(miner, now),
         "system": {
             "api": "3.0.2",
             "platform": "H616",
@@ -166,21 +150,44 @@ def _info(miner: Miner, now: Snapshot, wanted: Any) -> Any:
             "apiswitch": "0" if miner.has("access_denied") else "1",
             "ledstatus": "manual" if miner.kept.led else "auto",
         },
-        "power": {
-            "type": "P221B",
-            "mode": "1",
-            "model": "P221B",
-            "iin": round(now.power_w / 230, 1),
-            "vin": 230.0,
-            "pin": round(now.power_w),
-            "fanspeed": 6344 if now.hashing else 1200,
-            "sn": f"SIM{serial[:12].upper()}",
-            "vendor": "1",
-        },
+        "power": _supply_info(miner, now),
         "salt": salt_of(miner),
         "error-code": _errors(now),
     }
     return {wanted: sections[wanted]} if isinstance(wanted, str) and wanted in sections else sections
+
+
+def _board_info(miner: Miner, now: Snapshot) -> Row:
+    boards = range(miner.place.model.boards)
+    limit_w = miner.kept.limit_w
+    return {
+        "working": "false" if now.switched_off else "true",
+        "type": miner.place.model.name,
+        "hash-board": "K40",
+        "detect-hash-rate": ":".join(str(round(now.ideal_ths * 333)) for _ in boards),
+        "pool-strategy": "FAILOVER",
+        "hash-percent": "0",
+        **{f"chipdata{board}": "K8EC374-2426 BINVE6-197806A" for board in boards},
+        "fast-boot": "disable",
+        "board-num": str(len(boards)),
+        **{f"pcbsn{board}": f"SIM{miner.place.serial[:10].upper()}{board}" for board in boards},
+        "miner-sn": miner.shown_identity()[1].upper(),
+        "power-limit-set": "" if limit_w is None else str(round(limit_w)),
+    }
+
+
+def _supply_info(miner: Miner, now: Snapshot) -> Row:
+    return {
+        "type": "P221B",
+        "mode": "1",
+        "model": "P221B",
+        "iin": round(now.power_w / 230, 1),
+        "vin": 230.0,
+        "pin": round(now.power_w),
+        "fanspeed": 6344 if now.hashing else 1200,
+        "sn": f"SIM{miner.shown_identity()[1][:12].upper()}",
+        "vendor": "1",
+    }
 
 
 def _errors(now: Snapshot) -> list[Row]:
