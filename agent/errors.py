@@ -1,7 +1,7 @@
 """What can go wrong at a site, sorted by what to do about it.
 
 AgentError
-  Transient   try again later        Unreachable, TimedOut, SessionBusy
+  Transient   try again later        Unreachable, TimedOut, SessionBusy, BrokenOff
   Permanent   do not try the same again   Garbled, AccessDenied, TooLarge, UnsupportedDevice
   Refused     a rule said no; ``code`` is stable
   BadInput    a person wrote something wrong; the message names file, field, cause and what to do
@@ -26,6 +26,10 @@ class TimedOut(Transient):
 
 class SessionBusy(Transient):
     """The device has a session open with somebody else."""
+
+
+class BrokenOff(Transient):
+    """We ended it ourselves, for something that is worth more."""
 
 
 class Permanent(AgentError):

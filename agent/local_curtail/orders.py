@@ -28,7 +28,7 @@ from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.evidence import Verdict
 from agent.local_curtail.ports import Orderable
 from agent.local_curtail.reach import Reach
-from agent.local_curtail.records import MinerRecord
+from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
 from agent.local_curtail.staging import staged
@@ -190,6 +190,8 @@ class Orders:
         busy = {miner_id for _, miner_id in self._in_flight} | {other.miner_id for other in chosen}
         if task.miner_id in busy:
             return False
+        if task.verb is Verb.LOGS and self._is_being_switched(task.miner_id):
+            return False  # a log would give way to it, and hide what it comes to
         if task.verb not in DROPPING:
             return True
         if turn is not None and task.miner_id not in turn.now:
@@ -206,6 +208,10 @@ class Orders:
     def _is_curtailed(self, miner_id: str) -> bool:
         record = self._books.miners.get(miner_id)
         return record is not None and record.verb is Verb.STOP
+
+    def _is_being_switched(self, miner_id: str) -> bool:
+        record = self._books.miners.get(miner_id)
+        return record is not None and record.phase is Phase.SENT and record.outcome is None
 
     async def _work_on(self, task: Task) -> None:
         try:

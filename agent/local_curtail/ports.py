@@ -85,6 +85,15 @@ class Orderable(Protocol):
         ...
 
 
+@runtime_checkable
+class GivesWay(Protocol):
+    """A control with orders under way that are worth less than a stop or a start."""
+
+    async def make_way(self) -> None:
+        """End them, so that the miner can be looked at now. Never raises."""
+        ...
+
+
 class FeederMeter(Protocol):
     """The meter of one feeder."""
 

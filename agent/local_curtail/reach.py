@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from agent.errors import AgentError
 from agent.local_curtail.evidence import Verdict
-from agent.local_curtail.ports import Control, Observed
+from agent.local_curtail.ports import Control, GivesWay, Observed
 from agent.precedence import Precedence
 from agent.reasons import reason_of
 from sitelink.types import Evidence, Outcome, Reason
@@ -27,6 +27,12 @@ class Reach:
     def control(self, miner_id: str) -> Control:
         """Return the control of one miner."""
         return self._controls(miner_id)
+
+    async def make_way(self, miner_id: str) -> None:
+        """End what is under way at one miner and worth less than the stop or start that begins now."""
+        control = self._controls(miner_id)
+        if isinstance(control, GivesWay):
+            await control.make_way()
 
     async def identity(self, miner_id: str) -> str:
         """Read afresh who answers at one miner's address. Raises AgentError."""

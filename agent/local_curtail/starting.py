@@ -48,6 +48,7 @@ class Starter:
             Transient: the journal cannot be written now; the attempt is to be repeated.
         """
         record = self._books.miners[miner.miner_id]
+        await self._reach.make_way(miner.miner_id)
         seen = await self._look(miner.miner_id)
         if seen is not None and not record.touched and seen.state is MinerState.HASHING:
             await self._judge(miner, await self._running(miner), seen.power_w)

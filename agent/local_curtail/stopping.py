@@ -95,6 +95,7 @@ class Stopper:
             Transient: the journal cannot be written now; the attempt is to be repeated.
         """
         record = self._books.miners[miner.miner_id]
+        await self._reach.make_way(miner.miner_id)
         try:
             seen = await self._reach.observe(miner.miner_id)
         except AgentError as error:

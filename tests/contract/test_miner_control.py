@@ -314,6 +314,10 @@ async def test_a_whatsminer_answer_that_cannot_be_read_is_garbled(answer: object
             await control(address, "whatsminer", WHATSMINER_ID).stop()
 
 
+async def keep_nothing(former: str) -> None:
+    """Keep no former configuration."""
+
+
 async def test_a_stop_is_not_held_up_by_an_order_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.cgminer.control._WAIT_S", 0.1)
     sending = asyncio.Event()
@@ -328,7 +332,7 @@ async def test_a_stop_is_not_held_up_by_an_order_that_takes_its_time(monkeypatch
     async with serving(luxos_miner().speak) as address:
         device = Device(address, "luxos", ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), miner_id=LUXOS_ID)
         luxos = MinerControl(device, LUXOS_ID, drivers=lambda dialect: Slow())
-        rebooting = asyncio.create_task(luxos.reboot())
+        rebooting = asyncio.create_task(luxos.carry_out(Wanted(Verb.REBOOT), keep_nothing))
         await sending.wait()
         async with asyncio.timeout(1.0):
             with pytest.raises(SessionBusy, match="other requests of ours"):

@@ -6,22 +6,25 @@
 
 Invariants: each order first reads who answers at the address and refuses another miner; at most one order is being
 sent to a device at a time, and its turn is waited for under a deadline, while reading back holds up nobody; a start
-waits for nothing (ADR 0007).
+waits for nothing (ADR 0007); a log that is being fetched gives way to a stop and a start.
 """
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from agent.cgminer.control.carry_out import DEADLINES_S, Keep, carry_out, check_identity, unsupported
 from agent.cgminer.control.driver import Driver, ReadBack, Result, Wanted
 from agent.cgminer.control.drivers import controllable, controllable_dialects, driver_of
 from agent.cgminer.control.former import Former, HeldInMemory
+from agent.cgminer.control.giving_way import GivingWay
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.cgminer.turn import Turn
-from agent.errors import Permanent, Transient, UnsupportedDevice
+from agent.errors import AccessDenied, Permanent, Transient, UnsupportedDevice
 from sitelink.types import Verb
+from sitelink.verbs import SWITCHING
 
 __all__ = ["Former", "HeldInMemory", "MinerControl", "Result", "Wanted", "controllable", "controllable_dialects"]
 
@@ -48,12 +51,7 @@ class MinerControl:
         self._drivers = drivers
         self._made: dict[str, _InTurn | None] = {}
         self._turn = Turn(lambda: device.address, _WAIT_S)
-
-    @property
-    def verbs(self) -> frozenset[Verb]:
-        """Return what this miner can be told, as far as its firmware is known by now."""
-        driver = self._driver()
-        return driver.verbs if driver is not None else frozenset()
+        self._logs = GivingWay(lambda: device.address)
 
     async def identity(self) -> str:
         """Read afresh who answers: the inventory's miner id if the device goes by it, else its own first name.
@@ -77,35 +75,41 @@ class MinerControl:
             WrongDevice: another miner answers at this address.
         """
         wanted = Wanted(Verb.STOP)
-        driver = await self._checked(wanted.verb)
-        try:
-            former = await driver.former(self._device, wanted)
-        except Permanent as error:
-            # A stop is worth more than the mode it is started in again.
-            _LOG.warning("%s: is stopped without its configuration: %s", self._miner_id, error)
-            former = ""
-        await self._keep(former)
-        await driver.send(self._device, wanted, former)
+        async with self._logs.switching():
+            driver = await self._checked(wanted.verb)
+            try:
+                former = await driver.former(self._device, wanted)
+            except Permanent as error:
+                # A stop is worth more than the mode it is started in again.
+                _LOG.warning("%s: is stopped without its configuration: %s", self._miner_id, error)
+                former = ""
+            await self._keep(former)
+            await driver.send(self._device, wanted, former)
 
     async def start(self) -> None:
         """Order the miner to start as it was before its stop; safe to repeat. Raises as ``stop`` does."""
         wanted = Wanted(Verb.START)
-        driver = await self._checked(wanted.verb)
-        await driver.send(self._device, wanted, await self._former.recall(self._miner_id))
+        async with self._logs.switching():
+            driver = await self._checked(wanted.verb)
+            await driver.send(self._device, wanted, await self._former.recall(self._miner_id))
 
-    async def reboot(self) -> None:
-        """Order the miner to reboot; it is not to be repeated. Raises as ``stop`` does."""
-        wanted = Wanted(Verb.REBOOT)
-        driver = await self._checked(wanted.verb)
-        await driver.send(self._device, wanted, "")
+    async def make_way(self) -> None:
+        """End the fetching of a log, if one is under way: the miner is about to be looked at for a stop or start."""
+        await self._logs.break_off()
 
     async def carry_out(self, wanted: Wanted, keep: Keep, *, kept: str = "", deadline_s: float | None = None) -> Result:
         """Carry out any verb and return how it ended; see ``carry_out.carry_out`` for ``keep``, ``kept`` and Raises.
 
         A stop's former configuration is kept for its start beside what ``keep`` does with it.
         """
+        if wanted.verb not in SWITCHING:
+            return await self._carried_out(wanted, keep, kept, deadline_s)
+        async with self._logs.switching():
+            return await self._carried_out(wanted, keep, kept, deadline_s)
+
+    async def _carried_out(self, wanted: Wanted, keep: Keep, kept: str, deadline_s: float | None) -> Result:
         if self._driver() is None:
-            await check_identity(self._device, self._miner_id)  # which finds out the firmware, too
+            await self._identify()  # which finds out the firmware, too
         driver = self._known_driver(wanted.verb)
 
         async def keep_both(former: str) -> None:
@@ -126,11 +130,23 @@ class MinerControl:
 
     async def _checked(self, verb: Verb) -> Driver:
         """Return the driver, once the device has shown that it is ours and can be told ``verb``."""
-        await check_identity(self._device, self._miner_id)
+        await self._identify()
         driver = self._known_driver(verb)
         if verb not in driver.verbs:
             raise unsupported(self._device, verb)
         return driver
+
+    async def _identify(self) -> None:
+        """Read afresh who answers; the making of a driver brings what opens a firmware found out just now."""
+        self._driver()
+        credentials = self._device.credentials
+        try:
+            await check_identity(self._device, self._miner_id)
+        except AccessDenied:
+            self._driver()
+            if self._device.credentials == credentials:
+                raise
+            await check_identity(self._device, self._miner_id)
 
     def _known_driver(self, verb: Verb) -> Driver:
         if self._device.dialect == _AUTO:
@@ -147,16 +163,17 @@ class MinerControl:
         dialect = self._device.dialect
         if dialect not in self._made:
             driver = self._drivers(dialect)
-            self._made[dialect] = None if driver is None else _InTurn(driver, self._turn)
+            self._made[dialect] = None if driver is None else _InTurn(driver, self._turn, self._logs)
         return self._made[dialect]
 
 
 class _InTurn:
     """A driver whose orders wait for each other: a session, and a configuration read and written back, is for one."""
 
-    def __init__(self, driver: Driver, turn: Turn) -> None:
+    def __init__(self, driver: Driver, turn: Turn, logs: GivingWay) -> None:
         self._driver = driver
         self._turn = turn
+        self._logs = logs
 
     @property
     def verbs(self) -> frozenset[Verb]:
@@ -167,6 +184,8 @@ class _InTurn:
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         async with self._turn:
+            if wanted.verb is Verb.LOGS:
+                return await self._logs.run(partial(self._driver.send, device, wanted, former))
             return await self._driver.send(device, wanted, former)
 
     async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:

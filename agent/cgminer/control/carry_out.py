@@ -27,6 +27,7 @@ from agent.cgminer.observation import Observation
 from agent.errors import (
     AccessDenied,
     AgentError,
+    BrokenOff,
     Garbled,
     Refused,
     SessionBusy,
@@ -234,9 +235,7 @@ class _Attempt:
         if self.sent_earlier and self.blind is None:
             self.seen = ReadBack(Shown.NOT_YET, self.seen.evidence, "outcome_unknown")
         elif self.trouble is not None and self.blind is None:
-            busy = isinstance(self.trouble, SessionBusy | Garbled)
-            reason = reason_of(self.trouble).value if busy else "no_reply"
-            self.seen = ReadBack(Shown.NOT_YET, self.seen.evidence, reason)
+            self.seen = ReadBack(Shown.NOT_YET, self.seen.evidence, _why_unacknowledged(self.trouble))
         return self.ended(Outcome.UNVERIFIED)
 
     def ended(self, outcome: Outcome) -> Result:
@@ -249,6 +248,12 @@ def _fetched(content: bytes) -> ReadBack:
     if content:
         return ReadBack(Shown.DONE, Evidence.DEVICE_STATE, "logs_received")
     return ReadBack(Shown.NOT_YET, Evidence.NONE, "no_logs")
+
+
+def _why_unacknowledged(trouble: AgentError) -> str:
+    if isinstance(trouble, BrokenOff):
+        return "broken_off"
+    return reason_of(trouble).value if isinstance(trouble, SessionBusy | Garbled) else "no_reply"
 
 
 def _refused(reason: str, detail: str, former: str = "") -> Result:

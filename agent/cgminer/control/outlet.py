@@ -51,18 +51,9 @@ class OutletControl:
         self._miner_id = miner_id
         self._outlet = outlet
 
-    @property
-    def verbs(self) -> frozenset[Verb]:
-        """Return what this miner can be told; a switch adds stop and start to it."""
-        return self._inner.verbs | _SWITCHED
-
     async def identity(self) -> str:
         """Read afresh who answers. Raises as ``MinerControl.identity``."""
         return await self._inner.identity()
-
-    async def reboot(self) -> None:
-        """Order the miner to reboot, if its firmware can. Raises as ``MinerControl.reboot``."""
-        await self._inner.reboot()
 
     async def observe(self) -> Observation:
         """Read the miner; where it is silent and its switch reads off, it is idle because it was told to."""
@@ -76,6 +67,10 @@ class OutletControl:
         return Observation(
             self._device.dialect, MinerState.IDLE, Reason.COMMANDED, power_w=power_w, power_source=source
         )
+
+    async def make_way(self) -> None:
+        """See ``MinerControl.make_way``."""
+        await self._inner.make_way()
 
     async def stop(self) -> None:
         """Take the miner's power once it has said who it is. Raises as ``MinerControl.stop``."""

@@ -43,6 +43,7 @@ class Stage:
     """A device and its driver, as scripted; ``events`` is what happened, in order."""
 
     address = Address("10.0.0.9", 4028)
+    credentials = None
 
     def __init__(self, *shown: ReadBack | AgentError, sent: tuple[AgentError | None, ...] = (None,)) -> None:
         self.dialect = "luxos"
@@ -409,16 +410,78 @@ async def test_orders_to_one_miner_wait_for_each_other_and_looking_holds_up_none
     assert len(stage.events) == 2
 
 
+class Slow(Stage):
+    """A stage whose once-only orders never come to their end by themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.under_way, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def send(self, device: object, wanted: Wanted, former: str) -> bytes:
+        if wanted.verb in ONCE:
+            self.under_way.set()
+            await self.go_on.wait()
+        self.events.append(wanted.verb.value)
+        return self.content
+
+
+async def test_a_log_gives_way_to_a_switch_and_none_begins_before_it_is_sent() -> None:
+    stage = Slow()
+    miner = control(stage)
+    fetching = asyncio.create_task(miner.carry_out(Wanted(Verb.LOGS), stage.keep))
+    await stage.under_way.wait()
+    kept = stage.keep
+
+    async def keep_and_ask_for_the_log(former: str) -> None:
+        await kept(former)
+        assert (await miner.carry_out(Wanted(Verb.LOGS), kept)).reason == "broken_off"
+
+    await miner.carry_out(STOP, keep_and_ask_for_the_log)
+    assert (await fetching).reason == "broken_off"
+    assert "stop" in stage.events and "logs" not in stage.events
+    stage.go_on.set()
+    stage.content = b"line"
+    assert (await miner.carry_out(Wanted(Verb.LOGS), stage.keep)).content == b"line"
+
+
+async def test_a_look_before_a_switch_ends_a_log_and_no_look_ends_firmware() -> None:
+    stage = Slow()
+    miner = control(stage)
+    fetching = asyncio.create_task(miner.carry_out(Wanted(Verb.LOGS), stage.keep))
+    await stage.under_way.wait()
+    await asyncio.gather(miner.make_way(), miner.make_way())
+    assert (await fetching).reason == "broken_off"
+    await miner.make_way()
+    flashing = asyncio.create_task(miner.carry_out(Wanted(Verb.FIRMWARE), stage.keep))
+    stage.under_way.clear()
+    await stage.under_way.wait()
+    await miner.make_way()
+    stopping = asyncio.create_task(miner.stop())
+    await asyncio.sleep(0.01)
+    assert not flashing.done() and not stopping.done()
+    stage.go_on.set()
+    assert (await flashing).outcome is Outcome.COMPLETE
+    await stopping
+    assert [event for event in stage.events if "kept" not in event] == ["firmware", "stop"]
+
+
+async def test_whoever_asked_for_a_log_may_still_be_ended() -> None:
+    stage = Slow()
+    fetching = asyncio.create_task(control(stage).carry_out(Wanted(Verb.LOGS), stage.keep))
+    await stage.under_way.wait()
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+
+
 async def test_a_firmware_that_is_not_known_yet_is_for_later_and_one_without_driver_is_not() -> None:
     stage = Stage()
     stage.dialect = "auto"
     miner = control(stage, drivers=lambda dialect: None if dialect == "auto" else stage)
-    assert miner.verbs == frozenset()
     with pytest.raises(Transient, match="does not say yet which firmware"):
         await miner.carry_out(STOP, stage.keep)
     stage.dialect = "luxos"
-    assert Verb.REBOOT in miner.verbs
-    await miner.reboot()
+    await miner.stop()
     stage.dialect = "exotic"
     with pytest.raises(UnsupportedDevice, match="cannot stop by us"):
         await control(stage, drivers=lambda _: None).carry_out(STOP, stage.keep)

@@ -1,16 +1,18 @@
 """Whatsminer of API v2 and v3: each verb as MicroBT documents it, tokens and signatures, and each trouble."""
 
+import asyncio
 import json
 
 import pytest
 
+from agent.cgminer.control import MinerControl
 from agent.cgminer.control.driver import Wanted
 from agent.cgminer.control.drivers import driver_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.errors import AgentError, Garbled, TooLarge, Unreachable
 from sitelink.types import Outcome, Verb
-from tests.contract.control.rpc_fakes import device_at, order
+from tests.contract.control.rpc_fakes import ID, device_at, order
 from tests.contract.control.whatsminer_fakes import V2, V3, Whatsminer
 
 pytestmark = pytest.mark.agent
@@ -52,6 +54,29 @@ async def test_each_verb_is_done_and_read_back(kind, dialect: str, user: str, as
         result, _ = await order(device_of(address, dialect, user), asked)
     assert (result.outcome, result.reason) == (Outcome.COMPLETE, reason)
     assert result.content == (miner.logs if asked.verb is Verb.LOGS else b"")
+
+
+@both
+@pytest.mark.parametrize("switch", [Verb.STOP, Verb.START])
+async def test_a_log_under_way_gives_way_to_a_switch(kind, dialect: str, user: str, switch: Verb) -> None:
+    miner = kind()
+    miner.stalls = True
+    miner.off = switch is Verb.START
+    async with miner.serving() as address:
+        control = MinerControl(device_of(address, dialect, user), ID)
+        fetching = asyncio.create_task(control.carry_out(Wanted(Verb.LOGS), keep_nothing))
+        async with asyncio.timeout(1):
+            await miner.amid_logs.wait()
+            await (control.stop() if switch is Verb.STOP else control.start())
+            await miner.let_go.wait()
+        result = await fetching
+    assert miner.off is (switch is Verb.STOP)
+    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "broken_off")
+    assert "order the log again" in result.detail
+
+
+async def keep_nothing(former: str) -> None:
+    """Keep no former configuration."""
 
 
 @both

@@ -37,6 +37,14 @@ class Whatsminer:
         self.logs = b"\x1f\x8blog\0archive" * 400
         self.says_size: object = None
         self.breaks_off = False
+        self.stalls = False
+        self.amid_logs, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def stall(self, reader: asyncio.StreamReader) -> None:
+        """Send nothing more; note when the other side has let go of the connection."""
+        self.amid_logs.set()
+        await reader.read()
+        self.let_go.set()
 
     def do(self, command: str, order: dict[str, Any]) -> None:
         self.told.append({"cmd": command, **order})
@@ -134,6 +142,9 @@ class V2(Whatsminer):
             size = len(self.logs) if self.says_size is None else self.says_size
             writer.write(self._sealed(own_answer(131, {"logfilelen": size}), key))
             await writer.drain()
+            if self.stalls:
+                await self.stall(reader)
+                return
             writer.write(self.logs[: len(self.logs) // 2] if self.breaks_off else self.logs)
             return
         if command == "update_firmware":
@@ -189,7 +200,9 @@ class V3(Whatsminer):
         command, parameter = asked["cmd"], asked.get("param")
         if command == "get.log.download":
             size = len(self.logs) if self.says_size is None else self.says_size
-            writer.write(self._frame(0, {"logsize": size}) + (b"" if self.breaks_off else self.logs))
+            writer.write(self._frame(0, {"logsize": size}) + (b"" if self.breaks_off or self.stalls else self.logs))
+            if self.stalls:
+                await self.stall(reader)
         elif command.startswith("get."):
             writer.write(self._frame(0, self._read(command, parameter)))
         else:

@@ -30,6 +30,11 @@ class Page(Device):
         super().__init__(Address("127.0.0.1"), "antminer", SystemClock(), credentials=vault.credentials(MINER))
         self.password = SECRET.password
         self.silent = False
+        self.shows_itself_as = "antminer"
+
+    @property
+    def dialect(self) -> str:
+        return self.shows_itself_as
 
     def open(self) -> None:
         if self.silent:
@@ -38,6 +43,7 @@ class Page(Device):
             raise AccessDenied("wrong password")
 
     async def identity(self) -> str:
+        self.shows_itself_as = "antminer"
         self.open()
         return MINER.miner_id
 
@@ -190,8 +196,11 @@ async def test_a_firmware_found_out_is_opened_by_its_group(tmp_path: Path) -> No
     page = Page(vault)
     page.credentials = None
     entry = replace(MINER, dialect="auto")
-    made = VaultControl(entry, page, HeldInMemory(), lambda dialect: Driver(page), vault)
-    assert made.verbs == {Verb.PASSWORD}
+    driver = Driver(page)
+    driver.verbs = frozenset({Verb.STOP})
+    page.shows_itself_as = "auto"
+    made = VaultControl(entry, page, HeldInMemory(), lambda dialect: None if dialect == "auto" else driver, vault)
+    await made.stop()
     assert page.credentials == SECRET
 
 

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,7 +15,7 @@ from agent.local_curtail import orders as module
 from agent.local_curtail.books import Books
 from agent.local_curtail.orders import Orders
 from agent.local_curtail.reach import Reach
-from agent.local_curtail.records import MinerRecord
+from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.schema import schema
 from agent.local_curtail.site_time import SiteTime
@@ -273,6 +273,20 @@ async def test_a_curtailed_miner_is_not_rebooted_but_may_blink() -> None:
     rig.books._miners["m1"] = MinerRecord("m1", Verb.START, "curtailment", 1, "released")
     await rig.once(orders)
     assert [verb for verb, _, _ in rig.controls["m1"].carried] == [Verb.BLINK, Verb.REBOOT]
+
+
+@pytest.mark.parametrize("verb", [Verb.STOP, Verb.START])
+async def test_a_log_waits_while_its_miner_is_being_switched(verb: Verb) -> None:
+    rig = Rig()
+    orders = await rig.life()
+    sent = MinerRecord("m1", verb, "curtailment", 1, "plan", phase=Phase.SENT)
+    rig.books._miners["m1"] = sent
+    rig.order(Verb.LOGS, "m1")
+    await rig.once(orders)
+    assert rig.controls["m1"].carried == []
+    rig.books._miners["m1"] = replace(sent, phase=Phase.DONE, outcome=Outcome.UNVERIFIED)
+    await rig.once(orders)
+    assert [verb for verb, _, _ in rig.controls["m1"].carried] == [Verb.LOGS]
 
 
 async def test_no_more_than_the_sites_step_is_taken_off_at_once() -> None:
