@@ -138,7 +138,7 @@ class Sections:
                     found.setdefault(key.lower(), []).append(value)
 
     def _add_list(self, found: dict[str, list[Row]], key: str, values: list[Any], depth: int) -> None:
-        rows = [value for value in values if isinstance(value, dict)]
+        rows = rows_of(values)
         if rows and isinstance(rows[0].get("STATUS"), list) and depth < _MAX_NESTING:
             for row in rows:
                 self._add(found, row, depth + 1)
@@ -196,6 +196,11 @@ def dig(document: Any, path: Sequence[str]) -> Any:
     return document
 
 
+def rows_of(value: Any) -> list[Row]:
+    """Return the objects in ``value``, if it is a list."""
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+
+
 def is_rpc(command: str) -> bool:
     """Return whether a table's command goes over CGMiner's RPC, as most do."""
     return not command.startswith("/") and (":" not in command or command.startswith(NEW_API))
@@ -203,9 +208,7 @@ def is_rpc(command: str) -> bool:
 
 def _own_rows(document: Any) -> list[Row]:
     """Return a whole document as rows: one, or those of a list."""
-    if isinstance(document, dict):
-        return [document]
-    return [row for row in document if isinstance(row, dict)] if isinstance(document, list) else []
+    return [document] if isinstance(document, dict) else rows_of(document)
 
 
 def _is_cgminer_shaped(document: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.cgminer.dialects.table import hashrate, known, live_temperature, positive_power, power, turning
 from agent.cgminer.observation import Observation, PoolShares
-from agent.cgminer.sections import mac, text, whole
+from agent.cgminer.sections import mac, rows_of, text, whole
 from sitelink.types import MinerState, PowerSource, Reason
 from sitelink.units import TeraHashPerSecond, Watts
 
@@ -21,7 +21,7 @@ def observation_of(data: Mapping[str, Any]) -> Observation:
     """Return what ``data`` (``MinerData`` as the library dumps it) tells. Never raises."""
     rate = _rate(data.get("hashrate"))
     power_w = power(data.get("wattage"))
-    boards = _rows(data.get("hashboards"))
+    boards = rows_of(data.get("hashboards"))
     return Observation(
         dialect="exotic",
         state=_state(rate),
@@ -38,13 +38,13 @@ def observation_of(data: Mapping[str, Any]) -> Observation:
         power_limit_w=_limit(data.get("tuning_target")),
         board_temps_c=known([live_temperature(board.get("board_temperature")) for board in boards]),
         chip_temps_c=known([live_temperature(board.get(key)) for board in boards for key in _CHIP_KEYS]),
-        fans_rpm=known([turning(fan.get("rpm")) for fan in _rows(data.get("fans"))]),
-        psu_fans_rpm=known([turning(fan.get("rpm")) for fan in _rows(data.get("psu_fans"))]),
+        fans_rpm=known([turning(fan.get("rpm")) for fan in rows_of(data.get("fans"))]),
+        psu_fans_rpm=known([turning(fan.get("rpm")) for fan in rows_of(data.get("psu_fans"))]),
         boards=len(boards) or None,
         pools=tuple(
             PoolShares(whole(pool.get("accepted_shares")), whole(pool.get("rejected_shares")), None)
-            for group in _rows(data.get("pools"))
-            for pool in _rows(group.get("pools"))
+            for group in rows_of(data.get("pools"))
+            for pool in rows_of(group.get("pools"))
         ),
         uptime_s=whole(data.get("uptime")),
     )
@@ -73,7 +73,3 @@ def _limit(target: Any) -> Watts | None:
     if not isinstance(target, Mapping) or target.get("type") != "power":
         return None
     return positive_power(target.get("value"))
-
-
-def _rows(value: Any) -> list[Mapping[str, Any]]:
-    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []

@@ -8,23 +8,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from agent.meters.figures import Figures
-from agent.meters.register_maps import Form, Kind, Place, RegisterMap
+from agent.meters.register_maps import PACKED, Form, Kind, Place, RegisterMap
 from agent.modbus import ModbusHost
 from sitelink.meter_source import ModbusSource
 from sitelink.units import Watts
 
 _MOST_TOGETHER: Final = 64
 """Registers read in one request where both figures lie so close; the protocol allows 125, some meters fewer."""
-_FORMATS: Final = {
-    Form.INT16: "h",
-    Form.UINT16: "H",
-    Form.INT32: "i",
-    Form.UINT32: "I",
-    Form.INT64: "q",
-    Form.UINT64: "Q",
-    Form.FLOAT32: "f",
-    Form.FLOAT64: "d",
-}
 
 
 class ModbusFigures:
@@ -72,5 +62,5 @@ def value_in(registers: Sequence[int], place: Place) -> float:
     words = list(registers[: place.width])
     if place.low_word_first:
         words.reverse()
-    (value,) = struct.unpack(f">{_FORMATS[place.form]}", struct.pack(f">{len(words)}H", *words))
+    (value,) = struct.unpack(f">{PACKED[place.form]}", struct.pack(f">{len(words)}H", *words))
     return float(value) * place.factor

@@ -13,7 +13,7 @@
 Invariant: a map is taken whole or refused with its file, key, cause and what to write.
 """
 
-import tomllib
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import BadInput
+from agent.shipped import check_keys, own_or_shipped
 
 SHIPPED: Final = Path(__file__).parent / "maps"
 _LAST: Final = 0xFFFF
@@ -48,16 +49,18 @@ class Form(StrEnum):
     FLOAT64 = "float64"
 
 
-_WIDTHS: Final = {
-    Form.INT16: 1,
-    Form.UINT16: 1,
-    Form.INT32: 2,
-    Form.UINT32: 2,
-    Form.FLOAT32: 2,
-    Form.INT64: 4,
-    Form.UINT64: 4,
-    Form.FLOAT64: 4,
+PACKED: Final = {
+    Form.INT16: "h",
+    Form.UINT16: "H",
+    Form.INT32: "i",
+    Form.UINT32: "I",
+    Form.INT64: "q",
+    Form.UINT64: "Q",
+    Form.FLOAT32: "f",
+    Form.FLOAT64: "d",
 }
+"""How ``struct`` writes each form."""
+_REGISTER_BYTES: Final = 2
 _KINDS: Final = {kind.value: kind for kind in Kind}
 _FORMS: Final = {form.value: form for form in Form}
 
@@ -74,7 +77,7 @@ class Place:
     @property
     def width(self) -> int:
         """Return how many registers it takes."""
-        return _WIDTHS[self.form]
+        return struct.calcsize(f">{PACKED[self.form]}") // _REGISTER_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +96,11 @@ def load_map(name: str, folder: Path | None = None) -> RegisterMap:
     Raises:
         BadInput: there is none, or it is wrong.
     """
-    own = None if folder is None else folder / f"{name}.toml"
-    path = own if own is not None and own.exists() else SHIPPED / f"{name}.toml"
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(shipped.stem for shipped in SHIPPED.glob("*.toml")))
-        put = "" if own is None else f", or write {own}"
-        raise BadInput(f"meters.csv: the register map {name!r} is not known; use one of {known}{put}") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}; check its permissions") from None
-    except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError among them
-        raise BadInput(f"{path}: not a TOML file: {error}; correct that line") from None
+    path, document = own_or_shipped(name, folder, SHIPPED, "meters.csv: the register map", _KEYS)
     return _map(path, document)
 
 
 def _map(path: Path, document: Mapping[str, Any]) -> RegisterMap:
-    unknown = set(document) - _KEYS
-    if unknown:
-        raise BadInput(f"{path}: {min(unknown)}: is not a known key; remove it or correct its spelling")
     model, kind = document.get("model"), _KINDS.get(str(document.get("registers")))
     if not isinstance(model, str) or not model:
         raise BadInput(f"{path}: model: is missing; write the meter's maker and model")
@@ -127,9 +116,7 @@ def _place(path: Path, name: str, table: object) -> Place:
     where = f"{path}: [{name}]"
     if not isinstance(table, dict):
         raise BadInput(f"{where}: is no table; write [{name}] and its keys below")
-    unknown = set(table) - _PLACE_KEYS
-    if unknown:
-        raise BadInput(f"{where} {min(unknown)}: is not a known key; remove it or correct its spelling")
+    check_keys(where, table, _PLACE_KEYS)
     register, form = table.get("register"), _FORMS.get(str(table.get("form")))
     factor, swapped = table.get("factor", 1.0), table.get("low_word_first", False)
     if type(register) is not int or not 0 <= register <= _LAST:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.sections import dig, number
 from agent.cgminer.web import WebClient
 from agent.errors import Garbled, Transient
 from agent.meters.figures import Figures
@@ -99,30 +100,14 @@ def figures_in(text: bytes, selectors: Selectors, where: str) -> Figures:
         document = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError):
         raise Garbled(f"{where}: holds neither a number nor JSON; check what is written there") from None
-    power = _number(_at(document, selectors.power))
+    power = _figure(document, selectors.power)
     if power is None:
         place = f" at {selectors.power!r}" if selectors.power else ""
         raise Garbled(f"{where}: no number stands{place}; correct power= in meters.csv")
-    energy = _number(_at(document, selectors.energy)) if selectors.energy else None
+    energy = _figure(document, selectors.energy) if selectors.energy else None
     energy_wh = None if energy is None else energy * selectors.energy_factor
     return Figures(Watts(power * selectors.power_factor), energy_wh)
 
 
-def _at(document: Any, place: str) -> Any:
-    for step in place.split(".") if place else ():
-        if isinstance(document, list) and step.isdecimal() and int(step) < len(document):
-            document = document[int(step)]
-        elif isinstance(document, dict):
-            document = document.get(step)
-        else:
-            return None
-    return document
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
+def _figure(document: Any, place: str) -> float | None:
+    return number(dig(document, place.split(".") if place else ()))

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.credentials import Credentials
+from agent.cgminer.sections import dig, number
 from agent.cgminer.web import WebClient
 from agent.errors import Garbled, UnsupportedDevice
 from agent.outlets.profiles import Profile, Value, filled
 from sitelink.units import Watts
 
 _OK: Final = 200
+_MOST_W: Final = 1e6
 
 
 class PduOutlet:
@@ -36,7 +38,7 @@ class PduOutlet:
         """Return whether it is on. Raises as ``switch``, and Garbled when the answer does not say."""
         answer = await self._asked(self._profile.state)
         for place in self._profile.state_at:
-            found = _at(answer, filled(place, self._number))
+            found = dig(answer, filled(place, self._number).split("."))
             if found is not None:
                 return self._is_on(found)
         raise Garbled(f"{self._address}: tells no state of outlet {self._number}; check its number and profile")
@@ -45,9 +47,9 @@ class PduOutlet:
         """Return what flows through it; None where it does not measure. Raises as ``switch``."""
         if not self._profile.power_at:
             return None
-        found = _at(await self._asked(self._profile.state), filled(self._profile.power_at, self._number))
-        fits = isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < 1e6
-        return Watts(float(found)) if fits else None
+        answer = await self._asked(self._profile.state)
+        found = number(dig(answer, filled(self._profile.power_at, self._number).split(".")))
+        return Watts(found) if found is not None and 0 <= found < _MOST_W else None
 
     def close(self) -> None:
         """Close its connection."""
@@ -77,14 +79,3 @@ class PduOutlet:
 
 def _same(found: Any, value: Value) -> bool:
     return type(found) is type(value) and found == value
-
-
-def _at(document: Any, place: str) -> Any:
-    for step in place.split("."):
-        if isinstance(document, list) and step.isdecimal() and int(step) < len(document):
-            document = document[int(step)]
-        elif isinstance(document, dict):
-            document = document.get(step)
-        else:
-            return None
-    return document

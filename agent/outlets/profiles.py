@@ -14,13 +14,13 @@
 Invariant: a profile is taken whole or refused with its file, key, cause and what to write.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import BadInput
+from agent.shipped import own_or_shipped
 
 SHIPPED: Final = Path(__file__).parent / "makes"
 _TEXTS: Final = ("model", "on", "off", "state")
@@ -52,18 +52,7 @@ def load_profile(name: str, folder: Path | None = None) -> Profile:
     Raises:
         BadInput: there is none, or it is wrong.
     """
-    own = None if folder is None else folder / f"{name}.toml"
-    path = own if own is not None and own.exists() else SHIPPED / f"{name}.toml"
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(shipped.stem for shipped in SHIPPED.glob("*.toml")))
-        put = "" if own is None else f", or write {own}"
-        raise BadInput(f"inventory.csv: outlet: the PDU {name!r} is not known; use one of {known}{put}") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}; check its permissions") from None
-    except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError among them
-        raise BadInput(f"{path}: not a TOML file: {error}; correct that line") from None
+    path, document = own_or_shipped(name, folder, SHIPPED, "inventory.csv: outlet: the PDU", _KEYS)
     return _profile(path, document)
 
 
@@ -73,9 +62,6 @@ def filled(text: str, outlet: int) -> str:
 
 
 def _profile(path: Path, document: Mapping[str, Any]) -> Profile:
-    unknown = set(document) - _KEYS
-    if unknown:
-        raise BadInput(f"{path}: {min(unknown)}: is not a known key; remove it or correct its spelling")
     texts = {name: _text(path, document, name) for name in (*_TEXTS, *_OPTIONAL)}
     for name in ("on", "off", "state"):
         method, _, target = texts[name].partition(" ")

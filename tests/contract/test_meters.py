@@ -352,6 +352,8 @@ async def test_a_page_may_be_nothing_but_the_number() -> None:
         replied(b'{"power": true}'),
         replied(b'{"power": [1]}'),
         replied(b'{"power": "much"}'),
+        replied(b'{"power": "1_000"}'),
+        replied(b'{"power": "inf"}'),
         replied(b"[" * 50_000),
         replied(b"<html>"),
         replied(b"\xff\xfe"),

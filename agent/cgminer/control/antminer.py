@@ -38,7 +38,7 @@ from agent.cgminer.control.web_answers import (
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
-from agent.cgminer.sections import number
+from agent.cgminer.sections import number, rows_of
 from agent.cgminer.web import WebReply
 from agent.errors import AccessDenied, Garbled, Refused, UnsupportedDevice
 from sitelink.types import MinerState, Verb
@@ -243,8 +243,7 @@ def _says_error(reply: WebReply) -> bool:
 
 
 def _has_pools(conf: Mapping[str, Any], pools: tuple[Pool, ...]) -> bool:
-    listed = conf.get("pools")
-    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    entries = rows_of(conf.get("pools"))
     found = [Pool(entry.get("url", ""), entry.get("user", ""), entry.get("pass", "")) for entry in entries]
     return tuple(pool for pool in found if pool.url) == pools
 

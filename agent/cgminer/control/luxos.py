@@ -29,7 +29,7 @@ from agent.cgminer.control.read_back import shows, shows_rebooted, shows_started
 from agent.cgminer.control.rpc_pools import PoolChange, shows_pools
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
-from agent.cgminer.sections import number
+from agent.cgminer.sections import number, rows_of
 from agent.cgminer.status import Status
 from agent.errors import AgentError, Garbled, Refused, SessionBusy, UnsupportedDevice
 from sitelink.types import Evidence, Verb
@@ -126,11 +126,9 @@ def _steered_before(former: str) -> bool:
 
 
 async def _profiles(device: Device) -> list[_Profile]:
-    rows = (await device.ask("profiles")).get("PROFILES")
-    found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return [
         _Profile(row["Profile Name"], number(row.get("Step")), _watts(row.get("Watts")))
-        for row in found
+        for row in rows_of((await device.ask("profiles")).get("PROFILES"))
         if isinstance(row.get("Profile Name"), str) and row["Profile Name"]
     ]
 

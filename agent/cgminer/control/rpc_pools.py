@@ -17,7 +17,7 @@ from agent.cgminer.control.asked import Pool
 from agent.cgminer.control.driver import ReadBack
 from agent.cgminer.control.read_back import shows
 from agent.cgminer.device import Device
-from agent.cgminer.sections import whole
+from agent.cgminer.sections import Row, rows_of, whole
 from agent.cgminer.status import Status
 from agent.errors import Refused, Transient, UnsupportedDevice
 
@@ -109,9 +109,8 @@ def _working(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return next((row for row in rows if row.get("Stratum Active") is True), rows[0] if rows else None)
 
 
-async def _pools(device: Device) -> list[Mapping[str, Any]]:
-    rows = (await device.ask("pools")).get("POOLS")
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+async def _pools(device: Device) -> list[Row]:
+    return rows_of((await device.ask("pools")).get("POOLS"))
 
 
 def _number_of(row: Mapping[str, Any]) -> int:

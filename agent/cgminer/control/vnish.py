@@ -39,7 +39,7 @@ from agent.cgminer.control.web_answers import (
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
-from agent.cgminer.sections import dig, number
+from agent.cgminer.sections import dig, number, rows_of
 from agent.errors import AccessDenied, Garbled, Refused
 from sitelink.types import Verb
 from sitelink.units import Watts
@@ -195,7 +195,7 @@ async def _limit(device: Device, limit_w: Watts) -> None:
 
 def _preset_for(device: Device, presets: Any, limit_w: Watts) -> str:
     """Return the name of the preset for ``limit_w``: its own, else the highest tuned one below."""
-    listed = [preset for preset in presets if isinstance(preset, dict)] if isinstance(presets, list) else []
+    listed = rows_of(presets)
     tuned = {name: preset.get("status") == _TUNED for preset in listed if isinstance(name := preset.get("name"), str)}
     ready = {name: watts for name, done in tuned.items() if done and (watts := number(name))}
     own = next((name for name in tuned if number(name) == limit_w), None)
@@ -242,8 +242,7 @@ async def _shows_limit(device: Device, limit_w: Watts) -> ReadBack:
 
 
 async def _set_pools(device: Device, pools: tuple[Pool, ...]) -> None:
-    listed = dig(await _settings(device), ("miner", "pools"))
-    former = [pool for pool in listed if isinstance(pool, dict)] if isinstance(listed, list) else []
+    former = rows_of(dig(await _settings(device), ("miner", "pools")))
     bare = any(pool.get("url") and "://" not in str(pool["url"]) for pool in former)
     told = [
         {"url": pool.url.removeprefix(_PLAIN_SCHEME) if bare else pool.url, "user": pool.user, "pass": pool.password}
@@ -254,10 +253,9 @@ async def _set_pools(device: Device, pools: tuple[Pool, ...]) -> None:
 
 
 def _has_pools(listed: Any, pools: tuple[Pool, ...]) -> bool:
-    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
     found = [
         (str(entry["url"]).removeprefix(_PLAIN_SCHEME), entry.get("user"), entry.get("pass"))
-        for entry in entries
+        for entry in rows_of(listed)
         if entry.get("url")
     ]
     return found == [(pool.url.removeprefix(_PLAIN_SCHEME), pool.user, pool.password) for pool in pools]

@@ -39,7 +39,7 @@ from agent.cgminer.control.whatsminer_transfer import IMAGE_DEADLINES, LOG_DEADL
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
-from agent.cgminer.sections import number, whole
+from agent.cgminer.sections import number, rows_of, whole
 from agent.errors import AccessDenied, Garbled, Refused, SessionBusy, UnsupportedDevice
 from sitelink.types import Verb
 from sitelink.units import Watts
@@ -261,9 +261,8 @@ async def _shows_limit(device: Device, wanted: Wanted, seen: Observation) -> Rea
 
 
 async def _shows_pools(device: Device, wanted: tuple[Pool, ...]) -> ReadBack:
-    rows = (await _told(device, "get.miner.status", "pools")).get("pools")
-    pools = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    pools.sort(key=lambda row: whole(row.get("pool-priority")) or 0)
+    rows = rows_of((await _told(device, "get.miner.status", "pools")).get("pools"))
+    pools = sorted(rows, key=lambda row: whole(row.get("pool-priority")) or 0)
     found = [(str(row.get("url", "")).rstrip("/"), str(row.get("account", ""))) for row in pools]
     asked = [(pool.url.rstrip("/"), pool.user) for pool in wanted]
     return shows(found == asked, "pools_in_force", "pools_not_in_force")

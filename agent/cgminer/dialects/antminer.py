@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from agent.cgminer.dialects.documents import rows_of
 from agent.cgminer.dialects.judgement import judge
 from agent.cgminer.dialects.table import (
     Commands,
@@ -30,7 +29,7 @@ from agent.cgminer.dialects.table import (
     temperature,
     turning,
 )
-from agent.cgminer.sections import Reader, Row, Sections, at, first, leading_number, mac, number, text, whole
+from agent.cgminer.sections import Reader, Row, Sections, at, first, leading_number, mac, number, rows_of, text, whole
 from sitelink.types import PowerSource
 from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts
 

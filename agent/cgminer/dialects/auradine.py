@@ -10,7 +10,7 @@ docs/devices.md. ``Sleep`` is text or a boolean, by build.
 
 from typing import Any, Final
 
-from agent.cgminer.dialects.documents import listed, rows_of
+from agent.cgminer.dialects.documents import listed
 from agent.cgminer.dialects.judgement import judge
 from agent.cgminer.dialects.table import (
     Commands,
@@ -27,7 +27,7 @@ from agent.cgminer.dialects.table import (
     rpm,
     tera,
 )
-from agent.cgminer.sections import Sections, at, first, leading_number, mac, summed, text, whole
+from agent.cgminer.sections import Sections, at, first, leading_number, mac, rows_of, summed, text, whole
 from sitelink.types import PowerSource
 from sitelink.units import Celsius, TeraHashPerSecond, Watts
 

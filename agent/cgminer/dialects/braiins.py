@@ -10,7 +10,7 @@ docs/devices.md. The power figure is the tuner's model, not a measurement.
 from typing import Any, Final
 
 from agent.cgminer.credentials import Credentials
-from agent.cgminer.dialects.documents import listed, rows_of
+from agent.cgminer.dialects.documents import listed
 from agent.cgminer.dialects.judgement import judge
 from agent.cgminer.dialects.table import (
     Commands,
@@ -28,7 +28,7 @@ from agent.cgminer.dialects.table import (
     turning,
 )
 from agent.cgminer.observation import PoolShares
-from agent.cgminer.sections import Sections, at, first, mac, summed, text, whole
+from agent.cgminer.sections import Sections, at, first, mac, rows_of, summed, text, whole
 from sitelink.types import PowerSource
 
 _SYSTEM: Final = "gql:system"

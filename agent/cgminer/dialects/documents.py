@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from agent.cgminer.sections import Row, Sections, at
+from agent.cgminer.sections import Row, Sections, at, rows_of
 
 
 def part(sections: Sections, section: str, path: str) -> Row:
@@ -13,11 +13,6 @@ def part(sections: Sections, section: str, path: str) -> Row:
 def listed(sections: Sections, section: str, path: str) -> list[Row]:
     """Return the objects in the list at ``path``; none when there is no list."""
     return at(section, path, rows_of)(sections) or []
-
-
-def rows_of(value: Any) -> list[Row]:
-    """Return the objects in ``value``, if it is a list."""
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
 def _object(value: Any) -> Row | None:

@@ -9,7 +9,6 @@ Chip temperatures are text in thousandths of a degree. Source: the vendor's web 
 from typing import Any, Final
 
 from agent.cgminer.dialects.antminer import in_antminer_unit, rated
-from agent.cgminer.dialects.documents import rows_of
 from agent.cgminer.dialects.judgement import judge
 from agent.cgminer.dialects.table import (
     Commands,
@@ -22,7 +21,7 @@ from agent.cgminer.dialects.table import (
     turning,
 )
 from agent.cgminer.observation import PoolShares
-from agent.cgminer.sections import Row, Sections, at, first, mac, number, text, whole
+from agent.cgminer.sections import Row, Sections, at, first, mac, number, rows_of, text, whole
 from sitelink.types import PowerSource
 from sitelink.units import Celsius
 
