@@ -4,7 +4,8 @@ Invariants:
 
 * Every poll that was due ends in one reading; a miner that does not answer gives UNKNOWN with the reason, never zeros.
 * A miner is its identity, not its address: who answers is checked at first contact, after each silence and hourly, and
-  for free whenever an observation names itself. Another device's figures are never booked under this miner.
+  for free whenever an observation names itself. Another device's figures are never booked under this miner, nor those
+  of one that hides its name from us; only one that has no name to tell is taken at the inventory's word.
 * At most ``concurrency`` miners are read at once, and orders to miners go first.
 * A dead one is asked less often, but at least every fifth interval.
 * One broken miner costs its own reading, never the round.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent.cgminer.observation import Observation
-from agent.errors import AgentError, Permanent, Refused, TimedOut, Transient, WrongDevice
+from agent.errors import AccessDenied, AgentError, Garbled, Permanent, Refused, TimedOut, Transient, WrongDevice
 from agent.precedence import Precedence
 from agent.reasons import reason_of
 from agent.rota import Rota
@@ -138,8 +139,12 @@ class Poller:
                 return
             try:
                 found = (await miner.device.identity()).lower()
-            except Permanent:
+            except Garbled:
                 found = miner_id.lower()  # a device that never names itself cannot be told from another
+            except AccessDenied:
+                if miner.identified_mono is None or names != miner.names:
+                    raise
+                found = miner_id.lower()  # it named itself once, and has not been silent since
             named, names = found == miner_id.lower(), names or (found,)
         if not named:
             raise WrongDevice(f"{names[0]} answers where the inventory has {miner_id}; find it: inventory follow")

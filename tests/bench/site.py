@@ -28,12 +28,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from agent.cgminer.credentials import Credentials
+from agent.settings import load_settings
+from agent.vault import Vault
 from sitelink.types import MinerState, Reading
 from tests.bench.report import ROOT, arguments, finish, say
 from tests.e2e.stub_cloud import StubCloud
 
 SITE = "bench-site"
 CYCLE_S, QUICK_CYCLE_S = 60.0, 10.0
+FACTORY = {"antminer": Credentials("root", "root"), "braiins": Credentials("root", "root")}
 FREE_SHARE = 0.02  # of a cycle, before its first reading: the poller keeps it free for jitter
 HARDLY_ALIVE = ("dead", "no_accept", "black_holed")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}"}
@@ -133,6 +137,8 @@ async def measure(miners: int, dead: float, cycles: int, cycle_s: float, seed: i
             f'[site]\nsite_id = "{SITE}"\n[link]\nendpoint = "127.0.0.1:{port}"\nserver_name = "ballast-cloud"\n'
             f"[poll]\ninterval_s = {cycle_s}\n"
         )
+        for group, credentials in FACTORY.items():  # some firmwares tell who they are only to who logs in
+            Vault.open(load_settings(config)).put(group, credentials)
         cloud.enrol(folder / "state" / "identity")
         started = time.monotonic()
         command = (sys.executable, "-m", "agent", "run", "--config", str(config))

@@ -35,7 +35,7 @@ _SPIKE_INTERVALS: Final = 6
 _SPIKE_INTERVALS_WITH_KILLS: Final = 10
 """An agent that is killed again and again stops its miners one a feeder at a time all the same, only later."""
 _DIALECTS: Final = "luxos,whatsminer,avalon,antminer,braiins"
-PASSWORDS: Final = {"antminer": ("root", "root")}
+PASSWORDS: Final = {"antminer": ("root", "root"), "braiins": ("root", "root")}
 """Of the simulated miners; the others' orders need none, or stand in agent.toml."""
 _SCRIPTS: Final = Path(sys.executable).parent
 

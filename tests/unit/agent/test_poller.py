@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.cgminer.observation import Observation
-from agent.errors import AccessDenied, Garbled, SessionBusy, TimedOut, Unreachable
+from agent.errors import AccessDenied, Garbled, SessionBusy, TimedOut, TooLarge, Unreachable, UnsupportedDevice
 from agent.meter_poller import MeterPoller
 from agent.poller import Poller
 from agent.precedence import LONGEST_S, Precedence
@@ -145,6 +145,52 @@ async def test_a_miner_without_a_name_is_not_asked_for_it_at_every_poll() -> Non
         await poller.poll(MAC)
     assert asked == 1
     assert {reading.state for reading in readings} == {MinerState.HASHING}
+
+
+def hiding() -> Callable[[], Awaitable[str]]:
+    async def hidden() -> str:
+        raise AccessDenied("names neither MAC nor serial; the rest is closed to us: give its group credentials")
+
+    return hidden
+
+
+async def test_a_device_that_hides_its_name_is_not_booked_as_this_miner() -> None:
+    miner = FakeMiner()
+    miner.answer = lambda: observed(None)
+    miner.identity = hiding()  # type: ignore[method-assign]
+    poller, readings = make(miner)
+    await poller.poll(MAC)
+    assert readings == [Reading(MAC, NOON, MinerState.UNKNOWN, Reason.ACCESS_DENIED)]
+
+
+async def test_a_miner_that_named_itself_before_stays_itself_until_its_next_silence() -> None:
+    miner, clock = FakeMiner(), ManualClock(NOON)
+    miner.answer = lambda: observed(None)
+    poller, readings = make(miner, clock)
+    await poller.poll(MAC)
+    miner.identity = hiding()  # type: ignore[method-assign]
+    clock.advance(3601)
+    await poller.poll(MAC)
+    assert {reading.state for reading in readings} == {MinerState.HASHING}
+    miner.answer = failing(Unreachable("off"))
+    await poller.poll(MAC)
+    miner.answer = lambda: observed(None)
+    await poller.poll(MAC)
+    assert readings[-1].reason is Reason.ACCESS_DENIED
+
+
+@pytest.mark.parametrize("error", [TooLarge("too much"), UnsupportedDevice("no such command")])
+async def test_an_odd_answer_to_who_it_is_names_nobody(error: Exception) -> None:
+    miner = FakeMiner()
+    miner.answer = lambda: observed(None)
+
+    async def odd() -> str:
+        raise error
+
+    miner.identity = odd  # type: ignore[method-assign]
+    poller, readings = make(miner)
+    await poller.poll(MAC)
+    assert readings[0].reason is Reason.GARBLED
 
 
 async def test_a_silence_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:

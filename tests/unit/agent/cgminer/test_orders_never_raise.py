@@ -95,6 +95,8 @@ class OddDevice:
         status = self._rng.choice([*[200] * 8, 204, 302, 400, 404, 500])
         return WebReply(status, {}, await self.send(b""))
 
+    tried = call
+
     def connection(self, *_arguments: object, **_more: object) -> None:
         raise Unreachable("nobody answers")
 
