@@ -23,8 +23,8 @@ _LOOK_S: Final = 1.0
 _SETTLE: Final = timedelta(minutes=16)
 """How long the slowest verb, new firmware, may take after it was begun in its last moment."""
 _SUMMARIES: Final = {
-    Verb.STOP: "stop miners outside any plan, until they are started",
-    Verb.START: "start miners that an order stopped",
+    Verb.STOP: "stop miners, whatever the plan says, for as long as the order holds (--for)",
+    Verb.START: "let miners run, whatever the plan says, for as long as the order holds (--for)",
     Verb.LIMIT: "set a power limit or a power mode",
     Verb.POOLS: "set the pools",
     Verb.BLINK: "let a light blink, or not",

@@ -92,6 +92,14 @@ def test_nothing_cites_a_document_that_is_not_here():
     assert wrong == []
 
 
+@pytest.mark.parametrize("part", ["agent", "cloud"])
+def test_the_architecture_page_shows_the_layers_that_are_held(part):
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = next(each["layers"] for each in contracts if each["name"] == f"{part} layers")
+    page = " ".join((REPOSITORY / "docs/architecture.md").read_text("utf-8").split())
+    assert f" {part} {re.sub(r'[()]', '', ' > '.join(layers))} " in page
+
+
 def test_every_decision_has_a_number_of_its_own():
     files = sorted((REPOSITORY / "docs/decisions").glob("*.md"))
     assert [path.name[:4] for path in files] == [f"{number:04}" for number in range(1, len(files) + 1)]
