@@ -18,10 +18,12 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from agent.aside import on_disk
 from agent.backoff import Backoff
 from agent.buffer import Buffer
 from agent.buffer import schema as buffer_schema
@@ -297,7 +299,7 @@ class Agent:
                 miners=miners,
                 curtailed=self.curtail.status().counts,
             )
-            write_status(path, status)
+            await on_disk(partial(write_status, path, status))
             await asyncio.sleep(self._settings.link.heartbeat_s)
 
     async def _tell(self, code: NoticeCode, detail: str) -> None:

@@ -12,9 +12,11 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from agent.aside import on_disk
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.credentials import Credentials
 from agent.discover.look import Looker
@@ -83,12 +85,12 @@ class Follower:
         """Follow until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            self.take_up()
+            await self.take_up()
             await self.search()
 
-    def take_up(self) -> None:
+    async def take_up(self) -> None:
         """Take up what another process has written: passwords, and addresses learned by a person's own sweep."""
-        if self._vault.refresh():
+        if await on_disk(self._vault.refresh):
             if self._vault.problem is not None:
                 _LOG.error("vault: %s; miners keep the passwords they have", self._vault.problem)
             else:
@@ -115,11 +117,11 @@ class Follower:
         for each in sightings:
             if each.standing is Standing.MOVED and each.entry is not None and each.entry.miner_id in gone:
                 now = now.moved(listed[each.entry.miner_id], each.look.host, self._clock.now())
-        self._note(remembered(now, sightings))
+        await self._note(remembered(now, sightings))
 
-    def _note(self, learned: Learned) -> None:
+    async def _note(self, learned: Learned) -> None:
         try:
-            learned.save(self._state_dir)
+            await on_disk(partial(learned.save, self._state_dir))
         except OSError as error:
             _LOG.warning("follow: what was learned cannot be noted: %s; it counts until the next start", error)
         self._noted = self._stamp()

@@ -6,12 +6,13 @@ Invariants: an image is used only when its bytes are the ones that were ordered;
 read or written, whatever a command names; logs stay at the site; no disk holds up the event loop.
 """
 
-import asyncio
 import hashlib
 import re
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from agent.aside import on_disk
 from agent.errors import Refused, Transient
 from agent.files import replace_file
 
@@ -33,7 +34,7 @@ class SiteFiles:
         Raises:
             Refused: with code image_missing or image_wrong; the message says what to do.
         """
-        return await asyncio.to_thread(self._read, file, sha256)
+        return await on_disk(partial(self._read, file, sha256))
 
     async def keep_logs(self, miner_id: str, command_id: str, content: bytes) -> Path:
         """Keep ``content`` as the logs that ``command_id`` fetched from ``miner_id`` and return where.
@@ -41,7 +42,7 @@ class SiteFiles:
         Raises:
             Transient: the disk takes nothing.
         """
-        return await asyncio.to_thread(self._keep, miner_id, command_id, content)
+        return await on_disk(partial(self._keep, miner_id, command_id, content))
 
     def _read(self, file: str, sha256: str) -> bytes:
         path = self._images / file

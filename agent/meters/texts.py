@@ -1,18 +1,22 @@
 """A meter's figures out of a page or a file: a bare number, or a JSON document and where in it they stand.
 
 Invariants: a text that is no such document, or lacks the power, is an error and never zero; a page is asked with a
-deadline and a cap; a file that nobody has written anew for ``max_age_s`` tells nothing.
+deadline and a cap, a file with a deadline, because its mount may hang; a file that nobody has written anew for
+``max_age_s`` tells nothing.
 """
 
+import asyncio
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from agent.aside import Aside
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.sections import dig, number
 from agent.cgminer.web import WebClient
-from agent.errors import Garbled, Transient
+from agent.errors import Garbled, TimedOut, Transient
 from agent.meters.figures import Figures
 from sitelink.clock import Clock
 from sitelink.meter_source import FileSource, PageSource, Selectors
@@ -20,6 +24,9 @@ from sitelink.units import Watts
 
 _CAP_BYTES: Final = 65_536
 _OK: Final = 200
+_FILES: Final = Aside(16, "meters")
+"""Apart from the state folder's: a mount that went away holds up these alone."""
+_Look = tuple[bytes, os.stat_result]
 
 
 class PageFigures:
@@ -53,18 +60,26 @@ class FileFigures:
     def __init__(self, source: FileSource, clock: Clock) -> None:
         self._source = source
         self._clock = clock
+        self._looking: asyncio.Future[_Look] | None = None
         self._written_ns = 0
         self._seen_mono: float | None = None
 
-    async def read(self, timeout_s: float) -> Figures:  # noqa: ARG002 - a file of a few bytes is read at once
+    async def read(self, timeout_s: float) -> Figures:
         """Return the figures.
 
         Raises:
             Transient: it is not there, or nobody writes it any more.
+            TimedOut: its disk does not answer; no other look begins before this one has ended.
             Garbled: the figures do not stand there.
         """
         path = Path(self._source.path)
-        text, written = _begun(path)
+        if self._looking is None or self._looking.done():
+            self._looking = _FILES.run(partial(_begun, path))
+            self._looking.add_done_callback(_heard)
+        done, _ = await asyncio.wait((self._looking,), timeout=timeout_s)
+        if not done:
+            raise TimedOut(f"{path}: not read within {timeout_s:g} s; check the disk or mount that it lies on")
+        text, written = self._looking.result()
         self._check_age(path, written)
         return figures_in(text, self._source.selectors, str(path))
 
@@ -82,7 +97,13 @@ class FileFigures:
             raise Transient(f"{path}: not written for {limit_s:g} s; check the program that writes it")
 
 
-def _begun(path: Path) -> tuple[bytes, os.stat_result]:
+def _heard(look: "asyncio.Future[_Look]") -> None:
+    """Take note of how a look ended, though its asker may have given up."""
+    if not look.cancelled():
+        look.exception()
+
+
+def _begun(path: Path) -> _Look:
     try:
         with path.open("rb") as file:
             return file.read(_CAP_BYTES), os.fstat(file.fileno())

@@ -15,8 +15,10 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
+from agent.aside import on_disk
 from agent.cgminer.control import MinerControl, Result, Wanted
 from agent.cgminer.control.carry_out import Keep
 from agent.cgminer.control.driver import Driver
@@ -67,7 +69,7 @@ class VaultControl(MinerControl):
             return await super().carry_out(wanted, keep, kept=kept, deadline_s=deadline_s)
         unsettled = self._vault.proposed(self._entry)
         fresh = unsettled is None
-        secret = self._proposed() if unsettled is None else unsettled.password
+        secret = await self._proposed() if unsettled is None else unsettled.password
         asked = replace(wanted, secret=secret)
         try:
             result = await self._opened_by_either(asked, keep, unsettled, kept=kept, deadline_s=deadline_s)
@@ -102,7 +104,7 @@ class VaultControl(MinerControl):
             self._opens.credentials = former
         return result
 
-    def _proposed(self) -> str:
+    async def _proposed(self) -> str:
         """Return a new password that the vault has on disk. Raises Permanent, SessionBusy."""
         known = self._vault.credentials(self._entry, self._opens.dialect)
         if known is None:
@@ -112,7 +114,7 @@ class VaultControl(MinerControl):
             )
         fresh = Credentials(known.user, new_password(self._opens.dialect))
         try:
-            self._vault.propose(self._entry.miner_id, fresh)
+            await on_disk(partial(self._vault.propose, self._entry.miner_id, fresh))
         except BadInput as error:
             raise Permanent(f"{self._entry.miner_id}: its new password cannot be kept: {error}") from None
         return fresh.password
@@ -126,7 +128,7 @@ class VaultControl(MinerControl):
             return
         for _ in range(_TRIES):
             try:
-                self._vault.settle(self._entry.miner_id, taken=taken)
+                await on_disk(partial(self._vault.settle, self._entry.miner_id, taken=taken))
             except SessionBusy:
                 await asyncio.sleep(_AGAIN_S)
             except BadInput as error:

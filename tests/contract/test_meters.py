@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -401,3 +402,21 @@ async def test_a_file_that_is_not_there_is_a_silent_meter(tmp_path: Path, caplog
     meter = filed(tmp_path / "none", ManualClock(NOW))
     assert (await meter.read()).power_w is None
     assert "check the program that writes it" in caplog.messages[0]
+
+
+async def test_a_file_that_hangs_holds_up_nothing_and_is_looked_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "meter.txt"
+    os.mkfifo(path)  # opening it waits for somebody who writes, as a mount that went away waits for its server
+    meter, looks = filed(path, ManualClock(NOW)), threading.active_count()
+    async with asyncio.timeout(10):
+        assert [(await meter.read()).power_w for _ in range(3)] == [None, None, None]
+    assert threading.active_count() <= looks + 1
+    handle = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    os.write(handle, b"5")
+    os.close(handle)
+    path.unlink()
+    path.write_text("4711")
+    os.utime(path, (NOW.timestamp(), NOW.timestamp()))
+    async with asyncio.timeout(10):
+        while (await meter.read()).power_w != 4711:
+            await asyncio.sleep(0.01)

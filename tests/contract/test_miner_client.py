@@ -13,7 +13,6 @@ import pytest
 from agent.cgminer import client
 from agent.cgminer.client import Address, Deadlines, exchange, query
 from agent.errors import TimedOut, TooLarge, Transient, Unreachable
-from agent.names import Resolver
 from tests.contract.fake_miner import serving
 
 pytestmark = pytest.mark.agent
@@ -98,27 +97,6 @@ def test_a_resolver_that_does_not_answer_holds_up_neither_the_query_nor_the_end(
     assert not ended.is_set()
     enough.set()
     assert ended.wait(30)
-
-
-async def test_lookups_are_few_and_one_that_is_given_up_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    enough = threading.Event()
-    begun: list[str] = []
-
-    def slow(host: str, *_: object, **__: object) -> list[object]:
-        begun.append(host)
-        enough.wait(30)
-        return [host]
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    resolver = Resolver()
-    found = [resolver.look_up(f"m{number}.lan", 4028) for number in range(40)]
-    for future in found[-20:]:
-        future.cancel()
-    enough.set()
-    assert await asyncio.gather(*found[:20]) == [[f"m{number}.lan"] for number in range(20)]
-    # Whatever was given up stood in the queue before this one, so it has been passed over.
-    await resolver.look_up("last.lan", 4028)
-    assert set(begun) == {*(f"m{number}.lan" for number in range(20)), "last.lan"}
 
 
 async def test_without_a_free_file_the_machines_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

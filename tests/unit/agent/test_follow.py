@@ -1,5 +1,7 @@
 """A miner that the network has put elsewhere is found by its own name, by the daemon, without anybody being renamed."""
 
+import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -164,31 +166,39 @@ async def test_a_note_that_cannot_be_written_is_followed_all_the_same(tmp_path: 
     assert site.where()[0] == "10.0.0.7"
 
 
-def test_what_a_persons_own_sweep_has_noted_is_taken_up(tmp_path: Path) -> None:
+async def test_what_it_notes_is_written_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(threading.current_thread() is threading.main_thread()))
+    site = Site(tmp_path, reasons={A.miner_id: Reason.TIMEOUT}, there={"10.0.0.7": A.miner_id})
+    await lost_for_a_while(site)
+    assert set(synced) == {False}
+
+
+async def test_what_a_persons_own_sweep_has_noted_is_taken_up(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    site.follower.take_up()
+    await site.follower.take_up()
     Learned().moved(B, "10.0.0.5", NOON).save(tmp_path)
-    site.follower.take_up()
+    await site.follower.take_up()
     assert site.where() == ["10.0.0.1", "10.0.0.5"]
     path_in(tmp_path).unlink()
-    site.follower.take_up()
+    await site.follower.take_up()
     assert site.where() == ["10.0.0.1", "10.0.0.2"]
 
 
-def test_a_password_entered_while_the_agent_runs_is_taken_up(tmp_path: Path) -> None:
+async def test_a_password_entered_while_the_agent_runs_is_taken_up(tmp_path: Path) -> None:
     site = Site(tmp_path)
     opened(tmp_path).put("antminer", SECRET)
-    site.follower.take_up()
+    await site.follower.take_up()
     assert {device.credentials for device in site.devices.values()} == {SECRET}
 
 
-def test_a_vault_that_broke_takes_no_password_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_vault_that_broke_takes_no_password_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     site = Site(tmp_path)
     opened(tmp_path).put("antminer", SECRET)
-    site.follower.take_up()
+    await site.follower.take_up()
     site.vault.path.write_bytes(b"{")
-    site.follower.take_up()
-    site.follower.take_up()
+    await site.follower.take_up()
+    await site.follower.take_up()
     assert {device.credentials for device in site.devices.values()} == {SECRET}
     assert len([record for record in caplog.records if "miners keep the passwords" in record.message]) == 1
 

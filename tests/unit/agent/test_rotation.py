@@ -1,6 +1,8 @@
 """A rotated password is never lost, whatever the miner answers and wherever the process dies."""
 
 import asyncio
+import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +104,15 @@ async def test_the_new_password_counts_once_the_miner_has_shown_it(tmp_path: Pat
     assert kept == Credentials("root", page.password)
     assert kept != SECRET
     assert not opened(tmp_path).unsettled
+
+
+async def test_the_vault_is_written_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = with_vault(tmp_path)
+    page = Page(vault)
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(threading.current_thread() is threading.main_thread()))
+    assert (await rotate(control(vault, page, Driver(page)))).outcome is Outcome.COMPLETE
+    assert set(synced) == {False}
 
 
 async def test_it_is_on_disk_before_it_is_sent_and_stays_there_when_the_process_dies(tmp_path: Path) -> None:
