@@ -54,7 +54,7 @@ def check_extras(settings: Settings, inventory: tuple[MinerEntry, ...]) -> None:
     if needing is not None and not is_installed():
         raise BadInput(
             f"{settings.site.inventory.name}: {needing}: the dialect {EXOTIC} needs an extra; "
-            "run pip install 'ballast-agent[exotic]'"
+            f"install this agent's own wheel file with it: pip install './ballast_agent-VERSION.whl[{EXOTIC}]'"
         )
 
 

@@ -1,18 +1,32 @@
 """What deploy/ shows works as shown: the very files are read by the code that will read an operator's."""
 
 import configparser
+from typing import get_args
 
 from agent.inventory import load_inventory, load_meters
 from agent.settings import load_settings as load_agent_settings
 from cloud.settings import Settings
 from cloud.settings import load_settings as load_cloud_settings
+from sitelink.meter_source import MeterSource, ModbusSource
 
 
 def test_the_agents_example_is_its_defaults(repository):
     shown = load_agent_settings(repository / "deploy/edge/agent.toml", {})
     assert shown.site.site_id == "pecos-1"
-    assert len(load_inventory(shown.site.inventory)) == 4
     assert {meter.kind for meter in load_meters(shown.site.meters)} == {"site", "feeder"}
+
+
+def test_the_agents_lists_show_every_form_there_is(repository):
+    shown = load_agent_settings(repository / "deploy/edge/agent.toml", {})
+    miners, meters = load_inventory(shown.site.inventory), load_meters(shown.site.meters)
+    assert {miner.outlet.partition(":")[0] for miner in miners} == {"", "modbus", "http"}
+    assert any(miner.credentials for miner in miners)
+    assert any(miner.web_port != 80 for miner in miners)
+    assert any(miner.nameplate_w is None for miner in miners)
+    assert {type(meter.source) for meter in meters} == set(get_args(MeterSource))
+    assert any(isinstance(meter.source, ModbusSource) and meter.source.map_name for meter in meters)
+    measured = {meter.feeder_id for meter in meters}
+    assert {miner.feeder_id for miner in miners} <= measured
 
 
 def test_values_called_defaults_are_the_defaults(repository, tmp_path):
