@@ -1,16 +1,20 @@
 """``ballast order VERB SITE --miner ID ...``: one signed command to miners of a site, and how it ended for each."""
 
 import argparse
+import getpass
 import json
 import re
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 from cloud.cli.session import add_config, open_database
-from cloud.core.errors import BadInput, NotFound
+from cloud.core.access import Principal
+from cloud.core.errors import BadInput, Forbidden, NotFound
 from cloud.hosting import queries, service
+from cloud.identity import service as identity
 from cloud.infra.db import Database
 from cloud.infra.signer_client import SignerClient
 from sitelink.types import Ack, Outcome, Verb
@@ -72,7 +76,13 @@ def _firmware_fields(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", required=True, help="the image in the gateway's firmware folder")
     parser.add_argument("--sha256", required=True, help="the image's SHA-256")
     parser.add_argument("--version", required=True, help="what the miner shows afterwards")
-    parser.add_argument("--approved-by", nargs="+", default=(), metavar="NAME", help="two people")
+    parser.add_argument(
+        "--approved-by",
+        nargs=2,
+        required=True,
+        metavar="EMAIL",
+        help="two operators; each gives the own password, on the terminal or as a line of stdin",
+    )
 
 
 _FIELDS: Final[dict[Verb, Callable[[argparse.ArgumentParser], None]]] = {
@@ -112,6 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
     parameters, valid_for = parameters_of(arguments), _duration(arguments.valid_for)
     miners = tuple(dict.fromkeys(arguments.miner))
     with open_database(arguments) as (database, settings, principal):
+        approved_by = _vouched(database, principal, getattr(arguments, "approved_by", ()))
         with database.unit_of_work(principal) as uow:
             known = set(queries.site_miners(uow, arguments.site_id).inventory.miner_id)
             unknown = [name for name in miners if name not in known]
@@ -126,7 +137,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 SignerClient(settings.signer_socket),
                 valid_for,
                 parameters,
-                tuple(getattr(arguments, "approved_by", ())),
+                approved_by,
             )
         print(f"order {order_id}: {verb.value} of {len(miners)} miners, signed; the site takes it when its link is up")
         if not arguments.watch:
@@ -134,8 +145,36 @@ def _run(arguments: argparse.Namespace) -> int:
         return _watch(database, principal, arguments.site_id, order_id, miners, valid_for)
 
 
+def _vouched(database: Database, principal: Principal, emails: Sequence[str]) -> tuple[str, ...]:
+    """Return who stands for the order, each by the own password.
+
+    Raises:
+        BadInput: one person is named twice.
+        Forbidden: a password is wrong, still the one-time one, or its account may not order miners.
+    """
+    if len({email.strip().casefold() for email in emails}) != len(emails):
+        raise BadInput("--approved-by: two people are needed; write two operators' emails")
+    found: list[str] = []
+    for email in emails:
+        with database.unit_of_work(principal) as uow:
+            known = identity.vouch(uow, email, _password(email))
+        if known is None:
+            raise Forbidden(
+                f"{email} does not stand for it: wrong password, a one-time password not changed in the console yet, "
+                "or an account that may not order miners"
+            )
+        found.append(known)
+    return tuple(found)
+
+
+def _password(email: str) -> str:
+    if sys.stdin.isatty():
+        return getpass.getpass(f"password of {email}: ")
+    return sys.stdin.readline().rstrip("\n")
+
+
 def _watch(
-    database: Database, principal: Any, site_id: str, order_id: str, miners: tuple[str, ...], valid_for: timedelta
+    database: Database, principal: Principal, site_id: str, order_id: str, miners: tuple[str, ...], valid_for: timedelta
 ) -> int:
     """Print each miner's outcome as it comes; return 0 when all are complete."""
     ended: dict[str, Ack] = {}

@@ -14,6 +14,7 @@ AGENT_CERTIFICATE_LIFE: Final = timedelta(days=30)
 SHORTEST_PASSWORD: Final = 12
 LONGEST_PASSWORD: Final = 256
 FREE_ATTEMPTS: Final = 5
+LONGEST_EMAIL: Final = 254
 
 
 @dataclass(frozen=True, slots=True)

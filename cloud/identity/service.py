@@ -18,10 +18,11 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from cloud.core.access import Principal, Role, system_principal
-from cloud.core.errors import NotFound, Refused
+from cloud.core.access import PERMISSIONS, Permission, Principal, Role, system_principal
+from cloud.core.errors import BadInput, Conflict, NotFound, Refused
 from cloud.identity import passwords, store
 from cloud.identity.model import (
+    LONGEST_EMAIL,
     LONGEST_PASSWORD,
     SESSION_IDLE,
     SESSION_LENGTH,
@@ -82,6 +83,34 @@ def reset_password(uow: UnitOfWork, email: str) -> str:
     store.update_account(uow, row.account_id, values)
     store.drop_sessions(uow, row.account_id)
     return password
+
+
+def add_operator(uow: UnitOfWork, email: str) -> str:
+    """Make one more operator and return the one-time password to be shown once.
+
+    Raises:
+        BadInput: the email cannot be one.
+        Conflict: somebody has it.
+    """
+    name = _normal(email)
+    if not 3 <= len(name) <= LONGEST_EMAIL or name.count("@") != 1 or not name.isprintable() or " " in name:
+        raise BadInput(f"{email!r} is not an email address; write such as ann@example.com")
+    password = passwords.one_time_password()
+    hashed = passwords.hash_password(password)
+    if not store.add_account(uow, uuid.uuid4(), name, hashed, Role.ADMIN.value, must_change=True):
+        raise Conflict(f"there is an account {name} already; give it a new password: ballast operator reset {name}")
+    return password
+
+
+def vouch(uow: UnitOfWork, email: str, password: str) -> str | None:
+    """Return the account's email when whoever gave the password may order miners and chose that password; else None.
+
+    A wrong password is counted in this transaction, so commit it either way.
+    """
+    found = authenticate(uow, email, password)
+    if found is None or found.must_change or Permission.ORDER_MINERS not in PERMISSIONS[found.role]:
+        return None
+    return found.email
 
 
 def find_tenant(database: Database, email: str) -> UUID | None:
