@@ -29,7 +29,7 @@ from agent.buffer import Buffer
 from agent.buffer import schema as buffer_schema
 from agent.cgminer.device import Device
 from agent.errors import Transient
-from agent.fleet import control_of, devices_of, meters_of, outlet_before, switchable, untouchable
+from agent.fleet import Fleet, switchable, untouchable
 from agent.follow import follower_of
 from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity
@@ -41,8 +41,6 @@ from agent.local_curtail.site_time import SiteTime
 from agent.local_requests import LocalRequests
 from agent.meter_poller import MeterPoller
 from agent.meters import Meter
-from agent.modbus import ModbusHosts
-from agent.outlets import Outlet
 from agent.poller import Poller
 from agent.precedence import Precedence
 from agent.sealer import Sealer
@@ -100,7 +98,6 @@ class Agent:
     ) -> None:
         """``across`` makes a call from the writer's thread arrive on the event loop's."""
         self._settings = settings
-        self._vault = vault
         self._clock = clock
         self._rng = rng
         self._ids = ids
@@ -111,15 +108,14 @@ class Agent:
         wake = across(self._wake_forwarder)
         self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake)
         found = Learned.load(settings.site.state_dir).applied(inventory)
-        devices = devices_of(found, settings, clock, vault)
-        hosts = ModbusHosts()
-        read = meters_of(meters, settings, hosts, self._site_clock)
-        outlets = {entry.miner_id: outlet_before(entry, settings, hosts, vault) for entry in inventory}
+        self._fleet = Fleet(settings, clock, vault)
+        devices = self._fleet.devices(found)
+        read = self._fleet.meters(meters, self._site_clock)
         self.sealer = Sealer(self.buffer, self._site_clock, site_id, ids, settings.buffer.seal_s)
         self.poller = self._poller(devices)
         self.meter_poller = self._meter_poller(read)
         self._formers = Formers(writer)
-        self.curtail = self._curtailment(identity, inventory, devices, outlets, read)
+        self.curtail = self._curtailment(identity, inventory, devices, read)
         self._site_clock.site_time = self.curtail.site_time
         self.forwarder = self._forwarder(identity)
         self._requests = self._local_requests(inventory)
@@ -138,7 +134,7 @@ class Agent:
             await self._tell(NoticeCode.BUFFER_GAP, detail)
 
     async def run(self) -> None:
-        """Run every part until cancelled; then seal what was gathered."""
+        """Run every part until cancelled; then seal what was gathered and close what is open."""
         parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "curtailment": self._run_curtailment,
             "orders": self.curtail.run_orders,
@@ -194,7 +190,6 @@ class Agent:
         identity: Identity,
         inventory: tuple[MinerEntry, ...],
         devices: dict[str, Device],
-        outlets: dict[str, Outlet | None],
         meters: list[Meter],
     ) -> LocalCurtail:
         settings = self._settings
@@ -210,9 +205,10 @@ class Agent:
             device_deadline_s=settings.control.device_deadline_s,
             idle_share=settings.control.idle_share,
         )
+        fleet = self._fleet
         controls = {
-            name: control_of(entry, devices[name], settings, self._formers, self._vault, outlets[name])
-            for name, entry in ((entry.miner_id, entry) for entry in inventory)
+            entry.miner_id: fleet.control(entry, devices[entry.miner_id], self._formers, fleet.outlet_before(entry))
+            for entry in inventory
         }
         return LocalCurtail(
             rules=rules,
@@ -314,6 +310,7 @@ class Agent:
             await self.sealer.flush()
         except Transient as error:
             _LOG.error("the last readings could not be kept: %s", error)
+        await self._fleet.aclose()
 
 
 def _schemas(connection: sqlite3.Connection) -> None:

@@ -1,6 +1,7 @@
 """The site's miners as its files mean them: who may never be touched, who can be switched, and how each is reached.
 
-Invariant: daemon and failsafe take these answers from here alone, so that neither touches whom the other spares.
+Invariants: daemon and failsafe take these answers from here alone, so that neither touches whom the other spares; what
+is opened on the way to a miner or meter belongs to one ``Fleet``, which closes it.
 """
 
 from collections.abc import Iterable
@@ -68,50 +69,83 @@ def meters_of(entries: tuple[MeterEntry, ...], settings: Settings, hosts: Modbus
     return [meter_of(entry, hosts, clock, maps) for entry in entries]
 
 
-def devices_of(entries: Iterable[MinerEntry], settings: Settings, clock: Clock, vault: Vault) -> dict[str, Device]:
-    """Return the miners by id, each at its address, read as the settings say, opened by what the vault has for it."""
-    exotic = Reader(clock)
-    return {entry.miner_id: _device(entry, settings, clock, vault, exotic) for entry in entries}
+class Fleet:
+    """What a site's miners, outlets and meters are reached through; whoever makes it closes it.
 
-
-def _device(entry: MinerEntry, settings: Settings, clock: Clock, vault: Vault, exotic: Reader) -> Device:
-    poll = settings.poll
-    address, access = Address(entry.host, entry.port), vault.credentials(entry)
-    deadlines = Deadlines(poll.connect_s, poll.first_byte_s, poll.total_s, poll.cap_bytes)
-    if entry.dialect == EXOTIC:
-        return ExoticDevice(address, exotic, clock, miner_id=entry.miner_id, credentials=access, deadlines=deadlines)
-    return Device(
-        address,
-        entry.dialect,
-        clock,
-        miner_id=entry.miner_id,
-        web_port=entry.web_port,
-        credentials=access,
-        deadlines=deadlines,
-    )
-
-
-def outlet_before(entry: MinerEntry, settings: Settings, hosts: ModbusHosts, vault: Vault) -> Outlet | None:
-    """Return the switch before the miner, None where there is none; the vault's group ``pdu`` opens PDUs.
-
-    Profiles of the site's own lie in ``pdu_profiles`` beside the inventory.
-
-    Raises:
-        BadInput: the inventory names no switch that we know.
+    Nothing is opened before it is first asked.
     """
-    if not entry.outlet:
-        return None
-    profiles = settings.site.inventory.parent / "pdu_profiles"
-    return outlet_of(entry.outlet, hosts, vault.group(_PDUS), profiles)
 
+    def __init__(self, settings: Settings, clock: Clock, vault: Vault) -> None:
+        """``vault`` has what opens miners and PDUs; ``clock`` measures what miners are waited for."""
+        self._settings = settings
+        self._clock = clock
+        self._vault = vault
+        self._hosts = ModbusHosts()
+        self._exotic = Reader(clock)
+        self._open: list[Device | Outlet] = []
+        self._meters: list[Meter] = []
 
-def control_of(
-    entry: MinerEntry, device: Device, settings: Settings, former: Former, vault: Vault, outlet: Outlet | None
-) -> MinerControl | OutletControl:
-    """Return the control of the miner at ``device``, which whoever reads it uses too: one request at a time.
+    def devices(self, entries: Iterable[MinerEntry]) -> dict[str, Device]:
+        """Return the miners by id, each at its address, read as the settings say, opened by what the vault has."""
+        devices = {entry.miner_id: self._device(entry) for entry in entries}
+        self._open += devices.values()
+        return devices
 
-    ``former`` keeps what a start restores, ``vault`` its password; ``outlet`` is the switch before it, if any.
-    """
-    drivers = partial(driver_of, whatsminer_password=settings.control.whatsminer_password)
-    control = VaultControl(entry, device, former, drivers, vault)
-    return control if outlet is None else OutletControl(control, device, entry.miner_id, outlet)
+    def meters(self, entries: tuple[MeterEntry, ...], clock: Clock) -> list[Meter]:
+        """Return the site's meters, their samples stamped by ``clock``. Raises as ``meters_of``."""
+        meters = meters_of(entries, self._settings, self._hosts, clock)
+        self._meters += meters
+        return meters
+
+    def outlet_before(self, entry: MinerEntry) -> Outlet | None:
+        """Return the switch before the miner, None where there is none; the vault's group ``pdu`` opens PDUs.
+
+        Profiles of the site's own lie in ``pdu_profiles`` beside the inventory.
+
+        Raises:
+            BadInput: the inventory names no switch that we know.
+        """
+        if not entry.outlet:
+            return None
+        profiles = self._settings.site.inventory.parent / "pdu_profiles"
+        outlet = outlet_of(entry.outlet, self._hosts, self._vault.group(_PDUS), profiles)
+        self._open.append(outlet)
+        return outlet
+
+    def control(
+        self, entry: MinerEntry, device: Device, former: Former, outlet: Outlet | None
+    ) -> MinerControl | OutletControl:
+        """Return the control of the miner at ``device``, which whoever reads it uses too: one request at a time.
+
+        ``former`` keeps what a start restores; ``outlet`` is the switch before it, if any.
+        """
+        drivers = partial(driver_of, whatsminer_password=self._settings.control.whatsminer_password)
+        control = VaultControl(entry, device, former, drivers, self._vault)
+        return control if outlet is None else OutletControl(control, device, entry.miner_id, outlet)
+
+    async def aclose(self) -> None:
+        """Close every connection that is kept, and end the process that reads exotic miners. Safe to repeat."""
+        for each in self._open:
+            each.close()
+        for meter in self._meters:
+            await meter.close()
+        self._hosts.close()
+        await self._exotic.close()
+
+    def _device(self, entry: MinerEntry) -> Device:
+        poll = self._settings.poll
+        address, access = Address(entry.host, entry.port), self._vault.credentials(entry)
+        deadlines = Deadlines(poll.connect_s, poll.first_byte_s, poll.total_s, poll.cap_bytes)
+        if entry.dialect == EXOTIC:
+            return ExoticDevice(
+                address, self._exotic, self._clock, miner_id=entry.miner_id, credentials=access, deadlines=deadlines
+            )
+        return Device(
+            address,
+            entry.dialect,
+            self._clock,
+            miner_id=entry.miner_id,
+            web_port=entry.web_port,
+            credentials=access,
+            deadlines=deadlines,
+        )

@@ -14,11 +14,10 @@ from agent.failsafe.choice import Choice, members, pick
 from agent.failsafe.direct import Failsafe, at_once
 from agent.failsafe.ledger import Ledger
 from agent.failsafe.report import override_lines
-from agent.fleet import control_of, devices_of, meters_of, outlet_before, switchable, untouchable
+from agent.fleet import Fleet, switchable, untouchable
 from agent.inventory import load_meters
 from agent.local_curtail.formers import FormersOnFile
 from agent.meters import Meter
-from agent.modbus import ModbusHosts
 from agent.outlets import Outlet
 from agent.settings import Settings
 from agent.vault import Vault
@@ -56,7 +55,7 @@ class Alone:
         spared = self._spared()
         chosen = members(self.choice, self.fleet, self.settings.site.inventory.name)
         async with self._ledger() as ledger:
-            failsafe, close = self._failsafe(chosen, spared, ledger)
+            failsafe, reached = self._failsafe(chosen, spared, ledger)
             try:
                 if self.choice.load_w is not None:
                     fixed = spared | {entry.miner_id for entry in self.fleet if not switchable(entry)}
@@ -71,7 +70,7 @@ class Alone:
                     self.say(f"override {self.order_id}: the daemon keeps to it until {until:%Y-%m-%d %H:%M} UTC")
                 return await failsafe.switch(verb, chosen, self.order_id)
             finally:
-                await close()
+                await reached.aclose()
 
     async def _status(self) -> int:
         chosen = members(self.choice, self.fleet, self.settings.site.inventory.name)
@@ -83,11 +82,11 @@ class Alone:
             else:
                 for line in override_lines(stored):
                     self.say(line)
-            failsafe, close = self._failsafe(chosen, frozenset(), ledger)
+            failsafe, reached = self._failsafe(chosen, frozenset(), ledger)
             try:
                 return await failsafe.status(chosen)
             finally:
-                await close()
+                await reached.aclose()
 
     async def _release(self) -> int:
         chosen = members(self.choice, self.fleet, self.settings.site.inventory.name)
@@ -115,41 +114,33 @@ class Alone:
 
     def _failsafe(
         self, chosen: tuple[MinerEntry, ...], spared: frozenset[str], ledger: Ledger
-    ) -> tuple[Failsafe, Callable[[], "asyncio.Future[list[None]]"]]:
+    ) -> tuple[Failsafe, Fleet]:
+        """Return what drives the miners chosen, and what has to be closed afterwards."""
         settings, clock = self.settings, self.clock
-        hosts = ModbusHosts()
-        meters = self._meters(hosts)
         vault = Vault.open(settings)
         if vault.problem is not None:
             self.say(f"vault: {vault.problem}")
+        fleet = Fleet(settings, clock, vault)
+        meters = self._meters(fleet)
         formers: Former = FormersOnFile(settings.database) if ledger.usable else HeldInMemory()
-        devices = devices_of(chosen, settings, clock, vault)
+        devices = fleet.devices(chosen)
         controls = {
-            entry.miner_id: control_of(
-                entry,
-                devices[entry.miner_id],
-                settings,
-                formers,
-                vault,
-                self._outlet(entry, hosts, vault),
-            )
+            entry.miner_id: fleet.control(entry, devices[entry.miner_id], formers, self._outlet(entry, fleet))
             for entry in chosen
         }
         places = at_once(len(meters), self.say)
-        failsafe = Failsafe(settings, spared, dict(controls), dict(meters), clock, ledger, self.say, places)
-        return failsafe, lambda: asyncio.gather(*(meter.close() for meter in meters.values()))
+        return Failsafe(settings, spared, dict(controls), dict(meters), clock, ledger, self.say, places), fleet
 
-    def _outlet(self, entry: MinerEntry, hosts: ModbusHosts, vault: Vault) -> Outlet | None:
+    def _outlet(self, entry: MinerEntry, fleet: Fleet) -> Outlet | None:
         try:
-            return outlet_before(entry, self.settings, hosts, vault)
+            return fleet.outlet_before(entry)
         except BadInput as error:
             self.say(f"warning: {entry.miner_id}: {error}; going on without its outlet")
             return None
 
-    def _meters(self, hosts: ModbusHosts) -> dict[str, Meter]:
+    def _meters(self, fleet: Fleet) -> dict[str, Meter]:
         try:
-            entries = load_meters(self.settings.site.meters)
-            meters = meters_of(entries, self.settings, hosts, self.clock)
+            meters = fleet.meters(load_meters(self.settings.site.meters), self.clock)
         except BadInput as error:
             self.say(f"warning: {error}; going on without meters, on the devices' word alone")
             return {}

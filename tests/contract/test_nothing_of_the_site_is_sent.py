@@ -10,7 +10,7 @@ import pytest
 
 from agent.cgminer.client import Address
 from agent.cgminer.credentials import Credentials
-from agent.fleet import devices_of
+from agent.fleet import Fleet
 from agent.poller import Poller
 from agent.precedence import Precedence
 from agent.settings import load_settings
@@ -65,7 +65,7 @@ async def test_what_is_read_of_a_miner_is_sent_without_where_and_how(tmp_path: P
             "62:f7:5e:00:00:01", HOST, port, "luxos", "S19", "F1", "R1", 1, None, None, 80, "hall-b",
             "http://10.9.8.7/outlet/1",
         )  # fmt: skip
-        device = devices_of((entry,), settings, clock, vault)[entry.miner_id]
+        device = Fleet(settings, clock, vault).devices((entry,))[entry.miner_id]
         assert (device.address, device.credentials) == (Address(HOST, port), Credentials("ops-user", "s3cret-pw"))
         poller = Poller(
             {entry.miner_id: device}, clock, random.Random(1), sent.append,
