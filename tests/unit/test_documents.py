@@ -20,6 +20,7 @@ PARSERS: dict[str, Callable[[list[str]], argparse.ArgumentParser]] = {
     "ballast-sim": lambda _: simulator_parser(),
 }
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 COMMAND = re.compile(r"^\s*(?:sudo (?:-u \S+ )?)?(?:\S*/)?(ballast(?:-agent|-sim)?) (.+)$")
 
 
@@ -34,6 +35,19 @@ def commands(path: Path) -> list[tuple[str, list[str]]]:
             text = re.sub(r"\[(--.*?)\]", r"\1", match[2])
             found.append((match[1], shlex.split(text, comments=True)))
     return found
+
+
+def test_every_link_between_documents_leads_somewhere():
+    pages = [REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md", *DOCUMENTS]
+    links = [(page, link) for page in pages for link in LINK.findall(page.read_text("utf-8"))]
+    assert len(links) > len(pages)
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_list_of_documents_names_each():
+    listed = (REPOSITORY / "docs/README.md").read_text("utf-8")
+    pages = [path.name for path in (REPOSITORY / "docs").glob("*.md") if path.name != "README.md"]
+    assert [name for name in pages if f"]({name})" not in listed] == []
 
 
 ALL = [(path.name, *command) for path in DOCUMENTS for command in commands(path)]
