@@ -71,7 +71,8 @@ class Collector:
             reply = await ask(command)
             decoded = None if reply is None else decode(reply)
         except Garbled as error:
-            sections.failing = sections.failing or isinstance(error, Failing)
+            if isinstance(error, Failing):
+                sections.failing, sections.busy = True, sections.busy or error.busy
             if not command.startswith(NEW_API):
                 sections.garbled = True
                 return

@@ -34,7 +34,7 @@ from agent.cgminer.stream import Exchange, Stream
 from agent.cgminer.turn import Turn
 from agent.cgminer.web import WebReply
 from agent.cgminer.wires import DEFAULT_WEB_PORT, Wires, wire_of
-from agent.errors import AccessDenied, AgentError, Garbled, TimedOut, Transient
+from agent.errors import AccessDenied, AgentError, Garbled, SessionBusy, TimedOut, Transient
 from sitelink.clock import Clock
 from sitelink.types import MinerState, Reason
 
@@ -175,7 +175,8 @@ class Device:
     def _nameless(self, seen: Observation, sections: Sections) -> AgentError:
         told = f"names itself only {seen.identities[0]}" if seen.identities else "names neither MAC nor serial"
         if sections.failing:
-            return Transient(f"{self.address}: {told}; its web page cannot answer now; it is tried again")
+            kind = SessionBusy if sections.busy else Transient
+            return kind(f"{self.address}: {told}; its web page cannot answer now; it is tried again")
         if sections.denied:
             return AccessDenied(f"{self.address}: {told}; the rest is closed to us: give its group credentials")
         return Garbled(f"{self.address}: {told}; check that {seen.dialect} firmware and its web page run there")

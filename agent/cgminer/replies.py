@@ -81,6 +81,8 @@ def interpret(dialect: str, sections: Sections) -> Observation:
 def _nothing(sections: Sections) -> Reason:
     if sections.denied or any(status.denied for status in sections.statuses):
         return Reason.ACCESS_DENIED
+    if sections.busy:
+        return Reason.SESSION_BUSY
     answered = sections or sections.statuses
     return Reason.NOT_REPORTED if answered and not sections.garbled else Reason.GARBLED
 

@@ -34,7 +34,7 @@ class Sections:
 
     ``beneath`` holds older sections (static data) that are looked at only where the fresh ones say nothing.
     ``garbled`` and ``denied`` note that a reply could not be read, or was refused to us; ``failing`` that a page says
-    that it cannot answer now.
+    that it cannot answer now, ``busy`` because it is busy with something else.
     """
 
     def __init__(self, beneath: "Sections | None" = None) -> None:
@@ -46,6 +46,7 @@ class Sections:
         self.repaired: dict[str, None] = {}
         self.garbled = False
         self.failing = False
+        self.busy = False
         self.denied = False
 
     def add(self, decoded: Decoded, *commands: str) -> None:

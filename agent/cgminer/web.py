@@ -7,6 +7,9 @@ Invariants:
 * A request is sent again only where it can do no harm: a GET whose kept connection the server has closed meanwhile, or
   any request that the server refused with 401, once, with what it asked for.
 * Credentials go only to who asks for them, by digest where it is offered.
+* What a server says with its status is sorted here alone (``check_status``), so that the same trouble reads the same
+  whether a page is read or an order sent: 2xx taken; 404, 405, 501 no such page; 409, 423, 429, 503 busy; other 5xx
+  not now; any other refused (401 and 403 are AccessDenied already).
 
       request --> 401 + challenge --> request with answer --> reply      (later requests answer at once)
 """
@@ -23,14 +26,20 @@ from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.repair import decode
 from agent.cgminer.stream import Exchange, Stream
-from agent.errors import AccessDenied, Garbled, Unreachable
+from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, Unreachable, UnsupportedDevice
 
 _IDLE_S: Final = 5.0
 """How long a connection is kept for a next request: a poll's next command follows at once, the next poll does not."""
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
-_GREETING: Final = b"HTTP/"
+GREETING: Final = b"HTTP/"
+"""What every answer of a web server begins with."""
 _SHOWN: Final = 24
+_BUSY: Final = frozenset({409, 423, 429, 503})
+_ABSENT: Final = frozenset({404, 405, 501})
+_FAILS: Final = 500
+_SPOKEN: Final = 120
+_MESSAGES: Final = ("err", "error", "message", "msg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,46 @@ class WebReply:
         if not isinstance(found, dict):
             raise Garbled("the reply is no object; check what answers at this address")
         return found
+
+    @property
+    def is_absent(self) -> bool:
+        """Return whether the firmware has no such page."""
+        return self.status in _ABSENT
+
+    @property
+    def spoken(self) -> str:
+        """Return what the server said for people, on one line and not longer than a line."""
+        if self.body.lstrip()[:1] == b"<":
+            return "a web page"
+        try:
+            document = decode(self.body).document
+        except Garbled:
+            document = None
+        told = document if isinstance(document, dict) else {}
+        text = next((told[name] for name in _MESSAGES if isinstance(told.get(name), str) and told[name]), None)
+        if text is None:
+            text = self.body[:_SPOKEN].decode("utf-8", "replace")
+        return " ".join(text.split())[:_SPOKEN] or "no text"
+
+
+def check_status(where: object, reply: WebReply, what: str) -> None:
+    """Sort what a server at ``where`` says with the status of its answer to ``what``.
+
+    Raises:
+        SessionBusy: it is busy with something else.
+        Transient: it cannot now.
+        UnsupportedDevice: it does not know ``what``, or refuses it.
+    """
+    if 200 <= reply.status < 300:
+        return
+    said = f"{where}: answers {what} with {reply.status} ({reply.spoken})"
+    if reply.status in _BUSY:
+        raise SessionBusy(f"{said}; it is tried again")
+    if reply.is_absent:
+        raise UnsupportedDevice(f"{said}; its firmware does not know it: update it")
+    if reply.status >= _FAILS:
+        raise Transient(f"{said}; it is tried again")
+    raise UnsupportedDevice(f"{said}; change it on the device's own page")
 
 
 class WebClient:
@@ -221,7 +270,7 @@ class WebClient:
             raise
         exchange.answered()
         exchange.check_size(len(received))
-        if not received.startswith(_GREETING[: len(received)]):
+        if not received.startswith(GREETING[: len(received)]):
             raise self._no_http(received, "no status line")
         return received
 

@@ -10,6 +10,7 @@ page refuses us without one, and again when it has expired, once a call.
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,20 +20,25 @@ from agent.cgminer.dialects.table import Login, Table
 from agent.cgminer.framed import FRAMED_PORT, converse
 from agent.cgminer.repair import decode
 from agent.cgminer.sections import NEW_API, dig, is_rpc
-from agent.cgminer.web import WebClient, WebReply
+from agent.cgminer.web import WebClient, WebReply, check_status
 from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, UnsupportedDevice
 
 RPC, FRAMED, WEB = "rpc", "framed", "web"
 DEFAULT_WEB_PORT: Final = 80
 _DEFAULT_RPC_PORT: Final = 4028
-_BUSY: Final = frozenset({409, 423, 429, 503})
 _REDIRECTS: Final = 300
 _SERVER_FAILS: Final = 500
-_UNKNOWN_PAGE: Final = frozenset({404, 405, 501})
 
 
 class Failing(Garbled):
-    """A page says that it cannot answer now: nothing is known of the miner by it, but the next try may do."""
+    """A page says that it cannot answer now: nothing is known of the miner by it, but the next try may do.
+
+    ``busy``: because it is busy with something else.
+    """
+
+    def __init__(self, message: str, *, busy: bool) -> None:
+        super().__init__(message)
+        self.busy = busy
 
 
 def wire_of(command: str) -> str:
@@ -101,10 +107,11 @@ class Wires:
         if is_rpc(command):
             return await exchange(self._address, _request(command), self._deadlines)
         if command[0] == "/":
-            return _content(command, await self._read(table, "GET", command))
+            return self._content(command, await self._read(table, "GET", command))
         kind, _, rest = command.partition(":")
         if kind == "gql":
-            return _content(command, await self._read(table, "POST", "/graphql", {"query": table.queries[rest]}))
+            query = {"query": table.queries[rest]}
+            return self._content(command, await self._read(table, "POST", "/graphql", query))
         name, _, parameter = rest.partition(":")
         return await self.framed({"cmd": name, "param": parameter} if parameter else {"cmd": name})
 
@@ -164,6 +171,18 @@ class Wires:
         """Send one document to Whatsminer's framed API and return the reply. Raises as ``converse`` does."""
         return await converse(self.framed_address, document, self._deadlines)
 
+    def _content(self, command: str, reply: WebReply) -> bytes:
+        try:
+            check_status(self._address, reply, command)
+        except Transient as error:
+            raise Failing(str(error), busy=isinstance(error, SessionBusy)) from None
+        except UnsupportedDevice:
+            if reply.is_absent:
+                raise
+            told = f"answers {command} with {reply.status} ({reply.spoken})"
+            raise Garbled(f"{self._address}: {told}; check what runs there") from None
+        return reply.body
+
     def _port(self, table: Table) -> int:
         return table.web_port if self._web_port == DEFAULT_WEB_PORT else self._web_port
 
@@ -204,10 +223,9 @@ async def _log_in(web: WebClient, login: Login, credentials: Credentials) -> Map
     else:
         token = dig(reply.document(), login.token.split(".")) if reply.status < 400 else None
         shown = f"{login.prefix}{token}" if isinstance(token, str) and token else None
-    if shown is None and (reply.status >= 500 or reply.status in _BUSY):
-        kind = SessionBusy if reply.status in _BUSY else Transient
-        raise kind(f"{web.address}: {login.target} answers a login with {reply.status}; it is tried again")
     if shown is None:
+        with suppress(UnsupportedDevice):
+            check_status(web.address, reply, "a login")
         raise AccessDenied(
             f"{web.address}: {login.target} lets us not in ({reply.status}); correct the user and password of its group"
         )
@@ -226,13 +244,3 @@ def _request(command: str) -> bytes:
     if command.startswith(NEW_API):
         return request_of(command.removeprefix(NEW_API), {"new_api": True})
     return request_of(command)
-
-
-def _content(command: str, reply: WebReply) -> bytes:
-    if reply.status in _UNKNOWN_PAGE:
-        raise UnsupportedDevice(f"{command}: the firmware has no such page ({reply.status})")
-    if reply.status >= 500:
-        raise Failing(f"{command}: answered with {reply.status}; it is tried again")
-    if not 200 <= reply.status < 300:
-        raise Garbled(f"{command}: answered with {reply.status}; check what runs there")
-    return reply.body

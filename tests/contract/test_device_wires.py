@@ -286,7 +286,9 @@ async def test_a_device_that_is_silent_on_its_own_wire_is_unreachable(dialect: s
 @pytest.mark.parametrize(
     ("response", "reason"),
     [
-        (page(b"<html>busy", "503 Service Unavailable"), Reason.GARBLED),
+        (page(b"<html>busy", "503 Service Unavailable"), Reason.SESSION_BUSY),
+        (page({"error": "too many requests"}, "429 Too Many Requests"), Reason.SESSION_BUSY),
+        (page({}, "500 Internal Server Error"), Reason.GARBLED),
         (page(b"<html>not found", "404 Not Found"), Reason.GARBLED),
         (page(b"", "302 Found", "Location: /login"), Reason.GARBLED),
         (page(b"\xff\xfe"), Reason.GARBLED),

@@ -29,9 +29,7 @@ from agent.cgminer.control.web_answers import (
     exactly,
     for_log,
     for_setting,
-    is_absent,
     raise_unless_taken,
-    spoken,
     value_of,
     written,
 )
@@ -156,7 +154,7 @@ class Antminer:
         told += [{"url": "", "user": "", "pass": ""} for _ in range(empty)]
         reply = await self._post(device, {**conf, "pools": told})
         if _says_error(reply) and not _has_pools(await _read(device), pools):
-            raise UnsupportedDevice(f"{device.address}: refuses the pools ({spoken(reply)}); correct url and user")
+            raise UnsupportedDevice(f"{device.address}: refuses the pools ({reply.spoken}); correct url and user")
 
     async def _set_mode(self, device: Device, conf: Mapping[str, Any], mode: int) -> None:
         keys = [key for key in _MODE_KEYS if key in conf]
@@ -172,7 +170,7 @@ class Antminer:
             after = await _read(device)
         if not _is_in(after, mode) and _says_error(reply):
             raise UnsupportedDevice(
-                f"{device.address}: refuses mode {mode} ({spoken(reply)}); set it once on its own page to see why"
+                f"{device.address}: refuses mode {mode} ({reply.spoken}); set it once on its own page to see why"
             )
 
     async def _post(self, device: Device, conf: Mapping[str, Any]) -> WebReply:
@@ -275,7 +273,7 @@ async def _change_password(device: Device, secret: str) -> None:
     raise_unless_taken(device, reply, "a new password")
     if _says_error(reply):
         raise UnsupportedDevice(
-            f"{device.address}: refuses the new password ({spoken(reply)}); change it on its own page"
+            f"{device.address}: refuses the new password ({reply.spoken}); change it on its own page"
         )
 
 
@@ -295,7 +293,7 @@ async def _takes(device: Device, secret: str) -> bool:
 async def _logs(device: Device) -> bytes:
     for target in _LOGS:
         reply = await device.call("GET", target, deadlines=for_log(device))
-        if not is_absent(reply):
+        if not reply.is_absent:
             break
     raise_unless_taken(device, reply, "a look at its log")
     return reply.body

@@ -25,7 +25,6 @@ from agent.cgminer.control.web_answers import (
     for_image,
     for_log,
     for_setting,
-    is_absent,
     opens,
     packed,
     raise_unless_taken,
@@ -162,7 +161,7 @@ async def _version(device: Device) -> str:
 async def _groups(device: Device) -> Any:
     for target in _POOLS:
         reply = await device.call("GET", _API + target)
-        if not is_absent(reply):
+        if not reply.is_absent:
             break
     raise_unless_taken(device, reply, "a look at its pools")
     return value_of(device, reply, "a look at its pools")
@@ -216,7 +215,7 @@ async def _upgrade(device: Device, wanted: Wanted) -> None:
 async def _log(device: Device) -> bytes:
     """Return the miner's log; before 26.04, which has none alone, the support archive."""
     reply = await device.call("GET", _API + "miner/log/bosminer", deadlines=for_log(device))
-    if is_absent(reply):
+    if reply.is_absent:
         target = _API + "miner/support-archive"
         reply = await device.call("GET", target, json={"format": "zip"}, deadlines=for_log(device))
     raise_unless_taken(device, reply, "a look at its log")

@@ -1,9 +1,6 @@
-"""What the drivers of web firmwares share: answers sorted by what to do about them, files packed.
+"""What the drivers of web firmwares share: how long an answer may take, answers raised by what they mean, files packed.
 
-    2xx taken   404, 405, 501 unknown   409, 423, 429, 503 busy   other 5xx not now   other 4xx refused
-    (401 and 403 are AccessDenied already, after one fresh login: see ``wires``)
-
-Invariant: what a server says with its status is sorted here alone, so that the same trouble reads the same everywhere.
+Invariant: what a server says with its status is sorted by ``web.check_status`` alone, when a page is read as well.
 """
 
 import hashlib
@@ -14,9 +11,8 @@ from typing import Any, Final
 from agent.cgminer.client import Deadlines
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
-from agent.cgminer.repair import decode
-from agent.cgminer.web import WebReply
-from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, UnsupportedDevice
+from agent.cgminer.web import WebReply, check_status
+from agent.errors import AccessDenied, Garbled
 
 _SETTING_TIMES: Final = 10.0
 """A device that restarts its miner to take a setting answers only afterwards: 20 s where a reading has 2 s."""
@@ -26,10 +22,6 @@ _LOG_CAP_BYTES: Final = 8_388_608
 _IMAGE_TIMES: Final = 90.0
 """A device checks and writes an image before it answers: 3 min. What takes longer still is looked at all the same."""
 AS_JSON: Final = {"content-type": "application/json"}
-_BUSY: Final = frozenset({409, 423, 429, 503})
-_ABSENT: Final = frozenset({404, 405, 501})
-_SHOWN: Final = 120
-_MESSAGES: Final = ("err", "error", "message", "msg")
 
 
 def for_setting(device: Device) -> Deadlines:
@@ -55,37 +47,7 @@ def raise_unless_taken(device: Device, reply: WebReply, what: str) -> None:
         Transient: it cannot now.
         UnsupportedDevice: it does not know ``what``, or refuses it.
     """
-    status = reply.status
-    if 200 <= status < 300:
-        return
-    said = f"{device.address}: answers {what} with {status} ({spoken(reply)})"
-    if status in _BUSY:
-        raise SessionBusy(f"{said}; it is tried again")
-    if is_absent(reply):
-        raise UnsupportedDevice(f"{said}; its firmware does not know it: update it")
-    if status >= 500:
-        raise Transient(f"{said}; it is tried again")
-    raise UnsupportedDevice(f"{said}; change it on the device's own page")
-
-
-def is_absent(reply: WebReply) -> bool:
-    """Return whether the firmware has no such page."""
-    return reply.status in _ABSENT
-
-
-def spoken(reply: WebReply) -> str:
-    """Return what the server said for people, on one line and not longer than a line."""
-    if reply.body.lstrip()[:1] == b"<":
-        return "a web page"
-    try:
-        document = decode(reply.body).document
-    except Garbled:
-        document = None
-    told = document if isinstance(document, dict) else {}
-    text = next((told[name] for name in _MESSAGES if isinstance(told.get(name), str) and told[name]), None)
-    if text is None:
-        text = reply.body[:_SHOWN].decode("utf-8", "replace")
-    return " ".join(text.split())[:_SHOWN] or "no text"
+    check_status(device.address, reply, what)
 
 
 def exactly(device: Device, reply: WebReply, what: str) -> dict[str, Any]:
@@ -103,7 +65,7 @@ def exactly(device: Device, reply: WebReply, what: str) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise Garbled(
-            f"{device.address}: its {what} cannot be read to the letter ({spoken(reply)}), so it is not changed; "
+            f"{device.address}: its {what} cannot be read to the letter ({reply.spoken}), so it is not changed; "
             "restart the miner"
         )
     return found
@@ -120,7 +82,7 @@ def value_of(device: Device, reply: WebReply, what: str) -> Any:
         return json.loads(reply.body.decode())
     except (ValueError, RecursionError):
         raise Garbled(
-            f"{device.address}: answers {what} with no JSON ({spoken(reply)}); check what runs there"
+            f"{device.address}: answers {what} with no JSON ({reply.spoken}); check what runs there"
         ) from None
 
 

@@ -209,8 +209,8 @@ def test_what_a_server_says_is_shown_on_one_short_line() -> None:
     def reply(body: bytes) -> Any:
         return web_answers.WebReply(500, {}, body)
 
-    assert web_answers.spoken(reply(b'{"err": "first\\n second"}')) == "first second"
-    assert web_answers.spoken(reply(b"  <html>")) == "a web page"
-    assert web_answers.spoken(reply(b"")) == "no text"
-    assert len(web_answers.spoken(reply(b"x" * 9_999))) == 120
+    assert reply(b'{"err": "first\\n second"}').spoken == "first second"
+    assert reply(b"  <html>").spoken == "a web page"
+    assert reply(b"").spoken == "no text"
+    assert len(reply(b"x" * 9_999).spoken) == 120
     assert issubclass(WrongDevice, AgentError)

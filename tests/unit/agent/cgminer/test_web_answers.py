@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.control.asked import mode_asked, pools_asked, power_asked
 from agent.cgminer.control.driver import Wanted
-from agent.cgminer.control.web_answers import exactly, packed, raise_unless_taken, spoken, value_of, written
+from agent.cgminer.control.web_answers import exactly, packed, raise_unless_taken, value_of, written
 from agent.cgminer.device import Device
 from agent.cgminer.web import WebReply
 from agent.errors import AgentError, Garbled, Refused, SessionBusy, Transient, UnsupportedDevice
@@ -55,7 +55,7 @@ def test_no_answer_makes_sorting_fail_in_another_way(body: bytes) -> None:
             except AgentError as error:
                 said.append(str(error))
     assert not [text for text in said if "\n" in text or len(text) > 400]
-    assert len(spoken(reply(body))) <= 120
+    assert len(reply(body).spoken) <= 120
 
 
 @pytest.mark.parametrize(
