@@ -35,6 +35,7 @@ from agent.cgminer.control.web_answers import (
 )
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
+from agent.cgminer.dialects.antminer import CONF, SLEEP, SYSTEM, WORK_MODES
 from agent.cgminer.observation import Observation
 from agent.cgminer.sections import number, rows_of
 from agent.cgminer.web import WebReply
@@ -44,17 +45,14 @@ from sitelink.types import MinerState, Verb
 _VERBS: Final = frozenset(
     {Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.PASSWORD, Verb.REBOOT, Verb.LOGS}
 )
-_READ: Final = "/cgi-bin/get_miner_conf.cgi"
 _WRITE: Final = "/cgi-bin/set_miner_conf.cgi"
 _REBOOT: Final = "/cgi-bin/reboot.cgi"
 _BLINK: Final = "/cgi-bin/blink.cgi"
 _BLINKS: Final = "/cgi-bin/get_blink_status.cgi"
 _PASSWORD: Final = "/cgi-bin/passwd.cgi"  # noqa: S105 - a page, not a password
-_ABOUT: Final = "/cgi-bin/get_system_info.cgi"
 _LOGS: Final = ("/cgi-bin/log.cgi", "/cgi-bin/get_kernel_log.cgi")
 
-_MODE_KEYS: Final = ("bitmain-work-mode", "miner-mode")
-_NORMAL, _SLEEP, _LOW = 0, 1, 3
+_NORMAL, _LOW = 0, 3
 _MODES: Final = {"normal": _NORMAL, "low": _LOW}
 _SETTLING_S: Final = 60.0
 """How long a stop of ours may take before a miner in sleep mode that still hashes is told again."""
@@ -129,8 +127,8 @@ class Antminer:
 
     async def _stop(self, device: Device) -> None:
         conf = await _read(device)
-        if not _is_in(conf, _SLEEP):
-            await self._set_mode(device, conf, _SLEEP)
+        if not _is_in(conf, SLEEP):
+            await self._set_mode(device, conf, SLEEP)
         elif not self._is_settling(device) and (await device.observe()).state is MinerState.HASHING:
             await self._post(device, conf)  # the mode was stored and its miner never restarted
 
@@ -157,7 +155,7 @@ class Antminer:
             raise UnsupportedDevice(f"{device.address}: refuses the pools ({reply.spoken}); correct url and user")
 
     async def _set_mode(self, device: Device, conf: Mapping[str, Any], mode: int) -> None:
-        keys = [key for key in _MODE_KEYS if key in conf]
+        keys = [key for key in WORK_MODES if key in conf]
         if not keys:
             raise UnsupportedDevice(
                 f"{device.address}: its firmware knows no sleep mode; give it an outlet in inventory.csv, or update it"
@@ -184,13 +182,13 @@ class Antminer:
 
 
 async def _read(device: Device) -> dict[str, Any]:
-    reply = await device.call("GET", _READ)
+    reply = await device.call("GET", CONF)
     raise_unless_taken(device, reply, "a look at its configuration")
     return exactly(device, reply, "configuration")
 
 
 def _modes_in(conf: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: conf[key] for key in _MODE_KEYS if key in conf}
+    return {key: conf[key] for key in WORK_MODES if key in conf}
 
 
 def _is_in(conf: Mapping[str, Any], mode: int) -> bool:
@@ -199,7 +197,7 @@ def _is_in(conf: Mapping[str, Any], mode: int) -> bool:
 
 
 def _sleeps(conf: Mapping[str, Any]) -> bool:
-    return _is_in(conf, _SLEEP)
+    return _is_in(conf, SLEEP)
 
 
 def _former_mode(former: str) -> int:
@@ -281,7 +279,7 @@ async def _takes(device: Device, secret: str) -> bool:
     """Return whether the page opens for ``secret``, which is then the password in use."""
     found = Credentials(credentials_of(device).user, secret)
     try:
-        reply = await device.tried(found, "GET", _ABOUT)
+        reply = await device.tried(found, "GET", SYSTEM)
     except AccessDenied:
         return False
     if reply.status != 200:

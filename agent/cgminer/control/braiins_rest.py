@@ -5,8 +5,8 @@
     POOLS        PUT pools/batch: all groups replaced by one; refused while stopped, because it restarts the miner
     FIRMWARE     POST upgrade/system-upgrade (from 26.04): metadata with size and SHA-256, then the image
 
-Invariants: only status 3 (paused) is a stop by order; suspended (4) and restricted (5) are the firmware's own. The
-token is fetched and renewed by ``wires``.
+Invariants: only a pause is a stop by order; suspended and restricted are the firmware's own, and a mining process that
+is down was stopped by nobody we know (the statuses: see the dialect). The token is fetched and renewed by ``wires``.
 
 Source: the OpenAPI documents of 25.07 and 26.04 (developer.braiins-os.com); MinerStatus in bos-plus-api.
 """
@@ -32,6 +32,7 @@ from agent.cgminer.control.web_answers import (
 )
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
+from agent.cgminer.dialects.braiins_rest import NOT_STARTED, PAUSED, TARGET_W, login_of
 from agent.cgminer.observation import Observation
 from agent.cgminer.sections import dig, whole
 from agent.errors import AccessDenied
@@ -58,8 +59,6 @@ _LIMIT: Final = "performance/power-target"
 _LAMP: Final = "actions/locate"
 _POOLS: Final = ("pools", "pools/")
 """The document names the second, devices answer the first."""
-_NOT_STARTED, _PAUSED = 1, 3
-_TARGET_W: Final = ("mode_state", "powertargetmodestate", "current_target", "watt")
 _GROUP_NAME: Final = "default"
 
 
@@ -91,7 +90,7 @@ class BraiinsRest:
             case Verb.STOP:
                 await _put(device, "actions/pause")
             case Verb.START:
-                down = await _status(device) == _NOT_STARTED
+                down = await _status(device) == NOT_STARTED
                 await _put(device, "actions/start" if down else "actions/resume")
             case Verb.LIMIT:
                 await _put(device, _LIMIT, {"watt": round(power_asked_alone(wanted, device.address))})
@@ -113,14 +112,14 @@ class BraiinsRest:
         """See ``Driver.shows``."""
         match wanted.verb:
             case Verb.STOP:
-                told = await _status(device) in (_PAUSED, _NOT_STARTED)
+                told = await _status(device) == PAUSED
                 return shows_commanded_stop(await device.observe(), before, told=told, otherwise="not_paused")
             case Verb.START:
-                if await _status(device) in (_PAUSED, _NOT_STARTED):
+                if await _status(device) == PAUSED:
                     return shows(False, "", "still_paused")
                 return shows_started(await device.observe())
             case Verb.LIMIT:
-                found = whole(dig(await _get(device, _TUNER), _TARGET_W))
+                found = whole(dig(await _get(device, _TUNER), TARGET_W.split(".")))
                 limit_w = Watts(found) if found else None
                 return shows_limited(limit_w, await device.observe(), power_asked_alone(wanted, device.address))
             case Verb.POOLS:
@@ -168,7 +167,7 @@ async def _groups(device: Device) -> Any:
 
 
 async def _set_pools(device: Device, pools: tuple[Pool, ...]) -> None:
-    stopped = await _status(device) in (_PAUSED, _NOT_STARTED)
+    stopped = await _status(device) in (PAUSED, NOT_STARTED)
     refuse_while_stopped(stopped, device.address, "a change of its pools")
     name = dig(await _groups(device), ("0", "name")) or _GROUP_NAME
     told = [{"enabled": True, **pool._asdict()} for pool in pools]
@@ -186,9 +185,8 @@ async def _change_password(device: Device, secret: str) -> None:
 
 async def _takes(device: Device, secret: str) -> bool:
     """Return whether a login opens with ``secret``, which is then the password in use."""
-    user = credentials_of(device).user
-    login = {"username": user, "password": secret}
-    return await opens(device, _API + "auth/login", login, Credentials(user, secret))
+    found = Credentials(credentials_of(device).user, secret)
+    return await opens(device, _API + "auth/login", login_of(found), found)
 
 
 async def _upgrade(device: Device, wanted: Wanted) -> None:

@@ -17,6 +17,7 @@ from agent.cgminer.client import Deadlines
 from agent.cgminer.control.web_answers import credentials_of, raise_unless_taken
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
+from agent.cgminer.dialects.braiins import login_of
 from agent.cgminer.sections import dig
 from agent.cgminer.web import WebReply
 from agent.errors import AccessDenied, Garbled, UnsupportedDevice
@@ -24,9 +25,6 @@ from agent.errors import AccessDenied, Garbled, UnsupportedDevice
 _TARGET: Final = "/graphql"
 _SHOWN: Final = 120
 _DENIED: Final = re.compile(r"auth|log(ged)? ?in|permi|denied|forbid|session", re.IGNORECASE)
-_LOGIN: Final = """mutation ($username: String!, $password: String!) {
-  auth { login(username: $username, password: $password) {
-    __typename ... on VoidResult { void } ... on AuthError { message } } } }"""
 _CORRECT: Final = "correct the user and password of its group, or what that user may do"
 
 
@@ -53,9 +51,8 @@ async def ask(
 
 async def opens(device: Device, found: Credentials) -> bool:
     """Return whether a login opens the device for ``found``, who we then are. Raises as ``ask`` does."""
-    told = {"query": _LOGIN, "variables": {"username": found.user, "password": found.password}}
     try:
-        data = _data(device, await device.tried(found, "POST", _TARGET, told))
+        data = _data(device, await device.tried(found, "POST", _TARGET, login_of(found)))
     except AccessDenied:
         return False
     if refusal_in(data, "auth", "login") is not None:

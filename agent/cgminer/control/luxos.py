@@ -25,9 +25,10 @@ from typing import Any, Final, NamedTuple
 from agent.cgminer.control.asked import blink_asked, mode_asked, pools_asked, power_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Shown, Wanted
-from agent.cgminer.control.read_back import shows, shows_rebooted, shows_started, shows_stopped
+from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
 from agent.cgminer.control.rpc_pools import PoolChange, shows_pools
 from agent.cgminer.device import Device
+from agent.cgminer.dialects.luxos import is_curtailed
 from agent.cgminer.observation import Observation
 from agent.cgminer.sections import number, rows_of
 from agent.cgminer.status import Status
@@ -38,8 +39,6 @@ from sitelink.units import Watts
 _LOG: Final = logging.getLogger(__name__)
 _ACTIONS: Final = {Verb.STOP: "sleep", Verb.START: "wakeup"}
 _VERBS: Final = frozenset({Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.REBOOT})
-_AWAKE: Final = ("", "none", "awake", "wakeup", "wake up")
-_ABOVE: Final = 1.05
 
 
 class _Profile(NamedTuple):
@@ -55,6 +54,7 @@ class LuxOs:
 
     def __init__(self) -> None:
         self._pools = PoolChange()
+        self._profile: tuple[Mapping[str, str], _Profile] | None = None
 
     @property
     def verbs(self) -> frozenset[Verb]:
@@ -64,6 +64,7 @@ class LuxOs:
     async def former(self, device: Device, wanted: Wanted) -> str:
         """Return profile and ATM before a limit, the pools before new ones, the lamp before it blinks."""
         if wanted.verb is Verb.LIMIT:
+            self._profile = None
             config, atm = await _first(device, "config", "CONFIG"), await _first(device, "atm", "ATM")
             return json.dumps({"profile": config.get("Profile"), "atm": atm})
         if wanted.verb is Verb.POOLS:
@@ -77,7 +78,7 @@ class LuxOs:
         if wanted.verb is Verb.POOLS:
             await self._pools.replace(device, pools_asked(wanted))
         elif wanted.verb is Verb.LIMIT:
-            await _limit(device, wanted, former)
+            await self._limit(device, wanted, former)
         else:
             async with _session(device) as session:
                 await _tell(device, session, *_order(wanted))
@@ -92,10 +93,40 @@ class LuxOs:
             return shows((red == "blink") == blink_asked(wanted), "lamp_as_wanted", "lamp_not_as_wanted")
         seen = await device.observe()
         if wanted.verb is Verb.LIMIT:
-            return await _shows_limit(device, wanted, seen)
+            return await self._shows_limit(device, wanted, seen)
         if wanted.verb is Verb.REBOOT:
             return shows_rebooted(seen, before)
         return shows_stopped(seen, before) if wanted.verb is Verb.STOP else shows_started(seen)
+
+    async def _limit(self, device: Device, wanted: Wanted, former: str) -> None:
+        """Put the wanted profile in force. ``former`` tells whether ATM was on, should an attempt have died midway."""
+        config = await _first(device, "config", "CONFIG")
+        refuse_while_stopped(is_curtailed(config.get("CurtailMode")), device.address, "a profile")
+        self._profile = None  # its profiles may have changed since the last order
+        profile = await self._profile_for(device, wanted)
+        steered = _steered_before(former)
+        async with _session(device) as session:
+            if steered:
+                await _tell(device, session, "atmset", "enabled=false")
+            await _tell(device, session, "profileset", profile.name)
+            if steered:
+                await _tell(device, session, "atmset", "enabled=true", f"max_profile={profile.name}")
+
+    async def _shows_limit(self, device: Device, wanted: Wanted, seen: Observation) -> ReadBack:
+        profile = await self._profile_for(device, wanted)
+        if (await _first(device, "config", "CONFIG")).get("Profile") != profile.name:
+            return ReadBack(Shown.NOT_YET, Evidence.DEVICE_STATE, "limit_not_in_force")
+        # What was asked for is to be kept to, not what the profile is made for: that may lie far below.
+        ceiling_w = profile.power_w if (asked_w := power_asked(wanted)) is None else asked_w
+        if ceiling_w is None:
+            return ReadBack(Shown.DONE, Evidence.DEVICE_STATE, "limit_in_force")
+        return shows_limited(ceiling_w, seen, ceiling_w)
+
+    async def _profile_for(self, device: Device, wanted: Wanted) -> _Profile:
+        """Return the profile that ``wanted`` means, asked for once an order."""
+        if self._profile is None or self._profile[0] != wanted.parameters:
+            self._profile = (wanted.parameters, _choose(device, await _profiles(device), wanted))
+        return self._profile[1]
 
 
 def _order(wanted: Wanted) -> tuple[str, ...]:
@@ -104,20 +135,6 @@ def _order(wanted: Wanted) -> tuple[str, ...]:
     if wanted.verb is Verb.BLINK:
         return ("ledset", "red", "blink" if blink_asked(wanted) else "off")
     return ("curtail", _ACTIONS[wanted.verb])
-
-
-async def _limit(device: Device, wanted: Wanted, former: str) -> None:
-    """Put the wanted profile in force. ``former`` tells whether ATM was on, should an attempt have died midway."""
-    config = await _first(device, "config", "CONFIG")
-    refuse_while_stopped(str(config.get("CurtailMode", "")).lower() not in _AWAKE, device.address, "a profile")
-    profile = _choose(device, await _profiles(device), wanted)
-    steered = _steered_before(former)
-    async with _session(device) as session:
-        if steered:
-            await _tell(device, session, "atmset", "enabled=false")
-        await _tell(device, session, "profileset", profile.name)
-        if steered:
-            await _tell(device, session, "atmset", "enabled=true", f"max_profile={profile.name}")
 
 
 def _steered_before(former: str) -> bool:
@@ -163,18 +180,6 @@ def _choose(device: Device, profiles: list[_Profile], wanted: Wanted) -> _Profil
             "mode_unsupported", f"{device.address}: has no profile for mode {mode}; give the limit as power_w"
         )
     return chosen[0]
-
-
-async def _shows_limit(device: Device, wanted: Wanted, seen: Observation) -> ReadBack:
-    profile = _choose(device, await _profiles(device), wanted)
-    if (await _first(device, "config", "CONFIG")).get("Profile") != profile.name:
-        return ReadBack(Shown.NOT_YET, Evidence.DEVICE_STATE, "limit_not_in_force")
-    ceiling_w = profile.power_w if (asked_w := power_asked(wanted)) is None else asked_w
-    if seen.power_w is None or ceiling_w is None:
-        return ReadBack(Shown.DONE, Evidence.DEVICE_STATE, "limit_in_force")
-    if seen.power_w > _ABOVE * ceiling_w:
-        return ReadBack(Shown.PART, Evidence.DEVICE_POWER, "power_above_limit")
-    return ReadBack(Shown.DONE, Evidence.DEVICE_POWER, "power_within_limit")
 
 
 async def _first(device: Device, command: str, section: str) -> Mapping[str, Any]:

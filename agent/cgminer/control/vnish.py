@@ -38,6 +38,7 @@ from agent.cgminer.control.web_answers import (
 )
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
+from agent.cgminer.dialects.vnish import OFF, STOPPED, login_of
 from agent.cgminer.observation import Observation
 from agent.cgminer.sections import dig, number, rows_of
 from agent.errors import AccessDenied, Garbled, Refused
@@ -59,8 +60,6 @@ _VERBS: Final = frozenset(
 )
 _API: Final = "/api/v1/"
 _LOGS: Final = ("status", "miner", "autotune", "system", "messages", "api")
-_OFF: Final = frozenset({"stopped", "shutting-down"})
-_STOPPED: Final = "stopped"
 _TUNED: Final = "tuned"
 _PLAIN_SCHEME: Final = "stratum+tcp://"
 
@@ -91,10 +90,10 @@ class Vnish:
         """See ``Driver.send``."""
         match wanted.verb:
             case Verb.STOP:
-                if await _state(device) not in _OFF:
+                if await _state(device) not in OFF:
                     await _post(device, "mining/stop")
             case Verb.START:
-                if await _state(device) in _OFF:
+                if await _state(device) in OFF:
                     await _post(device, "mining/start")
             case Verb.LIMIT:
                 await _limit(device, power_asked_alone(wanted, device.address))
@@ -116,10 +115,10 @@ class Vnish:
         """See ``Driver.shows``."""
         match wanted.verb:
             case Verb.STOP:
-                told = await _state(device) == _STOPPED
+                told = await _state(device) == STOPPED
                 return shows_commanded_stop(await device.observe(), before, told=told, otherwise="not_stopped")
             case Verb.START:
-                if await _state(device) in _OFF:
+                if await _state(device) in OFF:
                     return shows(False, "", "still_stopped")
                 return shows_started(await device.observe())
             case Verb.LIMIT:
@@ -228,7 +227,7 @@ def _capped(switcher: Mapping[str, Any], preset: str) -> dict[str, Any]:
 async def _save(device: Device, settings: Mapping[str, Any]) -> None:
     """Store settings, and restart the miner where it says that it must be, unless it is stopped."""
     saved = await _post(device, "settings", settings)
-    if isinstance(saved, Mapping) and saved.get("restart_required") and await _state(device) not in _OFF:
+    if isinstance(saved, Mapping) and saved.get("restart_required") and await _state(device) not in OFF:
         await _post(device, "mining/restart")
 
 
@@ -277,7 +276,8 @@ async def _change_password(device: Device, secret: str) -> None:
 
 async def _takes(device: Device, secret: str) -> bool:
     """Return whether the miner unlocks for ``secret``, which is then the password in use."""
-    return await opens(device, _API + "unlock", {"pw": secret}, Credentials(credentials_of(device).user, secret))
+    found = Credentials(credentials_of(device).user, secret)
+    return await opens(device, _API + "unlock", login_of(found), found)
 
 
 async def _update(device: Device, image: bytes) -> None:

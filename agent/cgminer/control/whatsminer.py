@@ -28,6 +28,7 @@ from agent.cgminer.control.whatsminer_access import WhatsminerAccess, opened
 from agent.cgminer.control.whatsminer_transfer import IMAGE_DEADLINES, LOG_DEADLINES, Talk, image_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
+from agent.cgminer.dialects.whatsminer import is_off
 from agent.cgminer.observation import Observation
 from agent.cgminer.sections import number
 from agent.cgminer.status import Status
@@ -77,7 +78,7 @@ class Whatsminer:
         """See ``Driver.send``."""
         command, parameters = self._order(device, wanted)
         if wanted.verb in (Verb.LIMIT, Verb.POOLS):
-            refuse_while_stopped(_is_off(await _told(device, "status")), device.address, command)
+            refuse_while_stopped(is_off(await _told(device, "status")), device.address, command)
         if wanted.verb is Verb.LOGS:
             return await self._fetch_logs(device)
         if wanted.verb is Verb.FIRMWARE:
@@ -210,10 +211,6 @@ async def _told(device: Device, command: str) -> Mapping[str, Any]:
     """Return what btminer says of itself under ``Msg``; empty where it says nothing."""
     said = (await device.ask(command)).get("Msg")
     return said if isinstance(said, dict) else {}
-
-
-def _is_off(said: Mapping[str, Any]) -> bool:
-    return str(said.get("mineroff", said.get("btmineroff", ""))).lower() == "true"
 
 
 async def _shows_limit(device: Device, wanted: Wanted, seen: Observation) -> ReadBack:

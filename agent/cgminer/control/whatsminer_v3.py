@@ -38,6 +38,7 @@ from agent.cgminer.control.whatsminer_access import ENABLE_API, seal
 from agent.cgminer.control.whatsminer_transfer import IMAGE_DEADLINES, LOG_DEADLINES, Talk, framed, image_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
+from agent.cgminer.dialects.whatsminer_v3 import is_off
 from agent.cgminer.observation import Observation
 from agent.cgminer.sections import number, rows_of, whole
 from agent.errors import AccessDenied, Garbled, Refused, SessionBusy, UnsupportedDevice
@@ -87,7 +88,7 @@ class WhatsminerV3:
         if wanted.verb in (Verb.LIMIT, Verb.POOLS):
             miner = (await _told(device, "get.device.info", "miner")).get("miner")
             working = miner.get("working") if isinstance(miner, dict) else None
-            refuse_while_stopped(str(working).lower() == "false", device.address, command)
+            refuse_while_stopped(is_off(working), device.address, command)
         signed = await _signed(device, _access_of(device), command, parameter, secret=wanted.verb in _SECRET_PARAMETERS)
         if wanted.verb is Verb.FIRMWARE:
             await _give_firmware(device, signed, image_of(device, wanted.image))

@@ -33,8 +33,8 @@ from agent.cgminer.sections import Reader, Row, Sections, at, first, leading_num
 from sitelink.types import PowerSource
 from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts
 
-_CONF: Final = "/cgi-bin/get_miner_conf.cgi"
-_SYSTEM: Final = "/cgi-bin/get_system_info.cgi"
+CONF: Final = "/cgi-bin/get_miner_conf.cgi"
+SYSTEM: Final = "/cgi-bin/get_system_info.cgi"
 _HEALTH: Final = "/cgi-bin/summary.cgi"
 _SLEEP_MODE: Final = 254
 _LONGEST_KEY: Final = 20
@@ -48,7 +48,9 @@ _JOINED_TEMP: Final = re.compile(r"(?:^|-)(-?[0-9]+(?:\.[0-9]+)?|[a-z]+)(?=-|$)"
 _VNISH: Final = re.compile(r"vnish [0-9.]+", re.IGNORECASE)
 _VERSIONS: Final = (("stats", "Miner"), ("version", "Miner"), ("info", "miner_version"))
 _BUILDS: Final = (("stats", "CompileTime"), ("version", "CompileTime"), ("info", "CompileTime"))
-_WORK_MODES: Final = ("bitmain-work-mode", "miner-mode")
+WORK_MODES: Final = ("bitmain-work-mode", "miner-mode")
+"""Keys of the configuration, by firmware; their value may be text."""
+SLEEP: Final = 1
 _UNITS_BY_MODEL: Final = (
     # Before rate_unit existed, "GHS 5s" held whatever unit the algorithm is counted in.
     (re.compile(r"\b[LE][0-9]|\bD[35]\b", re.IGNORECASE), "MH"),
@@ -134,13 +136,13 @@ def antminer_firmware(sections: Sections) -> str | None:
 def _stock_firmware(sections: Sections) -> str | None:
     """Return version and build as the RPC tells them, and the name of the release where the web page has one."""
     told = antminer_firmware(sections) or ""
-    release = text(sections.find(_SYSTEM, "system_filesystem_version")) or ""
+    release = text(sections.find(SYSTEM, "system_filesystem_version")) or ""
     return ", ".join(part for part in (told, "" if release in told else release) if part) or None
 
 
 def antminer_judge(sections: Sections, facts: Facts) -> Verdict:
     """Judge the state; only the configuration or the sleep mode proves that a stop was ordered."""
-    asleep = any(number(sections.find(_CONF, key)) == 1 for key in _WORK_MODES)
+    asleep = any(number(sections.find(CONF, key)) == SLEEP for key in WORK_MODES)
     asleep = asleep or number(sections.find("stats", "Mode")) == _SLEEP_MODE
     state = text(sections.find("stats", "state")) or ""
     return judge(
@@ -247,9 +249,9 @@ TABLE: Final = Table(
     dialect="antminer",
     commands=Commands(
         poll=("new:stats", "pools"),
-        idle=(_CONF, _HEALTH),
-        static=("version", _SYSTEM),
-        identity=(_SYSTEM, "stats"),
+        idle=(CONF, _HEALTH),
+        static=("version", SYSTEM),
+        identity=(SYSTEM, "stats"),
         joins=False,
     ),
     fields={
@@ -277,13 +279,13 @@ TABLE: Final = Table(
             first("stats", "Type", text),
             first("version", "Type", text),
             first("info", "type", text),
-            at(_SYSTEM, "minertype", text),
+            at(SYSTEM, "minertype", text),
         ),
         "firmware": (_stock_firmware,),
-        "mac": (at(_SYSTEM, "macaddr", mac),),
-        "serial": (at(_SYSTEM, "serinum", text), at(_SYSTEM, "serial_no", text), first("stats", "miner_id", text)),
+        "mac": (at(SYSTEM, "macaddr", mac),),
+        "serial": (at(SYSTEM, "serinum", text), at(SYSTEM, "serial_no", text), first("stats", "miner_id", text)),
         "control_board_id": (first("stats", "miner_id", text),),
-        "hostname": (at(_SYSTEM, "hostname", text),),
+        "hostname": (at(SYSTEM, "hostname", text),),
     },
     sensors=_stock_sensors,
     judge=antminer_judge,

@@ -50,11 +50,12 @@ _QUERIES: Final = {
 
 _LOGIN: Final = (
     "mutation($username:String!,$password:String!){auth{login(username:$username,password:$password)"
-    "{...on VoidResult{void}}}}"
+    "{__typename ...on VoidResult{void} ...on AuthError{message}}}}"
 )
 
 
-def _login(credentials: Credentials) -> dict[str, Any]:
+def login_of(credentials: Credentials) -> dict[str, Any]:
+    """Return the mutation that opens a session; ``auth.login`` of its answer says why not."""
     return {"query": _LOGIN, "variables": {"username": credentials.user, "password": credentials.password}}
 
 
@@ -160,7 +161,7 @@ TABLE: Final = Table(
     power_source=PowerSource.ESTIMATE,
     pools=_pools,
     logins=(
-        Login("/graphql", _login, "session_id", header="cookie", pages="/graphql", first=True),
+        Login("/graphql", login_of, "session_id", header="cookie", pages="/graphql", first=True),
         Login(
             "/cgi-bin/luci",
             _page_login,

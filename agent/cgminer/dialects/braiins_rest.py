@@ -3,7 +3,8 @@
     miner/stats -> rates in GH/s by window, the tuner's power       cooling/state -> fans
     miner/hw/hashboards -> boards with their temperatures           miner/details -> names, and ``status``
 
-``status``: 1 not started, 2 mining, 3 paused by an order, 4 suspended by itself, 5 restricted by licence. The power
+``status``: 1 not started, 2 mining, 3 paused by an order, 4 suspended by itself, 5 restricted by licence. Not started
+means that the mining process is down, whoever ended it: no order keeps it so, and nothing is coming up. The power
 figure is the tuner's model, not a measurement. An error in ``miner/errors`` may be years old, so none is a fault.
 
 Source: Braiins OS public API (miner.proto: MinerStatus); docs/devices.md.
@@ -40,7 +41,9 @@ _BOARDS: Final = "/api/v1/miner/hw/hashboards"
 _DETAILS: Final = "/api/v1/miner/details"
 _TUNER: Final = "/api/v1/performance/tuner-state"
 _POOLS: Final = "/api/v1/pools"
-_NOT_STARTED, _MINING, _PAUSED = 1, 2, 3
+NOT_STARTED, PAUSED = 1, 3
+TARGET_W: Final = "mode_state.powertargetmodestate.current_target.watt"
+"""Where the tuner's state has the power target that it keeps to."""
 _CHIP, _BOARD = 1, 2
 """Where a sensor sits (``location``)."""
 
@@ -87,11 +90,14 @@ def _pools(sections: Sections) -> tuple[PoolShares, ...]:
 
 
 def _judge(sections: Sections, facts: Facts) -> Verdict:
-    status = sections.find(_DETAILS, "status")
-    return judge(facts, off=status == _PAUSED, starting=status == _NOT_STARTED)
+    status = at(_DETAILS, "status", whole)(sections)
+    if status == NOT_STARTED:
+        facts = facts._replace(uptime_s=None)  # a process that is down counts no time since its start
+    return judge(facts, off=status == PAUSED)
 
 
-def _login(credentials: Credentials) -> dict[str, str]:
+def login_of(credentials: Credentials) -> dict[str, str]:
+    """Return what opens a session."""
     return {"username": credentials.user, "password": credentials.password}
 
 
@@ -109,7 +115,7 @@ TABLE: Final = Table(
             at(_DETAILS, "sticker_hashrate.gigahash_per_second", gigahash),
         ),
         "power_w": (at(_STATS, "power_stats.approximated_consumption.watt", power),),
-        "power_limit_w": (at(_TUNER, "mode_state.powertargetmodestate.current_target.watt", positive_power),),
+        "power_limit_w": (at(_TUNER, TARGET_W, positive_power),),
         "uptime_s": (at(_DETAILS, "bosminer_uptime_s", whole),),
         "model": (at(_DETAILS, "miner_identity.name", text), at(_DETAILS, "miner_identity.miner_model", text)),
         "firmware": (at(_DETAILS, "bos_version.current", text),),
@@ -121,5 +127,5 @@ TABLE: Final = Table(
     judge=_judge,
     power_source=PowerSource.ESTIMATE,
     pools=_pools,
-    logins=(Login("/api/v1/auth/login", _login, "token", pages="/api/v1/"),),
+    logins=(Login("/api/v1/auth/login", login_of, "token", pages="/api/v1/"),),
 )

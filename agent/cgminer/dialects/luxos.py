@@ -4,7 +4,7 @@ Source: docs.luxor.tech, LuxOS API: summary, power, temps, fans, config, profile
 ``POWER[0].PSU`` false means that the figure is LuxOS's own estimate.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from agent.cgminer.dialects.antminer import antminer_sensors, rated
 from agent.cgminer.dialects.judgement import judge
@@ -31,6 +31,11 @@ from sitelink.units import Watts
 _HOT_WORDS: Final = ("OVERHEAT", "HIGH_TEMP", "TEMP_PROTECTION", "THERMAL")
 _BOARD_KEYS: Final = ("TopLeft", "TopRight", "BottomLeft", "BottomRight", "Board")
 _NO_CURTAILMENT: Final = ("", "none", "awake", "wakeup", "wake up")
+
+
+def is_curtailed(mode: Any) -> bool:
+    """Return whether ``CurtailMode`` of ``config`` says that the miner was told to sleep."""
+    return (text(mode) or "").lower() not in _NO_CURTAILMENT
 
 
 def profile_power(sections: Sections) -> Watts | None:
@@ -71,11 +76,10 @@ def _events(sections: Sections) -> list[str]:
 
 
 def _judge(sections: Sections, facts: Facts) -> Verdict:
-    curtailed = (text(sections.find("config", "CurtailMode")) or "").lower()
     status = (text(sections.find("config", "SystemStatus")) or "").upper()
     hot = any(word in sign for sign in (status, *facts.sensors.errors) for word in _HOT_WORDS)
     ramping = any(row.get("IsRamping") is True for row in sections.rows("devs"))
-    return judge(facts, off=curtailed not in _NO_CURTAILMENT, hot=hot, starting=ramping)
+    return judge(facts, off=is_curtailed(sections.find("config", "CurtailMode")), hot=hot, starting=ramping)
 
 
 def _measures_power(sections: Sections) -> bool:

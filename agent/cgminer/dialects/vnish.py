@@ -41,7 +41,9 @@ _INFO: Final = "/api/v1/info"
 _PRESET: Final = "/api/v1/perf-summary"
 _STATE: Final = "miner.miner_status.miner_state"
 _STATE_TIME: Final = "miner.miner_status.miner_state_time"
-_OFF: Final = frozenset({"stopped", "shutting-down"})
+STOPPED: Final = "stopped"
+OFF: Final = frozenset({STOPPED, "shutting-down"})
+"""States that only an order makes."""
 _STARTING: Final = frozenset({"initializing", "starting", "restarting", "auto-tuning"})
 _FAILED: Final = "failure"
 _HOT_WORDS: Final = ("temp", "heat", "hot")
@@ -97,7 +99,7 @@ def _judge(sections: Sections, facts: Facts) -> Verdict:
     hot = state == _FAILED and any(
         word in sign.lower() for sign in (said, *facts.sensors.errors) for word in _HOT_WORDS
     )
-    verdict = judge(facts, off=state in _OFF, hot=hot, starting=state in _STARTING)
+    verdict = judge(facts, off=state in OFF, hot=hot, starting=state in _STARTING)
     if state == _FAILED and verdict == (MinerState.IDLE, Reason.NOT_REPORTED):
         return MinerState.IDLE, Reason.FAULT
     return verdict
@@ -112,7 +114,8 @@ def _measures_power(sections: Sections) -> bool:
     return at(_SUMMARY, "miner.psu.psu_power_metering", lambda value: value is True)(sections) is True
 
 
-def _unlock(credentials: Credentials) -> dict[str, str]:
+def login_of(credentials: Credentials) -> dict[str, str]:
+    """Return what opens a session."""
     return {"pw": credentials.password}
 
 
@@ -143,5 +146,5 @@ TABLE: Final = Table(
     power_source=PowerSource.ESTIMATE,
     measures_power=_measures_power,
     pools=_pools,
-    logins=(Login("/api/v1/unlock", _unlock, "token", prefix="Bearer ", pages="/api/v1/"),),
+    logins=(Login("/api/v1/unlock", login_of, "token", prefix="Bearer ", pages="/api/v1/"),),
 )

@@ -6,7 +6,8 @@
 Source: WhatsMiner API 2.0.5; docs/devices.md. ``Power`` -1 means unknown.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from agent.cgminer.dialects.judgement import judge
 from agent.cgminer.dialects.table import (
@@ -32,6 +33,7 @@ _HOT_CODES: Final = frozenset((*range(350, 360), *range(600, 603)))
 _MAX_CODES: Final = 64
 _CODE_DIGITS: Final = 8
 _SLOT_KEYS: Final = ("temp_now_max", "temp_1")
+_OFF_KEYS: Final = ("mineroff", "btmineroff")
 _DEAD_PROCESS: Final = "process is down"
 
 
@@ -83,14 +85,19 @@ def _errors(sections: Sections, summary: list[Row]) -> tuple[str, ...]:
     return tuple(codes)
 
 
+def is_off(said: Mapping[str, Any]) -> bool:
+    """Return whether ``status`` says under ``Msg`` that the miner was told to stop; by firmware in text or not."""
+    told = next((said[key] for key in _OFF_KEYS if said.get(key) not in (None, "")), None)
+    return str(told).strip("'\" ").lower() in ("true", "1", "yes")
+
+
 def is_heat_code(code: str) -> bool:
     """Return whether an error code says that the miner is too hot."""
     return len(code) < _CODE_DIGITS and code.isdecimal() and int(code) in _HOT_CODES
 
 
 def _judge(sections: Sections, facts: Facts) -> Verdict:
-    said = text(sections.find("msg", "mineroff")) or text(sections.find("msg", "btmineroff")) or ""
-    off = said.lower() in ("true", "1", "yes")
+    off = is_off({key: sections.find("msg", key) for key in _OFF_KEYS})
     hot = any(is_heat_code(code) for code in facts.sensors.errors)
     starting = any(row.get("Upfreq Complete") == 0 for row in sections.rows("devs"))
     if not off and any(_DEAD_PROCESS in status.message.lower() for status in sections.statuses):

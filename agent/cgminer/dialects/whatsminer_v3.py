@@ -69,11 +69,16 @@ def _pools(sections: Sections) -> tuple[PoolShares, ...]:
     return tuple(PoolShares(None, None, None) for _ in listed(sections, _POOLS, "msg.pools"))
 
 
+def is_off(working: Any) -> bool:
+    """Return whether ``miner.working`` says that the miner was told to stop; by firmware in text or not."""
+    return str(working).strip().lower() in ("false", "0")
+
+
 def _judge(sections: Sections, facts: Facts) -> Verdict:
-    working = (at(_INFO, "msg.miner.working", text)(sections) or "").lower()
+    working = at(_INFO, "msg.miner.working", lambda value: value)(sections)
     tuned = at(_SUMMARY, "msg.summary.up-freq-finish", whole)(sections)
     hot = any(is_heat_code(code) for code in facts.sensors.errors)
-    return judge(facts, off=working in ("false", "0"), hot=hot, starting=tuned == 0)
+    return judge(facts, off=is_off(working), hot=hot, starting=tuned == 0)
 
 
 def _object(value: Any) -> dict[str, Any] | None:

@@ -39,6 +39,14 @@ async def test_a_miner_whose_process_is_down_is_started_and_not_resumed() -> Non
     assert (result.outcome, miner.told) == (Outcome.COMPLETE, ["actions/start"])
 
 
+async def test_a_process_that_stays_down_proves_neither_start_nor_stop() -> None:
+    miner = FakeBraiinsRest(state=1, effect=False, uptime_s=0)
+    result, _ = await carried(miner, wanted(Verb.START), deadline_s=0.2)
+    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "not_hashing")
+    result, _ = await carried(miner, wanted(Verb.STOP), deadline_s=0.2)
+    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "not_paused")
+
+
 @pytest.mark.parametrize("state", [4, 5])
 async def test_a_suspended_or_restricted_miner_never_counts_as_stopped(state: int) -> None:
     result, _ = await carried(FakeBraiinsRest(state=state, effect=False), wanted(Verb.STOP), deadline_s=0.2)

@@ -56,6 +56,16 @@ async def test_luxos_keeps_to_a_limit_by_the_profile_that_draws_most_within_it_a
     assert miner.session == ""
 
 
+async def test_luxos_is_asked_for_its_profiles_before_a_limit_and_as_it_is_sent_and_not_at_each_look() -> None:
+    miner = LuxOs()
+    miner.effect = False
+    async with luxos(miner) as device:
+        assert (await order(device, limit(2200)))[0].reason == "limit_not_in_force"
+    asked = [command for command, _ in miner.miner.asked]
+    assert asked.count("profiles") == 3  # the reading of the hour, before the order, as it is sent
+    assert asked.count("config") > 5
+
+
 async def test_luxos_leaves_an_atm_alone_that_was_off() -> None:
     miner = LuxOs()
     miner.atm = False

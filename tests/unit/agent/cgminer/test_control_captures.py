@@ -74,10 +74,10 @@ def test_a_real_braiins_shows_its_target_pools_and_status_where_they_are_read(
     captures: Path, version: str, watts: int
 ) -> None:
     start = f"braiins_bos-v{version}"
-    assert dig(document(captures, f"{start}_performance-tuner-state.json"), braiins_rest._TARGET_W) == watts
+    assert dig(document(captures, f"{start}_performance-tuner-state.json"), braiins_rest.TARGET_W.split(".")) == watts
     assert document(captures, f"{start}_miner-details.json")["status"] not in (
-        braiins_rest._NOT_STARTED,
-        braiins_rest._PAUSED,
+        braiins_rest.NOT_STARTED,
+        braiins_rest.PAUSED,
     )
     groups = document(captures, f"{start}_pools.json")
     assert not braiins_rest._has_pools(groups, ())

@@ -117,7 +117,7 @@ def test_braiins_rest_figures() -> None:
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
-        (1, Reason.STARTING),
+        (1, Reason.NOT_REPORTED),
         (3, Reason.COMMANDED),
         (2, Reason.NOT_REPORTED),
         (4, Reason.NOT_REPORTED),
