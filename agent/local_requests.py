@@ -2,15 +2,18 @@
 
     one line in --read, checked--> curtailment (the same books and lanes as for every order) --> lines out, each second
 
-Invariants: only this user and root are heard; one request a connection, read within a deadline and a cap; at most
-``_MOST`` connections, the next is told so at once; a client that does not read is cut off and holds up nothing;
-whatever is sent here, the daemon goes on. An override goes on, too, when its client hangs up.
+Invariants: only this user and root are heard; one request a connection, read within a deadline and a cap. At most
+``_MOST`` connections wait to ask: the one that has waited longest makes room for the next. At most ``_MOST`` are
+answered, the next is told so at once; orders have as many places of their own, so that no watcher keeps one out. A
+client that does not read is cut off and holds up nothing; whatever is sent here, the daemon goes on. An override goes
+on, too, when its client hangs up. A miner that is not known here keeps no order from the others.
 """
 
 import asyncio
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from datetime import timedelta
@@ -26,6 +29,7 @@ from agent.local_socket import (
     BEAT_S,
     CAP_BYTES,
     HUNG,
+    NOT_KNOWN,
     SOCKET_NAME,
     Garbage,
     decoded,
@@ -50,6 +54,9 @@ _STUCK_S: Final = 90.0
 _LONGEST_S: Final = 7 * 86400.0
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERBS: Final = (Verb.STOP, Verb.START)
+_ORDERS: Final = frozenset({"hello", "override", "release"})
+"""What must get through however many look on; each order is preceded by a hello."""
+_NO_DOOR_S: Final = 10.0
 _OPEN: Final = frozenset({"feeder_did_not_drop", "feeder_clouded", "feeder_too_noisy"})
 _READS_OFF: Final = frozenset({"already_idle", "feeder_meter_silent", "power_unknown"})
 
@@ -84,7 +91,8 @@ class LocalRequests:
         self._meter_ages_s = meter_ages_s
         self._clock = clock
         self._hello = {"version": version, "pid": pid, "miners": len(inventory)}
-        self._open = 0
+        self._waiting: dict[asyncio.StreamWriter, None] = {}
+        self._answering = Counter[bool]()
         self._asks: Mapping[str, Callable[[Answer], AsyncGenerator[Answer, None]]] = {
             "hello": self._say_hello,
             "override": self._override,
@@ -98,8 +106,7 @@ class LocalRequests:
 
     async def run(self) -> None:
         """Serve until cancelled. The caller holds the state lock."""
-        door = listening(self._state_dir)
-        server = await asyncio.start_unix_server(self._serve, sock=door, limit=CAP_BYTES)
+        server = await self._door()
         try:
             async with server:
                 await server.serve_forever()
@@ -107,9 +114,23 @@ class LocalRequests:
             with suppress(OSError):
                 (self._state_dir / SOCKET_NAME).unlink()
 
+    async def _door(self) -> asyncio.Server:
+        """Listen, once the folder takes a socket; until then, why it does not is said."""
+        while True:
+            try:
+                return await asyncio.start_unix_server(self._serve, sock=listening(self._state_dir), limit=CAP_BYTES)
+            except OSError as error:
+                _LOG.error(
+                    "%s: cannot be made: %s; failsafe and doctor cannot speak to this daemon; move away what lies "
+                    "there, it is tried again each %.0f s",
+                    self._state_dir / SOCKET_NAME,
+                    error.strerror,
+                    _NO_DOOR_S,
+                )
+            await asyncio.sleep(_NO_DOOR_S)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection, whatever comes through it."""
-        self._open += 1
         try:
             await self._answer(reader, writer)
         except (OSError, TimeoutError, EOFError) as error:
@@ -117,30 +138,46 @@ class LocalRequests:
         except Exception:  # noqa: BLE001 - the supervisor of one connection: a bug costs one answer, not the daemon
             _LOG.exception("local socket: a request failed on a defect of ours")
         finally:
-            self._open -= 1
-            if writer.transport.get_write_buffer_size():
-                writer.transport.abort()  # it does not read: what is left for it is dropped
-            writer.close()
+            with suppress(OSError, RuntimeError):  # uvloop raises the latter where the connection is gone
+                if writer.transport.get_write_buffer_size():
+                    writer.transport.abort()  # it does not read: what is left for it is dropped
+                writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         uid = peer_uid(writer.get_extra_info("socket"))
         if not welcome(uid):
             _LOG.warning("local socket: user %d is not heard; only this daemon's user and root are", uid)
             return
-        if self._open > _MOST:
-            await _send(writer, _error("busy", f"{_MOST} others are being answered; try again"))
-            return
         try:
-            async with asyncio.timeout(_REQUEST_S):
-                line = await reader.readuntil(b"\n")
-            request = decoded(line)
+            request = decoded(await self._asked(reader, writer))
             ask = self._asks.get(str(request.get("ask")))
             if ask is None:
                 raise Garbage(f"it knows no {str(request.get('ask'))[:40]!r}; it knows {', '.join(self._asks)}")
         except (Garbage, asyncio.LimitOverrunError, asyncio.IncompleteReadError) as error:
             await _send(writer, _error("bad_request", str(error)))
             return
-        await self._stream(ask(request), writer)
+        first = request["ask"] in _ORDERS
+        if self._answering[first] >= _MOST:
+            await _send(writer, _error("busy", f"{_MOST} others are being answered; try again"))
+            return
+        self._answering[first] += 1
+        try:
+            await self._stream(ask(request), writer)
+        finally:
+            self._answering[first] -= 1
+
+    async def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """Return the line that asks. Whoever waits longest without asking makes room for one more."""
+        if len(self._waiting) >= _MOST:
+            idle = next(iter(self._waiting))
+            del self._waiting[idle]
+            idle.transport.abort()
+        self._waiting[writer] = None
+        try:
+            async with asyncio.timeout(_REQUEST_S):
+                return await reader.readuntil(b"\n")
+        finally:
+            self._waiting.pop(writer, None)
 
     async def _stream(self, answers: AsyncGenerator[Answer, None], writer: asyncio.StreamWriter) -> None:
         """Send what comes of a request, and a beat each second in between."""
@@ -179,28 +216,38 @@ class LocalRequests:
             raise BadInput("seconds: write a number")
         if not 0 < seconds <= _LONGEST_S:
             raise BadInput(f"seconds: write more than 0 and at most {_LONGEST_S:.0f}")
-        named = self._named(request)
-        trouble = await _stored(self._curtail.override(order_id, verb, named, timedelta(seconds=seconds)))
+        named, unknown = self._named(request)
+        if named == ():
+            raise Refused("unknown_miners", f"{unknown[0]}: {NOT_KNOWN}")
+        duration = timedelta(seconds=seconds)
+        trouble = await _stored(self._curtail.override(order_id, verb, named, duration))
+        until = self._clock.now() + duration
+        yield {"say": f"override {order_id}: the daemon keeps to it until {until:%Y-%m-%d %H:%M} UTC"}
         if trouble:
             yield {"say": f"warning: {trouble}; the daemon keeps to this order only as long as it lives"}
-        followed = 0
-        async for answer in self._follow(order_id, verb, tuple(self._fleet) if named is None else named):
-            followed += 1
+        names = tuple(self._fleet) if named is None else named
+        yield {"say": f"{verb.value}: {len(names)} miners, by the daemon"}
+        for name in unknown:
+            yield _unknown(name)
+        async for answer in self._follow(order_id, verb, names):
             yield answer
-        yield {"result": {"id": order_id, "told": followed}}
+        yield {"result": {"id": order_id}}
 
     async def _release(self, request: Answer) -> AsyncGenerator[Answer, None]:
-        changed, trouble = await _stored(self._curtail.release(self._named(request)))
+        named, unknown = self._named(request)
+        changed, trouble = await _stored(self._curtail.release(named if named is None else (*named, *unknown)))
         if trouble:
             yield {"say": f"warning: {trouble}; should the daemon be killed now, what is released may come back"}
         yield {"result": {"released": list(changed)}}
 
     async def _look(self, request: Answer) -> AsyncGenerator[Answer, None]:
-        named = self._named(request)
+        named, unknown = self._named(request)
         tasks = [asyncio.create_task(self._seen(name)) for name in (self._fleet if named is None else named)]
         try:
             for item in await self._curtail.overrides():
                 yield {"say": f"override: {item.words()}"}
+            for name in unknown:
+                yield _unknown(name)
             for done in asyncio.as_completed(tasks):
                 yield await done
         finally:
@@ -266,6 +313,8 @@ class LocalRequests:
                 yield judged_answer(record)
             if left:
                 await asyncio.sleep(_LOOK_EVERY_S)
+        for name in left:
+            yield _finding(name, Proof.NO, "not judged yet: the daemon goes on; look again with failsafe status")
 
     async def _untouched(self, miner_id: str, verb: Verb) -> Answer:
         """Return how a miner stands that no order may or can switch: one that runs needs no start."""
@@ -279,19 +328,16 @@ class LocalRequests:
         runs = seen.state is MinerState.HASHING
         return _finding(miner_id, Proof.YES if runs else Proof.NO, "hashing" if runs else why, after_w=seen.power_w)
 
-    def _named(self, request: Answer) -> tuple[str, ...] | None:
+    def _named(self, request: Answer) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+        """Return the miners named that are known here, None for all, and those that are not."""
         names = request.get("miners")
         if names is None:
-            return None
+            return None, ()
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise BadInput("miners: write a list of miner ids, or null for all")
-        unknown = [name for name in names if name not in self._fleet]
-        if unknown:
-            raise Refused(
-                "unknown_miners",
-                f"the running daemon does not know {unknown[0]!r}; it has read inventory.csv at its start: restart it",
-            )
-        return tuple(dict.fromkeys(names))
+        once = dict.fromkeys(names)
+        known = tuple(name for name in once if name in self._fleet)
+        return known, tuple(name for name in once if name not in self._fleet)
 
 
 async def _stored(work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -321,6 +367,10 @@ def _finding(
     return {"miner": miner_id, "proof": proof.value, "what": what, "before_w": before_w, "after_w": after_w}
 
 
+def _unknown(miner_id: str) -> Answer:
+    return _finding(miner_id, Proof.NO, NOT_KNOWN)
+
+
 def _error(code: str, message: str) -> Answer:
     return {"error": {"code": code, "message": message}}
 
@@ -339,6 +389,10 @@ def _text(request: Answer, name: str) -> str:
 
 
 async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
-    writer.write(encoded(answer))
+    """Send one line. Raises OSError or TimeoutError when the client is gone or does not read."""
+    try:
+        writer.write(encoded(answer))
+    except RuntimeError as error:  # uvloop's word for a connection that is gone
+        raise ConnectionResetError(str(error)) from None
     async with asyncio.timeout(_SEND_S):
         await writer.drain()

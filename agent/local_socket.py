@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,10 @@ from agent.errors import Permanent, TimedOut, Unreachable
 SOCKET_NAME: Final = "agent.sock"
 SILENCE_S: Final = 3.0
 BEAT_S: Final = 1.0
+NOT_KNOWN: Final = (
+    "the running daemon does not know it, its row is newer than the daemon: systemctl restart ballast-agent, then say "
+    "this again"
+)
 HUNG: Final = "hung"
 """The code of an error by which a daemon says of itself that it cannot go on."""
 CAP_BYTES: Final = 2 * 1024 * 1024
@@ -57,8 +61,12 @@ def listening(state_dir: Path) -> socket.socket:
     Raises:
         OSError: the folder takes no socket.
     """
+    path_there = state_dir / SOCKET_NAME
     with suppress(FileNotFoundError):
-        (state_dir / SOCKET_NAME).unlink()
+        if path_there.is_dir() and not path_there.is_symlink():
+            path_there.rmdir()
+        else:
+            path_there.unlink()
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         os.fchmod(door.fileno(), 0o600)  # before it has a name: nobody else can come in between
@@ -105,8 +113,10 @@ class Conversation:
             self._socket.close()
             raise
 
-    def ask(self, request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    def ask(self, request: Mapping[str, Any], beat: Callable[[], None] = lambda: None) -> Iterator[Mapping[str, Any]]:
         """Send ``request`` and yield each answer until the last, which holds "result" or "error".
+
+        ``beat`` is called about each second meanwhile, whenever the daemon says that it lives.
 
         Raises:
             TimedOut: nothing was heard for ``silence_s``.
@@ -118,6 +128,7 @@ class Conversation:
             while True:
                 answer = decoded(self._line())
                 if "beat" in answer:
+                    beat()
                     continue
                 yield answer
                 if "result" in answer or "error" in answer:

@@ -14,14 +14,15 @@ from typing import Any, Final
 
 from agent.errors import AgentError, BadInput, Refused, SessionBusy, TimedOut
 from agent.failsafe.choice import Figures
-from agent.failsafe.report import ANSWER, WANTED, report
+from agent.failsafe.report import ANSWER, WANTED, progress_line, report
 from agent.findings import Finding, Proof
-from agent.local_socket import HUNG, Conversation, Garbage
+from agent.local_socket import HUNG, NOT_KNOWN, Conversation, Garbage
 from sitelink.inventory import MinerEntry
 from sitelink.types import MinerState, Verb
 from sitelink.units import TeraHashPerSecond, Watts
 
-_EVERY: Final = 25
+_EVERY_BEATS: Final = 5
+"""The daemon beats each second: so often is said how far it is."""
 
 
 class ByDaemon:
@@ -36,8 +37,15 @@ class ByDaemon:
         """Return what the daemon says of itself. Raises TimedOut when it is hung, Unreachable when nobody listens."""
         return self.ask({"ask": "hello"})
 
-    def ask(self, request: Mapping[str, Any], heard: Callable[[Finding], None] | None = None) -> Mapping[str, Any]:
+    def ask(
+        self,
+        request: Mapping[str, Any],
+        heard: Callable[[Mapping[str, Any]], None] | None = None,
+        beat: Callable[[], None] = lambda: None,
+    ) -> Mapping[str, Any]:
         """Send ``request``, say and hand over what comes, and return its result.
+
+        ``beat`` is called about each second meanwhile.
 
         Raises:
             TimedOut: the daemon is hung. Unreachable: it is not there, or went away.
@@ -45,11 +53,11 @@ class ByDaemon:
         """
         conversation = Conversation(self._state_dir)
         try:
-            for answer in conversation.ask(request):
+            for answer in conversation.ask(request, beat):
                 if "say" in answer:
                     self._say(str(answer["say"]))
                 elif "miner" in answer and heard is not None:
-                    heard(self._finding(answer))
+                    heard(answer)
                 elif "error" in answer:
                     raise _failure(answer["error"])
                 elif "result" in answer:
@@ -72,30 +80,27 @@ class ByDaemon:
         }
         findings: dict[str, Finding] = {}
 
-        def heard(finding: Finding) -> None:
-            new = finding.entry.miner_id not in findings
+        def heard(answer: Mapping[str, Any]) -> None:
+            finding = self._finding(answer)
             findings[finding.entry.miner_id] = finding
-            if new and len(findings) % _EVERY == 0 and len(findings) < len(ids):
-                self._say(f"  {len(findings)} of {len(ids)} judged")
 
-        self._say(f"{verb.value}: {len(ids)} miners, by the daemon")
         try:
-            self.ask(request, heard)
+            self.ask(request, heard, _Progress(ids, findings, self._say).beat)
         except KeyboardInterrupt:
             self._say(
                 f"interrupted: {len(findings)} of {len(ids)} miners are judged; the daemon goes on with the others: "
                 "failsafe release ends its order"
             )
             raise
-        rest = (Finding(entry, Proof.NO, "not judged yet; the daemon goes on") for entry in entries)
+        rest = (Finding(entry, Proof.NO, NOT_KNOWN) for entry in entries)
         return report([findings.get(one.entry.miner_id, one) for one in rest], (), WANTED[verb], self._say)
 
     def look(self, entries: Sequence[MinerEntry]) -> int:
         """Have the daemon look at ``entries`` now. Raises as ``ask``."""
         findings: dict[str, Finding] = {}
         request = {"ask": "look", "miners": [entry.miner_id for entry in entries]}
-        self.ask(request, lambda finding: findings.update({finding.entry.miner_id: finding}))
-        rest = (Finding(entry, Proof.NO, "the daemon does not know it; restart it") for entry in entries)
+        self.ask(request, lambda answer: findings.update({answer["miner"]: self._finding(answer)}))
+        rest = (Finding(entry, Proof.NO, NOT_KNOWN) for entry in entries)
         return report([findings.get(one.entry.miner_id, one) for one in rest], (), ANSWER, self._say)
 
     def figures(self) -> tuple[dict[str, Figures], frozenset[str]]:
@@ -125,6 +130,22 @@ class ByDaemon:
             _watts(answer.get("before_w")),
             _watts(answer.get("after_w")),
         )
+
+
+class _Progress:
+    """Says every few seconds how far the daemon is, and whom it waits for."""
+
+    def __init__(self, ids: Sequence[str], found: Mapping[str, Finding], say: Callable[[str], None]) -> None:
+        self._ids = ids
+        self._found = found
+        self._say = say
+        self._beats = 0
+
+    def beat(self) -> None:
+        """Count a second."""
+        self._beats += 1
+        if self._beats % _EVERY_BEATS == 0:
+            self._say(progress_line(self._ids, self._found))
 
 
 def _failure(error: object) -> AgentError:

@@ -16,7 +16,7 @@ from agent.descriptors import open_files
 from agent.errors import AccessDenied, AgentError, Permanent, Refused, Transient, UnsupportedDevice
 from agent.failsafe.choice import Figures
 from agent.failsafe.ledger import Intent, Ledger
-from agent.failsafe.report import ANSWER, WANTED, report
+from agent.failsafe.report import ANSWER, WANTED, progress_line, report
 from agent.findings import Finding, Proof, weigh
 from agent.fleet import switchable
 from agent.local_curtail.evidence import FeederBefore, judge_start, reads_idle
@@ -31,6 +31,7 @@ from sitelink.units import Watts
 _CONCURRENCY: Final = 64
 _OTHER_FILES: Final = 32
 _LOOK_S: Final = 1.0
+_PROGRESS_S: Final = 5.0
 _SAMPLES: Final = 3
 _SAMPLE_S: Final = 0.25
 _START_DEADLINE_S: Final = 30.0
@@ -65,7 +66,7 @@ class Failsafe:
         self._say = say
         self._at_once = at_once
         self._places = asyncio.Semaphore(at_once)
-        self._done = 0
+        self._done: set[str] = set()
         self._ordered = 0
         self._order_id = ""
         self._before: dict[str, FeederBefore | None] = {}
@@ -86,29 +87,35 @@ class Failsafe:
         self._before = await self._measured(feeders)
         self._say(f"{verb.value}: {len(entries)} miners, {self._at_once} at a time")
         self._order_id = order_id
+        progress = asyncio.create_task(self._tell_progress([entry.miner_id for entry in entries]))
         try:
-            findings = await asyncio.gather(*(self._counted(entry, verb, len(entries)) for entry in entries))
+            findings = await asyncio.gather(*(self._counted(entry, verb) for entry in entries))
         except asyncio.CancelledError:
             self._say(
-                f"interrupted: {self._ordered} of {len(entries)} miners were ordered, {self._done} looked at to the "
-                "end; what was sent is recorded, and the override stands: failsafe release ends it"
+                f"interrupted: {self._ordered} of {len(entries)} miners were ordered, {len(self._done)} looked at to "
+                "the end; what was sent is recorded, and the override stands: failsafe release ends it"
             )
             raise
+        finally:
+            progress.cancel()
         if verb is Verb.START:
             return report(findings, (), WANTED[verb], self._say)
         before_w = {feeder: None if item is None else item.power_w for feeder, item in self._before.items()}
         weighed, lines = weigh(findings, before_w, await self._read(feeders))
         return report(weighed, lines, WANTED[verb], self._say)
 
-    async def _counted(self, entry: MinerEntry, verb: Verb, total: int) -> Finding:
+    async def _tell_progress(self, ids: list[str]) -> None:
+        while True:
+            await asyncio.sleep(_PROGRESS_S)
+            self._say(progress_line(ids, self._done))
+
+    async def _counted(self, entry: MinerEntry, verb: Verb) -> Finding:
         finding = await self._alone(entry, self._stop(entry) if verb is Verb.STOP else self._start(entry))
-        self._done += 1
+        self._done.add(entry.miner_id)
         proven = finding.proof is Proof.YES
         await self._ledger.found(
             entry.miner_id, verb, self._order_id, proven=proven, unsent=finding.unsent, what=finding.what
         )
-        if self._done % 25 == 0 and self._done < total:
-            self._say(f"  {self._done} of {total} looked at")
         return finding
 
     async def _alone(self, entry: MinerEntry, work: Awaitable[Finding]) -> Finding:

@@ -1,6 +1,6 @@
 """What the technician is shown at the end, whoever did the work."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from agent.findings import Finding, Proof, table, verdict
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 WANTED: Final = {Verb.STOP: "proven off", Verb.START: "proven running"}
 ANSWER: Final = "answer"
+_NAMED: Final = 3
 
 
 def report(findings: Sequence[Finding], lines: Iterable[str], wanted: str, say: Callable[[str], None]) -> int:
@@ -18,6 +19,14 @@ def report(findings: Sequence[Finding], lines: Iterable[str], wanted: str, say: 
     for line in (*table(findings), *lines, *verdict(findings, wanted)):
         say(line)
     return 0 if all(finding.proof is Proof.YES for finding in findings) else 1
+
+
+def progress_line(ids: Sequence[str], done: Container[str]) -> str:
+    """Return how many of ``ids`` are done, and the first few that are not."""
+    waiting = [name for name in ids if name not in done]
+    more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
+    rest = f"; waiting for {', '.join(waiting[:_NAMED])}{more}" if waiting else ""
+    return f"  {len(ids) - len(waiting)} of {len(ids)} miners done{rest}"
 
 
 def override_lines(stored: "Sequence[StoredOverride]") -> list[str]:

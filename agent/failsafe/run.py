@@ -145,8 +145,6 @@ class _Run:
         verb = VERBS[order.action]
         if order.choice.load_w is not None:
             chosen = self._pick(verb, chosen)
-        until = self._clock.now() + order.duration
-        self._say(f"override {self._order_id}: the daemon keeps to it until {until:%Y-%m-%d %H:%M} UTC")
         return daemon.switch(verb, chosen, order.duration, self._order_id, everything=order.choice.everything)
 
     def _pick(self, verb: Verb, fleet: tuple[MinerEntry, ...]) -> tuple[MinerEntry, ...]:

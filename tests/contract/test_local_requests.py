@@ -6,6 +6,8 @@ import os
 import random
 import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,7 +18,8 @@ from typing import Any
 import pytest
 
 from agent import local_requests, local_socket
-from agent.errors import Permanent, TimedOut, Unreachable
+from agent.errors import Permanent, Refused, SessionBusy, TimedOut, Unreachable
+from agent.failsafe import by_daemon
 from agent.failsafe.by_daemon import ByDaemon
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.schema import schema
@@ -47,11 +50,12 @@ class Seen:
 
 @dataclass
 class FakeControl:
+    miner_id: str
     off: bool = False
     stops: int = 0
 
     async def identity(self) -> str:
-        return "m"
+        return self.miner_id
 
     async def stop(self) -> None:
         self.off = True
@@ -125,7 +129,7 @@ async def daemon(folder: Path) -> AsyncIterator[Daemon]:
     clock = SystemClock()
     writer = Full()
     in_transaction(writer.connection, schema)
-    controls = {name.miner_id: FakeControl() for name in FLEET}
+    controls = {name.miner_id: FakeControl(name.miner_id) for name in FLEET}
     rules = SiteRules("s", "a", frozenset(), 14400.0, Watts(0), Fallback.RUN, 0.0, device_deadline_s=5.0)
     rng = random.Random(3)
     now = clock.now()
@@ -210,7 +214,7 @@ async def test_a_full_disk_keeps_no_order_back_and_it_is_written_once_there_is_r
     async with daemon(tmp_path) as here:
         here.writer.full = True
         answers = await here.ask({"ask": "override", "id": "f-1", "verb": "stop", "miners": ["m1"], "seconds": 60})
-        assert "keeps to this order only as long as it lives" in answers[0]["say"]
+        assert "keeps to this order only as long as it lives" in answers[1]["say"]
         assert [answer["proof"] for answer in answers if "miner" in answer] == ["yes"]
         assert here.controls["m1"].off
         released = await here.ask({"ask": "release", "miners": None})
@@ -242,7 +246,7 @@ async def test_an_order_that_another_takes_over_is_told_at_once(tmp_path: Path) 
                 await asyncio.sleep(0.01)
         await here.ask({"ask": "release", "miners": ["m1"]})
         answers = await asyncio.wait_for(off, 5)
-        assert "no longer under this order" in answers[0]["what"]
+        assert "no longer under this order" in answers[2]["what"]
 
 
 async def test_a_disk_that_does_not_answer_makes_it_hung_though_it_speaks(
@@ -299,7 +303,10 @@ async def test_a_look_reads_each_miner_now(tmp_path: Path) -> None:
         (b'{"ask":"override","id":"x","verb":"stop","seconds":1e9}\n', "at most 604800"),
         (b'{"ask":"override","id":"../x","verb":"stop","seconds":1}\n', "id: write letters"),
         (b'{"ask":"override","id":"x","verb":"stop","seconds":1,"miners":[]}\n', "miners: write a list"),
-        (b'{"ask":"override","id":"x","verb":"stop","seconds":1,"miners":["m9"]}\n', "does not know 'm9'"),
+        (
+            b'{"ask":"override","id":"x","verb":"stop","seconds":1,"miners":["m9"]}\n',
+            "m9: the running daemon does not know it",
+        ),
         (b'{"ask":"journal","last":0}\n', "last: write a whole number"),
         (b"x" * (CAP_BYTES + 10), "limit"),
     ],
@@ -316,16 +323,147 @@ async def test_garbage_is_told_and_changes_nothing(tmp_path: Path, line: bytes, 
         assert (await asyncio.to_thread(here.asking().hello))["version"] == "9.9"
 
 
-async def test_a_flood_is_told_to_wait_and_the_next_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_requests, "_REQUEST_S", 1.0)
+async def test_those_that_ask_nothing_make_room_for_who_asks(tmp_path: Path) -> None:
     async with daemon(tmp_path) as here:
         idle = [await asyncio.open_unix_connection(str(tmp_path / SOCKET_NAME)) for _ in range(12)]
-        answers = [await asyncio.wait_for(reader.readline(), 5) for reader, _ in idle]
-        assert sum(b'"busy"' in answer for answer in answers) == 4
-        assert answers.count(b"") == 8, "one that asks nothing is let go"
+        async with asyncio.timeout(2):
+            code = await asyncio.to_thread(
+                here.asking().switch, Verb.STOP, FLEET[:1], timedelta(hours=1), "f-1", everything=False
+            )
+        assert code == 0, here.told
         for _, writer in idle:
             writer.close()
+
+
+async def test_watchers_at_all_places_keep_no_order_out(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as here:
+        never = asyncio.Event()
+
+        async def silent() -> Seen:
+            await never.wait()
+            raise TimedOut("no answer")
+
+        here.controls["m2"].observe = silent  # type: ignore[method-assign]
+        look = b'{"ask":"look","miners":["m2"]}\n'
+        watchers = [await asyncio.open_unix_connection(str(tmp_path / SOCKET_NAME)) for _ in range(8)]
+        for _, writer in watchers:
+            writer.write(look)
+        for reader, _ in watchers:
+            assert b"beat" in await asyncio.wait_for(reader.readline(), 5)
+        with pytest.raises(SessionBusy, match="8 others are being answered"):
+            await asyncio.to_thread(here.asking().look, FLEET[:1])
         assert (await asyncio.to_thread(here.asking().hello))["miners"] == 3
+        code = await asyncio.to_thread(
+            here.asking().switch, Verb.STOP, FLEET[:1], timedelta(hours=1), "f-1", everything=False
+        )
+        assert code == 0, here.told
+        for _, writer in watchers:
+            writer.close()
+
+
+async def test_a_row_newer_than_the_daemon_keeps_no_stop_from_the_others(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as here:
+        newer = (*FLEET[:2], entry("m9"))
+        asking = ByDaemon(tmp_path, newer, here.told.append)
+        code = await asyncio.to_thread(asking.switch, Verb.STOP, newer, timedelta(hours=1), "f-1", everything=False)
+        assert (code, here.controls["m1"].off, here.controls["m2"].off) == (1, True, True)
+        told = "\n".join(here.told)
+        assert "stop: 2 miners, by the daemon" in told
+        assert "does not know it" in next(line for line in here.told if line.startswith("m9"))
+        assert "not proven off: m9" in told
+        (kept,) = await here.curtail.overrides()
+        assert kept.override.miner_ids == {"m1", "m2"}
+        here.told.clear()
+        await asyncio.to_thread(asking.switch, Verb.STOP, newer, timedelta(hours=1), "f-2", everything=True)
+        assert "does not know it" in next(line for line in here.told if line.startswith("m9"))
+        here.told.clear()
+        assert await asyncio.to_thread(asking.look, newer) == 1
+        assert "does not know it" in next(line for line in here.told if line.startswith("m9"))
+
+
+async def test_an_order_that_is_not_taken_is_not_said_to_be(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as here:
+        asking = ByDaemon(tmp_path, (entry("m9"),), here.told.append)
+        with pytest.raises(Refused, match="m9: the running daemon does not know it"):
+            await asyncio.to_thread(
+                asking.switch, Verb.STOP, (entry("m9"),), timedelta(hours=1), "f-1", everything=False
+            )
+        assert here.told == []
+        assert await here.curtail.overrides() == ()
+
+
+async def test_how_far_it_is_and_whom_it_waits_for_is_said_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(by_daemon, "_EVERY_BEATS", 1)
+    async with daemon(tmp_path) as here:
+
+        async def silent() -> Seen:
+            await asyncio.sleep(1.5)
+            raise TimedOut("no answer")
+
+        here.controls["m2"].observe = silent  # type: ignore[method-assign]
+        await asyncio.to_thread(here.asking().switch, Verb.STOP, FLEET[:2], timedelta(hours=1), "f-1", everything=False)
+        assert "  1 of 2 miners done; waiting for m2" in here.told
+
+
+@pytest.mark.parametrize(
+    "ask", ['{"ask":"look","miners":null}', '{"ask":"override","id":"f","verb":"stop","miners":null,"seconds":60}']
+)
+def test_a_client_killed_in_the_middle_is_no_defect_of_ours_on_uvloop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ask: str
+) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def talk() -> None:
+        async with daemon(tmp_path) as here:
+
+            async def slow() -> Seen:
+                await asyncio.sleep(1.3)
+                return Seen(MinerState.HASHING, Watts(3000))
+
+            for control in here.controls.values():
+                control.observe = slow  # type: ignore[method-assign]
+            for wait_s in (0.0, 0.05, 1.1):
+                client = await asyncio.to_thread(_killed_client, tmp_path, ask, wait_s)
+                assert client == -9
+            await asyncio.sleep(2.5)
+            assert (await asyncio.to_thread(here.asking().hello))["miners"] == 3
+
+    uvloop.run(talk())
+    assert [record.message for record in caplog.records if "defect" in record.message] == []
+
+
+def _killed_client(folder: Path, ask: str, wait_s: float) -> int:
+    """A process that asks and is killed without hanging up."""
+    script = (
+        "import os, signal, socket, sys, time\n"
+        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.send(sys.argv[2].encode() + b'\\n')\n"
+        "time.sleep(float(sys.argv[3])); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script, str(folder / SOCKET_NAME), ask, str(wait_s)], check=False
+    ).returncode
+
+
+async def test_a_folder_in_the_sockets_place_is_said_and_the_door_opens_once_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(local_requests, "_NO_DOOR_S", 0.05)
+    stray = tmp_path / SOCKET_NAME / "backup"
+    stray.mkdir(parents=True)
+
+    async def cleared() -> None:
+        while "cannot be made" not in caplog.text:
+            await asyncio.sleep(0.02)
+        stray.rmdir()
+
+    clearing = asyncio.create_task(cleared())
+    async with daemon(tmp_path) as here:
+        assert (await asyncio.to_thread(here.asking().hello))["miners"] == 3
+    await clearing
+    assert "move away what lies there" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_client_that_does_not_read_or_hangs_up_holds_up_nobody(
