@@ -8,7 +8,7 @@ from sitelink.types import Reason
 from tests.architecture.source import REPOSITORY, modules
 
 GUIDE = REPOSITORY / "docs/orders-to-miners.md"
-SOURCES = ("agent/cgminer", "agent/local_curtail", "agent/vault", "proto/sitelink/verbs.py")
+SOURCES = ("agent/cgminer", "agent/local_curtail", "agent/vault", "agent/site_files.py", "proto/sitelink/verbs.py")
 GIVEN_BY = {
     *("Verdict", "ReadBack", "Result", "Refused", "BadCommand"),
     *("shows", "shows_commanded_stop", "_less", "_refused"),
