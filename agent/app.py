@@ -16,7 +16,7 @@ import os
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from functools import partial
 from importlib import metadata
@@ -27,7 +27,8 @@ from agent.aside import on_disk
 from agent.backoff import Backoff
 from agent.buffer import Buffer
 from agent.buffer import schema as buffer_schema
-from agent.cgminer.device import Device
+from agent.cgminer.control import MinerControl
+from agent.cgminer.control.outlet import OutletControl
 from agent.errors import Transient
 from agent.fleet import Fleet, switchable, untouchable
 from agent.follow import follower_of
@@ -41,7 +42,7 @@ from agent.local_curtail.site_time import SiteTime
 from agent.local_requests import LocalRequests
 from agent.meter_poller import MeterPoller
 from agent.meters import Meter
-from agent.poller import Poller
+from agent.poller import Pollable, Poller
 from agent.precedence import Precedence
 from agent.sealer import Sealer
 from agent.settings import Settings
@@ -107,15 +108,20 @@ class Agent:
         site_id = settings.site.site_id
         wake = across(self._wake_forwarder)
         self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake)
-        found = Learned.load(settings.site.state_dir).applied(inventory)
-        self._fleet = Fleet(settings, clock, vault)
-        devices = self._fleet.devices(found)
-        read = self._fleet.meters(meters, self._site_clock)
-        self.sealer = Sealer(self.buffer, self._site_clock, site_id, ids, settings.buffer.seal_s)
-        self.poller = self._poller(devices)
-        self.meter_poller = self._meter_poller(read)
         self._formers = Formers(writer)
-        self.curtail = self._curtailment(identity, inventory, devices, read)
+        self._fleet = fleet = Fleet(settings, clock, vault)
+        inventory, outlets = fleet.outlets(inventory, _LOG.error)
+        found = Learned.load(settings.site.state_dir).applied(inventory)
+        devices = fleet.devices(found)
+        read = fleet.meters(meters, self._site_clock)
+        controls = {
+            entry.miner_id: fleet.control(entry, devices[entry.miner_id], self._formers, outlets.get(entry.miner_id))
+            for entry in inventory
+        }
+        self.sealer = Sealer(self.buffer, self._site_clock, site_id, ids, settings.buffer.seal_s)
+        self.poller = self._poller(controls)
+        self.meter_poller = self._meter_poller(read)
+        self.curtail = self._curtailment(identity, inventory, controls, read)
         self._site_clock.site_time = self.curtail.site_time
         self.forwarder = self._forwarder(identity)
         self._requests = self._local_requests(inventory)
@@ -167,10 +173,11 @@ class Agent:
             for name, sample in latest
         }
 
-    def _poller(self, devices: dict[str, Device]) -> Poller:
+    def _poller(self, controls: Mapping[str, Pollable]) -> Poller:
+        """Return what reads the miners: each as what orders it sees it, so that all tell the same of one."""
         poll = self._settings.poll
         return Poller(
-            devices,
+            controls,
             self._site_clock,
             self._rng,
             self.sealer.add,
@@ -189,7 +196,7 @@ class Agent:
         self,
         identity: Identity,
         inventory: tuple[MinerEntry, ...],
-        devices: dict[str, Device],
+        controls: Mapping[str, MinerControl | OutletControl],
         meters: list[Meter],
     ) -> LocalCurtail:
         settings = self._settings
@@ -205,11 +212,6 @@ class Agent:
             device_deadline_s=settings.control.device_deadline_s,
             idle_share=settings.control.idle_share,
         )
-        fleet = self._fleet
-        controls = {
-            entry.miner_id: fleet.control(entry, devices[entry.miner_id], self._formers, fleet.outlet_before(entry))
-            for entry in inventory
-        }
         return LocalCurtail(
             rules=rules,
             miners=tuple(_site_miner(entry) for entry in inventory),

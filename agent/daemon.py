@@ -18,7 +18,7 @@ from agent.descriptors import open_files, wanted_by_daemon
 from agent.fleet import check_extras, untouchable
 from agent.follow import ranges_of
 from agent.identity import Identity, load_identity
-from agent.inventory import load_inventory, load_meters
+from agent.inventory import load_meters, load_usable
 from agent.lock import Holder, StateLock
 from agent.settings import Settings
 from agent.storage import StorageLost, ThreadWriter, on_loop, quarantine_if_broken, suspect
@@ -36,7 +36,9 @@ def run_agent(settings: Settings) -> None:
         BadInput: a file is wrong, the agent is not enrolled, or another one runs on the same ``state_dir``.
         StorageLost: the database's state is unknown; start again.
     """
-    inventory = load_inventory(settings.site.inventory)
+    inventory, complaints = load_usable(settings.site.inventory)
+    for complaint in complaints:
+        _LOG.error("%s; going on without its outlet", complaint)
     ranges_of(settings)
     meters = load_meters(settings.site.meters)
     untouchable(settings, inventory)

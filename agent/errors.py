@@ -2,7 +2,7 @@
 
 AgentError
   Transient   try again later        Unreachable, TimedOut, SessionBusy, BrokenOff
-  Permanent   do not try the same again   Garbled, AccessDenied, TooLarge, UnsupportedDevice
+  Permanent   do not try the same again   Garbled (Nameless), AccessDenied, TooLarge, UnsupportedDevice
   Refused     a rule said no; ``code`` is stable
   BadInput    a person wrote something wrong; the message names file, field, cause and what to do
 """
@@ -38,6 +38,10 @@ class Permanent(AgentError):
 
 class Garbled(Permanent):
     """The answer cannot be read."""
+
+
+class Nameless(Garbled):
+    """The device answers well, and its firmware tells no name by which it could be known."""
 
 
 class AccessDenied(Permanent):

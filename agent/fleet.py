@@ -4,7 +4,8 @@ Invariants: daemon and failsafe take these answers from here alone, so that neit
 is opened on the way to a miner or meter belongs to one ``Fleet``, which closes it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -18,7 +19,7 @@ from agent.exotic import DIALECT as EXOTIC
 from agent.exotic import ExoticDevice, Reader, is_installed
 from agent.meters import Meter, meter_of
 from agent.modbus import ModbusHosts
-from agent.outlets import Outlet, outlet_of
+from agent.outlets import Outlet, outlet_of, source_of
 from agent.settings import Settings
 from agent.vault import Vault
 from agent.vault.rotation import VaultControl
@@ -112,6 +113,27 @@ class Fleet:
         self._open.append(outlet)
         return outlet
 
+    def outlets(
+        self, entries: Iterable[MinerEntry], complain: Callable[[str], None]
+    ) -> tuple[tuple[MinerEntry, ...], dict[str, Outlet]]:
+        """Return the miners, and by id the switches before them.
+
+        One that cannot be used is complained of, and its miner returned without it: no reason to leave the others.
+        """
+        found: list[MinerEntry] = []
+        outlets: dict[str, Outlet] = {}
+        for entry in entries:
+            try:
+                outlet = self.outlet_before(entry)
+            except BadInput as error:
+                complain(f"{entry.miner_id}: {error}; going on without its outlet")
+                found.append(replace(entry, outlet=""))
+                continue
+            found.append(entry)
+            if outlet is not None:
+                outlets[entry.miner_id] = outlet
+        return tuple(found), outlets
+
     def control(
         self, entry: MinerEntry, device: Device, former: Former, outlet: Outlet | None
     ) -> MinerControl | OutletControl:
@@ -121,7 +143,10 @@ class Fleet:
         """
         drivers = partial(driver_of, whatsminer_password=self._settings.control.whatsminer_password)
         control = VaultControl(entry, device, former, drivers, self._vault)
-        return control if outlet is None else OutletControl(control, device, entry.miner_id, outlet)
+        if outlet is None:
+            return control
+        wired = source_of(entry.outlet).wiring_checked
+        return OutletControl(control, device, entry.miner_id, outlet, wiring_checked=wired)
 
     async def aclose(self) -> None:
         """Close every connection that is kept, and end the process that reads exotic miners. Safe to repeat."""

@@ -34,7 +34,7 @@ from agent.cgminer.stream import Exchange, Stream
 from agent.cgminer.turn import Turn
 from agent.cgminer.web import WebReply
 from agent.cgminer.wires import DEFAULT_WEB_PORT, Wires, wire_of
-from agent.errors import AccessDenied, AgentError, Garbled, SessionBusy, TimedOut, Transient
+from agent.errors import AccessDenied, AgentError, Garbled, Nameless, SessionBusy, TimedOut, Transient
 from sitelink.clock import Clock
 from sitelink.types import MinerState, Reason
 
@@ -153,7 +153,8 @@ class Device:
         Raises:
             Transient: it does not answer, or says that it cannot now.
             AccessDenied: it tells its name only to who has its password.
-            Garbled: it names itself by nothing, or by nothing that can be compared with ``miner_id``.
+            Garbled: it names itself by nothing, or by nothing that can be compared with ``miner_id``; Nameless when
+                nothing is wrong but that its firmware has no name to tell.
         """
         dialect = await self._find_dialect()
         sections = Sections()
@@ -179,6 +180,8 @@ class Device:
             return kind(f"{self.address}: {told}; its web page cannot answer now; it is tried again")
         if sections.denied:
             return AccessDenied(f"{self.address}: {told}; the rest is closed to us: give its group credentials")
+        if sections and not seen.identities and not sections.garbled:
+            return Nameless(f"{self.address}: {told}; {seen.dialect} firmware may have none to tell")
         return Garbled(f"{self.address}: {told}; check that {seen.dialect} firmware and its web page run there")
 
     async def ask(self, command: str, parameter: str | None = None) -> Mapping[str, Any]:

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from agent.errors import BadInput
 from agent.inventory.learned import Learned
-from sitelink.inventory import BadList, MeterEntry, MinerEntry, read_meters, read_miners, sound_miners
+from sitelink.inventory import BadList, MeterEntry, MinerEntry, read_meters, read_miners, sound_miners, usable_miners
 
-_Entry = TypeVar("_Entry")
+_List = TypeVar("_List")
 
 
 def load_inventory(path: Path) -> tuple[MinerEntry, ...]:
@@ -27,6 +27,14 @@ def load_inventory(path: Path) -> tuple[MinerEntry, ...]:
     return _load(path, read_miners)
 
 
+def load_usable(path: Path) -> tuple[tuple[MinerEntry, ...], tuple[str, ...]]:
+    """Return the miners listed at ``path``, and a complaint about each outlet that had to be left out.
+
+    Raises as ``load_inventory``, but for a wrong outlet.
+    """
+    return _load(path, usable_miners)
+
+
 def load_as_found(path: Path, state_dir: Path) -> tuple[MinerEntry, ...]:
     """Return the miners of the inventory, each at the address where it was last found.
 
@@ -36,7 +44,7 @@ def load_as_found(path: Path, state_dir: Path) -> tuple[MinerEntry, ...]:
 
 
 def load_sound(path: Path, state_dir: Path) -> tuple[tuple[MinerEntry, ...], tuple[str, ...]]:
-    """Return the miners of the rows that are sound, where each was last found, and a complaint about each other row.
+    """Return the miners of the sound rows, where each was last found, and a complaint about each wrong row or outlet.
 
     Raises:
         BadInput: the file cannot be read.
@@ -57,7 +65,7 @@ def load_meters(path: Path) -> tuple[MeterEntry, ...]:
     return _load(path, read_meters)
 
 
-def _load(path: Path, read: Callable[[str, bytes], tuple[_Entry, ...]]) -> tuple[_Entry, ...]:
+def _load(path: Path, read: Callable[[str, bytes], _List]) -> _List:
     try:
         return read(path.name, path.read_bytes())
     except OSError as error:

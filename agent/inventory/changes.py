@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Final
 
 from sitelink.inventory import MinerEntry
+from sitelink.outlet_source import BadOutlet, parse_outlet
 
 _DEFAULT_WEB_PORT: Final = 80
 _ADDRESS: Final = ("host", "port", "web_port")
@@ -122,7 +123,7 @@ def collisions(rows: Iterable[MinerEntry], told_of: Iterable[str] = ()) -> list[
     """Return what keeps the rows from being one inventory; ``told_of`` are the ids that somebody just wrote."""
     complaints: list[str] = []
     fresh = set(told_of)
-    for name, of in (("address", _address), ("place", _place)):
+    for name, of in (("address", _address), ("place", _place), ("outlet", _switch)):
         holders: dict[str, MinerEntry] = {}
         for entry in rows:
             key = of(entry)
@@ -173,6 +174,13 @@ def _address(entry: MinerEntry) -> str:
 
 def _place(entry: MinerEntry) -> str:
     return f"{entry.rack} {entry.position}" if entry.rack else ""
+
+
+def _switch(entry: MinerEntry) -> str:
+    try:
+        return parse_outlet(entry.outlet).switch if entry.outlet else ""
+    except BadOutlet:
+        return ""  # the list that it is written into tells what is wrong
 
 
 def _shown(value: object) -> str:

@@ -14,10 +14,11 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
 
 from sitelink.meter_source import HOST, BadSource, MeterSource, parse_source
+from sitelink.outlet_source import OUTLET_FORM, BadOutlet, parse_outlet
 from sitelink.units import TeraHashPerSecond, Watts
 
 DIALECTS: Final = (
@@ -100,22 +101,80 @@ def read_miners(file: str, data: bytes) -> tuple[MinerEntry, ...]:
     """Return the miners listed in ``data``, the CSV file called ``file``.
 
     Raises:
-        BadList: it is not UTF-8, its header is wrong, a row is broken, or an id, an address or a place in a rack stands
-            there twice.
+        BadList: it is not UTF-8, its header is wrong, a row is broken, or an id, an address, a place in a rack or a
+            switch stands there twice.
     """
-    entries, complaints = sound_miners(file, data)
-    if complaints:
-        raise BadList(*complaints)
-    return entries
+    taken = _taken(file, data)
+    if taken.complaints:
+        raise BadList(*(each.text for each in taken.complaints))
+    return tuple(taken.entries)
+
+
+def usable_miners(file: str, data: bytes) -> tuple[tuple[MinerEntry, ...], tuple[str, ...]]:
+    """Return the miners of the list, and a complaint about each outlet that is left out because it cannot be used.
+
+    For whoever runs on what was taken before: one outlet gone wrong is no reason to leave all miners alone.
+
+    Raises:
+        BadList: anything but an outlet is wrong, as for ``read_miners``.
+    """
+    taken = _taken(file, data)
+    if not all(each.of_outlet for each in taken.complaints):
+        raise BadList(*(each.text for each in taken.complaints))
+    return tuple(taken.entries), tuple(each.text for each in taken.complaints)
 
 
 def sound_miners(file: str, data: bytes) -> tuple[tuple[MinerEntry, ...], tuple[str, ...]]:
-    """Return the miners of the rows that are sound, and a complaint about each that is not.
+    """Return the miners of the rows that are sound, and a complaint about each row or outlet that is not.
 
-    For whoever must act on those he can: a list as such is taken whole or not at all (``read_miners``).
+    For whoever must act on those he can: a list as such is taken whole or not at all (``read_miners``). A miner whose
+    outlet is wrong is there without it; a switch that stands twice is nobody's.
     """
-    entries: list[MinerEntry] = []
-    complaints: list[str] = []
+    taken = _taken(file, data)
+    return tuple(taken.entries), tuple(each.text for each in taken.complaints)
+
+
+class _Complaint(NamedTuple):
+    text: str
+    of_outlet: bool = False
+    """Nothing else is wrong with the row."""
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What could be taken of a list, and what is wrong with it."""
+
+    entries: list[MinerEntry] = field(default_factory=list)
+    complaints: list[_Complaint] = field(default_factory=list)
+    switches: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Each switch with the line and the place among the entries of the row where it stands first."""
+
+    def add(self, row: "_Row", entry: MinerEntry) -> None:
+        """Take the row's miner, without its outlet where that cannot be used."""
+        try:
+            self._note_switch(row, entry)
+        except BadList as error:
+            self.complaints += (_Complaint(text, of_outlet=True) for text in error.complaints)
+            entry = replace(entry, outlet="")
+        self.entries.append(entry)
+
+    def _note_switch(self, row: "_Row", entry: MinerEntry) -> None:
+        if not entry.outlet:
+            return
+        try:
+            switch = parse_outlet(entry.outlet).switch
+        except BadOutlet as error:
+            raise row.wrong("outlet", str(error), OUTLET_FORM) from None
+        line, place = self.switches.setdefault(switch, (row.line, len(self.entries)))
+        if line != row.line:
+            self.entries[place] = replace(self.entries[place], outlet="")
+            raise row.wrong(
+                "outlet", f"{switch} is that of line {line} too", "a switch feeds one miner: correct one of the rows"
+            )
+
+
+def _taken(file: str, data: bytes) -> _Taken:
+    taken = _Taken()
     names = _Unique("miner_id", "each miner stands once; remove the second row")
     addresses = _Unique("host", "two miners cannot share one address and port; correct one of the rows")
     places = _Unique("position", "two miners cannot stand at one place; correct one, or leave rack empty if unknown")
@@ -127,12 +186,12 @@ def sound_miners(file: str, data: bytes) -> tuple[tuple[MinerEntry, ...], tuple[
                 addresses.add(row, f"{entry.host}:{entry.port}")
                 if entry.rack:
                     places.add(row, f"{entry.rack} {entry.position}")
-                entries.append(entry)
+                taken.add(row, entry)
             except BadList as error:
-                complaints += error.complaints
+                taken.complaints += map(_Complaint, error.complaints)
     except BadList as error:
-        complaints += error.complaints  # nothing behind it can be told apart
-    return tuple(entries), tuple(complaints)
+        taken.complaints += map(_Complaint, error.complaints)  # nothing behind it can be told apart
+    return taken
 
 
 def write_miners(entries: Iterable[MinerEntry]) -> bytes:
@@ -185,6 +244,7 @@ class _Row:
     """One line of a list; every complaint names the file, the line and the field."""
 
     def __init__(self, file: str, line: int, values: Mapping[str, str]) -> None:
+        self.line = line
         self._place = f"{file} line {line}"
         self._values = values
         self.broken: BadList | None = None
@@ -273,11 +333,11 @@ def _miner(row: _Row) -> MinerEntry:
         raise row.broken
     values: dict[str, Any] = {}
     complaints: list[str] = []
-    for field, read in _MINER.items():
-        if field in OPTIONAL_MINER_FIELDS and not row.has(field):
+    for name, read in _MINER.items():
+        if name in OPTIONAL_MINER_FIELDS and not row.has(name):
             continue
         try:
-            values[field] = read(row)
+            values[name] = read(row)
         except BadList as error:
             complaints += error.complaints
     if complaints:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import random
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from agent.errors import (
     AccessDenied,
     BadInput,
     Garbled,
+    Refused,
     TimedOut,
     Transient,
     Unreachable,
@@ -28,6 +30,8 @@ from agent.errors import (
 from agent.modbus import ModbusHosts
 from agent.outlets import Outlet, outlet_of
 from agent.outlets.profiles import load_profile
+from agent.poller import Poller
+from agent.precedence import Precedence
 from sitelink.clock import SystemClock
 from sitelink.types import MinerState, Outcome, Reason, Verb
 from tests.contract.fake_miner import FakeMiner, serving
@@ -247,7 +251,9 @@ async def test_a_pdu_that_refuses_says_so(outlet: Make, status: str, error: type
     [
         ("", "names no switch"),
         ("ftp://h/1", "names no switch"),
-        ("http://me:secret@h/1?pdu=tasmota", "names no switch"),
+        ("http://me:secret@h/1?pdu=tasmota", "has a user in it"),
+        ("modbus://h/1?coil=1&coil=2", "says something twice"),
+        ("modbus://h/1?coil=1&wiring=perhaps", "wiring is 'perhaps' and not checked"),
         ("modbus://h/1", "does not say which coil"),
         ("modbus://h/1?coil=70000", "'70000' is not between"),
         ("modbus://h/1?coil=1&off=2", "does not say which coil"),
@@ -314,9 +320,17 @@ class Switch:
         return 5.0
 
 
-def behind(address: Address, switch: Switch, miner_id: str = ANTMINER_ID, dialect: str = "cgminer") -> OutletControl:
+def behind(
+    address: Address,
+    switch: Switch,
+    miner_id: str = ANTMINER_ID,
+    dialect: str = "cgminer",
+    *,
+    wiring_checked: bool = False,
+) -> OutletControl:
     device = Device(address, dialect, SystemClock(), miner_id=miner_id, deadlines=SHORT)
-    return OutletControl(MinerControl(device, miner_id), device, miner_id, switch)
+    inner = MinerControl(device, miner_id)
+    return OutletControl(inner, device, miner_id, switch, wiring_checked=wiring_checked, goes_off_s=0.1)
 
 
 class Told(MinerControl):
@@ -337,8 +351,17 @@ def miner() -> FakeMiner:
 
 async def test_a_miner_that_says_who_it_is_loses_its_power() -> None:
     switch = Switch()
+    original = switch.switch
     async with serving(miner().speak) as address:
-        await behind(address, switch).stop()
+        control = behind(address, switch)
+
+        async def without_power(*, on: bool) -> None:
+            await original(on=on)
+            control._device.address = NOBODY
+
+        switch.switch = without_power
+        await control.stop()
+        assert await control.identity() == ANTMINER_ID
     assert switch.told == [False]
 
 
@@ -460,12 +483,84 @@ async def test_an_order_is_carried_out_to_what_the_switch_and_the_miner_show(ver
     assert (result.outcome, result.reason, kept) == (Outcome.COMPLETE, reason, [""])
 
 
-async def test_a_stop_that_does_not_show_is_unverified() -> None:
+async def test_a_stop_whose_switch_never_opens_is_unverified() -> None:
     switch = Switch()
-
-    async def keep(former: str) -> None:
-        return
-
+    switch.stuck = True
     async with serving(miner().speak) as address:
-        result = await behind(address, switch).carry_out(Wanted(Verb.STOP), keep, deadline_s=0.1)
-    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "still_hashing")
+        result = await behind(address, switch).carry_out(Wanted(Verb.STOP), keep_nothing, deadline_s=0.1)
+    assert (result.outcome, result.reason, switch.told) == (Outcome.UNVERIFIED, "still_hashing", [False])
+
+
+async def test_a_switch_that_feeds_another_gives_it_its_power_back_and_is_not_used_again() -> None:
+    switch = Switch()
+    async with serving(miner().speak) as address:
+        control = behind(address, switch)
+        for _ in range(2):
+            with pytest.raises(Refused, match="that switch does not feed this miner; it is on again") as caught:
+                await control.stop()
+            assert caught.value.code == "wrong_outlet"
+    assert switch.told == [False, True]
+
+
+async def test_a_switch_that_feeds_another_and_cannot_be_put_back_says_so() -> None:
+    switch = Switch()
+    original = switch.switch
+
+    async def then_deaf(*, on: bool) -> None:
+        await original(on=on)
+        switch.deaf = True
+
+    switch.switch = then_deaf
+    async with serving(miner().speak) as address:
+        with pytest.raises(Refused, match="could NOT be switched on again"):
+            await behind(address, switch).stop()
+
+
+def nameless() -> FakeMiner:
+    return FakeMiner(
+        {
+            "summary": made.answer(11, "SUMMARY", {"Elapsed": 100, "GHS 5s": 14000.0, "GHS av": 14000.0}),
+            "version": made.answer(22, "VERSION", {"CGMiner": "4.10.0", "API": "3.7"}),
+        }
+    )
+
+
+async def test_a_nameless_miner_keeps_its_power_until_a_person_vouches_for_the_wiring() -> None:
+    switch = Switch()
+    async with serving(nameless().speak) as address:
+        with pytest.raises(Refused, match="add &wiring=checked to its outlet") as caught:
+            await behind(address, switch).stop()
+        assert (caught.value.code, switch.told) == ("wiring_unchecked", [])
+        control = behind(address, switch, wiring_checked=True)
+        assert await control.identity() == ANTMINER_ID
+        switch.stuck = True
+        await control.stop()
+    assert switch.told == [False]
+
+
+async def test_a_miner_that_names_itself_another_keeps_its_power_whoever_vouches() -> None:
+    switch = Switch()
+    async with serving(miner().speak) as address:
+        with pytest.raises(WrongDevice):
+            await behind(address, switch, "81abcdef0123481d", wiring_checked=True).stop()
+    assert switch.told == []
+
+
+@pytest.mark.parametrize("on", [True, False])
+async def test_a_silent_miner_is_known_by_its_switch_only_while_that_reads_off(on: bool) -> None:
+    control = behind(NOBODY, Switch(on=on))
+    if not on:
+        assert await control.identity() == ANTMINER_ID
+        return
+    with pytest.raises(Transient):
+        await control.identity()
+
+
+async def test_telemetry_says_of_a_miner_without_power_what_its_orders_say() -> None:
+    clock = SystemClock()
+    poller = Poller(
+        {ANTMINER_ID: behind(NOBODY, Switch(on=False))}, clock, random.Random(1), lambda _: None,
+        interval_s=60, concurrency=1, deadline_s=3, precedence=Precedence(clock),
+    )  # fmt: skip
+    reading = await poller.poll(ANTMINER_ID)
+    assert (reading.state, reading.reason, reading.power_w) == (MinerState.IDLE, Reason.COMMANDED, 5.0)

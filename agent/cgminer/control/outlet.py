@@ -1,15 +1,18 @@
 """A miner whose firmware knows no stop: the switch before it takes its power and gives it back.
 
-    stop    who answers? --> switch off
+    stop    who answers? --> switch off --> does it go silent? else: switch on again, and never off for this miner
     start   switch on (nobody answers before) --> the firmware's own start, where it has one
     observe the miner, where it answers; where it is silent, a switch that reads off says why
 
 Invariants: a firmware's own stop goes before its switch, which cuts the power off hard; nobody's power is taken before
-the miner has said that it is the one; a start waits neither for the switch's state nor for its answer (ADR 0007); a
-silent miner behind a switch that is on, or cannot be read, stays unknown.
+the miner has said that it is the one, or, where its firmware has no name to tell, a person has vouched for the wiring;
+a switch that reads off while its miner hashes on feeds another, which gets its power back at once; a start waits
+neither for the switch's state nor for its answer (ADR 0007); a silent miner behind a switch that is on, or cannot be
+read, stays unknown.
 """
 
 import asyncio
+import logging
 from typing import Final, Protocol
 
 from agent.cgminer.control import MinerControl, controllable
@@ -17,12 +20,15 @@ from agent.cgminer.control.carry_out import DEADLINES_S, Keep, check_identity
 from agent.cgminer.control.driver import Result, Wanted
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
-from agent.errors import AgentError, Transient
+from agent.errors import AgentError, Nameless, Refused, Transient
 from sitelink.types import Evidence, MinerState, Outcome, PowerSource, Reason, Verb
 from sitelink.units import Watts
 
+_LOG: Final = logging.getLogger(__name__)
 _SWITCHED: Final = frozenset({Verb.STOP, Verb.START})
 _LOOK_S: Final = 1.0
+_GOES_OFF_S: Final = 8.0
+"""So long after its power was taken, no miner hashes on; a slow PDU and its contactor are done by then."""
 
 
 class Switch(Protocol):
@@ -44,16 +50,42 @@ class Switch(Protocol):
 class OutletControl:
     """One miner behind a switch: its firmware's own stop and start where it has them, else the switch's."""
 
-    def __init__(self, inner: MinerControl, device: Device, miner_id: str, outlet: Switch) -> None:
-        """``inner`` is the control of the miner's firmware, ``device`` what it controls."""
+    def __init__(
+        self,
+        inner: MinerControl,
+        device: Device,
+        miner_id: str,
+        outlet: Switch,
+        *,
+        wiring_checked: bool = False,
+        goes_off_s: float = _GOES_OFF_S,
+    ) -> None:
+        """``inner`` is the control of the miner's firmware, ``device`` what it controls.
+
+        ``wiring_checked``: a person vouches that ``outlet`` feeds this miner.
+        """
         self._inner = inner
         self._device = device
         self._miner_id = miner_id
         self._outlet = outlet
+        self._wiring_checked = wiring_checked
+        self._goes_off_s = goes_off_s
+        self._feeds_another = ""
 
     async def identity(self) -> str:
-        """Read afresh who answers. Raises as ``MinerControl.identity``."""
-        return await self._inner.identity()
+        """Read afresh who answers; a miner without power is known by its switch, which is no other's.
+
+        Raises as ``MinerControl.identity``.
+        """
+        try:
+            return await self._inner.identity()
+        except Transient:
+            if self._has_own_stop() or await self._outlet.is_on():
+                raise
+        except Nameless:
+            if not self._wiring_checked:
+                raise
+        return self._miner_id
 
     async def observe(self) -> Observation:
         """Read the miner; where it is silent and its switch reads off, it is idle because it was told to."""
@@ -73,16 +105,61 @@ class OutletControl:
         await self._inner.make_way()
 
     async def stop(self) -> None:
-        """Take the miner's power once it has said who it is. Raises as ``MinerControl.stop``."""
+        """Take the miner's power once it has said who it is. Raises as ``MinerControl.stop``.
+
+        Raises:
+            Refused: the wiring is unchecked and the miner nameless, or the switch feeds another: nothing has changed.
+        """
         if self._has_own_stop():
             await self._inner.stop()
             return
+        if self._feeds_another:
+            raise Refused("wrong_outlet", self._feeds_another)
+        answers = await self._is_ours()
+        await self._outlet.switch(on=False)
+        if answers and await self._hashes_on():
+            raise await self._given_back()
+
+    async def _is_ours(self) -> bool:
+        """Return whether the miner answers; False where it has no power already. Raises who must not be cut off."""
         try:
             await check_identity(self._device, self._miner_id)
         except Transient:
             if await self._outlet.is_on():
                 raise
-        await self._outlet.switch(on=False)
+            return False
+        except Nameless:
+            if not self._wiring_checked:
+                raise Refused(
+                    "wiring_unchecked",
+                    f"{self._device.address}: its {self._device.dialect} firmware tells no name, so nobody knows that "
+                    "its outlet feeds it; switch that by hand, see that this miner and no other goes off, "
+                    "and add &wiring=checked to its outlet in inventory.csv",
+                ) from None
+        return True
+
+    async def _hashes_on(self) -> bool:
+        """Return whether the miner still hashes when it must have gone off, behind a switch that reads off."""
+        ends_s = self._device.monotonic() + self._goes_off_s
+        while True:
+            try:
+                seen = await self._inner.observe()
+                if self._device.monotonic() >= ends_s:
+                    return seen.state is MinerState.HASHING and not await self._outlet.is_on()
+            except AgentError:
+                return False  # it is silent, or its switch is: how the stop stands is read back as ever
+            await asyncio.sleep(min(_LOOK_S, self._goes_off_s))
+
+    async def _given_back(self) -> Refused:
+        """Give the power back to whomever it was taken from; return what to tell."""
+        trouble = await self._powered()
+        again = "it is on again" if trouble is None else f"it could NOT be switched on again ({trouble})"
+        self._feeds_another = (
+            f"{self._device.address}: hashes on though its outlet is off: that switch does not feed this miner; "
+            f"{again}; correct outlet in inventory.csv and restart the agent"
+        )
+        _LOG.error("%s: %s", self._miner_id, self._feeds_another)
+        return Refused("wrong_outlet", self._feeds_another)
 
     async def start(self) -> None:
         """Give the miner its power back, without which it cannot say who it is, and start its firmware.

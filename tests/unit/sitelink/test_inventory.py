@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sitelink.inventory import DIALECTS, BadList, MeterEntry, MinerEntry, read_meters, read_miners, write_miners
+from sitelink.inventory import (
+    DIALECTS,
+    BadList,
+    MeterEntry,
+    MinerEntry,
+    read_meters,
+    read_miners,
+    sound_miners,
+    usable_miners,
+    write_miners,
+)
 from sitelink.meter_source import ModbusSource
 from sitelink.units import TeraHashPerSecond, Watts
 
@@ -121,9 +131,71 @@ def test_a_written_list_is_read_back_and_says_no_more_than_it_must() -> None:
     plain = miners(HEADER, ROW)
     assert write_miners(plain).decode() == f"{HEADER}\n{ROW}\n"
     whole = MinerEntry(
-        "A", "h", 1, "vnish", 'x "19", y', "F", "R", 2, Watts(3250.5), None, 8080, "hall-b", "http://10.0.0.9/outlet/3"
+        "A",
+        "h",
+        1,
+        "vnish",
+        'x "19", y',
+        "F",
+        "R",
+        2,
+        Watts(3250.5),
+        None,
+        8080,
+        "hall-b",
+        "http://10.0.0.9/3?pdu=netio",
     )
     assert read_miners("i.csv", write_miners([*plain, whole])) == (*plain, whole)
+
+
+OUTLETS = f"{HEADER},outlet"
+OTHER = ROW.replace(":01", ":02").replace("10.0.0.1", "10.0.0.2").replace(",3,3250", ",4,3250")
+COIL = "modbus://10.9.0.1/1?coil=7"
+
+
+@pytest.mark.parametrize(
+    ("outlet", "cause"),
+    [
+        ("modbus://10.9.0.1/1?coil=70000", "'70000' is not between 0 and 65535"),
+        ("modbus://10.9.0.1/1", "does not say which coil it is"),
+        ("http://10.9.0.1/3", "does not say which PDU it is"),
+        ("10.9.0.1:502", "names no switch"),
+    ],
+)
+def test_a_mistyped_outlet_is_refused_by_line_and_may_be_left_out_by_who_runs(outlet: str, cause: str) -> None:
+    lines = (OUTLETS, f"{OTHER},{COIL}", f"{ROW},{outlet}")
+    with pytest.raises(BadList) as caught:
+        miners(*lines)
+    message = str(caught.value)
+    assert message.startswith("inventory.csv line 3: outlet: ")
+    assert cause in message
+    assert message.endswith("write modbus://HOST:PORT/UNIT?coil=N or http://HOST:PORT/OUTLET?pdu=NAME")
+    data = "\n".join((*lines, "")).encode()
+    for read in (usable_miners, sound_miners):
+        entries, complaints = read("inventory.csv", data)
+        assert ([entry.outlet for entry in entries], complaints) == ([COIL, ""], (message,))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "name"),
+    [
+        (COIL, "modbus://10.9.0.1:502/1?coil=7&off=1", "coil 7 of unit 1 at 10.9.0.1:502"),
+        ("http://pdu-1/3?pdu=netio", "http://PDU-1:80/3?pdu=tasmota", "outlet 3 of the PDU at pdu-1:80"),
+    ],
+)
+def test_one_switch_feeds_one_miner_and_written_twice_is_used_for_neither(one: str, other: str, name: str) -> None:
+    lines = (OUTLETS, f"{ROW},{one}", f"{OTHER},{other}")
+    with pytest.raises(BadList, match=f"line 3: outlet: {name} is that of line 2 too; a switch feeds one miner"):
+        miners(*lines)
+    entries, _ = usable_miners("inventory.csv", "\n".join((*lines, "")).encode())
+    assert [entry.outlet for entry in entries] == ["", ""]
+    assert len(miners(OUTLETS, f"{ROW},{COIL}", f"{OTHER},{COIL}1")) == 2
+
+
+def test_who_runs_leaves_out_nothing_but_outlets() -> None:
+    data = "\n".join((OUTLETS, f"{ROW},x", f"{OTHER.replace('4028', '0')},{COIL}")).encode()
+    with pytest.raises(BadList, match="line 2: outlet"):
+        usable_miners("inventory.csv", data)
 
 
 TEXT = st.text("aZ09 ,;\"'=-\n\u00e9", max_size=12).map(str.strip)
@@ -145,10 +217,15 @@ TEXT = st.text("aZ09 ,;\"'=-\n\u00e9", max_size=12).map(str.strip)
             nameplate_ths=st.none() | st.floats(1e-6, 1e8).map(TeraHashPerSecond),
             web_port=st.integers(1, 65535),
             credentials=TEXT,
-            outlet=TEXT,
+            outlet=st.integers(0, 9).map("modbus://10.9.0.1/1?coil={}&wiring=checked".format),
         ),
         max_size=4,
-        unique_by=(lambda each: each.miner_id.lower(), lambda each: each.host, lambda each: each.position),
+        unique_by=(
+            lambda each: each.miner_id.lower(),
+            lambda each: each.host,
+            lambda each: each.position,
+            lambda each: each.outlet,
+        ),
     )
 )
 def test_whatever_is_written_is_read_back_equal(entries: list[MinerEntry]) -> None:

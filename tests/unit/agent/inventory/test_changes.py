@@ -16,7 +16,7 @@ pytestmark = pytest.mark.agent
 def entry(number: int, **more: object) -> MinerEntry:
     made = MinerEntry(
         f"02:00:00:00:00:{number:02x}", f"10.0.0.{number}", 4028, "luxos", "S19", "F1", "R1", number,
-        Watts(3000.0), TeraHashPerSecond(100.0), credentials="hall", outlet="http://10.9.0.1/1",
+        Watts(3000.0), TeraHashPerSecond(100.0), credentials="hall", outlet=f"http://10.9.0.1/{number}?pdu=netio",
     )  # fmt: skip
     return replace(made, **more)  # type: ignore[arg-type]
 
@@ -51,6 +51,12 @@ def test_a_moved_miner_keeps_its_place_and_all_that_the_row_leaves_empty() -> No
     assert outcome.result == (replace(A, host="10.0.0.9"), B), "the id stays as the inventory writes it"
     assert kinds(outcome) == [(What.MOVED, A.miner_id)]
     assert outcome.changes[0].detail == "host 10.0.0.1 -> 10.0.0.9"
+
+
+def test_the_switch_of_a_miner_that_is_not_told_of_is_taken_by_nobody_else() -> None:
+    outcome = merge([A, B], [entry(3, outlet="http://10.9.0.1:80/1?pdu=tasmota")], remove=False)
+    (complaint,) = outcome.complaints
+    assert complaint.startswith(f"{C.miner_id}: outlet: outlet 1 of the PDU at 10.9.0.1:80 is {A.miner_id}'s;")
 
 
 def test_another_rack_brings_its_own_position_and_no_rack_keeps_both() -> None:
