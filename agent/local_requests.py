@@ -38,6 +38,7 @@ from agent.local_socket import (
     peer_uid,
     welcome,
 )
+from agent.reasons import in_words, judged_in_words
 from sitelink.clock import Clock
 from sitelink.inventory import MinerEntry
 from sitelink.types import MinerState, Outcome, Reading, Verb
@@ -228,7 +229,7 @@ class LocalRequests:
         names = tuple(self._fleet) if named is None else named
         yield {"say": f"{verb.value}: {len(names)} miners, by the daemon"}
         for name in unknown:
-            yield _unknown(name)
+            yield _finding(name, Proof.NO, NOT_KNOWN)
         async for answer in self._follow(order_id, verb, names):
             yield answer
         yield {"result": {"id": order_id}}
@@ -247,7 +248,7 @@ class LocalRequests:
             for item in await self._curtail.overrides():
                 yield {"say": f"override: {item.words()}"}
             for name in unknown:
-                yield _unknown(name)
+                yield _sight(name, MinerState.UNKNOWN, NOT_KNOWN)
             for done in asyncio.as_completed(tasks):
                 yield await done
         finally:
@@ -282,10 +283,10 @@ class LocalRequests:
         try:
             seen = await self._curtail.observe(miner_id)
         except AgentError as error:
-            return _finding(miner_id, Proof.NO, str(error))
+            return _sight(miner_id, MinerState.UNKNOWN, str(error))
         except Exception as error:  # noqa: BLE001 - each miner's supervisor; the table shows it
-            return _finding(miner_id, Proof.NO, f"failed: {error!r}")
-        return _finding(miner_id, Proof.YES, f"{seen.state.value} ({seen.reason.value})", after_w=seen.power_w)
+            return _sight(miner_id, MinerState.UNKNOWN, f"failed: {error!r}")
+        return _sight(miner_id, seen.state, in_words(seen.reason.value), seen.power_w)
 
     async def _follow(self, order_id: str, verb: Verb, names: tuple[str, ...]) -> AsyncGenerator[Answer, None]:
         """Yield each of ``names`` once it is judged under the order, until all are or nothing comes any more."""
@@ -351,7 +352,7 @@ async def _stored(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 def judged_answer(record: MinerRecord) -> Answer:
     """Return how the books judge a miner, in the failsafe's words."""
-    evidence = f"{record.reason} ({record.evidence.value})"
+    evidence = judged_in_words(record.reason, record.evidence)
     if record.outcome is Outcome.COMPLETE or (record.verb is Verb.STOP and record.reason in _READS_OFF):
         proof = Proof.YES
     else:
@@ -367,8 +368,8 @@ def _finding(
     return {"miner": miner_id, "proof": proof.value, "what": what, "before_w": before_w, "after_w": after_w}
 
 
-def _unknown(miner_id: str) -> Answer:
-    return _finding(miner_id, Proof.NO, NOT_KNOWN)
+def _sight(miner_id: str, state: MinerState, why: str, power_w: float | None = None) -> Answer:
+    return {"miner": miner_id, "state": state.value, "why": why, "power_w": power_w}
 
 
 def _error(code: str, message: str) -> Answer:

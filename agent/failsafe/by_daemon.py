@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from agent.errors import AgentError, BadInput, Refused, SessionBusy, TimedOut
 from agent.failsafe.choice import Figures
-from agent.failsafe.report import ANSWER, WANTED, progress_line, report
+from agent.failsafe.report import WANTED, doubted, progress_line, report
+from agent.failsafe.sights import Sight, show
 from agent.findings import Finding, Proof
 from agent.local_socket import HUNG, NOT_KNOWN, Conversation, Garbage
 from sitelink.inventory import MinerEntry
@@ -93,15 +94,15 @@ class ByDaemon:
             )
             raise
         rest = (Finding(entry, Proof.NO, NOT_KNOWN) for entry in entries)
-        return report([findings.get(one.entry.miner_id, one) for one in rest], (), WANTED[verb], self._say)
+        found = [findings.get(one.entry.miner_id, one) for one in rest]
+        return report(found, doubted(found) if verb is Verb.STOP else (), WANTED[verb], self._say)
 
     def look(self, entries: Sequence[MinerEntry]) -> int:
         """Have the daemon look at ``entries`` now. Raises as ``ask``."""
-        findings: dict[str, Finding] = {}
+        answers: dict[str, Mapping[str, Any]] = {}
         request = {"ask": "look", "miners": [entry.miner_id for entry in entries]}
-        self.ask(request, lambda answer: findings.update({answer["miner"]: self._finding(answer)}))
-        rest = (Finding(entry, Proof.NO, NOT_KNOWN) for entry in entries)
-        return report([findings.get(one.entry.miner_id, one) for one in rest], (), ANSWER, self._say)
+        self.ask(request, lambda answer: answers.update({str(answer["miner"]): answer}))
+        return show([_sight(entry, answers.get(entry.miner_id, {})) for entry in entries], self._say)
 
     def figures(self) -> tuple[dict[str, Figures], frozenset[str]]:
         """Return what the daemon last read of each miner, and whom it may or can not switch. Raises as ``ask``."""
@@ -130,6 +131,11 @@ class ByDaemon:
             _watts(answer.get("before_w")),
             _watts(answer.get("after_w")),
         )
+
+
+def _sight(entry: MinerEntry, answer: Mapping[str, Any]) -> Sight:
+    state = MinerState(answer.get("state", MinerState.UNKNOWN.value))
+    return Sight(entry, state, str(answer.get("why", NOT_KNOWN)), _watts(answer.get("power_w")))
 
 
 class _Progress:

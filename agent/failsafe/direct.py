@@ -16,12 +16,14 @@ from agent.descriptors import open_files
 from agent.errors import AccessDenied, AgentError, Permanent, Refused, Transient, UnsupportedDevice
 from agent.failsafe.choice import Figures
 from agent.failsafe.ledger import Intent, Ledger
-from agent.failsafe.report import ANSWER, WANTED, progress_line, report
+from agent.failsafe.report import WANTED, progress_line, report
+from agent.failsafe.sights import Sight, show
 from agent.findings import Finding, Proof, weigh
 from agent.fleet import switchable
 from agent.local_curtail.evidence import FeederBefore, judge_start, reads_idle
 from agent.local_curtail.ports import Control, FeederMeter, Observed
 from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
+from agent.reasons import in_words
 from agent.settings import Settings
 from sitelink.clock import Clock
 from sitelink.inventory import MinerEntry
@@ -72,9 +74,8 @@ class Failsafe:
         self._before: dict[str, FeederBefore | None] = {}
 
     async def status(self, entries: tuple[MinerEntry, ...]) -> int:
-        """Print how each miner reads; return 1 when one does not answer."""
-        findings = await asyncio.gather(*(self._alone(entry, self._look(entry)) for entry in entries))
-        return report(findings, (), ANSWER, self._say)
+        """Print how each miner reads; return 1 when the state of one is unknown."""
+        return show(await asyncio.gather(*(self._look(entry) for entry in entries)), self._say)
 
     async def figures(self, entries: tuple[MinerEntry, ...]) -> dict[str, Figures]:
         """Return what each miner that answers says of itself now."""
@@ -128,9 +129,16 @@ class Failsafe:
             except Exception as error:  # noqa: BLE001 - each miner's supervisor; the table shows it
                 return Finding(entry, Proof.NO, f"failed: {error!r}")
 
-    async def _look(self, entry: MinerEntry) -> Finding:
-        seen = await self._controls[entry.miner_id].observe()
-        return Finding(entry, Proof.YES, f"{seen.state.value} ({seen.reason.value})", after_w=seen.power_w)
+    async def _look(self, entry: MinerEntry) -> Sight:
+        """Return how one miner reads; its failure, whatever it is, is its own."""
+        async with self._places:
+            try:
+                seen = await self._controls[entry.miner_id].observe()
+            except AgentError as error:
+                return Sight(entry, MinerState.UNKNOWN, str(error))
+            except Exception as error:  # noqa: BLE001 - each miner's supervisor; the table shows it
+                return Sight(entry, MinerState.UNKNOWN, f"failed: {error!r}")
+        return Sight(entry, seen.state, in_words(seen.reason.value), seen.power_w)
 
     async def _figures(self, entry: MinerEntry) -> Figures | None:
         async with self._places:

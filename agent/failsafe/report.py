@@ -1,5 +1,6 @@
 """What the technician is shown at the end, whoever did the work."""
 
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -10,8 +11,8 @@ if TYPE_CHECKING:
     from agent.local_curtail.overrides import StoredOverride
 
 WANTED: Final = {Verb.STOP: "proven off", Verb.START: "proven running"}
-ANSWER: Final = "answer"
 _NAMED: Final = 3
+_DOUBTED: Final = 8
 
 
 def report(findings: Sequence[Finding], lines: Iterable[str], wanted: str, say: Callable[[str], None]) -> int:
@@ -24,11 +25,27 @@ def report(findings: Sequence[Finding], lines: Iterable[str], wanted: str, say: 
 def progress_line(ids: Sequence[str], done: Container[str]) -> str:
     """Return how many of ``ids`` are done, and the first few that are not."""
     waiting = [name for name in ids if name not in done]
-    more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
-    rest = f"; waiting for {', '.join(waiting[:_NAMED])}{more}" if waiting else ""
+    rest = f"; waiting for {_first(waiting, _NAMED)}" if waiting else ""
     return f"  {len(ids) - len(waiting)} of {len(ids)} miners done{rest}"
+
+
+def doubted(findings: Iterable[Finding]) -> list[str]:
+    """Return a line for each feeder whose meter does not bear out what its miners say: whom to measure."""
+    by_feeder: defaultdict[str, list[str]] = defaultdict(list)
+    for finding in findings:
+        if finding.proof is Proof.OPEN:
+            by_feeder[finding.entry.feeder_id].append(finding.entry.miner_id)
+    return [
+        f"feeder {feeder}: its meter does not prove {_first(names, _DOUBTED)} off: "
+        f"measure those marked {Proof.OPEN} at the rack"
+        for feeder, names in sorted(by_feeder.items())
+    ]
 
 
 def override_lines(stored: "Sequence[StoredOverride]") -> list[str]:
     """Return one line for each override in force, or that there is none."""
     return [f"override: {item.words()}" for item in stored] or ["no override in force"]
+
+
+def _first(names: Sequence[str], most: int) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

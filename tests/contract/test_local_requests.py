@@ -171,7 +171,7 @@ async def test_off_is_driven_and_proven_by_the_daemon_and_on_brings_back(tmp_pat
         code = await asyncio.to_thread(off, Verb.STOP, FLEET[:2], timedelta(hours=1), "failsafe-1", everything=False)
         assert code == 0, here.told
         assert [here.controls[name].off for name in ("m1", "m2", "m3")] == [True, True, False]
-        assert any("power_below_idle (device_power)" in line for line in here.told)
+        assert any("off, by its own figure of power (power_below_idle)" in line for line in here.told)
         on = here.asking().switch
         code = await asyncio.to_thread(on, Verb.START, FLEET[:2], timedelta(hours=1), "failsafe-2", everything=False)
         assert code == 0
@@ -284,7 +284,23 @@ async def test_figures_plan_and_journal_are_told(tmp_path: Path) -> None:
 async def test_a_look_reads_each_miner_now(tmp_path: Path) -> None:
     async with daemon(tmp_path) as here:
         assert await asyncio.to_thread(here.asking().look, FLEET) == 0
-        assert sum("hashing (none)" in line for line in here.told) == 3
+        assert sum("hashing    3000 W" in line for line in here.told) == 3
+        assert here.told[-1] == "3 miners: 3 hashing"
+
+
+async def test_a_look_at_one_that_answers_but_is_not_known_says_so_and_what_to_do(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as here:
+
+        async def closed() -> Seen:
+            return Seen(MinerState.UNKNOWN, Watts(0), Reason.ACCESS_DENIED)
+
+        here.controls["m1"].observe = closed  # type: ignore[method-assign]
+        assert await asyncio.to_thread(here.asking().look, FLEET) == 1
+        line = next(line for line in here.told if line.startswith("m1"))
+        assert "unknown" in line
+        assert "credentials set luxos" in line
+        assert here.told[-2:] == ["3 miners: 2 hashing, 1 unknown", "unknown, so they may draw full power: m1"]
+        assert "proven" not in "\n".join(here.told)
 
 
 @pytest.mark.parametrize(

@@ -342,7 +342,7 @@ async def test_on_brings_back_and_status_reads(tmp_path):
     rig = Rig(tmp_path, {"m1": FakeControl(off=True)})
     assert await rig.switch(Verb.START, (entry("m1"),)) == 0
     assert await rig.status((entry("m1"),)) == 0
-    assert "hashing (none)" in rig.out
+    assert "hashing    3000 W" in rig.out
 
 
 def test_it_needs_neither_grpc_nor_protobuf_nor_a_broker():
