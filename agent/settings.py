@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import BadInput
+from sitelink.miner_ids import canonical
 from sitelink.types import Fallback
 from sitelink.units import Watts
 
@@ -272,7 +273,7 @@ def _limits(section: "_Section") -> LimitSettings:
     settings = LimitSettings(
         max_off_s=section.number("max_off_s", 14400, 1, 7 * 86400),
         max_step_w=Watts(section.number("max_step_w", 0, 0, 1e9)),
-        never_touch=section.texts("never_touch"),
+        never_touch=tuple(canonical(name) for name in section.texts("never_touch")),
     )
     section.nothing_left()
     return settings

@@ -3,15 +3,13 @@
 Invariants: unknown is ``None`` or an empty tuple, never zero; a state without evidence is UNKNOWN with a reason.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from sitelink.miner_ids import is_mac
 from sitelink.types import MinerState, PowerSource, Reading, Reason
 from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts
-
-_MAC: Final = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
 class PoolShares(NamedTuple):
@@ -94,12 +92,12 @@ class Observation:
         if name in self.identities:
             return True
         serial = None if self.serial == self.control_board_id else self.serial
-        comparable = self.mac if _MAC.fullmatch(name) else serial
+        comparable = self.mac if is_mac(name) else serial
         return None if comparable is None else False
 
     def tells_only_board(self, miner_id: str) -> bool:
         """Return whether the control board's number is all that ``miner_id``, which is no MAC, can be compared with."""
-        return self.control_board_id is not None and not _MAC.fullmatch(miner_id.lower())
+        return self.control_board_id is not None and not is_mac(miner_id)
 
 
 def _total(counts: list[int | None]) -> int | None:

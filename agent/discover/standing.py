@@ -15,10 +15,10 @@ from enum import StrEnum
 from typing import Final
 
 from agent.cgminer.observation import Observation
-from agent.cgminer.sections import mac
 from agent.discover.shown import Look
 from agent.inventory.learned import Learned, Names
 from sitelink.inventory import BadList, MinerEntry, miner_of, row_of
+from sitelink.miner_ids import is_mac
 
 
 class Standing(StrEnum):
@@ -119,7 +119,7 @@ class _Book:
             known = self._by_id[former]
             return self._new_board(look, known) if _comparable(known, look) else self._itself(look, known)
         if here is not None and not _comparable(here, look):
-            told, other = ("serial", "MAC") if _is_mac(here.miner_id) else ("MAC", "serial")
+            told, other = ("serial", "MAC") if is_mac(here.miner_id) else ("MAC", "serial")
             note = f"tells only its {told} {look.names[0]}, and {here.miner_id} is listed here by its {other}"
             return Sighting(look, Standing.UNNAMED, here, (f"{note}; try --log-in, or list it by its {told}",))
         if here is not None:
@@ -155,11 +155,7 @@ class _Book:
 def _comparable(entry: MinerEntry, look: Look) -> bool:
     """Return whether the miner told the kind of name by which ``entry`` is listed: a MAC says nothing of a serial."""
     said = _names(look)
-    return said.mac is not None if _is_mac(entry.miner_id) else said.serial is not None
-
-
-def _is_mac(name: str) -> bool:
-    return mac(name) is not None
+    return said.mac is not None if is_mac(entry.miner_id) else said.serial is not None
 
 
 def _names(look: Look) -> Names:

@@ -17,6 +17,7 @@ from typing import Final
 
 from agent.errors import BadInput
 from sitelink.inventory import MinerEntry
+from sitelink.miner_ids import canonical
 from sitelink.types import MinerState, Verb
 from sitelink.units import JoulesPerTeraHash, TeraHashPerSecond, Watts, efficiency_j_per_th, megawatts
 
@@ -85,10 +86,11 @@ def members(choice: Choice, fleet: tuple[MinerEntry, ...], inventory: str) -> tu
     """
     if choice.miners:
         by_id = {entry.miner_id.lower(): entry for entry in fleet}
-        for name in choice.miners:
+        names = [canonical(name) for name in choice.miners]
+        for name in names:
             if name.lower() not in by_id:
                 raise BadInput(f"--miner: {name!r} is not in {inventory}; write one of its miner_id")
-        return tuple(by_id[name] for name in dict.fromkeys(name.lower() for name in choice.miners))
+        return tuple(by_id[name] for name in dict.fromkeys(name.lower() for name in names))
     if choice.racks:
         known = sorted({entry.rack for entry in fleet if entry.rack})
         for rack in choice.racks:

@@ -17,6 +17,7 @@ from cloud.hosting import queries, service
 from cloud.identity import service as identity
 from cloud.infra.db import Database
 from cloud.infra.signer_client import SignerClient
+from sitelink.miner_ids import canonical
 from sitelink.types import Ack, Outcome, Verb
 from sitelink.verbs import BadCommand, check_parameters
 
@@ -120,7 +121,7 @@ def parameters_of(arguments: argparse.Namespace) -> dict[str, str]:
 def _run(arguments: argparse.Namespace) -> int:
     verb: Verb = arguments.asked
     parameters, valid_for = parameters_of(arguments), _duration(arguments.valid_for)
-    miners = tuple(dict.fromkeys(arguments.miner))
+    miners = tuple(dict.fromkeys(canonical(name) for name in arguments.miner))
     with open_database(arguments) as (database, settings, principal):
         approved_by = _vouched(database, principal, getattr(arguments, "approved_by", ()))
         with database.unit_of_work(principal) as uow:

@@ -7,7 +7,7 @@
 The agent and the cloud read the same files by the same rules; the cloud keeps no address.
 
 Invariants: a list is taken whole or not at all; each broken field is named with its file, line, cause and what to write
-instead; what ``write_miners`` writes, ``read_miners`` reads back equal.
+instead; what ``write_miners`` writes, ``read_miners`` reads back equal; one MAC has one form, however it was written.
 """
 
 import csv
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from sitelink.meter_source import HOST, BadSource, MeterSource, parse_source
+from sitelink.miner_ids import canonical
 from sitelink.outlet_source import OUTLET_FORM, BadOutlet, parse_outlet
 from sitelink.units import TeraHashPerSecond, Watts
 
@@ -310,7 +311,7 @@ class _Unique:
 
 
 _MINER: Final[Mapping[str, Callable[[_Row], Any]]] = {
-    "miner_id": lambda row: row.name("miner_id", "write the miner's MAC address or serial number"),
+    "miner_id": lambda row: canonical(row.name("miner_id", "write the miner's MAC address or serial number")),
     "host": lambda row: row.name("host", "write the miner's IP address or host name", HOST),
     "port": lambda row: row.whole("port", 1, 65535, "write the TCP port, usually 4028"),
     "dialect": lambda row: row.one_of("dialect", DIALECTS),

@@ -16,6 +16,7 @@ from sitelink.inventory import (
     write_miners,
 )
 from sitelink.meter_source import ModbusSource
+from sitelink.miner_ids import canonical, is_mac
 from sitelink.units import TeraHashPerSecond, Watts
 
 pytestmark = pytest.mark.agent
@@ -38,6 +39,22 @@ def test_a_good_list_is_read() -> None:
     assert (first.miner_id, first.host, first.port, first.dialect) == ("aa:bb:cc:dd:ee:01", "10.0.0.1", 4028, "luxos")
     assert (first.nameplate_w, first.nameplate_ths, first.rack, first.position) == (3250, 110, "C1-R2", 3)
     assert (second.miner_id, second.dialect, second.nameplate_w, second.feeder_id) == ("SERIAL9", "auto", None, "")
+
+
+@pytest.mark.parametrize("written", ["AA-BB-CC-DD-EE-01", "AA:BB:CC:DD:EE:01", "aabb.ccdd.ee01", "aa:bb:cc:dd:ee:01"])
+def test_a_mac_has_one_form_however_it_is_written(written: str) -> None:
+    (miner,) = miners(HEADER, ROW.replace("aa:bb:cc:dd:ee:01", written))
+    assert is_mac(written)
+    assert miner.miner_id == canonical(written) == "aa:bb:cc:dd:ee:01"
+    with pytest.raises(BadList, match="stands twice"):
+        miners(HEADER, ROW, ROW.replace("aa:bb:cc:dd:ee:01", written).replace("10.0.0.1", "10.0.0.2"))
+
+
+@pytest.mark.parametrize("serial", ["202108251234", "AABBCCDDEE01", "SMTTYRHBCJAAI01B2", "AA-BB:CC-DD:EE-01", "aa:bb"])
+def test_a_serial_stays_as_it_is_even_one_of_twelve_digits(serial: str) -> None:
+    (miner,) = miners(HEADER, ROW.replace("aa:bb:cc:dd:ee:01", serial))
+    assert not is_mac(serial)
+    assert miner.miner_id == canonical(serial) == serial
 
 
 def test_columns_may_stand_in_another_order_and_a_byte_order_mark_is_no_letter() -> None:

@@ -14,7 +14,7 @@ from sitelink.inventory import MinerEntry, write_miners
 
 pytestmark = pytest.mark.agent
 
-MINER = MinerEntry("AA:00:00:00:00:01", "10.0.0.1", 4028, "luxos", "S19", "F1", "R1", 1, None, None)
+MINER = MinerEntry("SERIAL-Ab01", "10.0.0.1", 4028, "luxos", "S19", "F1", "R1", 1, None, None)
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
