@@ -71,7 +71,7 @@ def test_another_process_that_writes_is_not_written_over(tmp_path: Path) -> None
 def test_the_note_says_what_it_replaced_and_when(tmp_path: Path) -> None:
     Learned().moved(MINER, "10.0.0.7", NOON).save(tmp_path)
     assert json.loads(path_in(tmp_path).read_bytes())["miners"] == {
-        "aa:00:00:00:00:01": {
+        "serial-ab01": {
             "host": "10.0.0.7",
             "was": "10.0.0.1:4028",
             "at": "2026-06-01T12:00:00+00:00",
