@@ -8,7 +8,7 @@ is one, leaves no room for it still to draw. One miner's failure is its own. The
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -36,6 +36,9 @@ _LOOK_S: Final = 1.0
 _PROGRESS_S: Final = 5.0
 _SAMPLES: Final = 3
 _SAMPLE_S: Final = 0.25
+_BEFORE_S: Final = 2.0
+_AFTER_S: Final = 10.0
+"""Where many meters share a gateway they answer one after the other; what was sent is proven by them."""
 _START_DEADLINE_S: Final = 30.0
 _SEND_AGAIN_S: Final = 3.0
 _NOT_TAKEN: Final = (Refused, AccessDenied, UnsupportedDevice)
@@ -102,7 +105,7 @@ class Failsafe:
         if verb is Verb.START:
             return report(findings, (), WANTED[verb], self._say)
         before_w = {feeder: None if item is None else item.power_w for feeder, item in self._before.items()}
-        weighed, lines = weigh(findings, before_w, await self._read(feeders))
+        weighed, lines = weigh(findings, before_w, await self._read(feeders, _AFTER_S))
         return report(weighed, lines, WANTED[verb], self._say)
 
     async def _tell_progress(self, ids: list[str]) -> None:
@@ -229,19 +232,35 @@ class Failsafe:
             )
         return None
 
-    async def _read(self, feeders: list[str]) -> dict[str, Watts | None]:
-        samples = await asyncio.gather(*(self._meters[feeder].read() for feeder in feeders))
-        return {feeder: sample.power_w for feeder, sample in zip(feeders, samples, strict=True)}
+    async def _read(self, feeders: Sequence[str], within_s: float) -> dict[str, Watts | None]:
+        """Return what each feeder draws now; None where its meter has not answered ``within_s`` seconds."""
+        reads = {feeder: asyncio.ensure_future(self._meters[feeder].read()) for feeder in feeders}
+        if reads:
+            await asyncio.wait(reads.values(), timeout=within_s)
+        late = [read for read in reads.values() if not read.done()]
+        for read in late:
+            read.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        return {feeder: None if read.cancelled() else read.result().power_w for feeder, read in reads.items()}
 
     async def _measured(self, feeders: list[str]) -> dict[str, FeederBefore | None]:
-        """Return what each feeder draws before anything is sent, from a few samples; None when its meter is silent."""
+        """Return what each feeder draws before anything is sent, from a few samples; None when its meter is silent.
+
+        No order waits longer than ``_BEFORE_S`` for them: a silent meter is not asked a second time.
+        """
         samples: dict[str, list[Watts]] = {feeder: [] for feeder in feeders}
-        for place in range(_SAMPLES if feeders else 0):
-            if place:
+        ends_s, speaking = self._clock.monotonic() + _BEFORE_S, list(feeders)
+        for place in range(_SAMPLES):
+            if place and speaking:
                 await asyncio.sleep(_SAMPLE_S)
-            for feeder, power_w in (await self._read(feeders)).items():
+            left_s = ends_s - self._clock.monotonic()
+            if not speaking or left_s <= 0:
+                break
+            found = await self._read(speaking, left_s)
+            for feeder, power_w in found.items():
                 if power_w is not None:
                     samples[feeder].append(power_w)
+            speaking = [feeder for feeder in speaking if found[feeder] is not None]
         return {feeder: FeederBefore.of(found) for feeder, found in samples.items()}
 
 

@@ -1,13 +1,15 @@
 """A meter's figures out of a page or a file: a bare number, or a JSON document and where in it they stand.
 
 Invariants: a text that is no such document, or lacks the power, is an error and never zero; a page is asked with a
-deadline and a cap, a file with a deadline, because its mount may hang; a file that nobody has written anew for
+deadline and a cap, a file with a deadline, because its mount may hang, and nothing but a file, because a pipe waits for
+its writer; a file that nobody has written anew for
 ``max_age_s`` tells nothing.
 """
 
 import asyncio
 import json
 import os
+import stat
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -105,8 +107,14 @@ def _heard(look: "asyncio.Future[_Look]") -> None:
 
 def _begun(path: Path) -> _Look:
     try:
-        with path.open("rb") as file:
-            return file.read(_CAP_BYTES), os.fstat(file.fileno())
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise Transient(f"{path}: is a pipe, device or folder; name a file in meters.csv that is written anew")
+            return os.read(handle, _CAP_BYTES), status
+        finally:
+            os.close(handle)
     except OSError as error:
         raise Transient(f"{path}: cannot be read: {error.strerror}; check the program that writes it") from None
 

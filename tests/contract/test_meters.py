@@ -404,19 +404,33 @@ async def test_a_file_that_is_not_there_is_a_silent_meter(tmp_path: Path, caplog
     assert "check the program that writes it" in caplog.messages[0]
 
 
-async def test_a_file_that_hangs_holds_up_nothing_and_is_looked_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "meter.txt"
-    os.mkfifo(path)  # opening it waits for somebody who writes, as a mount that went away waits for its server
+async def test_a_file_that_hangs_holds_up_nothing_and_is_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, enough, opened = tmp_path / "meter.txt", threading.Event(), os.open
+
+    def as_on_a_mount_that_went_away(*wanted: Path | int) -> int:
+        enough.wait(30)
+        return opened(*wanted)  # type: ignore[arg-type]
+
+    path.write_text("4711")
+    os.utime(path, (NOW.timestamp(), NOW.timestamp()))
+    monkeypatch.setattr(os, "open", as_on_a_mount_that_went_away)
     meter, looks = filed(path, ManualClock(NOW)), threading.active_count()
     async with asyncio.timeout(10):
         assert [(await meter.read()).power_w for _ in range(3)] == [None, None, None]
     assert threading.active_count() <= looks + 1
-    handle = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-    os.write(handle, b"5")
-    os.close(handle)
-    path.unlink()
-    path.write_text("4711")
-    os.utime(path, (NOW.timestamp(), NOW.timestamp()))
+    enough.set()
     async with asyncio.timeout(10):
         while (await meter.read()).power_w != 4711:
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+async def test_a_pipe_a_folder_and_a_device_are_no_meter_and_are_not_waited_for(
+    make: Callable[[Path], object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path / "meter.txt")
+    async with asyncio.timeout(0.5):
+        assert (await filed(tmp_path / "meter.txt", ManualClock(NOW)).read()).power_w is None
+    assert "is a pipe, device or folder; name a file in meters.csv" in caplog.messages[0]

@@ -302,6 +302,24 @@ async def test_a_dead_meter_leaves_the_devices_word_and_no_feeder_in_the_books(t
     assert (rig.records()["m1"].feeder_before_w, rig.records()["m1"].baseline_w) == (None, 3000)
 
 
+async def test_a_meter_that_never_answers_holds_up_no_order(tmp_path, monkeypatch):
+    never = asyncio.Event()
+    asked = []
+
+    async def hung(_):
+        asked.append(1)
+        await never.wait()
+
+    monkeypatch.setattr(FakeMeter, "read", hung)
+    monkeypatch.setattr(module, "_BEFORE_S", 0.05)
+    monkeypatch.setattr(module, "_AFTER_S", 0.05)
+    rig = Rig(tmp_path, {"m1": FakeControl()})
+    async with asyncio.timeout(5):
+        assert await rig.switch(Verb.STOP, (entry("m1"),)) == 0
+    assert len(asked) == 2, "once before and once after: a silent meter is not asked a second time"
+    assert "its meter did not answer" in rig.out
+
+
 async def test_a_lost_packet_at_the_first_look_leaves_nobody_running(tmp_path):
     class Lossy(FakeControl):
         looks = 0
