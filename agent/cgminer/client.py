@@ -28,6 +28,12 @@ from agent.names import literal_family, locate
 DEFAULT_PORT: Final = 4028
 _SILENCE_S: Final = 0.05
 _CHUNK_BYTES: Final = 65_536
+_SETTING_TIMES: Final = 10.0
+"""20 s to the first byte where a reading has 2 s."""
+_LOG_TIMES: Final = 15.0
+_LOG_CAP_BYTES: Final = 8_388_608
+_IMAGE_TIMES: Final = 120.0
+"""4 min to the first byte, 10 min in all."""
 _CLOSERS: Final = (b"}", b"]", b"|")
 
 
@@ -58,6 +64,21 @@ class Deadlines:
         """Return the deadlines of what takes ``times`` as long as a reading, and of an answer of ``cap_bytes``."""
         cap_bytes = self.cap_bytes if cap_bytes is None else cap_bytes
         return Deadlines(self.connect_s, times * self.first_byte_s, times * self.total_s, cap_bytes, transfer)
+
+    def for_setting(self) -> "Deadlines":
+        """Return those of a changed setting: a device that restarts its miner to take it answers only afterwards."""
+        return self.longer(_SETTING_TIMES)
+
+    def for_log(self) -> "Deadlines":
+        """Return those of a log, which is put together while it is asked for."""
+        return self.longer(_LOG_TIMES, _LOG_CAP_BYTES, transfer=True)
+
+    def for_image(self) -> "Deadlines":
+        """Return those of a firmware image, which is checked and written before it is answered.
+
+        What takes longer still is looked at all the same.
+        """
+        return self.longer(_IMAGE_TIMES, transfer=True)
 
 
 DEFAULT_DEADLINES: Final = Deadlines()

@@ -30,7 +30,7 @@ from agent.cgminer.observation import Observation
 from agent.cgminer.repair import Decoded, decode
 from agent.cgminer.replies import PLAIN, interpret
 from agent.cgminer.sections import Sections
-from agent.cgminer.stream import Exchange, Stream
+from agent.cgminer.stream import Limits, Stream
 from agent.cgminer.turn import Turn
 from agent.cgminer.web import WebReply
 from agent.cgminer.wires import DEFAULT_WEB_PORT, Wires, wire_of
@@ -249,7 +249,7 @@ class Device:
         return found
 
     @asynccontextmanager
-    async def connection(self, deadlines: Deadlines, *, framed: bool = False) -> AsyncIterator[tuple[Stream, Exchange]]:
+    async def connection(self, deadlines: Deadlines, *, framed: bool = False) -> AsyncIterator[tuple[Stream, Limits]]:
         """Hold one connection to its RPC, for what takes more than a request and its reply; nobody else asks meanwhile.
 
         ``framed`` goes to Whatsminer's framed API instead.
@@ -262,10 +262,10 @@ class Device:
                 self._turn.transfer()
             with self._heeding_silence("v3:" if framed else ""):
                 address = self._wires.framed_address if framed else self.address
-                exchange = Exchange(address, deadlines)
-                stream = await Stream.open(address, exchange)
+                limits = Limits(address, deadlines)
+                stream = await Stream.open(address, limits)
                 try:
-                    yield stream, exchange
+                    yield stream, limits
                 finally:
                     stream.close()
 

@@ -20,7 +20,7 @@ _CHUNK_BYTES: Final = 65_536
 _T = TypeVar("_T")
 
 
-class Exchange:
+class Limits:
     """The limits of one exchange that begins now: how long it and each of its steps may take, and how much may come."""
 
     def __init__(self, address: Address, deadlines: Deadlines) -> None:
@@ -61,11 +61,11 @@ class Exchange:
             async with asyncio.timeout_at(self._answer_by):
                 return await step
         except TimeoutError:
-            limits = self.deadlines
+            deadlines = self.deadlines
             if self._awaits_first_byte:
-                limit, what = min(limits.first_byte_s, limits.total_s), "no answer"
+                limit, what = min(deadlines.first_byte_s, deadlines.total_s), "no answer"
             else:
-                limit, what = limits.total_s, "the reply did not end"
+                limit, what = deadlines.total_s, "the reply did not end"
             raise TimedOut(f"{self._address}: {what} within {limit:g} s; it is tried again") from None
 
 
@@ -78,14 +78,14 @@ class Stream:
         self.used = False
 
     @classmethod
-    async def open(cls, address: Address, exchange: Exchange) -> "Stream":
+    async def open(cls, address: Address, limits: Limits) -> "Stream":
         """Connect.
 
         Raises:
             Transient: this machine has no socket left.
             Unreachable: nobody answers there in time.
         """
-        family, target = await locate(address.host, address.port, exchange.deadlines.connect_s)
+        family, target = await locate(address.host, address.port, limits.deadlines.connect_s)
         try:
             connection = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
@@ -93,7 +93,7 @@ class Stream:
         connection.setblocking(False)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await exchange.connected(asyncio.get_running_loop().sock_connect(connection, target))
+            await limits.connected(asyncio.get_running_loop().sock_connect(connection, target))
         except OSError as error:
             connection.close()
             cause = cause_of(error)
@@ -113,17 +113,17 @@ class Stream:
             return False
         return False
 
-    async def send(self, data: bytes, exchange: Exchange) -> None:
+    async def send(self, data: bytes, limits: Limits) -> None:
         """Send all of ``data``. Raises Unreachable, TimedOut."""
         try:
-            await exchange.in_time(asyncio.get_running_loop().sock_sendall(self._socket, data))
+            await limits.in_time(asyncio.get_running_loop().sock_sendall(self._socket, data))
         except OSError as error:
             raise self._broken(error) from None
 
-    async def receive(self, exchange: Exchange) -> bytes:
+    async def receive(self, limits: Limits) -> bytes:
         """Return what comes next, nothing at the end. Raises Unreachable, TimedOut."""
         try:
-            return await exchange.in_time(asyncio.get_running_loop().sock_recv(self._socket, _CHUNK_BYTES))
+            return await limits.in_time(asyncio.get_running_loop().sock_recv(self._socket, _CHUNK_BYTES))
         except OSError as error:
             raise self._broken(error) from None
 

@@ -25,7 +25,7 @@ from agent.cgminer.challenge import Challenge, best_of
 from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.repair import decode
-from agent.cgminer.stream import Exchange, Stream
+from agent.cgminer.stream import Limits, Stream
 from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, Unreachable, UnsupportedDevice
 
 _IDLE_S: Final = 5.0
@@ -142,14 +142,14 @@ class WebClient:
             body = _written(documents.dumps(json, separators=(",", ":")).encode(), "application/json", told)
         elif form is not None:
             body = _written(_form(form), "application/x-www-form-urlencoded", told)
-        exchange = Exchange(self.address, deadlines or self._deadlines)
+        limits = Limits(self.address, deadlines or self._deadlines)
         answered = self._authorize(told, method, target)
-        reply, challenge = await self._sent(method, target, told, body, exchange)
+        reply, challenge = await self._sent(method, target, told, body, limits)
         if reply.status == _UNAUTHORIZED and challenge is not None and (answered or "authorization" not in told):
             self._challenge = challenge
             told.pop("authorization", None)
             if self._authorize(told, method, target):
-                reply, _ = await self._sent(method, target, told, body, exchange)
+                reply, _ = await self._sent(method, target, told, body, limits)
         if reply.status in (_UNAUTHORIZED, _FORBIDDEN):
             raise AccessDenied(self._denial(reply.status, target, given="authorization" in told))
         return reply
@@ -172,19 +172,19 @@ class WebClient:
         return True
 
     async def _sent(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes, exchange: Exchange
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes, limits: Limits
     ) -> tuple[WebReply, Challenge | None]:
         """Send on the kept connection or a new one; a GET whose kept one was just closed goes out a second time."""
         stream = self._kept()
         if stream is not None:
             try:
-                return await self._spoken(stream, method, target, headers, body, exchange)
+                return await self._spoken(stream, method, target, headers, body, limits)
             except _Stale as stale:
                 if method != "GET":
                     raise stale.error from None
-        stream = await Stream.open(self.address, exchange)
+        stream = await Stream.open(self.address, limits)
         try:
-            return await self._spoken(stream, method, target, headers, body, exchange)
+            return await self._spoken(stream, method, target, headers, body, limits)
         except _Stale as stale:
             raise stale.error from None
 
@@ -199,7 +199,7 @@ class WebClient:
         return stream
 
     async def _spoken(
-        self, stream: Stream, method: str, target: str, headers: Mapping[str, str], body: bytes, exchange: Exchange
+        self, stream: Stream, method: str, target: str, headers: Mapping[str, str], body: bytes, limits: Limits
     ) -> tuple[WebReply, Challenge | None]:
         """Say the request on ``stream`` and hear the reply; keep the connection where the server does."""
         import h11  # noqa: PLC0415 - the failsafe starts without it
@@ -218,7 +218,7 @@ class WebClient:
                 said += talk.send(h11.EndOfMessage()) or b""
             except (h11.LocalProtocolError, UnicodeEncodeError) as error:
                 raise Garbled(f"{self.address}: {target!r} cannot be asked for: {error}") from None
-            reply = await self._heard(stream, talk, said, exchange)
+            reply = await self._heard(stream, talk, said, limits)
             kept = talk.our_state is h11.DONE and talk.their_state is h11.DONE
             return reply
         finally:
@@ -229,13 +229,11 @@ class WebClient:
             else:
                 stream.close()
 
-    async def _heard(
-        self, stream: Stream, talk: Any, said: bytes, exchange: Exchange
-    ) -> tuple[WebReply, Challenge | None]:
+    async def _heard(self, stream: Stream, talk: Any, said: bytes, limits: Limits) -> tuple[WebReply, Challenge | None]:
         """Send ``said`` and return the reply, with the way in that it offers."""
         import h11  # noqa: PLC0415 - the failsafe starts without it
 
-        received = await self._begun(stream, said, exchange)
+        received = await self._begun(stream, said, limits)
         size, head, parts = len(received), None, []
         try:
             talk.receive_data(received)
@@ -245,9 +243,9 @@ class WebClient:
                 elif type(event) is h11.Data:
                     parts.append(bytes(event.data))
                 elif event is h11.NEED_DATA:
-                    received = await stream.receive(exchange)
+                    received = await stream.receive(limits)
                     size += len(received)
-                    exchange.check_size(size)
+                    limits.check_size(size)
                     talk.receive_data(received)
         except h11.RemoteProtocolError as error:
             raise self._no_http(received, error) from None
@@ -256,20 +254,20 @@ class WebClient:
         challenge = best_of(value for name, value in headers if name == "www-authenticate")
         return WebReply(head.status_code, _joined(headers), b"".join(parts)), challenge
 
-    async def _begun(self, stream: Stream, said: bytes, exchange: Exchange) -> bytes:
+    async def _begun(self, stream: Stream, said: bytes, limits: Limits) -> bytes:
         """Send ``said`` and return the first of the answer. Raises _Stale when a kept connection is of no use."""
         try:
-            await stream.send(said, exchange)
-            exchange.asked()
-            received = await stream.receive(exchange)
+            await stream.send(said, limits)
+            limits.asked()
+            received = await stream.receive(limits)
             if not received:
                 raise Unreachable(f"{self.address}: closed the connection without an answer; it is tried again")
         except Unreachable as error:
             if stream.used:
                 raise _Stale(error) from None
             raise
-        exchange.answered()
-        exchange.check_size(len(received))
+        limits.answered()
+        limits.check_size(len(received))
         if not received.startswith(GREETING[: len(received)]):
             raise self._no_http(received, "no status line")
         return received

@@ -18,7 +18,7 @@ from agent.cgminer.framed import FRAMED_PORT
 from agent.cgminer.identification import find_dialect, telling_table
 from agent.cgminer.replies import PLAIN, interpret, read_sections
 from agent.cgminer.sections import Sections, is_rpc
-from agent.cgminer.stream import Exchange, Stream
+from agent.cgminer.stream import Limits, Stream
 from agent.cgminer.wires import FRAMED, RPC, WEB, Wires
 from agent.discover.shown import Look
 from agent.errors import AccessDenied, AgentError, Transient, Unreachable
@@ -89,7 +89,7 @@ class Looker:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
-            stream = await Stream.open(address, Exchange(address, self._deadlines))
+            stream = await Stream.open(address, Limits(address, self._deadlines))
         except Unreachable:
             return None if loop.time() - begun >= self._deadlines.connect_s else False
         except Transient:

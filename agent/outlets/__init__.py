@@ -5,9 +5,9 @@ never off. How each is written stands in ``sitelink.outlet_source``.
 """
 
 from pathlib import Path
-from typing import Protocol
 
 from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines
+from agent.cgminer.control.outlet import Outlet as Outlet
 from agent.cgminer.credentials import Credentials
 from agent.errors import BadInput
 from agent.modbus import ModbusHost, ModbusHosts
@@ -15,26 +15,6 @@ from agent.outlets.pdu import PduOutlet
 from agent.outlets.profiles import load_profile
 from sitelink.outlet_source import OUTLET_FORM, BadOutlet, CoilSource, OutletSource, parse_outlet
 from sitelink.units import Watts
-
-
-class Outlet(Protocol):
-    """One switch."""
-
-    async def switch(self, *, on: bool) -> None:
-        """Switch it; returning proves nothing. Raises AgentError."""
-        ...
-
-    async def is_on(self) -> bool:
-        """Return whether it is on. Raises AgentError."""
-        ...
-
-    async def power_w(self) -> Watts | None:
-        """Return what flows through it; None where it does not measure. Raises AgentError."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the connections to it."""
-        ...
 
 
 class CoilOutlet:

@@ -38,11 +38,6 @@ def watts(power_mw: Megawatts) -> Watts:
     return Watts(power_mw * 1e6)
 
 
-def watt_hours(energy_kwh: float) -> float:
-    """Return an energy in kWh as Wh."""
-    return energy_kwh * 1e3
-
-
 def energy_mwh(power_w: Watts, duration: timedelta) -> MegawattHours:
     """Return the energy in MWh of a constant ``power_w`` over ``duration``."""
     return MegawattHours(power_w * duration.total_seconds() / _SECONDS_PER_HOUR / 1e6)

@@ -27,8 +27,6 @@ from agent.cgminer.control.web_answers import (
     AS_JSON,
     credentials_of,
     exactly,
-    for_log,
-    for_setting,
     raise_unless_taken,
     value_of,
     written,
@@ -173,7 +171,9 @@ class Antminer:
 
     async def _post(self, device: Device, conf: Mapping[str, Any]) -> WebReply:
         self._posted_s = device.monotonic()
-        reply = await device.call("POST", _WRITE, body=written(conf), headers=AS_JSON, deadlines=for_setting(device))
+        reply = await device.call(
+            "POST", _WRITE, body=written(conf), headers=AS_JSON, deadlines=device.deadlines.for_setting()
+        )
         raise_unless_taken(device, reply, "a new configuration")
         return reply
 
@@ -290,7 +290,7 @@ async def _takes(device: Device, secret: str) -> bool:
 
 async def _logs(device: Device) -> bytes:
     for target in _LOGS:
-        reply = await device.call("GET", target, deadlines=for_log(device))
+        reply = await device.call("GET", target, deadlines=device.deadlines.for_log())
         if not reply.is_absent:
             break
     raise_unless_taken(device, reply, "a look at its log")

@@ -20,7 +20,7 @@ from agent.cgminer.control.asked import Pool, blink_asked, pools_asked, power_as
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
-from agent.cgminer.control.web_answers import credentials_of, for_log, for_setting
+from agent.cgminer.control.web_answers import credentials_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
@@ -163,7 +163,7 @@ async def _takes(device: Device, secret: str) -> bool:
 
 
 async def _log(device: Device) -> bytes:
-    data = await graphql.ask(device, _LOG, {"target": "BOSMINER"}, for_log(device))
+    data = await graphql.ask(device, _LOG, {"target": "BOSMINER"}, device.deadlines.for_log())
     lines = dig(data, ("bos", "log"))
     return "\n".join(str(line) for line in lines).encode() if isinstance(lines, list) else b""
 
@@ -171,7 +171,7 @@ async def _log(device: Device) -> bytes:
 async def _mutate(
     device: Device, mutation: str, path: tuple[str, ...], variables: Mapping[str, Any] | None = None
 ) -> None:
-    data = await graphql.ask(device, mutation, variables, for_setting(device))
+    data = await graphql.ask(device, mutation, variables, device.deadlines.for_setting())
     refusal = graphql.refusal_in(data, *path)
     if refusal is not None:
         raise UnsupportedDevice(f"{device.address}: refuses {path[-1]} ({refusal}); correct the order")

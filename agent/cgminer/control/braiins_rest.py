@@ -22,9 +22,6 @@ from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started
 from agent.cgminer.control.web_answers import (
     credentials_of,
-    for_image,
-    for_log,
-    for_setting,
     opens,
     packed,
     raise_unless_taken,
@@ -145,7 +142,7 @@ async def _get(device: Device, target: str) -> Any:
 
 
 async def _put(device: Device, target: str, told: object = None) -> None:
-    reply = await device.call("PUT", _API + target, json=told, deadlines=for_setting(device))
+    reply = await device.call("PUT", _API + target, json=told, deadlines=device.deadlines.for_setting())
     raise_unless_taken(device, reply, target)
 
 
@@ -205,17 +202,17 @@ async def _upgrade(device: Device, wanted: Wanted) -> None:
     target = "upgrade/system-upgrade"
     await _version(device)  # a token that has expired is renewed before the image goes out, not after
     reply = await device.call(
-        "POST", _API + target, body=body, headers={"content-type": kind}, deadlines=for_image(device)
+        "POST", _API + target, body=body, headers={"content-type": kind}, deadlines=device.deadlines.for_image()
     )
     raise_unless_taken(device, reply, target)
 
 
 async def _log(device: Device) -> bytes:
     """Return the miner's log; before 26.04, which has none alone, the support archive."""
-    reply = await device.call("GET", _API + "miner/log/bosminer", deadlines=for_log(device))
+    reply = await device.call("GET", _API + "miner/log/bosminer", deadlines=device.deadlines.for_log())
     if reply.is_absent:
         target = _API + "miner/support-archive"
-        reply = await device.call("GET", target, json={"format": "zip"}, deadlines=for_log(device))
+        reply = await device.call("GET", target, json={"format": "zip"}, deadlines=device.deadlines.for_log())
     raise_unless_taken(device, reply, "a look at its log")
     return reply.body
 

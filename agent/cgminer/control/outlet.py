@@ -31,19 +31,23 @@ _GOES_OFF_S: Final = 8.0
 """So long after its power was taken, no miner hashes on; a slow PDU and its contactor are done by then."""
 
 
-class Switch(Protocol):
-    """What stands before a miner. All raise AgentError."""
+class Outlet(Protocol):
+    """One switch."""
 
     async def switch(self, *, on: bool) -> None:
-        """Switch it."""
+        """Switch it; returning proves nothing. Raises AgentError."""
         ...
 
     async def is_on(self) -> bool:
-        """Return whether it is on."""
+        """Return whether it is on. Raises AgentError."""
         ...
 
     async def power_w(self) -> Watts | None:
-        """Return what flows through it; None where it does not measure."""
+        """Return what flows through it; None where it does not measure. Raises AgentError."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connections to it."""
         ...
 
 
@@ -55,7 +59,7 @@ class OutletControl:
         inner: MinerControl,
         device: Device,
         miner_id: str,
-        outlet: Switch,
+        outlet: Outlet,
         *,
         wiring_checked: bool = False,
         goes_off_s: float = _GOES_OFF_S,
@@ -164,7 +168,7 @@ class OutletControl:
     async def start(self) -> None:
         """Give the miner its power back, without which it cannot say who it is, and start its firmware.
 
-        Raises as ``MinerControl.start``; where the firmware has no start, or is silent, as ``Switch.switch``.
+        Raises as ``MinerControl.start``; where the firmware has no start, or is silent, as ``Outlet.switch``.
         """
         trouble = await self._powered()
         if not self._has_own_stop():

@@ -27,9 +27,6 @@ from agent.cgminer.control.web_answers import (
     AS_JSON,
     credentials_of,
     exactly,
-    for_image,
-    for_log,
-    for_setting,
     opens,
     packed,
     raise_unless_taken,
@@ -147,7 +144,9 @@ async def _get(device: Device, target: str) -> Any:
 async def _post(device: Device, target: str, told: Mapping[str, Any] | None = None) -> Any:
     """Send an order; return what it is answered with, None where that is no JSON."""
     body, headers = (b"", None) if told is None else (written(told), AS_JSON)
-    reply = await device.call("POST", _API + target, body=body, headers=headers, deadlines=for_setting(device))
+    reply = await device.call(
+        "POST", _API + target, body=body, headers=headers, deadlines=device.deadlines.for_setting()
+    )
     raise_unless_taken(device, reply, target)
     try:
         return reply.document()
@@ -290,7 +289,7 @@ async def _update(device: Device, image: bytes) -> None:
     target = "firmware/update"
     await _get(device, "summary")  # a token that has expired is renewed before the image goes out, not after
     reply = await device.call(
-        "POST", _API + target, body=body, headers={"content-type": kind}, deadlines=for_image(device)
+        "POST", _API + target, body=body, headers={"content-type": kind}, deadlines=device.deadlines.for_image()
     )
     raise_unless_taken(device, reply, target)
 
@@ -299,7 +298,7 @@ async def _logs(device: Device) -> bytes:
     """Return all the miner's logs that it has, one after the other under their names."""
     found: list[bytes] = []
     for name in _LOGS:
-        reply = await device.call("GET", f"{_API}logs/{name}", deadlines=for_log(device))
+        reply = await device.call("GET", f"{_API}logs/{name}", deadlines=device.deadlines.for_log())
         if reply.status == 200:
             found.append(f"== {name}\n".encode() + reply.body.rstrip(b"\n") + b"\n")
     if not found:

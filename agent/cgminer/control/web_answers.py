@@ -8,35 +8,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from agent.cgminer.client import Deadlines
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.web import WebReply, check_status
 from agent.errors import AccessDenied, Garbled
 
-_SETTING_TIMES: Final = 10.0
-"""A device that restarts its miner to take a setting answers only afterwards: 20 s where a reading has 2 s."""
-_LOG_TIMES: Final = 15.0
-"""A log is put together while it is asked for."""
-_LOG_CAP_BYTES: Final = 8_388_608
-_IMAGE_TIMES: Final = 90.0
-"""A device checks and writes an image before it answers: 3 min. What takes longer still is looked at all the same."""
 AS_JSON: Final = {"content-type": "application/json"}
-
-
-def for_setting(device: Device) -> Deadlines:
-    """Return how long a changed setting may take."""
-    return device.deadlines.longer(_SETTING_TIMES)
-
-
-def for_log(device: Device) -> Deadlines:
-    """Return how long a log may take, and be."""
-    return device.deadlines.longer(_LOG_TIMES, _LOG_CAP_BYTES, transfer=True)
-
-
-def for_image(device: Device) -> Deadlines:
-    """Return how long a firmware image may take."""
-    return device.deadlines.longer(_IMAGE_TIMES, transfer=True)
 
 
 def raise_unless_taken(device: Device, reply: WebReply, what: str) -> None:

@@ -25,7 +25,7 @@ from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted
 from agent.cgminer.control.rpc_pools import shows_pools
 from agent.cgminer.control.web_answers import credentials_of
 from agent.cgminer.control.whatsminer_access import WhatsminerAccess, opened
-from agent.cgminer.control.whatsminer_transfer import IMAGE_DEADLINES, LOG_DEADLINES, Talk, image_of
+from agent.cgminer.control.whatsminer_transfer import Talk, image_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.dialects.whatsminer import is_off
@@ -141,8 +141,8 @@ class Whatsminer:
     async def _fetch_logs(self, device: Device) -> bytes:
         command = "download_logs"
         packet = await self._access.packet(device, self._password(device), command, {})
-        async with device.connection(LOG_DEADLINES) as (stream, exchange):
-            talk = Talk(device, stream, exchange)
+        async with device.connection(device.deadlines.for_log()) as (stream, limits):
+            talk = Talk(device, stream, limits)
             await talk.tell(packet.request)
             answer = opened(device, await talk.document(), packet.key)
             self._access.check(device, Status.of(answer), command)
@@ -152,8 +152,8 @@ class Whatsminer:
     async def _give_firmware(self, device: Device, image: bytes) -> None:
         command = "update_firmware"
         packet = await self._access.packet(device, self._password(device), command, {})
-        async with device.connection(IMAGE_DEADLINES) as (stream, exchange):
-            talk = Talk(device, stream, exchange)
+        async with device.connection(device.deadlines.for_image()) as (stream, limits):
+            talk = Talk(device, stream, limits)
             await talk.tell(packet.request)
             answer = opened(device, await talk.document(), packet.key)
             self._access.check(device, Status.of(answer), command)

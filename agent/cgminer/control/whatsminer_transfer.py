@@ -15,32 +15,29 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agent.cgminer.client import Deadlines
 from agent.cgminer.device import Device
+from agent.cgminer.framed import LENGTH_BYTES, behind_length, length_in
 from agent.cgminer.repair import decode
 from agent.cgminer.sections import whole
-from agent.cgminer.stream import Exchange, Stream
+from agent.cgminer.stream import Limits, Stream
 from agent.errors import Garbled, Refused, TooLarge, Unreachable
 
-LOG_DEADLINES: Final = Deadlines(2.0, first_byte_s=20.0, total_s=60.0, cap_bytes=8_388_608, transfer=True)
-IMAGE_DEADLINES: Final = Deadlines(2.0, first_byte_s=300.0, total_s=600.0, transfer=True)
-_SIZE_BYTES: Final = 4
 _LONGEST_ANSWER: Final = 65_536
 
 
 class Talk:
     """One connection that goes on after the first answer. Each method raises Transient when the device breaks off."""
 
-    def __init__(self, device: Device, stream: Stream, exchange: Exchange) -> None:
+    def __init__(self, device: Device, stream: Stream, limits: Limits) -> None:
         self._device = device
         self._stream = stream
-        self._exchange = exchange
+        self._limits = limits
         self._received = b""
 
     async def tell(self, request: bytes) -> None:
         """Send ``request`` as it is; an answer is then due."""
-        await self._stream.send(request, self._exchange)
-        self._exchange.asked()
+        await self._stream.send(request, self._limits)
+        self._limits.asked()
 
     async def document(self) -> bytes:
         """Return the JSON document that comes next, which nothing but its own end ends (v2)."""
@@ -53,7 +50,7 @@ class Talk:
 
     async def framed_document(self) -> Mapping[str, Any]:
         """Return the document that comes next behind its length (v3)."""
-        size = int.from_bytes(await self.take(_SIZE_BYTES), "little")
+        size = length_in(await self.take(LENGTH_BYTES))
         if not 0 < size <= _LONGEST_ANSWER:
             raise Garbled(
                 f"{self._device.address}: announces a document of {size} bytes; check that it is a Whatsminer"
@@ -77,7 +74,7 @@ class Talk:
             raise Garbled(
                 f"{self._device.address}: does not say how long its logs are; fetch them with the vendor's tool"
             )
-        if size > LOG_DEADLINES.cap_bytes:
+        if size > self._limits.deadlines.cap_bytes:
             raise TooLarge(
                 f"{self._device.address}: announces {size} bytes of logs, too many to fetch; use the vendor's tool"
             )
@@ -85,11 +82,11 @@ class Talk:
 
     async def give(self, image: bytes) -> None:
         """Hand over a firmware image behind its size; an answer is then due."""
-        await self.tell(len(image).to_bytes(_SIZE_BYTES, "little") + image)
+        await self.tell(behind_length(image))
 
     async def _more(self) -> None:
-        data = await self._stream.receive(self._exchange)
-        self._exchange.answered()
+        data = await self._stream.receive(self._limits)
+        self._limits.answered()
         if not data:
             raise Unreachable(f"{self._device.address}: broke off before all had come; order it anew")
         self._received += data
@@ -100,12 +97,6 @@ def image_of(device: Device, image: bytes) -> bytes:
     if not image:
         raise Refused("bad_parameters", f"{device.address}: there is no firmware image to give; fetch its file first")
     return image
-
-
-def framed(document: Mapping[str, Any]) -> bytes:
-    """Return ``document`` behind its length (v3)."""
-    body = json.dumps(document, separators=(",", ":")).encode()
-    return len(body).to_bytes(_SIZE_BYTES, "little") + body
 
 
 def _end_of_document(received: bytes) -> int:

@@ -35,10 +35,11 @@ from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
 from agent.cgminer.control.web_answers import credentials_of
 from agent.cgminer.control.whatsminer_access import ENABLE_API, seal
-from agent.cgminer.control.whatsminer_transfer import IMAGE_DEADLINES, LOG_DEADLINES, Talk, framed, image_of
+from agent.cgminer.control.whatsminer_transfer import Talk, image_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.dialects.whatsminer_v3 import is_off
+from agent.cgminer.framed import encode
 from agent.cgminer.observation import Observation
 from agent.cgminer.sections import number, rows_of, whole
 from agent.errors import AccessDenied, Garbled, Refused, SessionBusy, UnsupportedDevice
@@ -181,9 +182,9 @@ async def _signed(
 
 async def _fetch_logs(device: Device) -> bytes:
     command = "get.log.download"
-    async with device.connection(LOG_DEADLINES, framed=True) as (stream, exchange):
-        talk = Talk(device, stream, exchange)
-        await talk.tell(framed({"cmd": command}))
+    async with device.connection(device.deadlines.for_log(), framed=True) as (stream, limits):
+        talk = Talk(device, stream, limits)
+        await talk.tell(encode({"cmd": command}))
         answer = await talk.framed_document()
         _raise_unless_taken(device, command, answer)
         return await talk.logs(next((size for size in map(whole, _inside(answer).values()) if size is not None), None))
@@ -191,9 +192,9 @@ async def _fetch_logs(device: Device) -> bytes:
 
 async def _give_firmware(device: Device, signed: Mapping[str, object], image: bytes) -> None:
     command = str(signed["cmd"])
-    async with device.connection(IMAGE_DEADLINES, framed=True) as (stream, exchange):
-        talk = Talk(device, stream, exchange)
-        await talk.tell(framed(signed))
+    async with device.connection(device.deadlines.for_image(), framed=True) as (stream, limits):
+        talk = Talk(device, stream, limits)
+        await talk.tell(encode(signed))
         answer = await talk.framed_document()
         _raise_unless_taken(device, command, answer)
         if answer.get("msg") != "ready":
