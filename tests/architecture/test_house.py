@@ -75,6 +75,12 @@ def test_no_tracked_file_names_a_package_index():
     assert wrong == []
 
 
+def test_no_tracked_file_holds_a_merge_left_undone():
+    marker = re.compile(rb"^(?:<{7} |>{7} )", re.MULTILINE)
+    wrong = [str(path.relative_to(REPOSITORY)) for path in tracked_files() if marker.search(path.read_bytes())]
+    assert wrong == []
+
+
 def test_the_lock_file_of_the_console_names_no_download_address():
     assert '"resolved"' not in (REPOSITORY / "package-lock.json").read_text("utf-8")
 
