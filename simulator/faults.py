@@ -31,6 +31,7 @@ BEHAVIOUR = (
     "expired_token",
     "half_effect",
     "forgets_sleep",
+    "keeps_sleep",
     "slow_reply",
 )
 _LONGEST_S = 86_400.0

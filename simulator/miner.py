@@ -32,7 +32,8 @@ _REBOOT_AFTER_S, _BOOT_S, _INSTALL_S = 1.0, 30.0, 75.0
 _HALF = 0.45
 _MOVES_POWER = {"dead", "overheated", "ack_without_effect", "reports_idle", "reports_idle_now", "half_effect"}
 _FORGETS_SLEEP = frozenset({"luxos"})
-"""Firmware whose sleep ends with a reboot, as its vendor documents; the others keep theirs."""
+"""Firmware whose sleep ends with a reboot; the others keep theirs. LuxOS's vendor has documented it both ways:
+``keeps_sleep`` is the other."""
 
 
 class Miner:
@@ -197,6 +198,13 @@ class Miner:
             self._take_limit(power_w, mode, at_s, effect)
         self.advance(now_s)
 
+    def choose_mode(self, mode: str) -> None:
+        """Receive a mode that the firmware takes up with its next start."""
+        self._note(Verb.LIMIT, self.time.seconds(), {"mode": mode})
+        if not self.has("ack_without_effect"):
+            self.kept.limit_w = None
+            self.kept.more["next mode"] = mode
+
     def change(self, verb: Verb, apply: Callable[[], None], **detail: object) -> None:
         """Receive an order that changes what is kept: pools, lamp, password, firmware, logs."""
         now_s = self.time.seconds()
@@ -355,8 +363,9 @@ class Miner:
         for drive in (self.true, self.shown):
             drive.advance(at_s)
         forgets = self.place.model.dialect in _FORGETS_SLEEP or not self.kept.sleeps_on
-        if forgets or self.has("forgets_sleep"):
+        if self.has("forgets_sleep") or (forgets and not self.has("keeps_sleep")):
             self._wanted = Goal.RUN
+        self.kept.mode = self.kept.more.pop("next mode", self.kept.mode)
         if self.true.goal in {Goal.RUN, Goal.IDLE}:
             self._head(self._wanted, at_s)
             if self.liar:

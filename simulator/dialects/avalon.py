@@ -2,11 +2,13 @@
 
 Invariants: ``softoff``/``softon`` take effect when the device's own clock reaches the given second, at once when that
 has passed or none is given; their success is STATUS ``I`` with code 118, that of other settings ``S`` with 119; asleep,
-``GHSmm`` keeps its old figure.
+``GHSmm`` keeps its old figure. A work mode is in force after a restart, except on the home models, and reads as set at
+once: ``workmode`` is ``0`` normal, ``1`` high, and on home models ``set,0`` low, ``set,1`` normal, ``set,2`` high.
 
       ascset|0,softoff,1:1753434821  ->  STATUS=I,When=..,Code=118,Msg=ASC 0 set info: success softoff:1753434821,..|
 """
 
+import re
 from collections.abc import Callable
 
 from simulator.dialects.cgminer_pools import change_pools
@@ -20,7 +22,9 @@ from sitelink.units import Watts
 _JOINS = ("summary", "stats", "estats", "pools", "devs", "version", "config", "litestats")
 _BUILD = "24040301_2f1a3b0"
 _HELP = "help|voltage|fan-spd|lcd|workmode|worklevel|reboot|softon|softoff|frequency|loop|password|time|led|"
-_MODES = ("low", "normal", "high")
+_MODES, _HOME_MODES = ("normal", "high"), ("low", "normal", "high")
+_HOME = re.compile(r"nano|mini|\bq\b", re.IGNORECASE)
+_QUERY = "255"
 _DENIABLE = frozenset({"ascset", "setpool", "restart", "enablepool", "disablepool", "switchpool", "poolpriority"})
 _LEVELS = range(-8, 3)
 _POWER_A_LEVEL = 0.05
@@ -73,31 +77,55 @@ class Avalon(Dialect):
             return Section(118, f"ASC 0 set info: {_HELP}", letter="I")
         if option in {"softoff", "softon"}:
             return self._switch(miner, option, value)
+        if option == "workmode":
+            return _workmode(miner, value)
         setting = _SETTINGS.get(option)
         if setting is None:
-            return Section(120, f"ASC 0 set failed: unknown option {option}", letter="E")
+            return _failed(f"unknown option {option}")
         wrong = setting(miner, value)
-        return Section(120, f"ASC 0 set failed: {wrong}", letter="E") if wrong else Section(119, "ASC 0 set OK")
+        return _failed(wrong) if wrong else Section(119, "ASC 0 set OK")
 
     def _switch(self, miner: Miner, option: str, value: str) -> Section:
         """``value`` is ``1:<unix seconds of the device's clock>`` or nothing."""
         mode, _, moment = value.partition(":")
         if value and (mode != "1" or not moment.isdecimal()):
-            return Section(120, f"ASC 0 set failed: {option} wants 1:<time>", letter="E")
+            return _failed(f"{option} wants 1:<time>")
         wait_s = max(int(moment) - miner.device_time(), 0) if moment else 0
         miner.order(Verb.STOP if option == "softoff" else Verb.START, wait_s * miner.time.scale)
         return Section(118, f"ASC 0 set info: success {option}:{moment or miner.device_time()}", letter="I")
 
 
-def _workmode(miner: Miner, value: str) -> str:
-    """Set mode 0, 1 or 2, as ``set,N`` or bare; the power limit of the mode before goes with it."""
-    number = value.removeprefix("set,")
-    if number not in {"0", "1", "2"}:
-        return "workmode wants set,0 to 2"
-    if miner.kept.limit_w is not None and not miner.has("ack_without_effect"):
-        miner.kept.limit_w = None
-    miner.limit(mode=_MODES[int(number)])
-    return ""
+def _modes_of(miner: Miner) -> tuple[str, ...]:
+    """Return the modes of the model, each at the place of its number."""
+    return _HOME_MODES if _HOME.search(miner.place.model.name) else _MODES
+
+
+def _mode_shown(miner: Miner) -> int:
+    """Return the number of the mode that was set last, in force or not yet."""
+    return _modes_of(miner).index(miner.kept.more.get("next mode", miner.kept.mode))
+
+
+def _workmode(miner: Miner, value: str) -> Section:
+    """Set or tell the mode, in the form of the model."""
+    modes = _modes_of(miner)
+    if modes is _HOME_MODES:
+        number = value.removeprefix("set,")
+        if not value.startswith("set,") or number not in {"0", "1", "2"}:
+            return _failed("workmode wants set,0 to 2")
+        if miner.kept.limit_w is not None and not miner.has("ack_without_effect"):
+            miner.kept.limit_w = None
+        miner.limit(mode=modes[int(number)])
+        return Section(119, "ASC 0 set OK")
+    if value not in {"0", "1", _QUERY}:
+        return _failed("workmode wants 0, 1 or 255")
+    if value != _QUERY:
+        miner.choose_mode(modes[int(value)])
+    shown = _mode_shown(miner) if value == _QUERY else int(value)
+    return Section(118, f"ASC 0 set info: WORKMODE[{shown}]", letter="I")
+
+
+def _failed(wrong: str) -> Section:
+    return Section(120, f"ASC 0 set failed: {wrong}", letter="E")
 
 
 def _worklevel(miner: Miner, value: str) -> str:
@@ -145,7 +173,6 @@ def _password(miner: Miner, value: str) -> str:
 
 
 _SETTINGS: dict[str, Callable[[Miner, str], str]] = {
-    "workmode": _workmode,
     "worklevel": _worklevel,
     "reboot": _reboot,
     "led": _led,
@@ -244,7 +271,7 @@ def _bracket_text(miner: Miner, now: Snapshot) -> str:
         f"MTmax[{' '.join(str(figure) for figure in hot)}] MTavg[{' '.join(str(figure) for figure in average)}]",
         f"TA[{model.chips * model.boards}] Core[A3197S] PING[17] SoftOFF[{0 if now.hashing else 4}] ECHU[0 0 0]",
         *(f"PVT_T{board}[{_chips(hot[board], model.chips)}]" for board in boards),
-        f"CRC[0 0 0] WORKMODE[{_MODES.index(miner.kept.mode)}] WORKLEVEL[{miner.kept.more.get('level', 0)}]",
+        f"CRC[0 0 0] WORKMODE[{_mode_shown(miner)}] WORKLEVEL[{miner.kept.more.get('level', 0)}]",
         f"MPO[{limit}] WALLPOWER[{watts}] ADJ[1] LED[{int(miner.kept.led)}]",
     ]
     return " ".join(parts)

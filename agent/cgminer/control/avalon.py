@@ -8,13 +8,16 @@ Invariants:
 * The moment sent is derived from the ``When`` the device has just told us; a clock of ours could lie decades ahead of a
   device whose clock was never set, and its stop would never come. A firmware that refuses a time, or tells none, is
   told without.
-* A reboot starts a miner that was told to stop, so pools are refused to it.
+* Pools, and a work mode on all but the home models, are in force after a reboot only: it is ordered with them, and a
+  mode counts as in force once the miner has been seen to restart. A reboot starts a miner that was told to stop, so
+  both are refused to it.
 * A new password is proven by changing it to itself, which only its holder may.
 
 Source: Canaan CGMiner API, ``ascset`` (its own ``0,help`` lists the options); driver-avalon.c as described in
-AvalonPS7 ASCSET.md; success is STATUS I, code 118, with "success", or code 119. Work modes are documented by number
-only: eco, standard, super on the home models (Nano, Mini, Q), normal and high elsewhere. It documents no limit in
-watts, no logs and no firmware over this API.
+AvalonPS7 ASCSET.md; success is STATUS I, code 118, with "success", or code 119. Work modes: Avalon A10 API manual 2.4
+(``workmode,N``: 0 normal, 1 high performance, in force after a restart, answered ``WORKMODE[N]``); the home models
+(Nano, Mini, Q) take ``workmode,set,N`` at once: 0 eco, 1 standard, 2 super. Whether a later industrial model has a mode
+2 is not documented, so none is offered. It documents no limit in watts, no logs and no firmware over this API.
 """
 
 import json
@@ -53,6 +56,9 @@ _SECRET: Final = re.compile(r"[!-+\--~]{1,32}")
 class Avalon:
     """Control of one Avalon miner."""
 
+    def __init__(self) -> None:
+        self._restarts = False
+
     @property
     def verbs(self) -> frozenset[Verb]:
         """Return what an Avalon can be told."""
@@ -74,7 +80,7 @@ class Avalon:
             case Verb.STOP | Verb.START:
                 await _switch(device, _ACTIONS[wanted.verb])
             case Verb.LIMIT:
-                await _set(device, f"workmode,set,{await _mode_number(device, wanted)}")
+                await self._set_mode(device, wanted)
             case Verb.POOLS:
                 await _set_pools(device, wanted)
             case Verb.BLINK:
@@ -89,8 +95,7 @@ class Avalon:
     async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
         """See ``Driver.shows``."""
         if wanted.verb is Verb.LIMIT:
-            mode = await _unit_value(device, "WORKMODE")
-            return shows(mode == str(await _mode_number(device, wanted)), "mode_in_force", "mode_not_in_force")
+            return await self._shows_mode(device, wanted, before)
         if wanted.verb is Verb.POOLS:
             asked = pools_asked(wanted)
             return await shows_pools(device, (*asked, *asked[-1:] * (_PLACES - len(asked))))
@@ -106,6 +111,30 @@ class Avalon:
             return shows_rebooted(seen, before)
         return shows_stopped(seen, before) if wanted.verb is Verb.STOP else shows_started(seen)
 
+    async def _set_mode(self, device: Device, wanted: Wanted) -> None:
+        home, number = await _mode_number(device, wanted)
+        if home:
+            await _set(device, f"workmode,set,{number}")
+            return
+        await _refuse_while_off(device, "a work mode")
+        status = await _ask(device, f"workmode,{number}")
+        if not status.accepted:
+            await _set(device, f"workmode,set,{number}")  # a build that has the home models' form only
+        elif not (_done(status) or f"workmode[{number}]" in status.message.lower()):
+            return  # it stays in another mode: a restart would be for nothing
+        self._restarts = True
+        await _set(device, "reboot,0")
+
+    async def _shows_mode(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
+        _, number = await _mode_number(device, wanted)
+        if await _unit_value(device, "WORKMODE") != str(number):
+            return ReadBack(Shown.NOT_YET, Evidence.DEVICE_STATE, "mode_not_in_force")
+        if self._restarts:
+            restarted = shows_rebooted(await device.observe(), before)
+            if restarted.shown is not Shown.DONE:
+                return restarted
+        return ReadBack(Shown.DONE, Evidence.DEVICE_STATE, "mode_in_force")
+
 
 async def _switch(device: Device, action: str) -> None:
     when = Status.of(await device.ask("version")).when
@@ -116,18 +145,25 @@ async def _switch(device: Device, action: str) -> None:
     await _set(device, action)
 
 
-async def _mode_number(device: Device, wanted: Wanted) -> int:
+async def _mode_number(device: Device, wanted: Wanted) -> tuple[bool, int]:
+    """Return whether it is a home model, and by which number its mode goes there."""
     if power_asked(wanted) is not None:
         raise Refused(
             "power_limit_unsupported", f"{device.address}: has no limit in watts; give a mode, or stop it whole"
         )
     rows = (await device.ask("version")).get("VERSION")
     named = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
-    modes = _HOME_MODES if _HOME.search(f"{named.get('PROD', '')} {named.get('MODEL', '')}") else _MODES
+    home = _HOME.search(f"{named.get('PROD', '')} {named.get('MODEL', '')}") is not None
+    modes = _HOME_MODES if home else _MODES
     mode = mode_asked(wanted)
     if mode not in modes:
         raise Refused("mode_unsupported", f"{device.address}: has no mode {mode!r}; give one of {', '.join(modes)}")
-    return modes[mode]
+    return home, modes[mode]
+
+
+async def _refuse_while_off(device: Device, what: str) -> None:
+    seen = await device.observe()
+    refuse_while_stopped(seen.reason is Reason.COMMANDED, device.address, what)
 
 
 async def _set_pools(device: Device, wanted: Wanted) -> None:
@@ -135,8 +171,7 @@ async def _set_pools(device: Device, wanted: Wanted) -> None:
     user, password = credentials_of(device)
     if any("," in part for pool in pools for part in pool):
         raise Refused("bad_parameters", f"{device.address}: cannot be told a pool with a comma in it; write it without")
-    seen = await device.observe()
-    refuse_while_stopped(seen.reason is Reason.COMMANDED, device.address, "setpool")
+    await _refuse_while_off(device, "setpool")
     for place in range(_PLACES):
         # A place that nothing is wanted for repeats the last pool: it cannot be emptied.
         pool = pools[min(place, len(pools) - 1)]

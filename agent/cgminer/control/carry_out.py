@@ -48,7 +48,7 @@ _SEND_AGAIN_S: Final = 3.0
 DEADLINES_S: Final = {
     Verb.STOP: 30.0,
     Verb.START: 30.0,
-    Verb.LIMIT: 90.0,
+    Verb.LIMIT: 180.0,
     Verb.POOLS: 60.0,
     Verb.BLINK: 15.0,
     Verb.PASSWORD: 30.0,

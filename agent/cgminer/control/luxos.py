@@ -8,7 +8,9 @@ Invariants:
 
 * The device has one session for everybody, so ours is opened late, used at once and always closed, whatever happened
   between; a session in other hands is ``SessionBusy``, never taken over. Left open it expires after 60 s unused.
-* A sleep ends at a reboot, and a miner that wakes up is as it was: there is nothing to keep for a start.
+* The vendor's page on ``curtail`` has said both that a reboot ends a sleep and that a sleep outlives it: nothing here
+  relies on either. A start always sends ``wakeup``; a reboot is proven by the uptime alone, asleep or not.
+* A miner that wakes up is as it was: there is nothing to keep for a start.
 * ATM raises the profile again on its own. Where it was on it is put back on, but no higher than the limit's profile.
 
 Source: docs.luxor.tech, LuxOS API: logon, logoff, session, curtail, atm, atmset, profiles, profileset, ledset,

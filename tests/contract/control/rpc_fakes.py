@@ -179,6 +179,7 @@ class Avalon:
         self.pending: list[list[str]] | None = None
         self.effect = True
         self.bare_only = False
+        self.home_form, self.restarts, self.stays = False, True, False
         self.told: list[str] = []
         self.miner = FakeMiner(
             {
@@ -222,9 +223,15 @@ class Avalon:
             return status(120, "ASC 0 set failed: password error", "E")
         if option == "setpool" and values[:2] != ["root", self.password]:
             return status(120, "ASC 0 set failed: auth", "E")
+        if option == "workmode" and (values[0] == "set") is not (self.home_form or "A1" not in self.product):
+            return status(120, "ASC 0 set failed: workmode", "E")
         self.told.append(",".join((option, *values)))
         if self.effect:
             self._do(option, values)
+        if option == "workmode" and values[0] != "set":
+            return status(
+                118, f"ASC 0 set info: WORKMODE[{self.mode if self.stays else values[0]}]", "I", when=self.when
+            )
         return status(118, f"ASC 0 set info: success {option}", "I", when=self.when)
 
     def _do(self, option: str, values: list[str]) -> None:
@@ -234,7 +241,7 @@ class Avalon:
                 if due - self.when <= 10:
                     self.off = option == "softoff"
             case "workmode":
-                self.mode = int(values[1])
+                self.mode = int(values[-1])
             case "led":
                 self.led = int(values[0].partition("-")[2])
             case "password":
@@ -244,4 +251,4 @@ class Avalon:
                 self.pending[int(values[2])] = values[3:]
             case "reboot":
                 self.places, self.pending = self.pending or self.places, None
-                self.uptime_s = 3
+                self.uptime_s = 3 if self.restarts else self.uptime_s

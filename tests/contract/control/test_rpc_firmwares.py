@@ -299,7 +299,40 @@ async def test_avalon_modes_are_numbered_by_model(product: str, mode: str, numbe
     miner.mode = 7
     async with avalon(miner) as device:
         result, kept = await order(device, limit(mode=mode))
-    assert (result.outcome, miner.told, kept) == (Outcome.COMPLETE, [f"workmode,set,{number}"], ['{"workmode": "7"}'])
+    told = [f"workmode,{number}", "reboot,0"] if "A1566" in product else [f"workmode,set,{number}"]
+    assert (result.outcome, miner.told, kept) == (Outcome.COMPLETE, told, ['{"workmode": "7"}'])
+
+
+async def test_avalon_builds_that_know_the_home_models_form_alone_are_told_in_it_and_restarted() -> None:
+    miner = Avalon()
+    miner.home_form = True
+    async with avalon(miner) as device:
+        assert (await order(device, limit(mode="high")))[0].outcome is Outcome.COMPLETE
+    assert miner.told == ["workmode,set,1", "reboot,0"]
+
+
+async def test_an_avalon_mode_that_reads_as_set_is_not_in_force_before_the_restart() -> None:
+    miner = Avalon()
+    miner.restarts = False
+    async with avalon(miner) as device:
+        result, _ = await order(device, limit(mode="high"))
+    assert (result.outcome, result.reason, miner.mode) == (Outcome.UNVERIFIED, "uptime_not_reset", 1)
+
+
+async def test_an_avalon_that_says_it_stays_in_its_mode_is_not_restarted_for_it() -> None:
+    miner = Avalon()
+    miner.effect, miner.stays = False, True
+    async with avalon(miner) as device:
+        result, _ = await order(device, limit(mode="high"))
+    assert (result.outcome, result.reason, miner.told) == (Outcome.UNVERIFIED, "mode_not_in_force", ["workmode,1"])
+
+
+async def test_an_avalon_that_is_off_is_not_started_by_a_mode() -> None:
+    miner = Avalon()
+    miner.off = True
+    async with avalon(miner) as device:
+        result, _ = await order(device, limit(mode="high"))
+    assert (result.outcome, result.reason, miner.told) == (Outcome.REFUSED, "miner_stopped", [])
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,16 @@ async def test_who_forgets_its_sleep_is_awake_after_a_reboot(dialect):
         assert one.share() > 0.97
 
 
+async def test_luxos_sleeps_on_where_it_is_a_build_that_does():
+    async with bench("luxos") as opened:
+        one = Bench(opened, "luxos")
+        await one.fault("keeps_sleep")
+        await one.send("stop")
+        await one.reboot()
+        clock_of(opened).advance(30)
+        assert (one.truth()["asleep"], one.share() < 0.1) == (True, True)
+
+
 @pytest.mark.parametrize("verb", ["stop", "limit", "reboot"])
 @pytest.mark.parametrize("dialect", FIRMWARES)
 async def test_ack_without_effect_leaves_everything_as_it_was(dialect, verb):

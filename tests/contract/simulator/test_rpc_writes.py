@@ -1,5 +1,7 @@
 """What LuxOS and Avalon change over their RPC: limits, modes, pools, lamps, passwords, reboots."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.contract.simulator.world import ask, clock_of, miner_of, raw, site, until
@@ -197,18 +199,38 @@ async def bracket(opened, miner, name: str) -> str:
 
 
 @pytest.mark.parametrize(("number", "mode", "share"), [(0, "low", 0.72), (1, "normal", 1.0), (2, "high", 1.08)])
-async def test_avalon_works_in_modes(number, mode, share):
+async def test_a_home_avalon_works_in_three_modes_at_once(number, mode, share):
     async with avalons() as opened:
         miner = miner_of(opened, "avalon")
-        for parameter in (f"0,workmode,set,{number}", f"0,workmode,{number}"):
-            assert await code_of(opened, miner, "ascset", parameter) == ("S", 119)
+        miner.place = replace(miner.place, model=replace(miner.place.model, name="Q"))
+        assert await code_of(opened, miner, "ascset", f"0,workmode,{number}") == ("E", 120)
+        assert await code_of(opened, miner, "ascset", f"0,workmode,set,{number}") == ("S", 119)
+        clock_of(opened).advance(60)
+        assert power_share(opened, miner) == pytest.approx(share, rel=0.02)
+        assert miner.kept.mode == mode
+        assert await bracket(opened, miner, "WORKMODE") == str(number)
+        assert int(await bracket(opened, miner, "MPO")) == pytest.approx(
+            share * miner.place.model.nameplate_w, rel=0.01
+        )
+
+
+async def test_an_industrial_avalon_has_two_modes_that_are_in_force_after_a_restart():
+    async with avalons() as opened:
+        miner = miner_of(opened, "avalon")
+        for bad in ("2", "set,1", "x", ""):
+            assert await code_of(opened, miner, "ascset", f"0,workmode,{bad}") == ("E", 120)
+        for number, mode, share in ((1, "high", 1.08), (0, "normal", 1.0)):
+            before = miner.kept.mode
+            told = await ask(opened, miner.place.miner_id, "ascset", f"0,workmode,{number}")
+            assert told["STATUS"][0]["Msg"] == f"ASC 0 set info: WORKMODE[{number}]"
+            assert await code_of(opened, miner, "ascset", "0,workmode,255") == ("I", 118)
+            clock_of(opened).advance(60)
+            assert (miner.kept.mode, await bracket(opened, miner, "WORKMODE")) == (before, str(number))
+            assert await code_of(opened, miner, "ascset", "0,reboot,0") == ("S", 119)
+            await gone_and_back(opened, miner)
             clock_of(opened).advance(60)
             assert power_share(opened, miner) == pytest.approx(share, rel=0.02)
             assert miner.kept.mode == mode
-            assert await bracket(opened, miner, "WORKMODE") == str(number)
-            assert int(await bracket(opened, miner, "MPO")) == pytest.approx(
-                share * miner.place.model.nameplate_w, rel=0.01
-            )
 
 
 async def test_avalon_works_at_levels_or_watts():
