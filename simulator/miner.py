@@ -31,6 +31,7 @@ _UNSET_CLOCK_S = 986.0
 _REBOOT_AFTER_S, _BOOT_S, _INSTALL_S = 1.0, 30.0, 75.0
 _HALF = 0.45
 _MOVES_POWER = {"dead", "overheated", "ack_without_effect", "reports_idle", "reports_idle_now", "half_effect"}
+_HANDED_OUT = "logs handed out"
 _FORGETS_SLEEP = frozenset({"luxos"})
 """Firmware whose sleep ends with a reboot; the others keep theirs. LuxOS's vendor has documented it both ways:
 ``keeps_sleep`` is the other."""
@@ -98,6 +99,11 @@ class Miner:
     def back_in_s(self) -> float:
         """Return the real seconds until a reboot is over; 0 when there is none."""
         return max(self._back_s - self.time.seconds(), 0.0) / self.time.scale
+
+    @property
+    def handed_out(self) -> tuple[bytes, ...]:
+        """Return the logs given since the miner started, to judge what came of them."""
+        return tuple(self.memory.get(_HANDED_OUT, ()))
 
     @property
     def asleep(self) -> bool:
@@ -217,6 +223,12 @@ class Miner:
     def ignore(self, verb: Verb, **detail: object) -> None:
         """Receive an order that the firmware acknowledges and does not follow."""
         self._note(verb, self.time.seconds(), detail)
+
+    def hand_out(self, log: bytes, /, **detail: object) -> bytes:
+        """Return ``log``, having noted that it was asked for and given."""
+        self._note(Verb.LOGS, self.time.seconds(), detail).at_s = self.time.seconds()
+        self.memory.setdefault(_HANDED_OUT, []).append(log)
+        return log
 
     def set_pools(self, pools: tuple[Pool, ...], active: int = 0) -> None:
         """Receive new pools, of which the one numbered ``active`` is mined on."""

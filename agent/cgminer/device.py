@@ -170,6 +170,8 @@ class Device:
             return self._miner_id
         undecided = bool(self._miner_id) and seen.answers_to(self._miner_id) is None
         if not seen.identities or (undecided and (sections.denied or not seen.tells_only_board(self._miner_id))):
+            if look.silent:
+                await self._reply(look, commands.poll[0])  # is it the page alone that is silent, or the miner?
             raise self._nameless(seen, sections)
         return seen.identities[0]
 

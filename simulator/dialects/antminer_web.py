@@ -259,7 +259,6 @@ def _upgrade(miner: Miner, request: WebRequest) -> WebReply:
 
 
 def _log(miner: Miner) -> WebReply:
-    miner.change(Verb.LOGS, lambda: None)
     version, compiled = version_of(miner)
     now = miner.snapshot()
     lines = (
@@ -267,7 +266,7 @@ def _log(miner: Miner) -> WebReply:
         f"bmminer {version} started, {len(now.board_c)} chains found",
         f"rate {now.hashrate_ths * 1e3:.2f} GH/s, chips at most {max(now.chip_c)} C",
     )
-    return plain("\n".join(lines) + "\n")
+    return plain(miner.hand_out(("\n".join(lines) + "\n").encode()).decode())
 
 
 _READS = {

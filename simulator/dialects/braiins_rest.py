@@ -24,7 +24,7 @@ from sitelink.units import TeraHashPerSecond, Watts
 _TOKEN_S = 3600.0
 _VERSION = "2026-04-14-0-912d084c-26.04-plus"
 _RESTART_S = 10.0
-_NORMAL, _PAUSED, _NOT_STARTED = 2, 3, 1
+_NORMAL, _PAUSED, _SUSPENDED = 2, 3, 4
 _TUNER_STABLE, _TUNER_DISABLED, _TUNER_TUNING = 2, 1, 5
 _KINDS = ("last_5s", "last_15s", "last_30s", "last_1m", "last_5m", "last_15m", "last_30m", "last_1h", "last_24h")
 _DONE = WebReply(204)
@@ -220,7 +220,7 @@ def _details(miner: Miner, _request: WebRequest) -> WebReply:
     now = miner.snapshot()
     mac, serial = miner.shown_identity()
     model = miner.place.model
-    status = _PAUSED if now.switched_off else _NOT_STARTED if now.phase is Phase.TRIPPED else _NORMAL
+    status = _PAUSED if now.switched_off else _SUSPENDED if now.phase is Phase.TRIPPED else _NORMAL
     version = {"bos_plus": True, "current": miner.kept.firmware or _VERSION, "major": _VERSION}
     return page(
         {
@@ -327,9 +327,8 @@ def _network(miner: Miner, _request: WebRequest) -> WebReply:
 
 
 def _support_archive(miner: Miner, _request: WebRequest) -> WebReply:
-    miner.change(Verb.LOGS, lambda: None)
     lines = f"bosminer: {miner.place.model.name}\nbosminer: power target {target_w(miner):.0f} W\n"
-    return WebReply(200, lines.encode(), "application/octet-stream")
+    return WebReply(200, miner.hand_out(lines.encode()), "application/octet-stream")
 
 
 def _upgrade(miner: Miner, request: WebRequest) -> WebReply:

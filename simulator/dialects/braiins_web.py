@@ -116,8 +116,9 @@ def _log(miner: Miner, arguments: Mapping[str, Any]) -> list[str]:
     target = arguments.get("target")
     if target not in _LOGS:
         raise BadQuery(f"no log {target!r}")
-    miner.change(Verb.LOGS, lambda: None, log=target)
-    return [f"{target.lower()}: {miner.place.model.name}", f"tuner: power target {target_w(miner):.0f} W"]
+    lines = [f"{target.lower()}: {miner.place.model.name}", f"tuner: power target {target_w(miner):.0f} W"]
+    miner.hand_out("\n".join(lines).encode(), log=target)
+    return lines
 
 
 def _config(miner: Miner) -> Row:

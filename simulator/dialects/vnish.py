@@ -319,8 +319,8 @@ def _firmware(miner: Miner, request: WebRequest) -> WebReply:
 
 def _log(name: str) -> Callable[[Miner], WebReply]:
     def log(miner: Miner) -> WebReply:
-        miner.change(Verb.LOGS, lambda: None, log=name)
-        return plain(f"[2026/05/08 18:00:00] INFO: {name}: {state_of(miner, miner.snapshot())}\n")
+        line = f"[2026/05/08 18:00:00] INFO: {name}: {state_of(miner, miner.snapshot())}\n"
+        return plain(miner.hand_out(line.encode(), log=name).decode())
 
     return log
 

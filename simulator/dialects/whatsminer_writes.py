@@ -72,13 +72,12 @@ def set_pools(miner: Miner, rows: list[tuple[str, str, str]]) -> None:
 
 def log_of(miner: Miner) -> bytes:
     """Return the archive of logs that the device packs."""
-    miner.change(Verb.LOGS, lambda: None)
     lines = (
         f"btminer: {miner.place.model.name} {miner.kept.mode} power, {len(miner.kept.pools)} pools",
         f"btminer: up {int(miner.time.seconds() - miner.booted_s)} s",
         *(f"btminer: share {number} accepted" for number in range(60)),
     )
-    return "\n".join(lines).encode() + b"\n"
+    return miner.hand_out("\n".join(lines).encode() + b"\n")
 
 
 def _power_off(miner: Miner, order: Row) -> str:

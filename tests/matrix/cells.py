@@ -1,6 +1,7 @@
-"""One cell of the matrix: a simulated miner, an order, a fault, and what `carry_out` makes of it.
+"""One cell of the matrix: a simulated miner, an order, a fault, and what becomes of it as a site gives that order.
 
-    own site, clock and ports per cell --> fault --> carry_out (--> killed --> carry_out again) --> outcome, truth
+    own site, clock and ports per cell --> fault --> order (--> killed --> order again) --> outcome, truth
+                                                       '- stop, start: `switching`; all others: `carry_out`
 
 The clock stands still but for the pauses between looks, so a deadline of minutes passes in as many looks as it takes,
 and the same cell always ends the same way.
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.control import HeldInMemory, MinerControl
 from agent.cgminer.control.carry_out import DEADLINES_S, carry_out
 from agent.cgminer.control.driver import Driver, ReadBack, Result, Wanted
 from agent.cgminer.control.drivers import driver_of
@@ -22,6 +24,7 @@ from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.errors import AccessDenied, AgentError, Refused
+from agent.local_curtail.evidence import Verdict
 from agent.reasons import reason_of
 from simulator.dialects import build_firmwares
 from simulator.miner import Miner
@@ -29,6 +32,8 @@ from simulator.site import SimulatedSite
 from sitelink.clock import ManualClock
 from sitelink.types import Outcome, Verb
 from tests.contract.simulator.world import site
+from tests.matrix.faults import SWITCHING, Fault
+from tests.matrix.switching import RULES, Switching
 
 NOON = datetime(2026, 5, 8, 18, 0, tzinfo=UTC)
 PATIENT = Deadlines(connect_s=5, first_byte_s=5, total_s=5)
@@ -42,11 +47,7 @@ POOLS = [
     {"url": "stratum+tcp://two.example:3333", "user": "acct.rig", "password": "y"},
 ]
 IMAGE = b"firmware image\nversion=2026.1\n" + bytes(range(256)) * 300
-MODES_ONLY = {"avalon": "normal", "antminer": "low"}
-NUMBERED = {"avalon": {"normal": "low"}}
-"""What the simulator calls the mode an order means, where it numbers them otherwise: its Avalon has three modes as the
-home models have, where the driver knows two of that series, 0 normal and 1 high. It is the number that is compared."""
-
+MODES_ONLY = {"avalon": "high", "antminer": "low"}
 
 _PLAYED = itertools.count(os.getpid() * 331)
 
@@ -59,45 +60,6 @@ def _place() -> dict[str, Any]:
     number = next(_PLAYED)
     port = 10_000 + 3 * (number % 7_500)
     return {"net": f"127.{78 + number % 150}", "port": port, "web_port": port + 1, "framed_port": port + 2}
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A row. ``kind`` is the simulator's name, put on before the order or, with ``late``, when it is being sent."""
-
-    title: str
-    kind: str = ""
-    late: bool = False
-    hasty: bool = False
-    killed: str = ""
-    twice: bool = False
-
-
-FAULTS = (
-    Fault("no fault"),
-    Fault("already as wanted", twice=True),
-    Fault("dead", "dead"),
-    Fault("accepts, never answers", "black_holed", hasty=True),
-    Fault("slow drip", "slow_drip", hasty=True),
-    Fault("garbage", "garbage:html"),
-    Fault("hangs up", "hang_up"),
-    Fault("dies as it is told", "dead", late=True),
-    Fault("falls silent as it is told", "black_holed", late=True, hasty=True),
-    Fault("hangs up as it is told", "hang_up", late=True),
-    Fault("another miner answers", "wrong_identity"),
-    Fault("another miner answers afterwards", "wrong_identity", late=True),
-    Fault("access denied", "access_denied"),
-    Fault("wrong password", "bad_password"),
-    Fault("session in other hands", "session_busy"),
-    Fault("tokens exhausted", "token_exhausted"),
-    Fault("server error", "server_error"),
-    Fault("effect after 10 s", "delayed"),
-    Fault("says ok, does nothing", "ack_without_effect"),
-    Fault("half of the boards follow", "half_effect"),
-    Fault("its clock was never set", "clock_unset"),
-    Fault("we are killed before sending", killed="before"),
-    Fault("we are killed after sending", killed="after"),
-)
 
 
 @dataclass(frozen=True)
@@ -143,7 +105,10 @@ async def play(firmware: str, verb: Verb, fault: Fault) -> Cell:
     clock = ManualClock(NOON)
     async with site(1, clock=clock, dialects=(firmware,), **_place()) as opened:
         stage = _Stage(opened, clock, firmware, fault)
-        return await stage.play(verb)
+        try:
+            return await stage.play(verb)
+        finally:
+            stage.close()
 
 
 class _Stage:
@@ -166,24 +131,35 @@ class _Stage:
             deadlines=HASTY if fault.hasty else PATIENT,
         )
         self._kept = ""
+        self._former = HeldInMemory()
+        self._switching = self._new_switching()
+        self._content = b""
         self._step_s = 1.0
         self._strikes = False
+        self._dies = ""
+        self._told = False
+        self._playing = Verb.STOP
+
+    def close(self) -> None:
+        """Let go of the miner's connections."""
+        self._device.close()
 
     async def play(self, verb: Verb) -> Cell:
+        self._playing = verb
         wanted = wanted_of(self._firmware, verb, self.miner)
-        self._step_s = max(1.0, DEADLINES_S[verb] / (FEW_LOOKS if self._fault.hasty else LOOKS))
+        patience_s = RULES.device_deadline_s if verb in SWITCHING else DEADLINES_S[verb]
+        self._step_s = max(1.0, patience_s / (FEW_LOOKS if self._fault.hasty else LOOKS))
         if verb is Verb.START:
-            await self._carry_out(Wanted(Verb.STOP))
-            await self._pass(60)
+            await self._beforehand(Wanted(Verb.STOP))
         if self._fault.twice:
-            await self._carry_out(wanted)
-            await self._pass(60)
+            await self._beforehand(wanted)
         self._kept = ""
         self._strikes = True
         before = len(self._site.orders)
         if self._fault.kind and not self._fault.late:
             await self._site.set_fault(self.miner.place.miner_id, self._fault.kind)
-        ending, complete = await self._ending(wanted)
+            await self._pass(self._fault.settles_s)
+        ending, complete = await (self._switched(verb) if verb in SWITCHING else self._ending(wanted))
         received = [row for row in self._site.orders.rows(self._site.time.seconds()) if row["verb"] == verb.value]
         return Cell(
             self._firmware,
@@ -191,10 +167,64 @@ class _Stage:
             self._fault,
             ending,
             complete,
-            self._as_wanted(wanted),
+            complete and await self._as_wanted(wanted),
             len(received),
             len(self._site.orders) > before,
         )
+
+    async def _beforehand(self, wanted: Wanted) -> None:
+        """Give an order before the one that is played, and let it settle."""
+        if wanted.verb in SWITCHING:
+            by_others = wanted.verb is Verb.STOP and self._fault.twice and self._playing is Verb.STOP
+            await self._switch(wanted.verb, self._new_switching() if by_others else self._switching)
+        else:
+            await self._carry_out(wanted)
+        await self._pass(60)
+
+    async def _switched(self, verb: Verb) -> tuple[str, bool]:
+        self._dies = self._fault.killed
+        try:
+            verdict = await self._switch(verb, self._switching)
+        except asyncio.CancelledError:  # a new process, with what its books and `Former` kept
+            self._dies = ""
+            self._switching.control = self._new_control()
+            verdict = await self._switch(verb, self._switching)
+        return self._worded(verdict), verdict.outcome is Outcome.COMPLETE
+
+    def _worded(self, verdict: Verdict) -> str:
+        told = self._told or verdict.outcome is Outcome.COMPLETE
+        return f"{verdict.outcome.value} {verdict.reason}" if told else f"not sent: {verdict.reason}"
+
+    async def _switch(self, verb: Verb, switching: Switching) -> Verdict:
+        self._told = False
+        return await (switching.stop() if verb is Verb.STOP else switching.start())
+
+    def _new_switching(self) -> Switching:
+        place = self.miner.place
+        return Switching(self._new_control(), place.miner_id, place.model.nameplate_w, self._clock, self._pause)
+
+    def _new_control(self) -> MinerControl:
+        return MinerControl(
+            self._device, self.miner.place.miner_id, self._former, lambda _: _Struck(self._driver(), self)
+        )
+
+    def _driver(self) -> Driver:
+        made = driver_of(self._firmware)
+        assert made is not None
+        return made
+
+    async def on_its_way(self) -> None:
+        """What happens while an order is on its way: the process dies before it, or the fault strikes."""
+        if self._dies == "before":
+            raise asyncio.CancelledError
+        self._told = True
+        if self._fault.late and self._strikes:
+            await self._site.set_fault(self.miner.place.miner_id, self._fault.kind)
+
+    def sent(self) -> None:
+        """An order has been sent; the process may die here."""
+        if self._dies == "after":
+            raise asyncio.CancelledError
 
     async def _ending(self, wanted: Wanted) -> tuple[str, bool]:
         try:
@@ -205,6 +235,7 @@ class _Stage:
             return f"not sent: {error.code}", False
         except AgentError as error:
             return f"not sent: {reason_of(error).value}", False
+        self._content = result.content
         return f"{result.outcome.value} {result.reason}", result.outcome is Outcome.COMPLETE
 
     async def _resumed(self, wanted: Wanted) -> Result:
@@ -219,24 +250,19 @@ class _Stage:
 
     async def _be_killed(self, wanted: Wanted) -> None:
         try:
-            await self._carry_out(wanted, killed=self._fault.killed)
+            await self._carry_out(wanted, self._fault.killed)
         except asyncio.CancelledError:
             return  # else it ended before it came to that, as it will again
 
-    async def _carry_out(self, wanted: Wanted, killed: str = "") -> Result:
-        made = driver_of(self._firmware)
-        assert made is not None
-        driver: Driver = _KilledAfterSending(made) if killed == "after" else made
+    async def _carry_out(self, wanted: Wanted, dies: str = "") -> Result:
+        self._dies = dies
 
         async def keep(former: str) -> None:
             self._kept = self._kept or former
-            if killed == "before":
-                raise asyncio.CancelledError
-            if self._fault.late and self._strikes:
-                await self._site.set_fault(self.miner.place.miner_id, self._fault.kind)
+            await self.on_its_way()
 
         return await carry_out(
-            driver,
+            _Struck(self._driver(), self, keeps=True),
             self._device,
             self.miner.place.miner_id,
             wanted,
@@ -258,17 +284,21 @@ class _Stage:
             while any(port.is_open is not listens for port in self._site.listeners[self.miner.place.miner_id]):
                 await asyncio.sleep(0.005)
 
-    def _as_wanted(self, wanted: Wanted) -> bool:
-        """Whether the device really is as wanted, as the simulator knows it."""
+    async def _as_wanted(self, wanted: Wanted) -> bool:
+        """Whether the device really is as wanted, as the simulator knows it; a start is given the time of its ramp."""
+        if wanted.verb is Verb.START:
+            await self._pass(self.miner.place.model.warm_s + 1)
         state = self.miner.state()
+        hashing = self.miner.true_hashing(self._site.time.seconds())
         match wanted.verb:
             case Verb.STOP:
-                return bool(state["asleep"]) and not self.miner.true_hashing(self._site.time.seconds())
+                return bool(state["asleep"]) and not hashing
             case Verb.START:
-                return not state["asleep"]
+                return not state["asleep"] and hashing
+            case Verb.LOGS:
+                return _holds(self._content, self.miner.handed_out)
             case Verb.LIMIT:
                 mode = wanted.parameters.get("mode")
-                mode = NUMBERED.get(self._firmware, {}).get(mode or "", mode)
                 return state["mode"] == mode if mode else _near(state["limit_w"], float(wanted.parameters["power_w"]))
             case Verb.POOLS:
                 return [dict(pool) for pool in state["pools"]][: len(POOLS)] == POOLS
@@ -280,15 +310,17 @@ class _Stage:
                 return state["firmware"] == "2026.1"
             case Verb.REBOOT:
                 return state["reboots"] == 1
-            case _:
-                return True
+        raise AssertionError(wanted.verb)
 
 
-class _KilledAfterSending:
-    """A driver whose process dies between its order and the first look."""
+class _Struck:
+    """A driver whose orders the stage's fault, or the end of the process, meets on their way."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, stage: _Stage, *, keeps: bool = False) -> None:
+        """``keeps``: what comes before sending happens as the order is kept."""
         self._driver = driver
+        self._stage = stage
+        self._keeps = keeps
 
     @property
     def verbs(self) -> frozenset[Verb]:
@@ -298,11 +330,21 @@ class _KilledAfterSending:
         return await self._driver.former(device, wanted)
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
-        await self._driver.send(device, wanted, former)
-        raise asyncio.CancelledError
+        if not self._keeps:
+            await self._stage.on_its_way()
+        sent = await self._driver.send(device, wanted, former)
+        self._stage.sent()
+        return sent
 
     async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
         return await self._driver.shows(device, wanted, before)
+
+
+def _holds(content: bytes, handed_out: tuple[bytes, ...]) -> bool:
+    """Whether ``content`` is what the miner handed out: its one log to the byte, or each of several."""
+    if len(handed_out) == 1:
+        return content.strip() == handed_out[0].strip()
+    return bool(handed_out) and all(log.strip() in content for log in handed_out)
 
 
 def _near(limit_w: Any, wanted_w: float) -> bool:

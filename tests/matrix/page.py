@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Iterable
 
-from agent.cgminer.control.carry_out import INSTEAD, ONCE
+from agent.cgminer.control.carry_out import INSTEAD
 from agent.cgminer.control.drivers import driver_of
 from sitelink.types import Verb
-from tests.matrix.cells import FAULTS, Cell, Fault, firmwares, play
+from tests.matrix.cells import Cell, firmwares, play
+from tests.matrix.faults import FAULTS, Fault
 
 AT_ONCE = 24
 SEPARATOR = "-"
@@ -19,7 +20,14 @@ protocol, with the fault named on the left. `complete`, `partial`, `unverified` 
 after them is the reason code. `not sent` means that nothing left the agent, so the order may be tried again.
 
 * **Told is not done.** `complete` is said only of what was read back; every `complete` on this page was checked against
-  what the simulated miner really did, which the agent cannot see.
+  what the simulated miner really did, which the agent cannot see: a start against its hashing once the miner has ramped
+  up, a log against the bytes that the miner handed out.
+* **Stop and start** are one attempt of local curtailment, as plans, overrides and commands give it, by its own judges and
+  its own patience (20 s), on a feeder without a meter. A feeder's meter can only take a `complete` away. A stop that is not
+  complete, and a start until its miner is back, are tried again. A miner that stands still already sheds no load:
+  `already_idle` is no `complete`. Nor is one that stopped itself because it is hot.
+* **A dash** stands where the fault cannot occur: a session is LuxOS's alone, tokens run out on Whatsminers, only web pages
+  have server errors, and what is done once is never "already as wanted".
 * **Faults marked "as it is told"** strike after the miner was identified and its configuration saved, while the order is
   on its way; the others are there from the start.
 * **Killed** means that the agent's process dies there and the order is taken up again from what it had kept. Reboot,
@@ -43,7 +51,7 @@ async def play_all(names: Iterable[str]) -> list[Cell]:
         for firmware in names
         for verb in verbs_of(firmware)
         for fault in FAULTS
-        if not (fault.twice and verb in ONCE)  # a second reboot is another reboot
+        if fault.strikes(firmware, verb)
     ]
     return list(await asyncio.gather(*(one(*cell) for cell in wanted)))
 

@@ -32,7 +32,7 @@ from agent.cgminer.dialects.table import (
 )
 from agent.cgminer.observation import PoolShares
 from agent.cgminer.sections import Reader, Sections, at, dig, mac, number, text, whole
-from sitelink.types import PowerSource
+from sitelink.types import MinerState, PowerSource, Reason
 from sitelink.units import TeraHashPerSecond
 
 _STATS: Final = "/api/v1/miner/stats"
@@ -44,6 +44,8 @@ _POOLS: Final = "/api/v1/pools"
 NOT_STARTED, PAUSED = 1, 3
 TARGET_W: Final = "mode_state.powertargetmodestate.current_target.watt"
 """Where the tuner's state has the power target that it keeps to."""
+_BY_ITSELF: Final = frozenset({4, 5})
+"""Suspended and restricted: the firmware holds the miner still, no order of ours does."""
 _CHIP, _BOARD = 1, 2
 """Where a sensor sits (``location``)."""
 
@@ -93,7 +95,10 @@ def _judge(sections: Sections, facts: Facts) -> Verdict:
     status = at(_DETAILS, "status", whole)(sections)
     if status == NOT_STARTED:
         facts = facts._replace(uptime_s=None)  # a process that is down counts no time since its start
-    return judge(facts, off=status == PAUSED)
+    verdict = judge(facts, off=status == PAUSED)
+    if status in _BY_ITSELF and verdict in {(MinerState.IDLE, Reason.NOT_REPORTED), (MinerState.IDLE, Reason.STARTING)}:
+        return MinerState.IDLE, Reason.FAULT
+    return verdict
 
 
 def login_of(credentials: Credentials) -> dict[str, str]:

@@ -50,7 +50,7 @@ async def test_a_process_that_stays_down_proves_neither_start_nor_stop() -> None
 @pytest.mark.parametrize("state", [4, 5])
 async def test_a_suspended_or_restricted_miner_never_counts_as_stopped(state: int) -> None:
     result, _ = await carried(FakeBraiinsRest(state=state, effect=False), wanted(Verb.STOP), deadline_s=0.2)
-    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "not_paused")
+    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "fault")
 
 
 async def test_a_pause_without_effect_is_unverified() -> None:

@@ -120,8 +120,8 @@ def test_braiins_rest_figures() -> None:
         (1, Reason.NOT_REPORTED),
         (3, Reason.COMMANDED),
         (2, Reason.NOT_REPORTED),
-        (4, Reason.NOT_REPORTED),
-        (5, Reason.NOT_REPORTED),
+        (4, Reason.FAULT),
+        (5, Reason.FAULT),
     ],
 )
 def test_braiins_rest_is_commanded_only_where_it_is_paused(status: int, reason: Reason) -> None:

@@ -1,0 +1,78 @@
+"""The rows of the matrix: what can go wrong, on which firmwares, and with which verbs.
+
+Invariant: a fault names where it can occur; anywhere else its cell is a dash, never a copy of "no fault".
+"""
+
+from dataclasses import dataclass
+
+from agent.cgminer.control.carry_out import ONCE
+from simulator.dialects import build_firmwares
+from sitelink.types import Verb
+
+SWITCHING = frozenset({Verb.STOP, Verb.START})
+CHANGING = frozenset(Verb) - {Verb.LOGS}
+DESIRED = frozenset(Verb) - ONCE
+EVERYWHERE = frozenset(build_firmwares())
+WITH_PAGES = frozenset(name for name, firmware in build_firmwares().items() if firmware.web is not None)
+WHATSMINERS = frozenset({"whatsminer", "whatsminer-v3"})
+IN_ITS_TIME = frozenset({"avalon", "whatsminer-v3"})
+"""What these are told carries a moment of their own clock."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row. ``kind`` is the simulator's name, put on before the order or, with ``late``, when it is being sent.
+
+    ``firmwares`` and ``verbs`` are those it can make a difference to; ``spared`` are the pairs of both it cannot. ``settles_s`` is how long it has lasted before the order.
+    """
+
+    title: str
+    kind: str = ""
+    late: bool = False
+    hasty: bool = False
+    killed: str = ""
+    twice: bool = False
+    firmwares: frozenset[str] = EVERYWHERE
+    verbs: frozenset[Verb] = frozenset(Verb)
+    spared: frozenset[tuple[str, Verb]] = frozenset()
+    settles_s: float = 0.0
+
+    def strikes(self, firmware: str, verb: Verb) -> bool:
+        """Return whether the fault can occur there."""
+        return firmware in self.firmwares and verb in self.verbs and (firmware, verb) not in self.spared
+
+
+FAULTS = (
+    Fault("no fault"),
+    Fault("already as wanted", twice=True, verbs=DESIRED),  # a second reboot is another reboot
+    Fault("dead", "dead"),
+    Fault("accepts, never answers", "black_holed", hasty=True),
+    Fault("slow drip", "slow_drip", hasty=True),
+    Fault("garbage", "garbage:html"),
+    Fault("hangs up", "hang_up"),
+    Fault("dies as it is told", "dead", late=True),
+    Fault("falls silent as it is told", "black_holed", late=True, hasty=True),
+    Fault("hangs up as it is told", "hang_up", late=True),
+    Fault("another miner answers", "wrong_identity"),
+    Fault("another miner answers afterwards", "wrong_identity", late=True),
+    Fault("access denied", "access_denied"),
+    Fault("wrong password", "bad_password", firmwares=EVERYWHERE - {"luxos"}),
+    Fault("session in other hands", "session_busy", firmwares=frozenset({"luxos"})),
+    Fault("tokens exhausted", "token_exhausted", firmwares=WHATSMINERS),
+    Fault("server error", "server_error", firmwares=WITH_PAGES),
+    Fault("effect after 10 s", "delayed", verbs=CHANGING),
+    Fault("says ok, does nothing", "ack_without_effect", verbs=CHANGING),
+    Fault(
+        "half of the boards follow",
+        "half_effect",
+        verbs=SWITCHING | {Verb.LIMIT},
+        spared=frozenset({("avalon", Verb.LIMIT)}),  # its mode is in force with a restart, on all boards
+    ),
+    Fault("overheated", "overheated", verbs=SWITCHING, settles_s=60),
+    Fault("overheats as it is told", "overheated", late=True, verbs=SWITCHING),
+    Fault("its clock was never set", "clock_unset", firmwares=IN_ITS_TIME, verbs=CHANGING),
+    Fault("we are killed before sending", killed="before"),
+    Fault("we are killed after sending", killed="after"),
+)
+"""The firmwares that LuxOS and Whatsminer name in their faults are the only ones with one session, or with tokens that
+run out; LuxOS has no password; only web pages have server errors."""
