@@ -7,11 +7,15 @@ whoever changes a record does so from what the books
 hold at that moment, one after the other, so an intent to stop can never be overwritten by somebody who had not seen
 it; an outcome, its ack and its notices commit together; an ack is given again only when the outcome has changed.
 
-    apply(build):  lock -> build(current) -> one transaction: records, orders, acks, notices -> memory
+    apply(build), apply(build), ...  -> whoever waits while a transaction runs shares the next one
+    turn -> build(current) each, in order -> one transaction: records, orders, acks, notices -> memory
+
+A ``build`` that touches what an earlier one of the same transaction changes is called again for the next.
 """
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -24,7 +28,7 @@ from agent.local_curtail.moments import microseconds
 from agent.local_curtail.policy import OVERRIDE
 from agent.local_curtail.ports import Outbox, SiteNow
 from agent.local_curtail.records import MinerRecord, OrderRecord
-from agent.storage import StorageFull, Writer
+from agent.storage import StorageFull, Writer, uninterrupted
 from sitelink.types import Ack, BatchBody, Notice, NoticeCode, Verb
 
 JOURNAL_LOST: Final = "journal_lost"
@@ -49,6 +53,28 @@ class Entry:
     forgotten: list[str] = field(default_factory=list)
     tasks: list[task_rows.Task] = field(default_factory=list)
 
+    def meets(self, other: "Entry") -> bool:
+        """Return whether both change one record, order or mark: the later must then be built upon the earlier."""
+        names = {record.miner_id for record in self.miners}
+        orders = {order.order_id for order in self.orders} | set(self.forgotten)
+        return (
+            any(record.miner_id in names for record in other.miners)
+            or any(order.order_id in orders for order in other.orders)
+            or not orders.isdisjoint(other.forgotten)
+            or not self.marks.keys().isdisjoint(other.marks)
+            or not set(self.announced).isdisjoint(other.announced)
+        )
+
+    def add(self, later: "Entry") -> None:
+        """Take ``later``, which does not meet this one, into the same transaction."""
+        self.miners += later.miners
+        self.orders += later.orders
+        self.acks += later.acks
+        self.notices += later.notices
+        self.marks |= later.marks
+        self.announced += later.announced
+        self.forgotten += later.forgotten
+
     def urgent(self) -> "Entry":
         """Return the part that waits for no disk: what brings miners back, and what a technician orders."""
         miners = [record for record in self.miners if record.verb is Verb.START or record.cause == OVERRIDE]
@@ -67,6 +93,29 @@ class Entry:
         return bool(written or self.announced or self.forgotten or self.tasks)
 
 
+class _Waiter:
+    """One caller of ``apply``: what it wants built, and how that ended."""
+
+    __slots__ = ("_error", "_written", "build", "done")
+
+    def __init__(self, build: Callable[[], Entry | None]) -> None:
+        self.build = build
+        self.done = False
+        self._written = False
+        self._error: Exception | None = None
+
+    def finish(self, *, written: bool) -> None:
+        self.done, self._written = True, written
+
+    def fail(self, error: Exception) -> None:
+        self.done, self._error = True, error
+
+    def outcome(self) -> bool:
+        if self._error is not None:
+            raise self._error
+        return self._written
+
+
 class Books:
     """The one writer of the miners', orders' and acks' rows."""
 
@@ -76,6 +125,7 @@ class Books:
         self._ids = ids
         self._site_time = site_time
         self._lock = asyncio.Lock()
+        self._waiting: deque[_Waiter] = deque()
         self._owed = Entry()
         self._miners: dict[str, MinerRecord] = {}
         self._orders: dict[str, OrderRecord] = {}
@@ -115,7 +165,7 @@ class Books:
         await self.apply(lambda: Entry(miners=back, notices=[notice]))
 
     async def apply(self, build: Callable[[], Entry | None]) -> bool:
-        """Write what ``build``, called when it is this caller's turn, wants written.
+        """Write what ``build``, called when it is this caller's turn, wants written; it may be called more than once.
 
         Returns:
             Whether there was anything to write.
@@ -123,24 +173,62 @@ class Books:
         Raises:
             Transient: nothing was written. On a full disk what is urgent counts all the same.
         """
-        async with self._lock:
-            entry = build()
-            if not entry:
-                return False
-            now, _ = self._site_time.now()
-            whole = self._owed.owe(entry)
+        waiter = _Waiter(build)
+        self._waiting.append(waiter)
+        try:
+            async with self._lock:
+                if not waiter.done:
+                    await uninterrupted(self._commit())
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)  # cancelled before its turn
+        return waiter.outcome()
+
+    async def _commit(self) -> None:
+        """Write everybody's entries who waits, in one transaction; one who meets an earlier one waits on, first."""
+        whole = Entry()
+        shared: list[tuple[_Waiter, Entry]] = []
+        while self._waiting:
+            waiter = self._waiting[0]
             try:
-                await self._writer.run(lambda connection: self._write(connection, whole, now))
-            except StorageFull:
+                entry = waiter.build() or Entry()
+            except Exception as error:  # noqa: BLE001 - handed to the caller whose build it is
+                waiter.fail(error)
+                self._waiting.popleft()
+                continue
+            if shared and whole.meets(entry):
+                break
+            self._waiting.popleft()
+            if not entry:
+                waiter.finish(written=False)
+                continue
+            whole.add(entry)
+            shared.append((waiter, entry))
+        if shared:
+            await self._store(whole, shared)
+
+    async def _store(self, whole: Entry, shared: list[tuple[_Waiter, Entry]]) -> None:
+        now, _ = self._site_time.now()
+        owed = self._owed.owe(whole)
+        try:
+            await self._writer.run(lambda connection: self._write(connection, owed, now))
+        except StorageFull as full:
+            for waiter, entry in shared:
                 urgent = entry.urgent()
                 self._owed = self._owed.owe(urgent)
                 self._remember(urgent)
                 if urgent == entry:
-                    return True
-                raise
+                    waiter.finish(written=True)
+                else:
+                    waiter.fail(full)
+        except Exception as error:  # noqa: BLE001 - handed to each caller whose entry it was
+            for waiter, _ in shared:
+                waiter.fail(error)
+        else:
             self._owed = Entry()
-            self._remember(entry)
-            return True
+            self._remember(whole)
+            for waiter, _ in shared:
+                waiter.finish(written=True)
 
     def _remember(self, entry: Entry) -> None:
         self._miners.update({record.miner_id: record for record in entry.miners})

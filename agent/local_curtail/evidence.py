@@ -1,25 +1,24 @@
 """How a stop or start is judged. Pure.
 
 An "ok" from a miner is a hint. A stop is COMPLETE only when the device reads idle **and**, where the feeder has a
-meter, the feeder's power fell by at least half of what the miner drew. One stop at a time is in flight on a metered
-feeder, so the fall belongs to that miner.
+meter, the meter leaves no room for it still to draw (``attribution`` says how that is told).
 
-    device reads   feeder fell      verdict
-    idle           yes              COMPLETE    power_below_idle
-    idle           no               UNVERIFIED  feeder_did_not_drop   a liar: reports idle
-    idle           meter silent     UNVERIFIED  feeder_meter_silent
-    idle           by another's     UNVERIFIED  feeder_clouded
-    hashing        no               UNVERIFIED  still_hashing         a liar if it said ok: ack without effect
-    a little less  no               UNVERIFIED  not_down_yet          slow is no lie
-    less power     yes, or no meter PARTIAL     power_above_idle
-    less power     no               UNVERIFIED  feeder_did_not_drop   a liar: reports less than it draws
-    nothing        either           UNVERIFIED  unreachable
-    idle before the order           UNVERIFIED  already_idle          there was no load to shed
-    idle, hot or broken             UNVERIFIED  thermal, fault        it stopped itself and may come back by itself
+    device reads   feeder's meter    verdict
+    idle           cleared           COMPLETE    power_below_idle
+    idle           accused           UNVERIFIED  feeder_did_not_drop   a liar: reports idle
+    idle           silent            UNVERIFIED  feeder_meter_silent
+    idle           cannot tell whose UNVERIFIED  feeder_clouded
+    hashing        fell no further   UNVERIFIED  still_hashing         a liar if it said ok: ack without effect
+    a little less  any               UNVERIFIED  not_down_yet          slow is no lie
+    less power     cleared, or none  PARTIAL     power_above_idle
+    less power     accused           UNVERIFIED  feeder_did_not_drop   a liar: reports less than it draws
+    nothing        any               UNVERIFIED  unreachable
+    idle before the order            UNVERIFIED  already_idle          there was no load to shed
+    idle, hot or broken              UNVERIFIED  thermal, fault        it stopped itself and may come back by itself
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -27,12 +26,8 @@ from agent.local_curtail.ports import Observed
 from sitelink.types import Evidence, MinerState, Outcome, Reason
 from sitelink.units import Watts
 
-NO_LOAD: Final = Watts(0)
 DROP_SHARE: Final = 0.5
-"""Share of a miner's baseline by which its feeder must fall."""
-_NOISE_TIMES: Final = 2.0
-"""A fall must exceed this many times the spread of the samples before the order."""
-_TOO_NOISY_SHARE: Final = 0.9
+"""A miner is off when less than this share of its load can still be its own."""
 _PARTIAL_SHARE: Final = 0.7
 _FALLING_SHARE: Final = 0.95
 """A device that still hashes but draws less than this share of its baseline may be on its way down: slow is no lie."""
@@ -64,24 +59,31 @@ class FeederBefore:
         return cls(Watts(sum(samples_w) / len(samples_w)), Watts(max(samples_w) - min(samples_w)))
 
 
+class MeterWord(StrEnum):
+    """What a feeder's meter says of one miner on it."""
+
+    NONE = "none"
+    """There is no meter."""
+    SILENT = "silent"
+    NOISY = "noisy"
+    CLOUDED = "clouded"
+    """The feeder has fallen by other miners, or cannot tell by whose."""
+    CLEARED = "cleared"
+    ACCUSED = "accused"
+    FELL_MORE = "fell_more"
+    """The feeder fell by more than anybody on it claims: somebody is off that reads on."""
+
+
 @dataclass(frozen=True, slots=True)
 class StopFacts:
-    """What is known of one stop.
-
-    ``seen`` None means the device did not answer. ``elsewhere_w`` is load of other miners on the feeder that is proven
-    to have gone off since, ``maybe_w`` load that only reads as if it had: neither proves anything about this miner.
-    """
+    """What is known of one stop. ``seen`` None means the device did not answer."""
 
     baseline_w: Watts
     idle_share: float
     acked: bool
     was_hashing: bool
     seen: Observed | None
-    metered: bool
-    before: FeederBefore | None = None
-    feeder_w: Watts | None = None
-    elsewhere_w: Watts = NO_LOAD
-    maybe_w: Watts = NO_LOAD
+    meter: MeterWord
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +107,6 @@ def reads_idle(seen: Observed, baseline_w: Watts, idle_share: float) -> bool:
     return seen.state is MinerState.IDLE and (seen.power_w is None or seen.power_w <= idle_share * baseline_w)
 
 
-def drop_needed_w(baseline_w: Watts, before: FeederBefore) -> Watts | None:
-    """Return by how much the feeder must fall; None when it moves too much to prove anything."""
-    noise = _NOISE_TIMES * before.spread_w
-    if noise > _TOO_NOISY_SHARE * baseline_w:
-        return None
-    return Watts(max(DROP_SHARE * baseline_w, noise))
-
-
 def judge_stop(facts: StopFacts) -> Verdict:
     """Return how the stop stands; anything but COMPLETE may still change until the deadline."""
     if facts.seen is None:
@@ -123,8 +117,8 @@ def judge_stop(facts: StopFacts) -> Verdict:
         return ALREADY_IDLE
     if facts.seen.reason in _NOT_BY_US:
         return Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_STATE, facts.seen.reason.value)
-    if facts.metered:
-        return _idle_metered(facts)
+    if facts.meter is not MeterWord.NONE:
+        return _IDLE[facts.meter]
     if facts.seen.power_w is None:
         return Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "power_unknown")
     return Verdict(Outcome.COMPLETE, Evidence.DEVICE_POWER, "power_below_idle")
@@ -140,25 +134,31 @@ def judge_start(seen: Observed, before_w: Watts | None, baseline_w: Watts) -> Ve
     return Verdict(Outcome.COMPLETE, Evidence.DEVICE_POWER, "power_rising") if rising else None
 
 
-def _idle_metered(facts: StopFacts) -> Verdict:
-    fell = _feeder_fell(facts, facts.elsewhere_w + facts.maybe_w)
-    if fell is None:
-        silent = facts.before is None or facts.feeder_w is None
-        reason = "feeder_meter_silent" if silent else "feeder_too_noisy"
-        return Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_POWER, reason)
-    if fell:
-        return Verdict(Outcome.COMPLETE, Evidence.FEEDER_METER, "power_below_idle")
-    if _feeder_fell(facts, facts.elsewhere_w):
-        return CLOUDED
-    return Verdict(Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_did_not_drop", Lie.REPORTS_IDLE)
+_ABOVE_IDLE: Final = "power_above_idle"
+_DID_NOT_DROP: Final = Verdict(Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_did_not_drop", Lie.REPORTS_IDLE)
+_IDLE: Final = {
+    MeterWord.SILENT: Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "feeder_meter_silent"),
+    MeterWord.NOISY: Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "feeder_too_noisy"),
+    MeterWord.CLOUDED: CLOUDED,
+    MeterWord.FELL_MORE: CLOUDED,
+    MeterWord.CLEARED: Verdict(Outcome.COMPLETE, Evidence.FEEDER_METER, "power_below_idle"),
+    MeterWord.ACCUSED: _DID_NOT_DROP,
+}
+_PART: Final = {
+    MeterWord.NONE: Verdict(Outcome.PARTIAL, Evidence.DEVICE_POWER, _ABOVE_IDLE),
+    MeterWord.SILENT: Verdict(Outcome.PARTIAL, Evidence.DEVICE_POWER, _ABOVE_IDLE),
+    MeterWord.NOISY: Verdict(Outcome.PARTIAL, Evidence.DEVICE_POWER, _ABOVE_IDLE),
+    MeterWord.CLOUDED: CLOUDED,
+    MeterWord.FELL_MORE: CLOUDED,
+    MeterWord.CLEARED: Verdict(Outcome.PARTIAL, Evidence.FEEDER_METER, _ABOVE_IDLE),
+    MeterWord.ACCUSED: _DID_NOT_DROP,
+}
 
 
 def _not_idle(facts: StopFacts, seen: Observed) -> Verdict:
     power_w = seen.power_w
-    if facts.metered and _feeder_fell(facts, facts.elsewhere_w + facts.maybe_w):
-        return Verdict(Outcome.PARTIAL, Evidence.FEEDER_METER, "power_above_idle")
-    if power_w is not None and power_w < _PARTIAL_SHARE * facts.baseline_w:
-        return _claims_part(facts, Watts(facts.baseline_w - power_w))
+    if facts.was_hashing and power_w is not None and power_w < _PARTIAL_SHARE * facts.baseline_w:
+        return _PART[facts.meter]
     evidence = Evidence.DEVICE_STATE if power_w is None else Evidence.DEVICE_POWER
     if seen.state is MinerState.UNKNOWN:
         return Verdict(Outcome.UNVERIFIED, Evidence.NONE, "state_unknown")
@@ -166,25 +166,5 @@ def _not_idle(facts: StopFacts, seen: Observed) -> Verdict:
         return Verdict(Outcome.UNVERIFIED, evidence, "no_reply")
     if power_w is not None and power_w < _FALLING_SHARE * facts.baseline_w:
         return Verdict(Outcome.UNVERIFIED, evidence, "not_down_yet")
-    return Verdict(Outcome.UNVERIFIED, evidence, "still_hashing", Lie.ACK_WITHOUT_EFFECT)
-
-
-def _claims_part(facts: StopFacts, claimed_w: Watts) -> Verdict:
-    """Judge a device that says that ``claimed_w`` of its load has gone: a meter that knows better goes first."""
-    part = replace(facts, baseline_w=claimed_w)
-    fell = _feeder_fell(part, facts.elsewhere_w + facts.maybe_w) if facts.metered else None
-    if fell is None:
-        return Verdict(Outcome.PARTIAL, Evidence.DEVICE_POWER, "power_above_idle")
-    if fell:
-        return Verdict(Outcome.PARTIAL, Evidence.FEEDER_METER, "power_above_idle")
-    if _feeder_fell(part, facts.elsewhere_w):
-        return CLOUDED
-    return Verdict(Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_did_not_drop", Lie.REPORTS_IDLE)
-
-
-def _feeder_fell(facts: StopFacts, others_w: float) -> bool | None:
-    """Return whether the feeder fell by what the miner drew, beside ``others_w``; None when that cannot be told."""
-    if facts.before is None or facts.feeder_w is None:
-        return None
-    needed_w = drop_needed_w(facts.baseline_w, facts.before)
-    return None if needed_w is None else facts.before.power_w - facts.feeder_w >= needed_w + others_w
+    lie = Lie.NONE if facts.meter is MeterWord.FELL_MORE else Lie.ACK_WITHOUT_EFFECT
+    return Verdict(Outcome.UNVERIFIED, evidence, "still_hashing", lie)

@@ -19,6 +19,7 @@ from typing import Final
 from agent.errors import AgentError
 from agent.local_curtail import policy
 from agent.local_curtail.books import Books, Entry
+from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.journal import Journal
 from agent.local_curtail.lanes import Lanes
 from agent.local_curtail.overrides import Overrides, StoredOverride
@@ -34,6 +35,8 @@ from sitelink.types import ClockTrust, NoticeCode, Verb
 
 _LOG: Final = logging.getLogger(__name__)
 TICK_S: Final = 0.5
+_GATHER_S: Final = 0.05
+"""Who becomes free within this time is succeeded at once: choosing looks at every record."""
 _SHORTEST_S: Final = 0.001
 """Two clocks differ by rounding; a wait below this would spin."""
 _UNTRUSTED_SINCE: Final = "untrusted_since"
@@ -70,6 +73,7 @@ class Executor:
         journal: Journal,
         books: Books,
         lanes: Lanes,
+        feeders: Feeders,
         stopper: Stopper,
         starter: Starter,
         rounds: Rounds,
@@ -83,6 +87,7 @@ class Executor:
         self._journal = journal
         self._books = books
         self._lanes = lanes
+        self._feeders = feeders
         self._stopper = stopper
         self._starter = starter
         self._rounds = rounds
@@ -94,6 +99,7 @@ class Executor:
     async def run(self) -> None:
         """Run until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._feeders.run())
             group.create_task(self._rounds.sweep_forever())
             group.create_task(self._rounds.balance_forever())
             due_s = self._clock.monotonic()
@@ -107,6 +113,8 @@ class Executor:
                 for miner in self._lanes.choose(self._clock.monotonic()):
                     group.create_task(self._work_on(miner))
                 await self._sleep(due_s)
+                if not self._wake.decide:
+                    await asyncio.sleep(_GATHER_S)
 
     async def tick(self) -> None:
         """Decide once and write what changed.
@@ -118,6 +126,7 @@ class Executor:
         situation = self._situation(active)
         desired = policy.decide(situation)
         await self._books.apply(lambda: self._retarget(situation, desired, active))
+        self._stopper.recall()
         await self._books.apply(self._advance)
         await self._journal.drop_expired_commands()
 

@@ -6,6 +6,7 @@
 Invariant: ``recall`` reads memory alone, so that no start waits for a database that is full, locked or broken.
 """
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Final, TypeVar
 
 from agent.errors import AgentError, Transient
 from agent.local_curtail.schema import schema
-from agent.storage import StorageFull, StorageLost, Writer, connect, in_transaction
+from agent.storage import StorageFull, StorageLost, Writer, connect, in_transaction, uninterrupted
 
 _LOG: Final = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -28,6 +29,8 @@ class Formers:
         self._writer = writer
         self._kept: dict[str, str] = {}
         self._owed: set[str] = set()
+        self._coming: dict[str, str] = {}
+        self._turn = asyncio.Lock()
 
     async def load(self) -> None:
         """Take up what earlier processes kept. A disk that cannot be read now is logged: starts go on without."""
@@ -43,7 +46,14 @@ class Formers:
         """
         if self._kept.get(miner_id) == configuration and miner_id not in self._owed:
             return
-        owed = {**{name: self._kept[name] for name in self._owed}, miner_id: configuration}
+        self._coming[miner_id] = configuration
+        async with self._turn:  # whoever waits while a transaction runs shares the next one
+            if self._coming.get(miner_id) == configuration:
+                await uninterrupted(self._store())
+
+    async def _store(self) -> None:
+        coming = dict(self._coming)
+        owed = {**{name: self._kept[name] for name in self._owed}, **coming}
 
         def work(connection: sqlite3.Connection) -> None:
             for name, kept in owed.items():
@@ -53,9 +63,12 @@ class Formers:
             await self._writer.run(work)
             self._owed -= owed.keys()
         except StorageFull as error:
-            _LOG.warning("what %s is set to is kept in memory only: %s", miner_id, error)
-            self._owed.add(miner_id)
-        self._kept[miner_id] = configuration
+            _LOG.warning("what %d miners are set to is kept in memory only: %s", len(coming), error)
+            self._owed |= coming.keys()
+        self._kept |= coming
+        for name, kept in coming.items():
+            if self._coming.get(name) == kept:
+                del self._coming[name]
 
     async def recall(self, miner_id: str) -> str:
         """See ``Former.recall``."""

@@ -1,8 +1,9 @@
-"""Who may be worked on now: feeders one at a time, ramps, retries.
+"""Who may be worked on now: feeders, ramps, retries.
 
-Invariants: on a metered feeder at most one stop is in flight and nothing starts beside it, so that the meter's drop has
-one cause; what a killed process had under way goes first, while its drop still stands alone, then first tries, then
-repeated ones; a miner known dead goes last and gives its place in the ramp back.
+Invariants: a start waits for no stop; a stop on a metered feeder waits while a miner on it starts, and for a place in
+its round; what a killed process had under way goes first, while its drop still stands alone, then first tries, then
+repeated ones; a miner known dead goes last and gives its place in the ramp back. Where no ramp counts the order of
+stopping, one feeder goes after the other, so that each is judged as soon as it can be.
 """
 
 from collections import defaultdict
@@ -12,14 +13,18 @@ from datetime import datetime
 from typing import Final
 
 from agent.local_curtail.books import Books
+from agent.local_curtail.feeder import MOST_MEMBERS
+from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.policy import OVERRIDE
-from agent.local_curtail.ramp import NO_RAMP, Pacer, Switched, capped
+from agent.local_curtail.ramp import NO_RAMP, Pacer, Switched, capped, paced
 from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from sitelink.types import Ramp, Reading, Reason, Verb
 
 _RETRY_S: Final = {Verb.STOP: (5.0, 60.0), Verb.START: (2.0, 15.0)}
 """First and slowest wait between attempts on a miner; each wait doubles the one before."""
+_ATTEMPTS_A_CONVERSATION: Final = 8
+"""An attempt waits most of its time: this many share one open conversation with a device."""
 _SETTLE_S: Final = 12.0
 """A started miner's power climbs for a while; a stop beside it would not show."""
 
@@ -40,14 +45,16 @@ class Lanes:
         self,
         books: Books,
         miners: Mapping[str, SiteMiner],
-        metered: frozenset[str],
+        feeders: Feeders,
         rules: SiteRules,
         latest: Callable[[str], Reading | None],
     ) -> None:
-        """``metered`` names the feeders with a meter."""
+        """``feeders`` are those with a meter, ``latest`` gives a miner's last reading."""
         self._books = books
         self._miners = miners
-        self._metered = metered
+        self._metered = feeders
+        self._rank = {feeder_id: n for n, feeder_id in enumerate(dict.fromkeys(m.feeder_id for m in miners.values()))}
+        self._most = _ATTEMPTS_A_CONVERSATION * rules.concurrency
         self._rules = rules
         self._latest = latest
         self._in_flight: dict[str, Verb] = {}
@@ -85,9 +92,15 @@ class Lanes:
             for record in sorted(self._wanting(verb, now_s), key=self._turn):
                 miner = self._miners[record.miner_id]
                 if self._free(miner, verb, now_s) and self._paced(record, miner, now_s):
-                    self._in_flight[miner.miner_id] = verb
-                    self._feeders[miner.feeder_id].append(miner.miner_id)
+                    self._take(miner, verb)
                     yield miner
+
+    def _take(self, miner: SiteMiner, verb: Verb) -> None:
+        self._in_flight[miner.miner_id] = verb
+        self._feeders[miner.feeder_id].append(miner.miner_id)
+        feeder = self._metered.get(miner.feeder_id)
+        if feeder is not None and verb is Verb.START:
+            feeder.disturb()
 
     def give_back(self, miner: SiteMiner, now_s: float, *, sent: bool) -> None:
         """Take note that the attempt on ``miner`` has ended."""
@@ -127,12 +140,15 @@ class Lanes:
         # A wait earned under another order, or by the opposite verb, holds up nothing.
         return retry is None or retry.key != (record.order_id, record.verb) or retry.due_s <= now_s
 
-    def _turn(self, record: MinerRecord) -> tuple[bool, bool, bool, int, str]:
+    def _turn(self, record: MinerRecord) -> tuple[bool, bool, bool, int, int, str]:
         reading = self._latest(record.miner_id)
         dead = reading is not None and reading.reason in {Reason.UNREACHABLE, Reason.TIMEOUT}
         turn = self._places(record.order_id).get(record.miner_id, 0)
-        turn = turn if record.verb is Verb.STOP else -turn
-        return (record.phase is Phase.DONE, record.phase is not Phase.SENT, dead, turn, record.miner_id)
+        stops = record.verb is Verb.STOP
+        at_once = stops and not paced(self._ramp((record.order_id, record.verb), record.cause))
+        feeder = self._rank[self._miners[record.miner_id].feeder_id] if at_once else 0
+        turn = turn if stops else -turn
+        return (record.phase is Phase.DONE, record.phase is not Phase.SENT, dead, feeder, turn, record.miner_id)
 
     def _places(self, order_id: str) -> dict[str, int]:
         """Return each miner's place in the order of stopping; starting goes in reverse."""
@@ -145,12 +161,18 @@ class Lanes:
         return kept[1]
 
     def _free(self, miner: SiteMiner, verb: Verb, now_s: float) -> bool:
-        if miner.feeder_id not in self._metered:
-            return len(self._in_flight) < self._rules.concurrency or verb is Verb.START
+        if verb is Verb.START:
+            return True
+        feeder = self._metered.get(miner.feeder_id)
+        if len(self._in_flight) >= self._most:
+            return False
+        if feeder is None:
+            return True
         working = self._feeders[miner.feeder_id]
-        if verb is Verb.STOP:
-            return not working and self._climbing_until_s.get(miner.feeder_id, now_s) <= now_s
-        return all(self._in_flight[name] is Verb.START for name in working)
+        if any(self._in_flight[name] is Verb.START for name in working):
+            return False
+        climbing = self._climbing_until_s.get(miner.feeder_id, now_s) > now_s
+        return not climbing and len(working) < MOST_MEMBERS and feeder.accepts(now_s)
 
     def _paced(self, record: MinerRecord, miner: SiteMiner, now_s: float) -> bool:
         if record.phase is Phase.DONE:

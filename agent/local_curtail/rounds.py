@@ -4,8 +4,9 @@
                 a restored miner that idles   -> started again (a late stop reached it), for a minute after its start
     every 5 s   feeder meter against what should remain on it -> FEEDER_DISAGREES, once per change
 
-What should remain on a feeder is its power before the first stop, less the baselines of the miners proven off; liars
-and unverified miners stay in it. So a difference is load that is drawn and that nobody has owned up to.
+What should remain on a feeder is its power before the first stop, less what those say to have shed who are proven off
+or cannot be told apart (``feeder_clouded``). Where a miner reads off unproven, what all miners report is held against
+the meter as well: that also finds one that reported idle all along. A difference is load that nobody owns up to.
 """
 
 import asyncio
@@ -16,13 +17,14 @@ from typing import Final
 
 from agent.errors import AgentError, Transient
 from agent.local_curtail.books import Books, Entry
-from agent.local_curtail.evidence import Lie
+from agent.local_curtail.evidence import ALREADY_IDLE, CLOUDED, Lie
 from agent.local_curtail.ports import FeederMeter, Observed
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, Phase
+from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
 from agent.local_curtail.site_time import SiteTime
 from sitelink.clock import Clock
-from sitelink.types import Evidence, MinerState, NoticeCode, Outcome, Reason, Verb
+from sitelink.types import Evidence, MinerState, NoticeCode, Outcome, Reading, Reason, Verb
 from sitelink.units import Watts, megawatts
 
 _LOG: Final = logging.getLogger(__name__)
@@ -31,6 +33,10 @@ BALANCE_S: Final = 5.0
 _RESTORED_WATCH_S: Final = 60.0
 _TOLERATED_SHARE: Final = 0.03
 _HALF: Final = 0.5
+_LARGELY: Final = 0.9
+"""The least share of its own figure that a running miner is taken to draw."""
+_NAMED: Final = 6
+_SAYS_OFF: Final = {ALREADY_IDLE.reason, CLOUDED.reason, "feeder_did_not_drop", "feeder_meter_silent"}
 
 
 class Rounds:
@@ -46,6 +52,7 @@ class Rounds:
         busy: Callable[[str], bool],
         clock: Clock,
         site_time: SiteTime,
+        latest: Callable[[str], Reading | None],
         on_change: Callable[[], None],
     ) -> None:
         """``fleet`` is the inventory; ``busy`` tells whether a feeder or miner is worked on now and proves nothing."""
@@ -57,6 +64,7 @@ class Rounds:
         self._busy = busy
         self._clock = clock
         self._site_time = site_time
+        self._latest = latest
         self._on_change = on_change
 
     async def sweep_forever(self) -> None:
@@ -69,7 +77,7 @@ class Rounds:
         """Compare each feeder that holds stopped miners with its meter again and again."""
         while True:
             await asyncio.sleep(BALANCE_S)
-            feeders = [feeder for feeder in self._meters if self._held(feeder) and not self._busy(feeder)]
+            feeders = [feeder for feeder in self._meters if self._held(feeder)]
             await asyncio.gather(*(self._balance(feeder) for feeder in feeders))
 
     async def sweep(self, miner_ids: list[str]) -> None:
@@ -116,19 +124,20 @@ class Rounds:
         return None
 
     def _held(self, feeder_id: str) -> list[MinerRecord]:
+        """Return the stops on a feeder, none while one of them, or a start, is not settled."""
         records = [self._books.miners[name] for name in self._neighbours(feeder_id) if name in self._books.miners]
-        stops = [record for record in records if record.verb is Verb.STOP and record.feeder_before_w is not None]
         unsettled = any(
             record.phase is not Phase.DONE or (record.verb is Verb.START and record.touched) for record in records
         )
-        return [] if unsettled else stops
+        return [] if unsettled else [record for record in records if record.verb is Verb.STOP]
 
     async def _balance(self, feeder_id: str) -> None:
         sample = await self._meters[feeder_id].read()
         held = self._held(feeder_id)
-        if sample.power_w is None or not held or self._busy(feeder_id):
+        if sample.power_w is None or not held:
             return
-        excess_w, tolerated_w = _excess(held, sample.power_w)
+        tolerated_w = _tolerated_w(held)
+        excess_w = Watts(max(_missing_w(held, sample.power_w), self._unowned_w(feeder_id, held, sample.power_w)))
         name = f"feeder:{feeder_id}"
         # Whole steps of the tolerance: noise does not count as a change.
         step = round(excess_w / tolerated_w) if excess_w > tolerated_w else 0
@@ -136,11 +145,7 @@ class Rounds:
             return
         entry = Entry(marks={name: str(step)})
         if step:
-            detail = (
-                f"the feeder draws {megawatts(excess_w):.4f} MW more than what should remain on it; "
-                f"that much is not shed"
-            )
-            entry.notices.append((NoticeCode.FEEDER_DISAGREES, feeder_id, detail))
+            entry.notices.append((NoticeCode.FEEDER_DISAGREES, feeder_id, self._difference(feeder_id, held, excess_w)))
         try:
             await self._books.apply(lambda: entry)
         except Transient as error:
@@ -148,18 +153,59 @@ class Rounds:
         if step:
             await self.sweep([record.miner_id for record in held])
 
+    def _unowned_w(self, feeder_id: str, held: list[MinerRecord], feeder_w: Watts) -> Watts:
+        """Return what the feeder draws more than all its miners say, where one reads off and is not proven so."""
+        if not any(_reads_off(record) and not record.complete for record in held):
+            return Watts(0)
+        stopped = {record.miner_id: record.power_w for record in held if _reads_off(record)}
+        left_w = float(feeder_w)
+        for miner_id in self._neighbours(feeder_id):
+            reading = self._latest(miner_id)
+            if miner_id in stopped:
+                left_w -= stopped[miner_id] or 0.0
+            elif reading is not None and reading.power_w is not None:
+                left_w -= _LARGELY * reading.power_w
+            elif reading is not None and reading.state is MinerState.HASHING:
+                return Watts(0)  # it draws, and nobody knows how much
+        return Watts(left_w)
 
-def _excess(held: list[MinerRecord], feeder_w: Watts) -> tuple[Watts, Watts]:
-    """Return by how much the feeder exceeds what should remain, and how much of that is noise."""
-    in_order = sorted(held, key=lambda record: record.sent_no)
+    def _difference(self, feeder_id: str, held: list[MinerRecord], excess_w: Watts) -> str:
+        open_names = [record.miner_id for record in held if _reads_off(record) and not record.complete]
+        shown = ", ".join(open_names[:_NAMED]) + ("" if len(open_names) <= _NAMED else " and others")
+        silent = sum(self._silent(miner_id) for miner_id in self._neighbours(feeder_id))
+        return (
+            f"the feeder draws {megawatts(excess_w):.4f} MW more than its miners own up to; that much is not shed"
+            + (f"; read off, not proven: {shown}" if shown else "")
+            + (f"; not answering: {silent}" if silent else "")
+        )
+
+    def _silent(self, miner_id: str) -> bool:
+        reading = self._latest(miner_id)
+        return reading is not None and reading.reason in {Reason.UNREACHABLE, Reason.TIMEOUT}
+
+
+def _reads_off(record: MinerRecord) -> bool:
+    """Return whether the miner itself says that it is off."""
+    return record.complete or record.lie is Lie.REPORTS_IDLE or record.reason in _SAYS_OFF
+
+
+def _missing_w(held: list[MinerRecord], feeder_w: Watts) -> Watts:
+    """Return by how much the feeder exceeds what should remain by the word of those off who are not called liars."""
+    measured = sorted((one for one in held if one.feeder_before_w is not None), key=lambda record: record.sent_no)
     # A miner that woke and was stopped again was off when others were measured: only the last measure counts then.
-    counted = in_order[-1:] if any(record.woken for record in held) else in_order
-    before_w = counted[0].feeder_before_w or 0.0
-    remain_w = before_w
+    counted = measured[-1:] if any(record.woken for record in held) else measured
+    if not counted:
+        return Watts(0)
+    remain_w = counted[0].feeder_before_w or 0.0
     for record in counted:
-        proven = record.outcome in {Outcome.COMPLETE, Outcome.PARTIAL} and record.lie is Lie.NONE
-        if proven and record.baseline_w is not None:
+        off = record.outcome in {Outcome.COMPLETE, Outcome.PARTIAL} or record.reason == CLOUDED.reason
+        if off and record.lie is Lie.NONE and record.baseline_w is not None:
             remain_w -= max(0.0, record.baseline_w - (record.power_w or 0.0))
-    smallest_w = min((record.baseline_w for record in held if record.baseline_w), default=0.0)
-    tolerated_w = max(_HALF * smallest_w, _TOLERATED_SHARE * before_w, 1.0)
-    return Watts(feeder_w - remain_w), Watts(tolerated_w)
+    return Watts(feeder_w - remain_w)
+
+
+def _tolerated_w(held: list[MinerRecord]) -> Watts:
+    """Return how much of a difference is noise."""
+    smallest_w = min((record.baseline_w for record in held if record.baseline_w), default=ASSUMED_NAMEPLATE_W)
+    before_w = max((record.feeder_before_w or 0.0 for record in held), default=0.0)
+    return Watts(max(_HALF * smallest_w, _TOLERATED_SHARE * before_w, 1.0))

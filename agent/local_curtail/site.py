@@ -12,9 +12,11 @@ from agent.errors import Transient
 from agent.local_curtail import by_hand
 from agent.local_curtail.books import Books
 from agent.local_curtail.executor import Executor, Wake
+from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.history import Event, last_events
 from agent.local_curtail.journal import Journal
 from agent.local_curtail.lanes import Lanes
+from agent.local_curtail.neighbourhood import Neighbourhood
 from agent.local_curtail.orders import Files, Orders
 from agent.local_curtail.overrides import Overrides, StoredOverride
 from agent.local_curtail.policy import whom
@@ -89,7 +91,9 @@ class LocalCurtail:
         self._rules = rules
         self._miners = by_id
         neighbours = _neighbours(miners)
-        self._lanes = Lanes(self._books, by_id, frozenset(feeder_meters), rules, latest)
+        feeders = Feeders(feeder_meters, clock)
+        around = Neighbourhood(self._books, reach, neighbours, self.site_time, rules)
+        self._lanes = Lanes(self._books, by_id, feeders, rules, latest)
         self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time)
         self._executor = Executor(
             rules=rules,
@@ -100,7 +104,8 @@ class LocalCurtail:
             journal=self.journal,
             books=self._books,
             lanes=self._lanes,
-            stopper=Stopper(self._books, reach, feeder_meters, neighbours, clock, self.site_time, rules),
+            feeders=feeders,
+            stopper=Stopper(self._books, reach, feeders, around, clock, self.site_time, rules),
             starter=Starter(self._books, reach, clock, self.site_time),
             rounds=Rounds(
                 self._books,
@@ -111,6 +116,7 @@ class LocalCurtail:
                 self._lanes.busy,
                 clock,
                 self.site_time,
+                latest,
                 wake.work,
             ),
             wake=wake,

@@ -10,6 +10,7 @@ liar counts as named when the agent names the miner or its feeder. Every kind of
 import asyncio
 import json
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -20,8 +21,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from agent.cgminer.credentials import Credentials
 from agent.fleet import switchable
 from agent.inventory import load_inventory
+from agent.settings import load_settings
+from agent.vault import Vault
+from simulator.kept import FACTORY_ACCOUNTS
 from sitelink.clock import SystemClock
 from sitelink.types import Curtailment, CurtailmentCause, Fallback, Interval, Ramp, SitePlan, Verb
 from sitelink.units import Watts
@@ -61,6 +66,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ballast-shed-") as scratch:
         folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / "state", ignore_errors=True)  # of an earlier run
         try:
             figures = asyncio.run(_bench(options, folder))
         except (RuntimeError, TimeoutError, OSError) as error:
@@ -78,10 +84,19 @@ async def _bench(options: Any, folder: Path) -> dict[str, float]:
         poll_s = 8 if options.quick else 60
         settings = folder / "agent.toml"
         settings.write_text(_SETTINGS.format(site=SITE, port=port, poll_s=poll_s), encoding="utf-8")
+        _keep_passwords(settings)
         async with _process(folder, "agent", "-m", "agent", "run", "--config", str(settings)) as agent:
             await _read_once(cloud, options.miners, poll_s)
             await _plant(control)
             return await _shed(options, cloud, control, ordered, agent, simulator)
+
+
+def _keep_passwords(path: Path) -> None:
+    """Give the agent each firmware's user and password as it leaves the factory."""
+    vault = Vault.open(load_settings(path))
+    for dialect, (user, password) in FACTORY_ACCOUNTS.items():
+        if user or password:
+            vault.put(dialect, Credentials(user, password))
 
 
 async def _shed(

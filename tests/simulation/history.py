@@ -34,6 +34,7 @@ from tests.simulation.world import (
     T0,
     Killed,
     Life,
+    MeterFaults,
     SimControl,
     SimMeter,
     SimMiner,
@@ -74,6 +75,7 @@ class Schedule:
     end_s: float
     families: set[str] = field(default_factory=set)
     max_step_w: float = 0.0
+    meters: MeterFaults = field(default_factory=MeterFaults)
 
     def linked(self, now_s: float) -> bool:
         return not any(start <= now_s < end for start, end in self.cuts)
@@ -135,6 +137,7 @@ def generate(seed: int) -> Schedule:
         schedule.steps = [(rng.uniform(5, last_end_s), rng.uniform(-9000, 9000)) for _ in range(rng.randint(1, 3))]
     if on["hostile"]:
         schedule.hostile = _hostile(rng, schedule, start_s, end_s)
+    _plant_power_faults(seed, schedule, chosen, start_s, end_s)
     if on["meter"] and rng.random() < 0.5:
         silent_s = rng.uniform(start_s, end_s)
         schedule.silent_meters.append((rng.choice(sorted(metered)), silent_s, silent_s + rng.uniform(5, 60)))
@@ -161,6 +164,33 @@ def _plant_liars(rng, schedule: Schedule, chosen: list[str]) -> None:
     ):
         if rng.random() < 0.8:
             miner.liar = lie
+
+
+def _plant_power_faults(seed: int, schedule: Schedule, chosen: list[str], start_s: float, end_s: float) -> None:
+    """Meters that are late, stuck or noisy, devices that measure wrongly, more liars; from a stream of their own."""
+    rng = random.Random(f"{seed} power")
+    on = {name: rng.random() < 0.2 for name in ("late", "stuck", "noisy", "scale", "says", "alike", "idle_now", "pair")}
+    feeders = sorted(schedule.metered)
+    if on["late"]:
+        schedule.meters.late_s = {feeder: rng.uniform(1, 5) for feeder in feeders}
+    if on["stuck"]:
+        since_s = rng.uniform(start_s - 10, end_s)
+        schedule.meters.stuck.append((rng.choice(feeders), since_s, since_s + rng.uniform(10, 200)))
+    if on["noisy"]:
+        schedule.meters.noise_w = {rng.choice(feeders): rng.uniform(100, 900)}
+    if on["scale"]:
+        schedule.meters.scale = rng.uniform(1.0, 1.07)
+    if on["alike"]:
+        for miner in schedule.miners:
+            miner.baseline_w = 3400.0
+    honest = [m for m in schedule.miners if m.miner_id in chosen and not m.liar and m.feeder_id in schedule.metered]
+    if on["says"] and honest:
+        rng.choice(honest).says = rng.uniform(0.85, 1.2)
+    for name, lie in (("idle_now", "reports_idle_now"), ("pair", "reports_idle")):
+        if on[name] and "liar" in schedule.families and honest:
+            liar = honest.pop(rng.randrange(len(honest)))
+            liar.liar, liar.pretends_idle = lie, name == "idle_now"
+    schedule.families |= {name for name, active in on.items() if active}
 
 
 def _plant_device_faults(rng, schedule: Schedule, chosen: list[str], start_s: float, end_s: float) -> None:
@@ -229,6 +259,7 @@ class Play:
         self.loop = loop
         self.world = World(loop, schedule.seed, schedule.miners, schedule.metered)
         self.world.silent_meters = schedule.silent_meters
+        self.world.meters = schedule.meters
         self.delivered: list[tuple[float, SitePlan]] = []
         self.left_off: list[tuple[float, str]] = []
         self.up_since_s: float | None = None
@@ -240,6 +271,7 @@ class Play:
     async def run(self) -> None:
         crashes = list(self.schedule.crashes)
         watch = self.loop.create_task(self._watch())
+        power = self.loop.create_task(self.world.remember_power())
         while self.world.now_s < self.schedule.end_s:
             crash = crashes.pop(0) if crashes else None
             await self._live(crash)
@@ -251,6 +283,7 @@ class Play:
                 self.world.boot_s = self.world.now_s
                 self.cold_boots.append(self.world.now_s)
         watch.cancel()
+        power.cancel()
 
     async def _live(self, crash: Crash | None) -> None:
         life = Life()

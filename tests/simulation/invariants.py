@@ -7,6 +7,8 @@ from sitelink.types import NoticeCode, Outcome, Verb
 from tests.simulation.history import GRACE_S, Play
 from tests.simulation.world import T0
 
+POWER = frozenset({"late", "stuck", "noisy", "says"})
+
 
 def violations(play: Play) -> list[str]:
     acks, notices = play.world.outbox()
@@ -46,11 +48,14 @@ def _lies(play: Play, acks, notices) -> list[str]:
     named = {notice.subject for notice in notices if notice.code is NoticeCode.LIAR_NAMED}
     honest = {m.miner_id for m in play.schedule.miners if not m.liar and not m.wakes and m.stop_delay_s < 5}
     found += [f"honest {miner} called a liar" for miner in sorted(named & honest)]
-    undisturbed = not play.schedule.families & {"crash", "replan", "meter"}
+    undisturbed = not play.schedule.families & {"crash", "replan", "meter", "late", "stuck", "noisy"}
+    disagreeing = {notice.subject for notice in notices if notice.code is NoticeCode.FEEDER_DISAGREES}
     for miner_id, miner in sorted(liars.items()):
         stopped = any(name == miner_id and verb == "stop" for _, name, verb in play.world.device_log)
         long_enough = _hold_s(play) > 120
-        if undisturbed and stopped and long_enough and miner_id not in named:
+        # What cannot be told apart on a feeder is told of the feeder; so is who reported idle all along.
+        told = miner_id in named or (miner.liar != "ack_without_effect" and miner.feeder_id in disagreeing)
+        if undisturbed and stopped and long_enough and not told:
             found.append(f"liar {miner_id} ({miner.liar}) was never named")
     return found
 
@@ -84,11 +89,13 @@ def _acks(play: Play, acks, notices) -> list[str]:
         touched = {m for m in members if any(name == m and verb == "stop" for _, name, verb in play.world.device_log)}
         if len(play.delivered) == 1 and not play.cold_boots:
             found += [f"{miner} has no final word under {order}" for miner in sorted((touched & members) - acked)]
-    quiet = not play.schedule.families & {"crash", "replan", "meter", "device"}
+    quiet = not play.schedule.families & {"crash", "replan", "meter", "device", *POWER}
+    clouds = {m.feeder_id for m in play.schedule.miners if m.liar.startswith("reports_idle")}
     if quiet and _hold_s(play) > 110:
         for miner in play.schedule.miners:
             given = history.get(("c1", miner.miner_id, Verb.STOP))
-            if given and not miner.liar and given[-1][0] is not Outcome.COMPLETE:
+            beside = miner.feeder_id in clouds and given and given[-1][2] == "feeder_clouded"
+            if given and not miner.liar and given[-1][0] is not Outcome.COMPLETE and not beside:
                 found.append(f"honest {miner.miner_id} ended {given[-1]}")
     return found
 

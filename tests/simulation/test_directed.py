@@ -5,7 +5,7 @@ import asyncio
 from sitelink.types import NoticeCode, Outcome, Verb
 from tests.simulation.history import Crash, Play, Schedule, curtail, make_plan, play
 from tests.simulation.invariants import violations
-from tests.simulation.world import SimMiner, Site
+from tests.simulation.world import T0, SimMiner, Site
 
 
 def three_miners(*, end_s: float = 120.0, ramp: tuple[float, float] = (0.0, 0.0)) -> Schedule:
@@ -25,17 +25,56 @@ def last_word(played: Play, verb: Verb) -> dict[str, Outcome]:
     return {ack.miner_id: ack.outcome for ack in acks if ack.verb is verb}
 
 
-def test_a_kill_beside_a_caught_liar_leaves_an_honest_stop_provable():
+def test_what_a_kill_has_left_ambiguous_is_neither_credited_nor_accused():
     schedule = three_miners(end_s=200)
     schedule.miners[0].liar = "reports_idle"
-    # The liar is stopped first and caught; the process dies once the second stop has left.
+    # A liar's stop and an honest one have left when the process dies, and with it the series that tells them apart.
     schedule.crashes = [Crash(Site("stop", 2, after=True), 15.0, 3.0, cold=False)]
     played = play(schedule)
     assert violations(played) == []
     assert played.lives == 2
-    assert last_word(played, Verb.STOP) == {
-        "m00": Outcome.UNVERIFIED, "m01": Outcome.COMPLETE, "m02": Outcome.COMPLETE,
-    }  # fmt: skip
+    assert last_word(played, Verb.STOP)["m00"] is Outcome.UNVERIFIED
+    _, notices = played.world.outbox()
+    assert {notice.subject for notice in notices if notice.code is NoticeCode.LIAR_NAMED} <= {"m00"}
+    assert "F1" in {notice.subject for notice in notices if notice.code is NoticeCode.FEEDER_DISAGREES}
+
+
+def test_the_stops_of_a_feeder_go_out_together_and_are_proven_together():
+    schedule = three_miners()
+    schedule.miners = [SimMiner(f"m{n:02d}", "F1", 3000.0 + 50 * n) for n in range(10)]
+    schedule.plans = [(3.0, make_plan(2, [curtail("c1", 20, 120, [m.miner_id for m in schedule.miners])], end_s=520))]
+    played = play(schedule)
+    assert violations(played) == []
+    sent = sorted(now_s for now_s, _, verb in played.world.device_log if verb == "stop")
+    assert len(sent) == 10
+    assert sent[-1] - sent[0] < 2.5
+    acks, _ = played.world.outbox()
+    proven = [ack.at for ack in acks if ack.verb is Verb.STOP and ack.outcome is Outcome.COMPLETE]
+    assert len(proven) == 10
+    assert (max(proven) - T0).total_seconds() - sent[-1] < 2.0 + 3.0
+
+
+def test_a_start_waits_for_no_stop_on_its_feeder():
+    schedule = three_miners()
+    schedule.miners[1].liar = "ack_without_effect"  # its stop is watched for its whole deadline
+    windows = [curtail("c1", 20, 30, ["m00"]), curtail("c2", 28, 120, ["m01"])]
+    schedule.plans = [(3.0, make_plan(2, windows, end_s=520))]
+    played = play(schedule)
+    assert violations(played) == []
+    started = min(now_s for now_s, miner, verb in played.world.device_log if (miner, verb) == ("m00", "start"))
+    assert started < 33
+
+
+def test_one_who_reported_idle_all_along_is_told_of_its_feeder():
+    schedule = three_miners()
+    schedule.miners[0].liar, schedule.miners[0].pretends_idle = "reports_idle_now", True
+    played = play(schedule)
+    assert violations(played) == []
+    _, notices = played.world.outbox()
+    told = [n for n in notices if n.code is NoticeCode.FEEDER_DISAGREES and n.subject == "F1"]
+    assert told
+    assert "m00" in told[0].detail
+    assert (told[0].at - T0).total_seconds() < 20 + 30
 
 
 def test_a_stop_cut_short_is_judged_before_the_next_one_clouds_it():
@@ -43,14 +82,14 @@ def test_a_stop_cut_short_is_judged_before_the_next_one_clouds_it():
     schedule.miners[0].liar = "reports_idle"
     windows = [curtail("c1", 20, 200, ["m01", "m02"]), curtail("c2", 24, 200, ["m00"])]
     schedule.plans = [(3.0, make_plan(2, windows, end_s=600))]
-    # m01's stop has just left when the process dies; when it is back, the liar is due as well and stands first.
+    # The first stop has just left when the process dies; when it is back, the liar is due as well.
     schedule.crashes = [Crash(Site("stop", 1, after=True), 15.0, 6.0, cold=False)]
     schedule.end_s = 390.0
     played = play(schedule)
     assert violations(played) == []
-    assert last_word(played, Verb.STOP) == {
-        "m00": Outcome.UNVERIFIED, "m01": Outcome.COMPLETE, "m02": Outcome.COMPLETE,
-    }  # fmt: skip
+    words = last_word(played, Verb.STOP)
+    # One of the two that are stopped now lies: both have the same load, and only the feeder is named.
+    assert (words["m00"], words["m02"]) == (Outcome.UNVERIFIED, Outcome.COMPLETE)
 
 
 def test_a_full_disk_keeps_nobody_off():

@@ -8,7 +8,7 @@ import asyncio
 import pickle
 import random
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -87,6 +87,8 @@ class SimMiner:
     wakes_at: list[float] = field(default_factory=list)
     wakes: bool = False
     pretends_idle: bool = False
+    says: float = 1.0
+    """What it reports of the power it draws."""
     removed: bool = False
     """It has left the inventory."""
     stolen: bool = False
@@ -121,7 +123,7 @@ class SimMiner:
 
     def take(self, verb: str, now_s: float) -> None:
         if self.liar:
-            self.pretends_idle = verb == "stop" and self.liar == "reports_idle"
+            self.pretends_idle = verb == "stop" and self.liar.startswith("reports_idle")
             return
         delay_s = self.stop_delay_s if verb == "stop" else self.start_delay_s
         self.pending.append((now_s + delay_s, verb))
@@ -129,9 +131,19 @@ class SimMiner:
     def look(self, now_s: float) -> Observation:
         uptime = int(now_s + 5000)
         if not self.stolen and (self.pretends_idle or not self.hashing):
-            power = Watts(self.baseline_w * IDLE_SHARE_TRUE)
+            power = Watts(self.says * self.baseline_w * IDLE_SHARE_TRUE)
             return Observation(MinerState.IDLE, Reason.COMMANDED, power, 0.0, uptime)
-        return Observation(MinerState.HASHING, Reason.NONE, Watts(self.true_power_w(now_s)), 100.0, uptime)
+        return Observation(MinerState.HASHING, Reason.NONE, Watts(self.says * self.true_power_w(now_s)), 100.0, uptime)
+
+
+@dataclass
+class MeterFaults:
+    """By feeder: seconds late, spans stuck, watts of noise (standard deviation); and what meters show of true power."""
+
+    late_s: dict[str, float] = field(default_factory=dict)
+    stuck: list[tuple[str, float, float]] = field(default_factory=list)
+    noise_w: dict[str, float] = field(default_factory=dict)
+    scale: float = 1.0
 
 
 class World:
@@ -140,6 +152,8 @@ class World:
         self.miners = {miner.miner_id: miner for miner in miners}
         self.metered = metered
         self.silent_meters: list[tuple[str, float, float]] = []
+        self.meters = MeterFaults()
+        self.drawn: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
         self.disk_full = False
         self.disk_broken = False
         self.rng_io = random.Random(f"{seed} io")
@@ -168,6 +182,30 @@ class World:
     def settle(self) -> None:
         for miner in self.miners.values():
             miner.settle(self.now_s)
+
+    def feeder_w(self, feeder_id: str) -> float:
+        self.settle()
+        return sum(m.true_power_w(self.now_s) for m in self.miners.values() if m.feeder_id == feeder_id)
+
+    def shown_w(self, feeder_id: str) -> float:
+        """What the feeder's meter shows: late, stuck, noisy or all of these."""
+        faults = self.meters
+        past_s = self.now_s - faults.late_s.get(feeder_id, 0.0)
+        stuck = [since for name, since, until in faults.stuck if name == feeder_id and since <= self.now_s < until]
+        past_s = min([past_s, *stuck])
+        if past_s >= self.now_s:
+            total = self.feeder_w(feeder_id)
+        else:
+            total = next((w for at_s, w in reversed(self.drawn[feeder_id]) if at_s <= past_s), self.feeder_w(feeder_id))
+        noise = 0.0 if stuck else self.rng_meter.gauss(0, faults.noise_w.get(feeder_id, 25.0))
+        return faults.scale * total + noise
+
+    async def remember_power(self) -> None:
+        """Keep what late and stuck meters will show."""
+        while True:
+            for feeder_id in sorted(self.meters.late_s.keys() | {name for name, _, _ in self.meters.stuck}):
+                self.drawn[feeder_id].append((self.now_s, self.feeder_w(feeder_id)))
+            await asyncio.sleep(0.25)
 
     def outbox(self) -> tuple[list[Ack], list[Notice]]:
         acks: list[Ack] = []
@@ -292,9 +330,7 @@ class SimMeter:
         await asyncio.sleep(0.02)
         self._life.check()
         world = self._world
-        world.settle()
         sample = MeterSample(f"meter-{self._feeder_id}", world.true_time(), None)
         if any(name == self._feeder_id and start <= world.now_s < end for name, start, end in world.silent_meters):
             return sample
-        total = sum(m.true_power_w(world.now_s) for m in world.miners.values() if m.feeder_id == self._feeder_id)
-        return replace(sample, power_w=Watts(total + world.rng_meter.gauss(0, 25.0)))
+        return replace(sample, power_w=Watts(world.shown_w(self._feeder_id)))

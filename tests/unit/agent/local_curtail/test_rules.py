@@ -5,7 +5,7 @@ import pytest
 
 from agent.errors import Refused
 from agent.local_curtail.admission import Arrival, admit_command, admit_plan
-from agent.local_curtail.evidence import FeederBefore, Lie, StopFacts, judge_start, judge_stop
+from agent.local_curtail.evidence import Lie, MeterWord, StopFacts, judge_start, judge_stop
 from agent.local_curtail.policy import Desired
 from agent.local_curtail.ramp import Pacer, capped, longest_s
 from agent.local_curtail.records import MinerRecord, miner_of, retarget, to_json
@@ -133,50 +133,48 @@ class Seen:
 
 IDLE, HASHING = Seen(MinerState.IDLE, Watts(50)), Seen(MinerState.HASHING, Watts(3500))
 HOT = Seen(MinerState.IDLE, Watts(50), Reason.THERMAL)
-BEFORE = FeederBefore(Watts(30_000), Watts(100))
+PART = Seen(MinerState.HASHING, Watts(1500))
 
 
-def facts(seen, feeder_w=None, **changes):
-    known = StopFacts(Watts(3500), 0.15, True, True, seen, feeder_w is not None, BEFORE, feeder_w)
-    return replace(known, **changes)
+def facts(seen, meter=MeterWord.NONE, **changes):
+    return replace(StopFacts(Watts(3500), 0.15, True, True, seen, meter), **changes)
 
 
 @pytest.mark.parametrize(
     ("known", "outcome", "evidence", "reason", "lie"),
     [
-        (facts(IDLE, 26_500), Outcome.COMPLETE, Evidence.FEEDER_METER, "power_below_idle", Lie.NONE),
-        (facts(IDLE, 29_900), Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_did_not_drop", Lie.REPORTS_IDLE),
-        (facts(IDLE, 26_500, elsewhere_w=Watts(3400)), Outcome.UNVERIFIED, Evidence.FEEDER_METER,
-         "feeder_did_not_drop", Lie.REPORTS_IDLE),
-        (facts(IDLE, 26_500, maybe_w=Watts(3400)), Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_clouded",
-         Lie.NONE),
-        (facts(IDLE, 26_500, before=FeederBefore(Watts(30_000), Watts(2000))), Outcome.UNVERIFIED,
-         Evidence.DEVICE_POWER, "feeder_too_noisy", Lie.NONE),
-        (facts(IDLE, None, metered=True), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "feeder_meter_silent", Lie.NONE),
+        (facts(IDLE, MeterWord.CLEARED), Outcome.COMPLETE, Evidence.FEEDER_METER, "power_below_idle", Lie.NONE),
+        (facts(IDLE, MeterWord.ACCUSED), Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_did_not_drop",
+         Lie.REPORTS_IDLE),
+        (facts(IDLE, MeterWord.CLOUDED), Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_clouded", Lie.NONE),
+        (facts(IDLE, MeterWord.FELL_MORE), Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_clouded", Lie.NONE),
+        (facts(IDLE, MeterWord.NOISY), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "feeder_too_noisy", Lie.NONE),
+        (facts(IDLE, MeterWord.SILENT), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "feeder_meter_silent", Lie.NONE),
         (facts(IDLE), Outcome.COMPLETE, Evidence.DEVICE_POWER, "power_below_idle", Lie.NONE),
         (facts(Seen(MinerState.IDLE, None)), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "power_unknown", Lie.NONE),
         (facts(IDLE, was_hashing=False), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "already_idle", Lie.NONE),
         (facts(HOT), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "thermal", Lie.NONE),
-        (facts(HOT, 26_500), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "thermal", Lie.NONE),
-        (facts(HOT, 29_900), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "thermal", Lie.NONE),
+        (facts(HOT, MeterWord.CLEARED), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "thermal", Lie.NONE),
+        (facts(HOT, MeterWord.ACCUSED), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "thermal", Lie.NONE),
         (facts(HOT, was_hashing=False), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "already_idle", Lie.NONE),
         (facts(replace(HOT, reason=Reason.FAULT)), Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "fault", Lie.NONE),
         (facts(replace(HOT, reason=Reason.COMMANDED)), Outcome.COMPLETE, Evidence.DEVICE_POWER, "power_below_idle",
          Lie.NONE),
-        (facts(HASHING, 30_000), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "still_hashing", Lie.ACK_WITHOUT_EFFECT),
-        (facts(Seen(MinerState.HASHING, Watts(3200)), 29_700), Outcome.UNVERIFIED, Evidence.DEVICE_POWER,
+        (facts(HASHING, MeterWord.CLOUDED), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "still_hashing",
+         Lie.ACK_WITHOUT_EFFECT),
+        (facts(HASHING, MeterWord.FELL_MORE), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "still_hashing", Lie.NONE),
+        (facts(Seen(MinerState.HASHING, Watts(3200)), MeterWord.CLOUDED), Outcome.UNVERIFIED, Evidence.DEVICE_POWER,
          "not_down_yet", Lie.NONE),
-        (facts(HASHING, 30_000, acked=False), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "no_reply", Lie.NONE),
-        (facts(Seen(MinerState.HASHING, Watts(1500))), Outcome.PARTIAL, Evidence.DEVICE_POWER, "power_above_idle",
-         Lie.NONE),
-        (facts(Seen(MinerState.HASHING, Watts(1500)), 28_000), Outcome.PARTIAL, Evidence.FEEDER_METER,
-         "power_above_idle", Lie.NONE),
-        (facts(Seen(MinerState.HASHING, Watts(1500)), 29_950), Outcome.UNVERIFIED, Evidence.FEEDER_METER,
-         "feeder_did_not_drop", Lie.REPORTS_IDLE),
-        (facts(Seen(MinerState.HASHING, Watts(2000)), 28_900, maybe_w=Watts(3400)), Outcome.UNVERIFIED,
-         Evidence.FEEDER_METER, "feeder_clouded", Lie.NONE),
+        (facts(HASHING, acked=False), Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "no_reply", Lie.NONE),
+        (facts(PART), Outcome.PARTIAL, Evidence.DEVICE_POWER, "power_above_idle", Lie.NONE),
+        (facts(PART, MeterWord.CLEARED), Outcome.PARTIAL, Evidence.FEEDER_METER, "power_above_idle", Lie.NONE),
+        (facts(PART, MeterWord.ACCUSED), Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_did_not_drop",
+         Lie.REPORTS_IDLE),
+        (facts(PART, MeterWord.CLOUDED), Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_clouded", Lie.NONE),
+        (facts(Seen(MinerState.UNKNOWN, Watts(50)), was_hashing=False), Outcome.UNVERIFIED, Evidence.NONE,
+         "state_unknown", Lie.NONE),
         (facts(Seen(MinerState.UNKNOWN, None)), Outcome.UNVERIFIED, Evidence.NONE, "state_unknown", Lie.NONE),
-        (facts(None, 26_500), Outcome.UNVERIFIED, Evidence.NONE, "unreachable", Lie.NONE),
+        (facts(None, MeterWord.CLEARED), Outcome.UNVERIFIED, Evidence.NONE, "unreachable", Lie.NONE),
     ],
 )  # fmt: skip
 def test_a_stop_is_judged_by_what_is_read_back(known, outcome, evidence, reason, lie):

@@ -1,0 +1,359 @@
+"""One metered feeder while miners on it are stopped: its meter read densely, and everybody's word held against it.
+
+    first stop joins --> round opens: meter read four times a second --> three readings: the power before
+    each stop: joins, waits for its turn (a fifth of a second apart), is sent, is looked at
+    each reading, each look --> ceiling: who is proven off
+    each second or so       --> explanations: who is cleared, who is accused (``attribution``)
+    last stop leaves --> round closes
+
+Invariants: nothing on the feeder is sent before its power is known (or its meter has proven silent); a round beside
+which a miner starts accuses nobody and clears only by the ceiling; what is settled of a miner stays so for its round.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.local_curtail.attribution import (
+    NOTHING_EXPLAINED,
+    Claim,
+    Explained,
+    Sample,
+    explain,
+    surplus,
+    too_noisy,
+    under_ceiling,
+)
+from agent.local_curtail.evidence import FeederBefore, MeterWord, reads_idle
+from agent.local_curtail.ports import FeederMeter, Observed
+from agent.local_curtail.rules import SiteMiner
+from sitelink.clock import Clock
+from sitelink.types import MinerState
+from sitelink.units import Watts
+
+MOST_MEMBERS: Final = 12
+"""Stops in flight on one feeder: more, and one miner drowns in the inexactness of all."""
+_JOIN_S: Final = 10.0
+_STAGGER_S: Final = 0.2
+_SAMPLE_S: Final = 0.25
+_BEFORE_SAMPLES: Final = 3
+_RESTLESS_SAMPLES: Final = 9
+_QUIET_SHARE: Final = 0.06
+"""A meter whose first readings lie farther apart than this share of a miner is read more often, to know its noise."""
+_BEFORE_PATIENCE_S: Final = 3.0
+_SHORTEST_S: Final = 0.001
+_FRESH_S: Final = 3.0
+_WEIGH_S: Final = 0.5
+_MOVING_S: Final = 6.0
+"""For so long after its order a miner that is not idle is taken to be on its way down."""
+_ACCUSE_AFTER_S: Final = 12.0
+"""A miner that says it is off may be early, and a meter late; after this both would have shown."""
+_ALIVE_VALUES: Final = 3
+_CERTAIN_SHARE: Final = 0.8
+"""What a miner that is seen hashing draws at the least, of what it reports."""
+_KEPT_SAMPLES: Final = 400
+_FELL_MORE_SHARE: Final = 0.5
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One stop on the feeder. ``load_w`` is what the miner drew, ``drawn_w`` what it drew when it joined.
+
+    ``resumed`` is a stop that was under way, or done, before the round: it is judged by ``before``, from its record.
+    ``known`` is how it is settled: True off, False drawing, None open.
+    """
+
+    miner: SiteMiner
+    load_w: Watts
+    drawn_w: Watts
+    idle_share: float
+    resumed: bool = False
+    before: FeederBefore | None = None
+    seen: Observed | None = None
+    sent_s: float | None = None
+    looked_s: float = 0.0
+    idle_s: float | None = None
+    knots: list[tuple[float, float]] = field(default_factory=list)
+    known: bool | None = None
+    weighs: bool = False
+    """It is this one's turn to weigh the round."""
+    left: bool = False
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def silent(self) -> bool:
+        """Return whether it did not answer when last looked at."""
+        return self.seen is None
+
+    @property
+    def bound_w(self) -> Watts:
+        """Return the load to look for: no more than its nameplate, whatever it said it drew."""
+        return Watts(min(self.load_w, self.miner.load_w))
+
+    def sent(self, now_s: float) -> None:
+        """Take note that the stop is being sent."""
+        if self.sent_s is None:
+            self.sent_s = now_s
+            self.knots.append((now_s, 0.0))
+
+    def withdraw(self) -> None:
+        """Take note that the stop was refused: nothing has changed at the device."""
+        self.sent_s = None
+        self.knots.clear()
+
+    def settle(self, known: bool) -> None:
+        """Say how it is settled and wake who waits."""
+        self.known = known
+        self.woken.set()
+
+    def look(self, seen: Observed | None, began_s: float, ended_s: float) -> None:
+        """Take note of what a look between ``began_s`` and ``ended_s`` showed."""
+        self.seen = seen
+        if seen is None:
+            return
+        self.looked_s = began_s
+        idle = reads_idle(seen, self.load_w, self.idle_share)
+        self.idle_s = (self.idle_s or ended_s) if idle else None
+        if self.sent_s is None:
+            return
+        left_w = seen.power_w if seen.power_w is not None else Watts(0.0 if idle else self.drawn_w)
+        at_s = (began_s + ended_s) / 2
+        if at_s > self.knots[-1][0]:
+            self.knots.append((at_s, max(0.0, float(self.drawn_w - left_w))))
+
+    def claim(self) -> Claim:
+        """Return its word so far."""
+        return Claim(self.miner.miner_id, self.drawn_w, tuple(self.knots), self.idle_s, self.known)
+
+
+class Feeder:
+    """One feeder's meter and the stops in flight on it."""
+
+    def __init__(self, feeder_id: str, meter: FeederMeter, clock: Clock, pace_s: Callable[[], float]) -> None:
+        """``pace_s`` gives the least seconds between two readings, so that all feeders together are bounded."""
+        self.feeder_id = feeder_id
+        self._meter = meter
+        self._clock = clock
+        self._pace_s = pace_s
+        self._watched = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._samples: deque[Sample] = deque(maxlen=_KEPT_SAMPLES)
+        self._members: list[Member] = []
+        self._in_flight = 0
+        self._opened_s = 0.0
+        self._turn_s = 0.0
+        self._weighed_s = 0.0
+        self._before: FeederBefore | None = None
+        self._measured = False
+        self._disturbed = False
+
+    @property
+    def open(self) -> bool:
+        """Return whether a round is open."""
+        return self._in_flight > 0
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Return the stops of the open round, those that have left too."""
+        return tuple(self._members)
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """Return the readings since the round opened."""
+        return tuple(self._samples)
+
+    def accepts(self, now_s: float) -> bool:
+        """Return whether one more stop may join now."""
+        if not self.open:
+            return True
+        return now_s - self._opened_s < _JOIN_S and len(self._members) < MOST_MEMBERS
+
+    def disturb(self) -> None:
+        """Say that a miner starts on the feeder: falls may hide behind its rise."""
+        self._disturbed = True
+
+    async def sample_forever(self) -> None:
+        """Read the meter for as long as a round is open, again and again."""
+        while True:
+            await self._watched.wait()
+            began_s = self._clock.monotonic()
+            sample = await self._meter.read()
+            now_s = self._clock.monotonic()
+            if sample.power_w is not None:
+                self._samples.append(Sample((began_s + now_s) / 2, sample.power_w))
+                self._measure()
+                self.judge()
+            self._changed.set()
+            await asyncio.sleep(max(0.0, began_s + max(_SAMPLE_S, self._pace_s()) - self._clock.monotonic()))
+
+    def join(self, member: Member) -> bool:
+        """Take ``member`` into the round; return whether it opened it."""
+        opens = not self.open
+        if opens:
+            self._opened_s = self._clock.monotonic()
+            self._weighed_s = self._opened_s
+            self._members, self._before, self._measured, self._disturbed = [], None, False, False
+            self._samples.clear()
+            self._changed.clear()
+            self._watched.set()
+        self._members.append(member)
+        self._in_flight += 1
+        return opens
+
+    def leave(self, member: Member) -> None:
+        """Take note that ``member``'s attempt has ended; its word stays in the round until that closes."""
+        member.left = True
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._watched.clear()
+
+    async def before(self) -> FeederBefore | None:
+        """Return the feeder's power before the round's first order, None when its meter is silent."""
+        while not self._measured:
+            left_s = self._opened_s + _BEFORE_PATIENCE_S - self._clock.monotonic()
+            if left_s <= 0:
+                self._measure(last=True)
+                break
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(max(_SHORTEST_S, left_s)):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+        return self._before
+
+    async def turn(self) -> None:
+        """Wait for the next place in the row of orders: they leave ``_STAGGER_S`` apart."""
+        now_s = self._clock.monotonic()
+        self._turn_s = max(now_s, self._turn_s)
+        wait_s, self._turn_s = self._turn_s - now_s, self._turn_s + _STAGGER_S
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    def look(self, member: Member, seen: Observed | None, began_s: float) -> None:
+        """Take note of a look at ``member`` that began at ``began_s`` and has just ended."""
+        member.look(seen, began_s, self._clock.monotonic())
+        self.judge()
+
+    def judge(self) -> None:
+        """Settle whom the ceiling proves off; give one of the rest the turn to weigh, when that is due."""
+        left_w = self._left_w()
+        waiting = [
+            member for member in self._members if member.known is None and member.idle_s is not None and not member.left
+        ]
+        if left_w is None or not waiting:
+            return
+        for member in waiting:
+            before = member.before if member.resumed else self._before
+            if before is None:
+                continue
+            most_w = Watts(left_w + before.spread_w)
+            if under_ceiling(member.bound_w, before.power_w, most_w, self._certain_w(member)):
+                member.settle(known=True)
+        now_s = self._clock.monotonic()
+        leader = next((member for member in waiting if member.known is None and not member.weighs), None)
+        if leader is not None and now_s - self._weighed_s >= _WEIGH_S:
+            self._weighed_s = now_s
+            leader.weighs = True
+            leader.woken.set()
+
+    def cleared(self) -> frozenset[str]:
+        """Return the miners without whose fall the meter cannot show what it shows."""
+        before, claims = self._before, self._claims()
+        if before is None or too_noisy(before.spread_w, self._loads_w()):
+            return frozenset()
+        return surplus(claims, before.power_w, self._samples_of_claims(), before.spread_w)
+
+    def explained(self) -> Explained:
+        """Return what the meter leaves open of the round's claims, nothing while somebody is on its way down."""
+        before, claims = self._before, self._claims()
+        if before is None or self._disturbed or too_noisy(before.spread_w, self._loads_w()):
+            return NOTHING_EXPLAINED
+        if any(member.silent or self._moves(member) for member in self._sent()):
+            return NOTHING_EXPLAINED
+        return explain(claims, before.power_w, self._samples_of_claims(), before.spread_w)
+
+    def _sent(self) -> list[Member]:
+        return [member for member in self._members if member.sent_s is not None]
+
+    def _loads_w(self) -> list[Watts]:
+        return [member.load_w for member in self._sent()]
+
+    def _claims(self) -> list[Claim]:
+        return [member.claim() for member in self._sent()]
+
+    def _samples_of_claims(self) -> list[Sample]:
+        """Return the readings of which every claim speaks: none later than the last look at who is not idle."""
+        until_s = min((member.looked_s for member in self._sent() if member.idle_s is None), default=float("inf"))
+        return [sample for sample in self._samples if sample.at_s <= until_s]
+
+    def _moves(self, member: Member) -> bool:
+        """Return whether ``member`` may be on its way down just now."""
+        if member.left or member.idle_s is not None or member.sent_s is None:
+            return False
+        return self._clock.monotonic() - member.sent_s < _MOVING_S
+
+    def may_accuse(self, member: Member) -> bool:
+        """Return whether the time to accuse ``member`` has come, and nothing speaks against this round's meter."""
+        if self._disturbed or member.idle_s is None or member.resumed:
+            return False
+        due_s = member.idle_s + _ACCUSE_AFTER_S
+        told = any(sample.at_s >= due_s for sample in self._samples)
+        since = {sample.power_w for sample in self._samples if sample.at_s >= member.idle_s}
+        alive = len(since) >= _ALIVE_VALUES
+        return told and alive
+
+    def word(self, member: Member) -> MeterWord:
+        """Return what the meter says of ``member`` as things stand."""
+        if member.known is not None:
+            return MeterWord.CLEARED if member.known else MeterWord.ACCUSED
+        before = member.before if member.resumed else self._before
+        left_w = self._left_w()
+        if before is None or left_w is None:
+            return MeterWord.SILENT
+        if too_noisy(before.spread_w, [member.load_w]):
+            return MeterWord.NOISY
+        claimed_w = sum(max(fallen_w for _, fallen_w in other.knots) for other in self._members if other.knots)
+        surplus_w = before.power_w - left_w - claimed_w
+        return MeterWord.FELL_MORE if surplus_w >= _FELL_MORE_SHARE * member.load_w else MeterWord.CLOUDED
+
+    def accuse_due_s(self, member: Member) -> float:
+        """Return until when a member that reads idle is worth waiting for (monotonic seconds)."""
+        return 0.0 if member.idle_s is None else member.idle_s + _ACCUSE_AFTER_S + 2 * _WEIGH_S
+
+    def left_w(self) -> Watts | None:
+        """Return the feeder's power now, the larger of its last two readings; None when the meter is silent."""
+        return self._left_w()
+
+    def _left_w(self) -> Watts | None:
+        if len(self._samples) < 2 or self._clock.monotonic() - self._samples[-1].at_s > _FRESH_S:
+            return None
+        return Watts(max(self._samples[-1].power_w, self._samples[-2].power_w))
+
+    def _certain_w(self, member: Member) -> Watts:
+        """Return what others were certainly drawing at the last reading: each was seen hashing after it."""
+        last_s = self._samples[-1].at_s
+        return Watts(
+            sum(
+                _CERTAIN_SHARE * other.seen.power_w
+                for other in self._members
+                if other is not member
+                and other.seen is not None
+                and other.seen.power_w is not None
+                and other.seen.state is MinerState.HASHING
+                and other.looked_s >= last_s
+            )
+        )
+
+    def _measure(self, *, last: bool = False) -> None:
+        """Take the readings so far as the power before, once there are enough (or at ``last``)."""
+        if self._measured or not (last or len(self._samples) >= _BEFORE_SAMPLES):
+            return
+        before = FeederBefore.of([sample.power_w for sample in self._samples])
+        least_w = min(member.load_w for member in self._members)
+        restless = before is not None and before.spread_w > _QUIET_SHARE * least_w
+        if restless and not last and len(self._samples) < _RESTLESS_SAMPLES:
+            return
+        self._measured, self._before = True, before

@@ -1,0 +1,141 @@
+"""Miners of a feeder that are not being stopped now: what they do beside a round is not to be taken for its stops.
+
+    round opens --> each neighbour that an order of ours has touched is looked at --> remembered
+    before the meter's word counts --> looked at again: who has fallen? who has risen?
+
+Invariants: a fall beside the round clears nobody, a rise beside it accuses nobody; a neighbour that does not answer may
+have done either. One that no order of ours has reached is taken to go on as it did.
+"""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from agent.errors import AgentError
+from agent.local_curtail.books import Books
+from agent.local_curtail.evidence import DROP_SHARE, Lie, reads_idle
+from agent.local_curtail.feeder import Feeder, Member
+from agent.local_curtail.reach import Reach
+from agent.local_curtail.records import MinerRecord
+from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W, SiteRules
+from agent.local_curtail.site_time import SiteTime
+from sitelink.types import MinerState, Verb
+from sitelink.units import Watts
+
+_LATE_S: Final = 120.0
+"""A stop that a device carries out later than this after the next order to it is not expected."""
+
+
+_FULL_SHARE: Final = 0.9
+
+
+class _Stance(Enum):
+    RUNS = auto()
+    IDLE = auto()
+    UNSURE = auto()
+    """It does not answer, or draws less than it did: it may be going down or coming back."""
+
+
+class Moved(NamedTuple):
+    """Whether some neighbour may have fallen, or risen, since the round opened."""
+
+    fell: bool
+    rose: bool
+
+
+class Neighbourhood:
+    """The neighbours of every metered feeder's round."""
+
+    def __init__(
+        self,
+        books: Books,
+        reach: Reach,
+        neighbours: Callable[[str], tuple[str, ...]],
+        site_time: SiteTime,
+        rules: SiteRules,
+    ) -> None:
+        """``neighbours`` gives the miners of a feeder."""
+        self._books = books
+        self._reach = reach
+        self._neighbours = neighbours
+        self._site_time = site_time
+        self._rules = rules
+        self._opening: dict[str, dict[str, _Stance]] = {}
+
+    async def remember(self, feeder: Feeder) -> None:
+        """Look at the neighbours of a round that has just opened."""
+        self._opening[feeder.feeder_id] = {}
+        loose = [record for record in self._others(feeder) if self._is_loose(record)]
+        stances = await asyncio.gather(*(self._stance(record) for record in loose))
+        known = zip(loose, stances, strict=True)
+        self._opening[feeder.feeder_id] = {record.miner_id: stance for record, stance in known}
+
+    async def moved(self, feeder: Feeder) -> Moved:
+        """Look at them again and return what may have happened beside the round."""
+        opening = self._opening.get(feeder.feeder_id, {})
+        joined = {member.miner.miner_id for member in feeder.members}
+        resumed = {member.miner.miner_id for member in feeder.members if member.resumed}
+        others = {record.miner_id: record for record in self._others(feeder)}
+        left = [others[name] for name in opening if name in others]
+        stances = await asyncio.gather(*(self._stance(record) for record in left))
+        # One that idled when the round opened and has been stopped in it since woke between: it rose, then fell.
+        # One that did not idle then, and does as it joins, has fallen before its word was heard.
+        fell = rose = any((opening[name] is _Stance.IDLE) is not (name in resumed) for name in opening.keys() & joined)
+        for record, now in zip(left, stances, strict=True):
+            before = opening[record.miner_id]
+            held = record.verb is Verb.STOP and record.complete
+            fell |= before is not _Stance.IDLE and now is not _Stance.RUNS and not (held and before is _Stance.UNSURE)
+            rose |= record.woken or now is _Stance.UNSURE or (before is not _Stance.RUNS and now is not _Stance.IDLE)
+        return Moved(fell, rose)
+
+    async def covers(self, member: Member, left_w: Watts) -> bool:
+        """Return whether a resumed stop is proven by the fall since its own order, beside all others that may fall."""
+        before = member.before
+        if before is None:
+            return False
+        fallen_w = before.power_w - left_w - 2.0 * before.spread_w
+        if fallen_w < DROP_SHARE * member.load_w:
+            return False
+        own = self._books.miners[member.miner.miner_id]
+        names = self._neighbours(member.miner.feeder_id)
+        others = [self._books.miners[name] for name in names if name != own.miner_id and name in self._books.miners]
+        maybe_w = await asyncio.gather(*(self._may_have_fallen_w(own, other) for other in others))
+        return fallen_w >= DROP_SHARE * member.load_w + sum(maybe_w)
+
+    async def _may_have_fallen_w(self, own: MinerRecord, other: MinerRecord) -> Watts:
+        """Return the load of ``other`` that may have gone since ``own``'s feeder was measured."""
+        if other.baseline_w is None or not self._is_loose(other):
+            return Watts(0)
+        together = other.feeder_before_w == own.feeder_before_w
+        if other.complete and other.verb is Verb.STOP and not other.woken:
+            later = together or other.sent_no > own.sent_no or other.proven_no > own.sent_no
+            return other.baseline_w if later else Watts(0)
+        stance = await self._stance(other)
+        told_before = together or other.sent_no < own.sent_no
+        if stance is _Stance.IDLE and other.lie is Lie.REPORTS_IDLE and told_before:
+            return Watts(0)  # caught: it says so still, and draws on
+        return Watts(0) if stance is _Stance.RUNS else other.baseline_w
+
+    def _others(self, feeder: Feeder) -> list[MinerRecord]:
+        inside = {member.miner.miner_id for member in feeder.members}
+        names = (name for name in self._neighbours(feeder.feeder_id) if name not in inside)
+        return [self._books.miners[name] for name in names if name in self._books.miners]
+
+    def _is_loose(self, record: MinerRecord) -> bool:
+        """Return whether an order of ours may still move the miner."""
+        if record.touched:
+            return True
+        now, _ = self._site_time.now()
+        return record.sent_at is not None and abs((now - record.sent_at).total_seconds()) < _LATE_S
+
+    async def _stance(self, record: MinerRecord) -> _Stance:
+        try:
+            seen = await self._reach.observe(record.miner_id)
+        except AgentError:
+            return _Stance.UNSURE
+        load_w = record.baseline_w or ASSUMED_NAMEPLATE_W
+        if reads_idle(seen, load_w, self._rules.idle_share):
+            return _Stance.IDLE
+        full = seen.power_w is None or record.baseline_w is None or seen.power_w >= _FULL_SHARE * record.baseline_w
+        return _Stance.RUNS if full and seen.state is MinerState.HASHING else _Stance.UNSURE
