@@ -63,6 +63,7 @@ class Entry:
             or not orders.isdisjoint(other.forgotten)
             or not self.marks.keys().isdisjoint(other.marks)
             or not set(self.announced).isdisjoint(other.announced)
+            or not {task.key for task in self.tasks}.isdisjoint(task.key for task in other.tasks)
         )
 
     def add(self, later: "Entry") -> None:
@@ -74,6 +75,7 @@ class Entry:
         self.marks |= later.marks
         self.announced += later.announced
         self.forgotten += later.forgotten
+        self.tasks += later.tasks
 
     def urgent(self) -> "Entry":
         """Return the part that waits for no disk: what brings miners back, and what a technician orders."""
