@@ -1,7 +1,7 @@
 """What can go wrong at a site, sorted by what to do about it.
 
 AgentError
-  Transient   try again later        Unreachable, TimedOut, SessionBusy, BrokenOff
+  Transient   try again later        Unreachable (NoWay), TimedOut, SessionBusy, BrokenOff
   Permanent   do not try the same again   Garbled (Nameless), AccessDenied, TooLarge, UnsupportedDevice
   Refused     a rule said no; ``code`` is stable
   BadInput    a person wrote something wrong; the message names file, field, cause and what to do
@@ -18,6 +18,10 @@ class Transient(AgentError):
 
 class Unreachable(Transient):
     """No connection could be made, or it was reset."""
+
+
+class NoWay(Unreachable):
+    """This machine got nowhere: no such name, no network, no socket left. It says nothing of the device."""
 
 
 class TimedOut(Transient):

@@ -5,6 +5,7 @@
 Invariant: whoever reads ``PATH``, at any moment and after any crash, finds the old bytes or the new ones, whole.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -13,6 +14,17 @@ from pathlib import Path
 from typing import Final
 
 PRIVATE: Final = 0o600
+_STEPS: Final = {
+    errno.ENOENT: "its folder or the file is not there: make it, or give another path",
+    errno.ENOTDIR: "a part of the path is no folder: give another path",
+    errno.EISDIR: "it is a folder: give a file in it",
+    errno.EACCES: "this user may not: be root, or the user that it belongs to",
+    errno.EPERM: "this user may not: be root, or the user that it belongs to",
+    errno.ENOSPC: "the disk is full: free some space, then say this again",
+    errno.EDQUOT: "the disk is full: free some space, then say this again",
+    errno.EROFS: "the disk takes no writing: mount it for writing, or give another path",
+    errno.EFBIG: "it is too large for this disk or user: free some space, or raise ulimit -f",
+}
 
 
 def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
@@ -22,10 +34,19 @@ def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
         FileExistsError: it is there. OSError: the disk takes nothing.
     """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)  # half a file would be in the next try's way
+        raise
+
+
+def next_step(error: OSError) -> str:
+    """Return what a person can do about a file that could not be read or written."""
+    return _STEPS.get(error.errno or 0, "look who may read and write there, and at the disk: dmesg | tail")
 
 
 def replace_file(path: Path, content: bytes, mode: int = PRIVATE, *, durable: bool = True) -> None:

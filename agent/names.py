@@ -11,14 +11,14 @@ from functools import lru_cache, partial
 from typing import Final
 
 from agent.aside import Aside
-from agent.errors import Unreachable
+from agent.errors import NoWay
 
 _RESOLVERS: Final = Aside(16, "names")
 """The process's one pool: what it bounds is the machine's, whoever asks."""
 
 
 async def locate(host: str, port: int, within_s: float) -> tuple[int, tuple[str, int]]:
-    """Return family and target to connect to. Raises Unreachable when a name is not known, or not in time."""
+    """Return family and target to connect to. Raises NoWay when a name is not known, or not in time."""
     family = literal_family(host)
     if family is not None:
         return family, (host, port)
@@ -26,9 +26,9 @@ async def locate(host: str, port: int, within_s: float) -> tuple[int, tuple[str,
         async with asyncio.timeout(within_s):
             found = await _RESOLVERS.run(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
     except TimeoutError:
-        raise Unreachable(f"{host}:{port}: the host name was not found in time; write an IP address") from None
+        raise NoWay(f"{host}:{port}: the host name was not found in time; write an IP address") from None
     except (OSError, UnicodeError):
-        raise Unreachable(f"{host}:{port}: the host name is not known; write an IP address or check the DNS") from None
+        raise NoWay(f"{host}:{port}: the host name is not known; write an IP address or check the DNS") from None
     # Miners and meters speak IPv4; a name's IPv6 address is tried only where it has no other.
     family, _, _, _, target = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return family, (str(target[0]), int(target[1]))

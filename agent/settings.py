@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import BadInput
+from agent.files import next_step
 from sitelink.miner_ids import canonical
 from sitelink.types import Fallback
 from sitelink.units import Watts
@@ -192,7 +193,7 @@ def _document(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; give the agent's settings with --config agent.toml") from None
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}; check its permissions") from None
+        raise BadInput(f"{path}: cannot be read: {error.strerror}; {next_step(error)}") from None
     except UnicodeDecodeError:
         raise BadInput(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:

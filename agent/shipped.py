@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import BadInput
+from agent.files import next_step
 
 
 def own_or_shipped(
@@ -31,7 +32,7 @@ def own_or_shipped(
         put = "" if own is None else f", or write {own}"
         raise BadInput(f"{what} {name!r} is not known; use one of {known}{put}") from None
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}; check its permissions") from None
+        raise BadInput(f"{path}: cannot be read: {error.strerror}; {next_step(error)}") from None
     except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError among them
         raise BadInput(f"{path}: not a TOML file: {error}; correct that line") from None
     check_keys(str(path), document, keys)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from agent.errors import AgentError, TimedOut, TooLarge, Transient, Unreachable
+from agent.errors import AgentError, NoWay, TimedOut, TooLarge, Unreachable
 from agent.names import literal_family, locate
 
 DEFAULT_PORT: Final = 4028
@@ -308,11 +308,11 @@ class _Conversation:
 def without_socket(address: Address, error: OSError) -> AgentError:
     """Return the error for a socket that this machine does not give."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        return Transient(
+        return NoWay(
             f"{address}: not asked, because this machine's limit of open files is reached; "
             "raise it (ulimit -n) or lower concurrency in agent.toml"
         )
-    return Unreachable(f"{address}: {cause_of(error)}; check this machine's network")
+    return NoWay(f"{address}: {cause_of(error)}; check this machine's network")
 
 
 def cause_of(error: OSError) -> str:

@@ -8,14 +8,17 @@ Invariants:
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Awaitable
 from typing import Final, TypeVar
 
 from agent.cgminer.client import Address, Deadlines, cause_of, without_socket
-from agent.errors import TimedOut, TooLarge, Unreachable
+from agent.errors import NoWay, TimedOut, TooLarge, Unreachable
 from agent.names import locate
 
+_OUR_OWN: Final = frozenset({errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM})
+"""What keeps this machine from asking; EHOSTUNREACH is not of them: so is told of a miner that is off."""
 _CHUNK_BYTES: Final = 65_536
 _T = TypeVar("_T")
 
@@ -82,7 +85,7 @@ class Stream:
         """Connect.
 
         Raises:
-            Transient: this machine has no socket left.
+            NoWay: this machine knows no such name, has no network or no socket left.
             Unreachable: nobody answers there in time.
         """
         family, target = await locate(address.host, address.port, limits.deadlines.connect_s)
@@ -97,6 +100,8 @@ class Stream:
         except OSError as error:
             connection.close()
             cause = cause_of(error)
+            if error.errno in _OUR_OWN:
+                raise NoWay(f"{address}: {cause}; check this machine's network") from None
             raise Unreachable(f"{address}: {cause}; is the miner on and its API enabled?") from None
         except BaseException:
             connection.close()

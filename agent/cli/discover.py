@@ -5,14 +5,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agent.cli.shared import Commands
+from agent.cli.shared import FAILED, Commands
 from agent.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from agent.cgminer.credentials import Credentials
     from agent.discover.look import CredentialsOf, Looker
+    from agent.discover.shown import Look
     from agent.discover.standing import Sighting
     from agent.discover.sweep import Manners, Progress
     from agent.inventory.learned import Learned
@@ -60,12 +61,21 @@ def _discover(options: argparse.Namespace) -> int:
     learned = Learned() if settings is None else Learned.load(settings.site.state_dir)
     sightings = standing.judge(looks, inventory, learned)
     absent = standing.missing(sightings, inventory, hosts)
-    if options.write is not None:
-        _write(options.write, sightings)
+    print(report.as_json(sightings, absent, len(hosts)) if options.json else report.as_table(sightings, absent))
+    sys.stdout.flush()  # whatever becomes of files, the sweep is not lost
     if settings is not None:
         _remember(settings, standing.remembered(learned, sightings), learned)
-    print(report.as_json(sightings, absent, len(hosts)) if options.json else report.as_table(sightings, absent))
-    return 0
+    if options.json:
+        _tell_not_asked(looks)
+    if options.write is not None:
+        _write(options.write, sightings)
+    return 0 if all(look.asked for look in looks) else FAILED
+
+
+def _tell_not_asked(looks: "Iterable[Look]") -> None:
+    causes = {look.notes[0].removeprefix(f"{look.host}: ") for look in looks if not look.asked}
+    for cause in sorted(causes):
+        print(f"ballast-agent: {cause}", file=sys.stderr)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -76,6 +86,8 @@ def _check(options: argparse.Namespace) -> None:
         raise BadInput(f"--at-once: {options.at_once} is out of range; write 1 to {_MOST_AT_ONCE}")
     if options.write is not None and options.write.exists():
         raise BadInput(f"--write: {options.write}: is there already; give another name, or remove it first")
+    if options.write is not None and not options.write.absolute().parent.is_dir():
+        raise BadInput(f"--write: {options.write.parent}: there is no such folder; make it, or give another path")
     if options.log_in and options.config is None and not _DEFAULT_CONFIG.exists():
         raise BadInput("--log-in: there are no settings here; give them with --config agent.toml")
 
@@ -126,8 +138,9 @@ def _passwords(settings: "Settings", inventory: "tuple[MinerEntry, ...]") -> "Cr
 
 
 def _say_estimate(hosts: int, ports: "tuple[int, ...]", manners: "Manners") -> None:
+    addresses = "1 address" if hosts == 1 else f"{hosts:,} addresses"
     print(
-        f"{hosts:,} addresses, ports {', '.join(map(str, ports))}, {manners.at_once} at a time: "
+        f"{addresses}, ports {', '.join(map(str, ports))}, {manners.at_once} at a time: "
         f"about {manners.longest_s(hosts):.0f} s where nobody is there, a few seconds for each miner",
         file=sys.stderr,
     )

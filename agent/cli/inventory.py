@@ -287,7 +287,7 @@ def write_new(path: Path, content: bytes) -> None:
     except FileExistsError:
         raise BadInput(f"{path}: is there already; give another name, or remove it first") from None
     except OSError as error:
-        raise BadInput(f"{path}: cannot be written: {error.strerror}; give the path of a new file") from None
+        raise BadInput(f"{path}: cannot be written: {error.strerror}; {files.next_step(error)}") from None
 
 
 def _book(settings: "Settings") -> "InventoryBook":

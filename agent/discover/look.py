@@ -21,7 +21,7 @@ from agent.cgminer.sections import Sections, is_rpc
 from agent.cgminer.stream import Limits, Stream
 from agent.cgminer.wires import FRAMED, RPC, WEB, Wires
 from agent.discover.shown import Look
-from agent.errors import AccessDenied, AgentError, Transient, Unreachable
+from agent.errors import AccessDenied, AgentError, NoWay, Transient, Unreachable
 
 CredentialsOf = Callable[[str, str], Credentials | None]
 """(host, dialect) -> what opens it, None to show none."""
@@ -33,6 +33,7 @@ _HTTP: Final = b"HTTP/"
 _LOG_IN: Final = "--log-in shows it this site's password of its group"
 _ENTER: Final = "no password of its group is known: ballast-agent credentials set "
 _NO_MINER: Final = "answers, but as no miner does"
+_OTHER_PORT: Final = "give its port with --web-port"
 _FACTORY: Final = frozenset(
     Credentials(user, password)
     for user, password in (("root", "root"), ("admin", "admin"), ("super", "super"), ("", "admin"), ("root", ""))
@@ -66,7 +67,10 @@ class Looker:
                 if not conversation.left(self._wires_of(port)):
                     continue
                 await pause()
-                answers = await self._knock(Address(host, port))
+                try:
+                    answers = await self._knock(Address(host, port))
+                except NoWay as error:
+                    return found or self._not_asked(host, port, error)
                 silent += answers is None
                 if silent == _SILENT_PORTS:
                     break
@@ -85,17 +89,23 @@ class Looker:
         return (WEB,) if port == self._web_port else (FRAMED,)
 
     async def _knock(self, address: Address) -> bool | None:
-        """Return whether somebody listens; None when not even a refusal came."""
+        """Return whether somebody listens; None when not even a refusal came. Raises NoWay."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
             stream = await Stream.open(address, Limits(address, self._deadlines))
+        except NoWay:
+            raise
         except Unreachable:
             return None if loop.time() - begun >= self._deadlines.connect_s else False
         except Transient:
             return False
         stream.close()
         return True
+
+    def _not_asked(self, host: str, port: int, error: NoWay) -> Look:
+        why = str(error).removeprefix(f"{Address(host, port)}: ").removeprefix("not asked, because ")
+        return Look(host, self._port, self._web_port, None, (f"{host}: not asked: {why}",), asked=False)
 
     async def _ask(self, conversation: "_Conversation", over: tuple[str, ...]) -> Look:
         """Return who answers over some wires."""
@@ -136,6 +146,8 @@ class Looker:
         if dialect == PLAIN and not sections.statuses:  # every CGMiner's reply has a status
             return Look(host, self._port, self._web_port, None, (f"{host}: {_NO_MINER}",))
         notes: list[str] = []
+        if not observation.identities and conversation.page_is_silent():
+            notes.append(f"tells its name on its web page, and none answers at port {web_port}: {_OTHER_PORT}")
         if sections.denied and credentials is None and not observation.identities:
             notes.append(f"shows its name only to who logs in; {_LOG_IN if shows is None else _ENTER + dialect}")
         elif sections.denied and credentials is not None:
@@ -183,6 +195,13 @@ class _Conversation:
         sections = read_sections(self._replies.items())
         sections.denied = any(isinstance(error, AccessDenied) for error in self._errors.values())
         return sections
+
+    def page_is_silent(self) -> bool:
+        """Return whether something was asked of a web page and nothing answers where it should stand."""
+        return any(
+            isinstance(error, Transient) and not is_rpc(command) and not command.startswith("v3:")
+            for command, error in self._errors.items()
+        )
 
     @property
     def speaks_http(self) -> bool:

@@ -24,7 +24,12 @@ def as_table(sightings: Sequence[Sighting], absent: Sequence[MinerEntry]) -> str
     lines += _notes(sightings)
     counts = Counter(each.standing for each in shown)
     kinds = ", ".join(f"{counts[kind]} {kind.value}" for kind in Standing if counts[kind])
-    lines.append(f"{len(shown)} miners" + (f": {kinds}" if kinds else ""))
+    lines.append(f"{len(shown)} {'miner' if len(shown) == 1 else 'miners'}" + (f": {kinds}" if kinds else ""))
+    lost = sum(1 for each in sightings if not each.look.asked)
+    if lost:
+        lines.append(
+            f"{lost} {'address was' if lost == 1 else 'addresses were'} not asked, so who is there is not known"
+        )
     if absent:
         more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
         names = ", ".join(f"{entry.miner_id} ({entry.host})" for entry in absent[:_NAMED])
@@ -36,7 +41,8 @@ def as_json(sightings: Sequence[Sighting], absent: Sequence[MinerEntry], hosts: 
     """Return the sightings as one JSON object; unknown figures are null."""
     document = {
         "hosts": hosts,
-        "found": [_document(each) for each in sightings],
+        "found": [_document(each) for each in sightings if each.look.asked],
+        "not_asked": [each.look.host for each in sightings if not each.look.asked],
         "absent": [{"miner_id": entry.miner_id, "host": entry.host} for entry in absent],
     }
     return json.dumps(document, indent=1)

@@ -7,13 +7,17 @@ from agent.cgminer.observation import Observation
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one host showed. ``observation`` is None where no miner answers; ``notes`` are for people."""
+    """What one host showed. ``observation`` is None where no miner answers; ``notes`` are for people.
+
+    ``asked`` is False where this machine got nowhere, so that nothing is known of the host.
+    """
 
     host: str
     port: int
     web_port: int
     observation: Observation | None
     notes: tuple[str, ...] = ()
+    asked: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,11 +1,14 @@
 """`ballast-agent discover` on real sockets: miners, strangers and the silent, each asked gently and believed by answer."""
 
 import asyncio
+import errno
 import json
+import os
 import random
+import resource
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +19,10 @@ from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.device import Device
 from agent.cli import main
 from agent.cli.discover import _bar
+from agent.discover import report
 from agent.discover.look import Looker
 from agent.discover.shown import Look
+from agent.discover.standing import judge
 from agent.discover.sweep import Manners, Progress, Sweep
 from agent.errors import Unreachable
 from agent.follow import LOST_FOR_S, follower_of
@@ -93,6 +98,15 @@ async def test_miners_are_found_by_what_they_answer() -> None:
     second = looks["127.40.0.2"].observation
     assert second is not None
     assert second.dialect == "avalon"
+
+
+async def test_a_name_behind_a_page_at_another_port_is_asked_for_by_its_port() -> None:
+    version = made.answer(22, "VERSION", {"CGMiner": "4.11.1", "API": "3.7", "Type": "Antminer S19j Pro (Vnish 1.2.6)"})
+    looks = await found_on({"127.40.0.4": FakeMiner({"version": version}).speak})
+    look = looks["127.40.0.4"]
+    assert look.observation is not None
+    assert look.names == ()
+    assert "give its port with --web-port" in look.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +187,7 @@ def test_the_command_shows_what_it_found_against_the_inventory_and_writes_only_w
         return capsys.readouterr().out
 
     table = discover()
-    assert "1 miners: 1 new" in table
+    assert "1 miner: 1 new" in table
     assert "luxos" in table
     assert inventory.read_text() == header + "\n"
     assert not (tmp_path / "state").exists(), "nothing new is noted of whom nobody listed"
@@ -184,7 +198,7 @@ def test_the_command_shows_what_it_found_against_the_inventory_and_writes_only_w
     assert (row.miner_id, row.host, row.rack, row.nameplate_w) == (found["mac"], "127.40.0.1", "", None)
     listed = replace(row, host="127.40.0.2", rack="R1", position=4)
     inventory.write_text(f"{header}\n{listed.miner_id},{listed.host},{listed.port},luxos,S19,F1,R1,4,3000,100\n")
-    assert "1 miners: 1 moved" in discover()
+    assert "1 miner: 1 moved" in discover()
     assert set(Learned.load(tmp_path / "state").names) == {listed.miner_id}
     assert "rack,position" in inventory.read_text()
 
@@ -291,6 +305,71 @@ def test_a_file_that_is_there_already_is_not_written_over(tmp_path: Path, capsys
     assert main(("discover", "127.40.0.1", "--write", str(tmp_path / "new.csv"))) == 2
     assert "is there already" in capsys.readouterr().err
     assert (tmp_path / "new.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("host", "cause"),
+    [("nosuch.invalid", "the host name"), ("224.0.0.1", "network is unreachable; check this machine")],
+)
+def test_who_could_not_be_asked_is_told_apart_from_nobody(
+    host: str, cause: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(("discover", host, "127.40.0.77", "--port", str(free_port()), "--web-port", str(free_port()))) == 1
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert lines[0].startswith(f"{host}: not asked: ")
+    assert cause in lines[0]
+    assert lines[1:] == ["0 miners", "1 address was not asked, so who is there is not known"]
+    assert main(("discover", host, "--json")) == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out)["not_asked"] == [host]
+    assert told.err.startswith("1 address, ports")
+    assert cause in told.err
+
+
+async def test_a_sweep_without_a_socket_left_says_so_once_and_finds_not_nobody() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    sweep = Sweep(Looker(SHORT, free_port(), free_port()), MANNERS, random.Random(1))
+    held: list[int] = []
+    try:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(int(each.name) for each in Path("/proc/self/fd").iterdir()) + 2, hard)
+        )
+        with suppress(OSError):
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        looks = await sweep.run(["127.40.0.1", "127.40.0.2"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for handle in held:
+            os.close(handle)
+    assert [look.asked for look in looks] == [False, False]
+    table = report.as_table(judge(looks, [], Learned()), [])
+    assert table.count("limit of open files is reached") == 1
+    assert "2 addresses were not asked" in table
+
+
+def test_a_sweep_is_printed_before_its_file_is_written_and_a_full_disk_leaves_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    swept = ("discover", "127.40.0.1", "--port", str(free_port()), "--web-port", str(free_port()))
+    assert main((*swept, "--write", str(tmp_path / "none" / "new.csv"))) == 2
+    told = capsys.readouterr()
+    assert (told.out, "there is no such folder; make it" in told.err) == ("", True), "said before the sweep"
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert main((*swept, "--write", str(tmp_path / "new.csv"))) == 2
+    told = capsys.readouterr()
+    assert told.out == "0 miners\n"
+    assert "the disk is full: free some space" in told.err
+    assert not (tmp_path / "new.csv").exists()
+    assert main((*swept, "--write", str(tmp_path / "new.csv"))) == 0
 
 
 @pytest.mark.parametrize(
