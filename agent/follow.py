@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -30,6 +30,7 @@ from agent.settings import Settings
 from agent.vault import Vault
 from sitelink.clock import Clock
 from sitelink.inventory import MinerEntry
+from sitelink.miners import RPC_PORT, WEB_PORT
 from sitelink.types import MinerState, Reading, Reason
 
 _LOG: Final = logging.getLogger(__name__)
@@ -82,11 +83,15 @@ class Follower:
         self._noted = self._stamp()
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until cancelled; what others write is taken up also during a sweep, which may take half an hour."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._again(self.take_up))
+            tasks.create_task(self._again(self.search))
+
+    async def _again(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
-            await self.take_up()
-            await self.search()
+            await step()
 
     async def take_up(self) -> None:
         """Take up what another process has written: passwords, and addresses learned by a person's own sweep."""
@@ -109,10 +114,11 @@ class Follower:
             return
         self._next_sweep_mono = now_mono + BETWEEN_SWEEPS_S
         held = {device.address.host for name, device in self._devices.items() if name not in lost}
-        learned = Learned.load(self._state_dir)
-        placed = learned.applied(self._listed)
-        now = learned
-        sightings = judge(await self._sweep([host for host in self._hosts if host not in held]), placed, learned)
+        looks = await self._sweep([host for host in self._hosts if host not in held])
+        now = learned = Learned.load(
+            self._state_dir
+        )  # as it stands after the sweep: another process may have noted more
+        sightings = judge(looks, learned.applied(self._listed), learned)
         listed = {entry.miner_id: entry for entry in self._listed}
         for each in sightings:
             if each.standing is Standing.MOVED and each.entry is not None and each.entry.miner_id in gone:
@@ -189,7 +195,7 @@ def gentle_sweep(listed: Sequence[MinerEntry], vault: Vault, rng: random.Random)
 
     Where a firmware tells its name only to who logs in, it is shown its group's password.
     """
-    ports = Counter((entry.port, entry.web_port) for entry in listed).most_common(1) or [((4028, 80), 1)]
+    ports = Counter((entry.port, entry.web_port) for entry in listed).most_common(1) or [((RPC_PORT, WEB_PORT), 1)]
     port, web_port = ports[0][0]
     looker = Looker(Deadlines(connect_s=_GENTLE.connect_s), port, web_port, lambda _, dialect: vault.group(dialect))
 

@@ -1,5 +1,6 @@
 """A miner that the network has put elsewhere is found by its own name, by the daemon, without anybody being renamed."""
 
+import asyncio
 import os
 import threading
 from collections.abc import Sequence
@@ -110,6 +111,38 @@ async def test_a_lost_miner_is_found_noted_and_reached_at_its_new_address(tmp_pa
     learned = Learned.load(tmp_path)
     assert learned.applied([A, B])[0].host == "10.0.0.7"
     assert learned.names[A.miner_id].serial == "SN1"
+
+
+async def test_what_others_write_is_taken_up_while_a_sweep_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.follow._LOOK_S", 0.01)
+    sweeping, over = asyncio.Event(), asyncio.Event()
+
+    class Slow(Site):
+        async def sweep(self, hosts: Sequence[str]) -> tuple[Look, ...]:
+            sweeping.set()
+            await over.wait()
+            return await super().sweep(hosts)
+
+    site = Slow(tmp_path, reasons={A.miner_id: Reason.TIMEOUT}, there={"10.0.0.7": A.miner_id})
+    await site.follower.search()
+    site.clock.mono_s += LOST_FOR_S
+    following = asyncio.create_task(site.follower.run())
+    try:
+        async with asyncio.timeout(5.0):
+            await sweeping.wait()
+            opened(tmp_path).put("antminer", SECRET)
+            Learned().moved(B, "10.0.0.8", NOON).save(tmp_path)  # by hand: inventory follow
+            while site.devices[B.miner_id].credentials != SECRET or site.where()[1] != "10.0.0.8":
+                await asyncio.sleep(0.01)
+            over.set()
+            while site.where() != ["10.0.0.7", "10.0.0.8"]:
+                await asyncio.sleep(0.01)
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+    assert [entry.host for entry in Learned.load(tmp_path).applied([A, B])] == ["10.0.0.7", "10.0.0.8"]
 
 
 async def test_two_that_traded_addresses_are_both_found(tmp_path: Path) -> None:
