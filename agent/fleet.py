@@ -25,6 +25,7 @@ from agent.vault import Vault
 from agent.vault.rotation import VaultControl
 from sitelink.clock import Clock
 from sitelink.inventory import MeterEntry, MinerEntry
+from sitelink.miners import AUTO
 
 _PDUS: Final = "pdu"
 
@@ -47,7 +48,7 @@ def untouchable(settings: Settings, inventory: tuple[MinerEntry, ...]) -> frozen
 
 def switchable(entry: MinerEntry) -> bool:
     """Return whether the miner can be stopped and started: by its firmware, once that is known, or by its outlet."""
-    return entry.controllable or entry.dialect == "auto"
+    return entry.controllable or entry.dialect == AUTO
 
 
 def check_extras(settings: Settings, inventory: tuple[MinerEntry, ...]) -> None:

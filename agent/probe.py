@@ -15,8 +15,9 @@ from agent.cgminer.observation import Observation
 from agent.cgminer.repair import decode
 from agent.cgminer.replies import interpret
 from agent.cgminer.sections import Row, Sections
-from agent.cgminer.wires import DEFAULT_WEB_PORT, Wires
+from agent.cgminer.wires import Wires
 from agent.errors import AccessDenied, AgentError, Garbled, Transient
+from sitelink.miners import AUTO, WEB_PORT
 
 _QUOTED_BYTES: Final = 40
 _UNITS: Final = {
@@ -50,7 +51,7 @@ async def probe(
     dialect: str,
     deadlines: Deadlines,
     *,
-    web_port: int = DEFAULT_WEB_PORT,
+    web_port: int = WEB_PORT,
     credentials: Credentials | None = None,
 ) -> Probe:
     """Ask one device everything its dialect knows, one command at a time, whichever wire each takes.
@@ -60,7 +61,7 @@ async def probe(
     """
     asked = _Asked(Wires(address, deadlines, web_port, credentials))
     try:
-        if dialect == "auto":
+        if dialect == AUTO:
             dialect = (await find_dialect(asked.tell)).dialect
         commands = table_of(dialect).commands
         for command in (*commands.poll, *commands.every):

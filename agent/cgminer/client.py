@@ -24,8 +24,8 @@ from typing import Final, NamedTuple
 
 from agent.errors import AgentError, NoWay, TimedOut, TooLarge, Unreachable
 from agent.names import literal_family, locate
+from sitelink.miners import RPC_PORT
 
-DEFAULT_PORT: Final = 4028
 _SILENCE_S: Final = 0.05
 _CHUNK_BYTES: Final = 65_536
 _SETTING_TIMES: Final = 10.0
@@ -41,7 +41,7 @@ class Address(NamedTuple):
     """Where a miner's API listens. ``host`` is an IP address or a name."""
 
     host: str
-    port: int = DEFAULT_PORT
+    port: int = RPC_PORT
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

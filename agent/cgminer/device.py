@@ -33,15 +33,15 @@ from agent.cgminer.sections import Sections
 from agent.cgminer.stream import Limits, Stream
 from agent.cgminer.turn import Turn
 from agent.cgminer.web import WebReply
-from agent.cgminer.wires import DEFAULT_WEB_PORT, Wires, wire_of
+from agent.cgminer.wires import Wires, wire_of
 from agent.errors import AccessDenied, AgentError, Garbled, Nameless, SessionBusy, TimedOut, Transient
 from sitelink.clock import Clock
+from sitelink.miners import AUTO, WEB_PORT
 from sitelink.types import MinerState, Reason
 
 _STATIC_AGE_S: Final = 3600.0
 _STATIC_RETRY_S: Final = 300.0
 """How soon static data is read again where a wire beside the poll's was silent, and so left out its part."""
-_AUTO: Final = "auto"
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Device:
         clock: Clock,
         *,
         miner_id: str = "",
-        web_port: int = DEFAULT_WEB_PORT,
+        web_port: int = WEB_PORT,
         credentials: Credentials | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         static_age_s: float = _STATIC_AGE_S,
@@ -75,7 +75,7 @@ class Device:
         self._wires = wires = Wires(address, deadlines, web_port, credentials)
         self._dialect = dialect
         self._table = table_of(dialect)
-        self._told = dialect != _AUTO
+        self._told = dialect != AUTO
         self._settled = self._told
         self._clock = clock
         self._miner_id = miner_id

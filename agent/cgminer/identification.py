@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from agent.cgminer.dialects import table_of
 from agent.cgminer.dialects.table import Table
 from agent.cgminer.replies import PLAIN, identify, read_sections
+from agent.cgminer.web import GREETING
 from agent.cgminer.wires import FRAMED, RPC, WEB
 from agent.errors import Permanent, TimedOut, Transient
 
@@ -38,7 +39,6 @@ _PAGES: Final = {
 }
 """Each page with the dialect whose port it is asked on; the answer alone decides."""
 _ON_RPC_PORT: Final = "/summary"
-_HTTP: Final = b"HTTP/"
 ALL_WIRES: Final = (RPC, FRAMED, WEB)
 
 Ask = Callable[[str], Awaitable[bytes | None]]
@@ -133,7 +133,7 @@ class _Heard:
 
     @property
     def speaks_http(self) -> bool:
-        return any(reply.startswith(_HTTP) for reply in self.replies.values())
+        return any(reply.startswith(GREETING) for reply in self.replies.values())
 
     @property
     def dialect(self) -> str:

@@ -17,6 +17,7 @@ from agent.cgminer.observation import Observation, PoolShares
 from agent.cgminer.repair import decode
 from agent.cgminer.sections import Sections, at, number, text, whole
 from agent.errors import Garbled
+from sitelink.miners import AUTO
 from sitelink.types import MinerState, PowerSource, Reason
 from sitelink.units import Watts
 
@@ -35,7 +36,7 @@ def parse(dialect: str, replies: Mapping[str, bytes]) -> Observation:
     apart, so ``{"summary+stats": ..}`` equals ``{"summary": .., "stats": ..}``.
     """
     sections = read_sections(replies.items())
-    return interpret(_dialect(sections) if dialect == "auto" else dialect, sections)
+    return interpret(_dialect(sections) if dialect == AUTO else dialect, sections)
 
 
 def identify(replies: Mapping[str, bytes]) -> str:

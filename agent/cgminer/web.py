@@ -27,6 +27,7 @@ from agent.cgminer.credentials import Credentials
 from agent.cgminer.repair import decode
 from agent.cgminer.stream import Limits, Stream
 from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, Unreachable, UnsupportedDevice
+from sitelink.miners import WEB_PORT
 
 _IDLE_S: Final = 5.0
 """How long a connection is kept for a next request: a poll's next command follows at once, the next poll does not."""
@@ -315,4 +316,4 @@ def _form(fields: Mapping[str, str]) -> bytes:
 
 def _host(address: Address) -> str:
     host = f"[{address.host}]" if ":" in address.host else address.host
-    return host if address.port == 80 else f"{host}:{address.port}"
+    return host if address.port == WEB_PORT else f"{host}:{address.port}"

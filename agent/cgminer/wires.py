@@ -22,10 +22,9 @@ from agent.cgminer.repair import decode
 from agent.cgminer.sections import NEW_API, dig, is_rpc
 from agent.cgminer.web import WebClient, WebReply, check_status
 from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, UnsupportedDevice
+from sitelink.miners import RPC_PORT, WEB_PORT
 
 RPC, FRAMED, WEB = "rpc", "framed", "web"
-DEFAULT_WEB_PORT: Final = 80
-_DEFAULT_RPC_PORT: Final = 4028
 _REDIRECTS: Final = 300
 _SERVER_FAILS: Final = 500
 
@@ -77,7 +76,7 @@ class Wires:
     @property
     def framed_address(self) -> Address:
         """Return where Whatsminer's framed API listens: its own port, unless the inventory names another."""
-        port = FRAMED_PORT if self._address.port == _DEFAULT_RPC_PORT else self._address.port
+        port = FRAMED_PORT if self._address.port == RPC_PORT else self._address.port
         return Address(self._address.host, port)
 
     @property
@@ -184,7 +183,7 @@ class Wires:
         return reply.body
 
     def _port(self, table: Table) -> int:
-        return table.web_port if self._web_port == DEFAULT_WEB_PORT else self._web_port
+        return table.web_port if self._web_port == WEB_PORT else self._web_port
 
     def _client(self, table: Table) -> WebClient:
         port = self._port(table)

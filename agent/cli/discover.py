@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agent.cli.shared import FAILED, Commands
+from agent.cli.shared import FAILED, Commands, check_port
 from agent.errors import BadInput
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def add(commands: Commands) -> None:
     discover.add_argument("--config", type=Path, help="the agent's settings, whose inventory is compared (agent.toml)")
     discover.add_argument("--json", action="store_true", help="print one JSON object")
     discover.add_argument("--write", type=Path, metavar="FILE", help="write the new and the moved as rows to import")
-    discover.add_argument("--port", type=int, default=4028, help="the API's port (4028)")
-    discover.add_argument("--web-port", type=int, default=80, help="the web page's port (80)")
+    discover.add_argument("--port", type=int, help="the API's port (4028)")
+    discover.add_argument("--web-port", type=int, help="the web page's port (80)")
     discover.add_argument("--at-once", type=int, default=64, help="hosts looked at at a time (64)")
     discover.add_argument(
         "--log-in", action="store_true", help="show each miner this site's password of its group, where it wants one"
@@ -79,9 +79,12 @@ def _tell_not_asked(looks: "Iterable[Look]") -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name, value in (("--port", options.port), ("--web-port", options.web_port)):
-        if not 1 <= value <= 65535:
-            raise BadInput(f"{name}: {value} is no port; write 1 to 65535")
+    from sitelink.miners import RPC_PORT, WEB_PORT
+
+    options.port = RPC_PORT if options.port is None else options.port
+    options.web_port = WEB_PORT if options.web_port is None else options.web_port
+    check_port("--port", options.port)
+    check_port("--web-port", options.web_port)
     if not 1 <= options.at_once <= _MOST_AT_ONCE:
         raise BadInput(f"--at-once: {options.at_once} is out of range; write 1 to {_MOST_AT_ONCE}")
     if options.write is not None and options.write.exists():

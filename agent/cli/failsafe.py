@@ -11,7 +11,6 @@ from agent.errors import BadInput
 if TYPE_CHECKING:
     from agent.failsafe.choice import Choice
 
-_WATTS_PER_MEGAWATT: Final = 1e6
 _MOST_MW: Final = 10_000.0
 
 
@@ -44,9 +43,9 @@ def _failsafe(options: argparse.Namespace) -> int:
 
 def _choice(options: argparse.Namespace) -> "Choice":
     from agent.failsafe.choice import Choice
-    from sitelink.units import Watts
+    from sitelink.units import Megawatts, watts
 
-    load_w = None if options.mw is None else Watts(_megawatts(options.mw) * _WATTS_PER_MEGAWATT)
+    load_w = None if options.mw is None else watts(Megawatts(_megawatts(options.mw)))
     return Choice(options.everything, tuple(options.rack or ()), tuple(options.miner or ()), load_w)
 
 

@@ -1,16 +1,13 @@
 """Looking at devices: poll."""
 
 import argparse
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from agent.cli.shared import Commands, settings_of, takes_config
-from agent.errors import AgentError, BadInput
+from agent.cli.shared import Commands, check_port, settings_of, takes_config
+from agent.errors import BadInput, Garbled
 
 if TYPE_CHECKING:
     from agent.cgminer.credentials import Credentials
-
-_DEFAULT_PORT: Final = 4028
-_PORTS: Final = 65_536
 
 
 def add(commands: Commands) -> None:
@@ -20,9 +17,7 @@ def add(commands: Commands) -> None:
     poll.add_argument("--dialect", default="auto", help="the firmware, as in inventory.csv, or auto")
     poll.add_argument("--json", action="store_true", help="print one JSON object")
     poll.add_argument("--raw", action="store_true", help="print the replies as they came, too")
-    poll.add_argument(
-        "--web-port", type=int, default=80, metavar="PORT", help="its web page's, if not the firmware's own"
-    )
+    poll.add_argument("--web-port", type=int, metavar="PORT", help="its web page's, if not the firmware's own")
     poll.add_argument(
         "--log-in", metavar="GROUP", help="open its pages with this credentials group of the agent's vault"
     )
@@ -36,29 +31,27 @@ def _poll(options: argparse.Namespace) -> int:
     from agent.cgminer.client import DEFAULT_DEADLINES, Address
     from agent.settings import parse_endpoint
     from sitelink.inventory import DIALECTS
+    from sitelink.miners import RPC_PORT, WEB_PORT
 
     if options.dialect not in DIALECTS:
         raise BadInput(f"--dialect: {options.dialect!r} is not known; write one of {', '.join(DIALECTS)}")
-    if not 0 < options.web_port < _PORTS:
-        raise BadInput(f"--web-port: {options.web_port} is no port; write one from 1 to {_PORTS - 1}")
-    endpoint = parse_endpoint(options.host, _DEFAULT_PORT)
+    web_port = WEB_PORT if options.web_port is None else options.web_port
+    check_port("--web-port", web_port)
+    endpoint = parse_endpoint(options.host, RPC_PORT)
     asking = probe.probe(
         Address(endpoint.host, endpoint.port),
         options.dialect,
         DEFAULT_DEADLINES,
-        web_port=options.web_port,
+        web_port=web_port,
         credentials=_credentials(options),
     )
-    try:
-        found = asyncio.run(asking)
-    except AgentError as error:
-        raise BadInput(str(error)) from None
+    found = asyncio.run(asking)
     if found.stranger is None or options.raw:
         print(probe.as_json(found, raw=options.raw) if options.json else probe.as_table(found))
         if options.raw and not options.json:
             print(probe.raw_replies(found))
     if found.stranger is not None:
-        raise BadInput(found.stranger)
+        raise Garbled(found.stranger)
     return 0
 
 

@@ -21,6 +21,7 @@ Commands = Any
 _DURATION: Final = re.compile(r"([0-9]{1,6})([smh])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 _LONGEST: Final = timedelta(days=7)
+_LAST_PORT: Final = 65_535
 
 
 def takes_config(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> None:
@@ -45,6 +46,12 @@ def duration_of(text: str) -> timedelta:
     if not timedelta(0) < duration <= _LONGEST:
         raise BadInput(f"--for: {text!r} is out of range; write at most {_LONGEST.days * 24}h")
     return duration
+
+
+def check_port(option: str, port: int) -> None:
+    """Raise BadInput when what ``option`` gives is no port."""
+    if not 1 <= port <= _LAST_PORT:
+        raise BadInput(f"{option}: {port} is no port; write one from 1 to {_LAST_PORT}")
 
 
 def watched(show: Callable[[], int], *, again: bool) -> int:

@@ -19,6 +19,7 @@ from agent.cgminer.identification import find_dialect, telling_table
 from agent.cgminer.replies import PLAIN, interpret, read_sections
 from agent.cgminer.sections import Sections, is_rpc
 from agent.cgminer.stream import Limits, Stream
+from agent.cgminer.web import GREETING
 from agent.cgminer.wires import FRAMED, RPC, WEB, Wires
 from agent.discover.shown import Look
 from agent.errors import AccessDenied, AgentError, NoWay, Transient, Unreachable
@@ -29,7 +30,6 @@ Pause = Callable[[], Awaitable[None]]
 """Awaited before each connection."""
 _SILENT_PORTS: Final = 2
 """So many ports that answer nothing at all, not even a refusal, and nobody is there."""
-_HTTP: Final = b"HTTP/"
 _LOG_IN: Final = "--log-in shows it this site's password of its group"
 _ENTER: Final = "no password of its group is known: ballast-agent credentials set "
 _NO_MINER: Final = "answers, but as no miner does"
@@ -206,7 +206,7 @@ class _Conversation:
     @property
     def speaks_http(self) -> bool:
         """Return whether what was asked over RPC was answered by a web server."""
-        return any(is_rpc(command) and reply.startswith(_HTTP) for command, reply in self._replies.items())
+        return any(is_rpc(command) and reply.startswith(GREETING) for command, reply in self._replies.items())
 
     def complaints(self) -> tuple[str, ...]:
         """Return why the first thing asked got no answer, if it got none."""

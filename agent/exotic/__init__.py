@@ -18,10 +18,11 @@ from agent.errors import Garbled
 from agent.exotic.figures import observation_of
 from agent.exotic.reader import Reader
 from sitelink.clock import Clock
+from sitelink.miners import EXOTIC
 
 __all__ = ["DIALECT", "ExoticDevice", "Reader", "is_installed"]
 
-DIALECT: Final = "exotic"
+DIALECT: Final = EXOTIC
 
 
 class ExoticDevice(Device):

@@ -10,6 +10,7 @@ from typing import Any
 from agent.cgminer.dialects.table import hashrate, known, live_temperature, positive_power, power, turning
 from agent.cgminer.observation import Observation, PoolShares
 from agent.cgminer.sections import mac, rows_of, text, whole
+from sitelink.miners import EXOTIC
 from sitelink.types import MinerState, PowerSource, Reason
 from sitelink.units import TeraHashPerSecond, Watts
 
@@ -23,7 +24,7 @@ def observation_of(data: Mapping[str, Any]) -> Observation:
     power_w = power(data.get("wattage"))
     boards = rows_of(data.get("hashboards"))
     return Observation(
-        dialect="exotic",
+        dialect=EXOTIC,
         state=_state(rate),
         reason=Reason.NONE if rate else Reason.NOT_REPORTED,
         model=_model(data.get("device_info")),

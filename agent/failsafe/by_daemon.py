@@ -19,6 +19,7 @@ from agent.failsafe.sights import Sight, show
 from agent.findings import Finding, Proof
 from agent.local_socket import HUNG, NOT_KNOWN, Conversation, Garbage
 from sitelink.inventory import MinerEntry
+from sitelink.miners import AUTO
 from sitelink.types import MinerState, Verb
 from sitelink.units import TeraHashPerSecond, Watts
 
@@ -123,7 +124,7 @@ class ByDaemon:
 
     def _finding(self, answer: Mapping[str, Any]) -> Finding:
         name = str(answer["miner"])
-        entry = self._fleet.get(name) or MinerEntry(name, "", 0, "auto", "", "", "", 0, None, None)
+        entry = self._fleet.get(name) or MinerEntry(name, "", 0, AUTO, "", "", "", 0, None, None)
         return Finding(
             entry,
             Proof(answer["proof"]),

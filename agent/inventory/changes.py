@@ -16,9 +16,9 @@ from enum import StrEnum
 from typing import Final
 
 from sitelink.inventory import MinerEntry
+from sitelink.miners import AUTO, WEB_PORT
 from sitelink.outlet_source import BadOutlet, parse_outlet
 
-_DEFAULT_WEB_PORT: Final = 80
 _ADDRESS: Final = ("host", "port", "web_port")
 
 
@@ -106,11 +106,11 @@ def filled(told: MinerEntry, was: MinerEntry) -> MinerEntry:
     return replace(
         placed,
         miner_id=was.miner_id,
-        dialect=was.dialect if told.dialect == "auto" else told.dialect,
+        dialect=was.dialect if told.dialect == AUTO else told.dialect,
         model=told.model or was.model,
         nameplate_w=was.nameplate_w if told.nameplate_w is None else told.nameplate_w,
         nameplate_ths=was.nameplate_ths if told.nameplate_ths is None else told.nameplate_ths,
-        web_port=was.web_port if told.web_port == _DEFAULT_WEB_PORT else told.web_port,
+        web_port=was.web_port if told.web_port == WEB_PORT else told.web_port,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from agent.errors import BadInput
 from agent.inventory.changes import Change, What, in_place_of
 from sitelink.inventory import BadList, MinerEntry, miner_of, row_of
+from sitelink.miners import AUTO
 
 Made = tuple[tuple[Change, ...], tuple[MinerEntry, ...]]
 
@@ -29,7 +30,7 @@ def swap(rows: Sequence[MinerEntry], old_id: str, new_id: str, said: Mapping[str
     was = _named(rows, old_id)
     if any(entry.miner_id.lower() == new_id.lower() for entry in rows):
         raise BadInput(f"{new_id}: is in the inventory already; swap one that is not, or correct the row by import")
-    bare = {"host": was.host, "port": str(was.port), "dialect": "auto", "web_port": str(was.web_port), "position": "0"}
+    bare = {"host": was.host, "port": str(was.port), "dialect": AUTO, "web_port": str(was.web_port), "position": "0"}
     own = row_of(was) if board else {**dict.fromkeys(row_of(was), ""), **bare}
     now = in_place_of(entry_of({**own, **said, "miner_id": new_id}), was)
     return (Change(What.SWAPPED, was, now),), tuple(now if entry is was else entry for entry in rows)

@@ -25,6 +25,7 @@ from agent.errors import BadInput, SessionBusy
 from agent.files import alone_with, replace_file
 from agent.vault.keys import KeyPlaces, VaultKey
 from agent.vault.sealed import Sealed, seal
+from sitelink.miners import AUTO
 
 if TYPE_CHECKING:
     from agent.settings import Settings
@@ -233,7 +234,7 @@ class Vault:
 
 def group_of(entry: "MinerEntry", dialect: str = "") -> str:
     """Return the group whose password opens the miner: the one the inventory names, else its dialect's own."""
-    return entry.credentials or (dialect if entry.dialect == "auto" and dialect else entry.dialect)
+    return entry.credentials or (dialect if entry.dialect == AUTO and dialect else entry.dialect)
 
 
 def _contents(document: Mapping[str, Mapping[str, Any]]) -> Contents:

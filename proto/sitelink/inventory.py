@@ -19,13 +19,14 @@ from typing import Any, Final, NamedTuple
 
 from sitelink.meter_source import HOST, BadSource, MeterSource, parse_source
 from sitelink.miner_ids import canonical
+from sitelink.miners import AUTO, EXOTIC, WEB_PORT
 from sitelink.outlet_source import OUTLET_FORM, BadOutlet, parse_outlet
 from sitelink.units import TeraHashPerSecond, Watts
 
 DIALECTS: Final = (
     *("luxos", "whatsminer", "avalon", "antminer", "braiins", "cgminer", "whatsminer-v3", "braiins-rest", "vnish"),
     *("hiveon", "innosilicon", "blackminer", "mskminer", "goldshell", "elphapex", "hammer", "obelisk", "epic"),
-    *("auradine", "bitaxe", "antminer-web", "exotic", "auto"),
+    *("auradine", "bitaxe", "antminer-web", EXOTIC, AUTO),
 )
 CONTROLLABLE: Final = frozenset(
     ("antminer", "avalon", "braiins", "braiins-rest", "luxos", "vnish", "whatsminer", "whatsminer-v3")
@@ -78,7 +79,7 @@ class MinerEntry:
     position: int
     nameplate_w: Watts | None
     nameplate_ths: TeraHashPerSecond | None
-    web_port: int = 80
+    web_port: int = WEB_PORT
     credentials: str = ""
     outlet: str = ""
 
@@ -325,7 +326,7 @@ _MINER: Final[Mapping[str, Callable[[_Row], Any]]] = {
     "credentials": lambda row: row.label("credentials"),
     "outlet": lambda row: row.label("outlet"),
 }
-_UNSAID: Final = {"web_port": "80", "credentials": "", "outlet": ""}
+_UNSAID: Final = {"web_port": str(WEB_PORT), "credentials": "", "outlet": ""}
 
 
 def _miner(row: _Row) -> MinerEntry:

@@ -23,13 +23,13 @@ from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.cgminer.turn import Turn
 from agent.errors import AccessDenied, Permanent, Transient, UnsupportedDevice
+from sitelink.miners import AUTO
 from sitelink.types import Verb
 from sitelink.verbs import SWITCHING
 
 __all__ = ["Former", "HeldInMemory", "MinerControl", "Result", "Wanted", "controllable", "controllable_dialects"]
 
 _LOG: Final = logging.getLogger(__name__)
-_AUTO: Final = "auto"
 _WAIT_S: Final = 5.0
 """How long an order waits for another one to the same device; it is then tried again, and holds up no others."""
 
@@ -149,7 +149,7 @@ class MinerControl:
             await check_identity(self._device, self._miner_id)
 
     def _known_driver(self, verb: Verb) -> Driver:
-        if self._device.dialect == _AUTO:
+        if self._device.dialect == AUTO:
             raise Transient(f"{self._device.address}: does not say yet which firmware it runs; it is tried again")
         driver = self._driver()
         if driver is None:

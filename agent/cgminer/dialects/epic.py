@@ -28,6 +28,7 @@ from agent.cgminer.dialects.table import (
 )
 from agent.cgminer.observation import PoolShares
 from agent.cgminer.sections import Sections, at, mac, number, text, whole
+from sitelink.miners import RPC_PORT
 from sitelink.types import MinerState, PowerSource, Reason
 from sitelink.units import TeraHashPerSecond
 
@@ -106,6 +107,6 @@ TABLE: Final = Table(
     judge=_judge,
     power_source=PowerSource.ESTIMATE,
     measures_power=_measures_power,
-    web_port=4028,
+    web_port=RPC_PORT,
     pools=_pools,
 )

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.observation import PoolShares
 from agent.cgminer.sections import Reader, Sections, number
+from sitelink.miners import WEB_PORT
 from sitelink.types import MinerState, PowerSource, Reason
 from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts, terahash
 
@@ -110,7 +111,7 @@ class Table:
     pools: Callable[[Sections], tuple[PoolShares, ...]] | None = None
     """Where the pools' shares stand, for firmwares whose replies have no ``POOLS`` as CGMiner writes them."""
     logins: tuple[Login, ...] = ()
-    web_port: int = 80
+    web_port: int = WEB_PORT
     queries: Mapping[str, str] = field(default_factory=dict)
 
     def power_source_of(self, sections: Sections) -> PowerSource:

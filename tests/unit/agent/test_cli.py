@@ -44,10 +44,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    code = main(arguments)
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
+    assert main(arguments) == code
     output = capsys.readouterr()
-    assert code == 2
     assert output.out == ""
     lines = output.err.splitlines()
     assert len(lines) == 1
@@ -66,8 +65,6 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("poll",), "required: HOST[:PORT]"),
         (("poll", "10.0.0.1:x"), "'10.0.0.1:x' is not HOST:PORT"),
         (("poll", "10.0.0.1:0"), "the port must be 1..65535"),
-        (("poll", "127.0.0.1:9"), "127.0.0.1:9: connection refused"),
-        (("poll", "no-such-host.invalid"), "no-such-host.invalid:4028"),
         (("poll", "127.0.0.1:9", "--dialect", "minerd"), "--dialect: 'minerd' is not known; write one of luxos"),
         (("enrol", "--config", "{config}"), "the following arguments are required: --token"),
         (("enrol", "--config", "{config}", "--token", "abc"), "--token: not a join token; copy the whole line"),
@@ -213,10 +210,25 @@ def web_server() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("127.0.0.1:9", "127.0.0.1:9: connection refused"),
+        ("no-such-host.invalid", "no-such-host.invalid:4028"),
+    ],
+)
+def test_poll_of_a_miner_that_does_not_answer_is_a_failure_and_no_bad_input(
+    host: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told in complaint(capsys, "poll", host, code=1)
+
+
 def test_poll_of_what_is_no_miner_fails_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with web_server() as address:
-        assert f"{address}: no miner's API answers there but 'HTTP/1.1 400" in complaint(capsys, "poll", address)
-        assert main(("poll", address, "--raw")) == 2
+        assert f"{address}: no miner's API answers there but 'HTTP/1.1 400" in complaint(
+            capsys, "poll", address, code=1
+        )
+        assert main(("poll", address, "--raw")) == 1
     assert "<html>" in capsys.readouterr().out, "what it said can still be looked at"
 
 

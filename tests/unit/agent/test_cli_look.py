@@ -9,10 +9,10 @@ from agent.cli import main
 pytestmark = pytest.mark.agent
 
 
-def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
     with pytest.raises(SystemExit) as ended:
         raise SystemExit(main(["poll", "127.0.0.1:9", *arguments]))
-    assert ended.value.code == 2
+    assert ended.value.code == code
     return capsys.readouterr().err
 
 
@@ -31,4 +31,4 @@ def test_a_group_without_a_password_names_the_command_that_keeps_one(
 
 
 def test_nobody_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert failed(capsys, "--dialect", "vnish", "--web-port", "9").count("\n") == 1
+    assert failed(capsys, "--dialect", "vnish", "--web-port", "9", code=1).count("\n") == 1
