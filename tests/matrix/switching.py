@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from agent.cgminer.control import MinerControl
 from agent.errors import AgentError, Permanent, Refused, Transient
 from agent.local_curtail import starting, stopping
-from agent.local_curtail.evidence import ALREADY_IDLE, StopFacts, Verdict, judge_start, judge_stop
+from agent.local_curtail.evidence import ALREADY_IDLE, MeterWord, StopFacts, Verdict, judge_start, judge_stop
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.rules import SiteRules
@@ -66,7 +66,7 @@ class Switching:
             return stopping._failed(refusal)
         while True:
             seen = await self._look()
-            facts = StopFacts(baseline_w, RULES.idle_share, refusal is None, was_hashing, seen, metered=False)
+            facts = StopFacts(baseline_w, RULES.idle_share, refusal is None, was_hashing, seen, MeterWord.NONE)
             verdict = judge_stop(facts)
             now_s = self.clock.monotonic()
             if verdict.outcome is Outcome.COMPLETE or verdict == ALREADY_IDLE or now_s >= ends_s:
