@@ -184,7 +184,10 @@ class Device:
             return AccessDenied(f"{self.address}: {told}; the rest is closed to us: give its group credentials")
         if sections and not seen.identities and not sections.garbled:
             return Nameless(f"{self.address}: {told}; {seen.dialect} firmware may have none to tell")
-        return Garbled(f"{self.address}: {told}; check that {seen.dialect} firmware and its web page run there")
+        list_so = f", or list it as {seen.identities[0]}" if seen.identities else ""
+        return Garbled(
+            f"{self.address}: {told}; check that {seen.dialect} firmware and its web page run there{list_so}"
+        )
 
     async def ask(self, command: str, parameter: str | None = None) -> Mapping[str, Any]:
         """Send one command and return its reply as an object.
