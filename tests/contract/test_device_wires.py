@@ -332,7 +332,7 @@ async def test_one_request_at_a_time_whichever_wire_it_takes() -> None:
 async def test_a_name_that_cannot_be_compared_is_no_other_device() -> None:
     miner = FakeMiner({"stats": json.loads(made.antminer_stats())}, joins=False)
     async with serving(miner.speak) as address:
-        with pytest.raises(Garbled, match="names itself only 81abcdef0123481c.*or list it as 81abcdef0123481c"):
+        with pytest.raises(Garbled, match=r"names itself only 81abcdef0123481c.*or list it as 81abcdef0123481c"):
             await device(address, "antminer", miner_id=native.MAC).identity()
         assert await device(address, "antminer", miner_id="81ABCDEF0123481C").identity() == "81ABCDEF0123481C"
         assert await device(address, "antminer", miner_id="OTHER").identity() == "81abcdef0123481c"
