@@ -359,7 +359,9 @@ def judged_answer(record: MinerRecord) -> Answer:
         proof = Proof.OPEN if record.reason in _OPEN else Proof.NO
     if record.lie is not Lie.NONE and proof is Proof.YES:
         proof = Proof.OPEN
-    return _finding(record.miner_id, proof, evidence, record.baseline_w, record.power_w)
+    told = record.detail and proof is not Proof.YES  # the device's own cause and next step say more than the code's
+    what = f"{record.detail} ({record.reason})" if told else evidence
+    return _finding(record.miner_id, proof, what, record.baseline_w, record.power_w)
 
 
 def _finding(

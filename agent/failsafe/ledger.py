@@ -236,6 +236,7 @@ class Ledger:
             outcome=None,
             evidence=Evidence.NONE,
             reason="",
+            detail="",
             touched=True,
             sent_at=now,
             sent_no=books.next_number(),

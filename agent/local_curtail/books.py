@@ -14,6 +14,7 @@ A ``build`` that touches what an earlier one of the same transaction changes is 
 """
 
 import asyncio
+import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -23,7 +24,7 @@ from typing import Final
 
 from agent.local_curtail import overrides, records
 from agent.local_curtail import tasks as task_rows
-from agent.local_curtail.evidence import Verdict
+from agent.local_curtail.evidence import UNREACHABLE, Verdict
 from agent.local_curtail.moments import microseconds
 from agent.local_curtail.policy import OVERRIDE
 from agent.local_curtail.ports import Outbox, SiteNow
@@ -31,6 +32,7 @@ from agent.local_curtail.records import MinerRecord, OrderRecord
 from agent.storage import StorageFull, Writer, uninterrupted
 from sitelink.types import Ack, BatchBody, Notice, NoticeCode, Verb
 
+_LOG: Final = logging.getLogger(__name__)
 JOURNAL_LOST: Final = "journal_lost"
 """The order, and the cause, under which miners are started whose orders were lost."""
 _KEEP_ACKS: Final = timedelta(days=7)
@@ -264,6 +266,10 @@ class Books:
         if entry.orders:
             cut = microseconds(now - _KEEP_ACKS)
             connection.execute("DELETE FROM curtail_acks WHERE at_us < ?", (cut,))
+            connection.execute(
+                "DELETE FROM curtail_details WHERE (order_id, miner_id, verb) NOT IN"
+                " (SELECT order_id, miner_id, verb FROM curtail_acks)"
+            )
 
     def _ack(self, connection: sqlite3.Connection, record: MinerRecord, verdict: Verdict, now: datetime) -> Ack | None:
         """Return the ack to give, None when the same one was given before."""
@@ -274,6 +280,10 @@ class Books:
         ).fetchone()
         if before == given:
             return None
+        connection.execute("INSERT OR REPLACE INTO curtail_details VALUES (?, ?, ?, ?)", (*key, verdict.detail))
+        if verdict.detail:
+            level = logging.INFO if verdict.reason == UNREACHABLE.reason else logging.WARNING
+            _LOG.log(level, "%s of %s: %s: %s", record.verb.value, record.miner_id, verdict.reason, verdict.detail)
         connection.execute(
             "INSERT OR REPLACE INTO curtail_acks (order_id, miner_id, verb, outcome, evidence, reason, at_us,"
             " power_before_w, power_after_w) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

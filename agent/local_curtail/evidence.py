@@ -18,7 +18,7 @@ meter, the meter leaves no room for it still to draw (``attribution`` says how t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -88,12 +88,13 @@ class StopFacts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How an order stands for one miner."""
+    """How an order stands for one miner. ``detail`` is its cause in words with the next step, where an error told."""
 
     outcome: Outcome
     evidence: Evidence
     reason: str
     lie: Lie = Lie.NONE
+    detail: str = field(default="", compare=False)
 
 
 UNREACHABLE: Final = Verdict(Outcome.UNVERIFIED, Evidence.NONE, "unreachable")

@@ -1,14 +1,14 @@
 """What happened at this site, as the journal's rows tell it: ordered, sent, proven, with reasons. Reads only.
 
     plans and commands accepted   curtail_plan, curtail_commands      by hand      curtail_by_hand, curtail_overrides
-    judged                        curtail_acks                        under way    curtail_miners, curtail_tasks
+    judged, and why not proven    curtail_acks, curtail_details       under way    curtail_miners, curtail_tasks
 
 Invariant: what a table no longer holds is not made up: acks are kept for seven days, lines by hand for ninety, and of
 plans only the one in force.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -68,13 +68,28 @@ def _by_hand(connection: sqlite3.Connection, count: int) -> Iterator[Event]:
 
 
 def _judged(connection: sqlite3.Connection, count: int) -> Iterator[Event]:
+    told = _details(connection)
     rows = connection.execute(
         "SELECT order_id, miner_id, verb, outcome, evidence, reason, at_us FROM curtail_acks"
         " ORDER BY at_us DESC LIMIT ?",
         (count,),
     )
     for order_id, miner_id, verb, outcome, evidence, reason, at_us in rows:
-        yield Event(moment_of(at_us), outcome, order_id, miner_id, f"{verb}: {reason} ({evidence})")
+        detail = told(order_id, miner_id, verb)
+        what = f"{verb}: {reason} ({evidence}){f': {detail}' if detail else ''}"
+        yield Event(moment_of(at_us), outcome, order_id, miner_id, what)
+
+
+def _details(connection: sqlite3.Connection) -> Callable[[str, str, str], str]:
+    """Return what tells why an order was not proven; a file that an earlier version wrote says it of none."""
+    (has,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'curtail_details'").fetchone()
+
+    def told(*key: str) -> str:
+        query = "SELECT detail FROM curtail_details WHERE order_id = ? AND miner_id = ? AND verb = ?"
+        row = connection.execute(query, key).fetchone() if has else None
+        return "" if row is None else str(row[0])
+
+    return told
 
 
 def _under_way(connection: sqlite3.Connection) -> Iterator[Event]:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
-from agent.cgminer.control.driver import Result, Wanted
+from agent.cgminer.control.driver import Wanted
 from agent.errors import AccessDenied, AgentError, Permanent, Refused, UnsupportedDevice
 from agent.local_curtail import tasks
 from agent.local_curtail.books import Books, Entry
@@ -245,18 +245,16 @@ class Orders:
         try:
             result = await control.carry_out(await self._wanted(task), keep, kept=task.kept)
         except Refused as refusal:
-            return Verdict(Outcome.REFUSED, Evidence.NONE, refusal.code)
+            return Verdict(Outcome.REFUSED, Evidence.NONE, refusal.code, detail=str(refusal))
         except AccessDenied as error:
-            _LOG.warning("%s of %s: %s", task.verb.value, task.miner_id, error)
-            return Verdict(Outcome.REFUSED, Evidence.NONE, "access_denied")
-        except UnsupportedDevice:
-            return _UNSUPPORTED
+            return Verdict(Outcome.REFUSED, Evidence.NONE, "access_denied", detail=str(error))
+        except UnsupportedDevice as error:
+            return replace(_UNSUPPORTED, detail=str(error))
         except Permanent as error:
-            return Verdict(Outcome.REFUSED, Evidence.NONE, reason_of(error).value)
+            return Verdict(Outcome.REFUSED, Evidence.NONE, reason_of(error).value, detail=str(error))
         if result.content:
             await self._files.keep_logs(task.miner_id, task.command_id, result.content)
-        self._say(task, result)
-        return Verdict(result.outcome, result.evidence, result.reason)
+        return Verdict(result.outcome, result.evidence, result.reason, detail=result.detail)
 
     async def _wanted(self, task: Task) -> Wanted:
         """Return what is asked of the miner. Raises Refused when the site has no such firmware image."""
@@ -271,10 +269,6 @@ class Orders:
             if self._image is None or self._image[0] != (file, sha256):
                 self._image = ((file, sha256), await self._files.image(file, sha256))
             return self._image[1]
-
-    def _say(self, task: Task, result: Result) -> None:
-        if result.outcome is not Outcome.COMPLETE:
-            _LOG.warning("%s of %s: %s %s", task.verb.value, task.miner_id, result.reason, result.detail)
 
     async def _ended(self, task: Task, verdict: Verdict) -> None:
         try:

@@ -46,9 +46,10 @@ class Reach:
         try:
             found = await self.identity(miner_id)
         except AgentError as error:
-            return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value)
+            return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value, detail=str(error))
         if found.lower() != miner_id.lower():
-            return Verdict(Outcome.UNVERIFIED, Evidence.NONE, Reason.WRONG_DEVICE.value)
+            detail = f"{found} answers where {miner_id} was ordered; ballast-agent inventory follow finds it"
+            return Verdict(Outcome.UNVERIFIED, Evidence.NONE, Reason.WRONG_DEVICE.value, detail=detail)
         return verdict
 
     async def observe(self, miner_id: str) -> Observed:

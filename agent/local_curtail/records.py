@@ -39,7 +39,7 @@ class MinerRecord:
     ``feeder_spread_w`` its feeder then. ``sent_at`` is the last intent, ``off_since`` the first stop intent since it
     last ran; ``sent_no`` and ``proven_no`` number intents and proofs in the order they happened, whatever the clock
     did between. ``acked`` tells whether the device accepted the order, ``woken`` whether the miner woke by itself
-    under it. ``power_w`` is the last power read under it.
+    under it. ``power_w`` is the last power read under it, ``detail`` why it is not proven, in words.
     """
 
     miner_id: str
@@ -63,6 +63,7 @@ class MinerRecord:
     evidence: Evidence = Evidence.NONE
     reason: str = ""
     lie: Lie = Lie.NONE
+    detail: str = ""
 
     @property
     def desired(self) -> Desired:
@@ -72,7 +73,9 @@ class MinerRecord:
     @property
     def verdict(self) -> Verdict | None:
         """Return how the order stands, None before the first judgement."""
-        return None if self.outcome is None else Verdict(self.outcome, self.evidence, self.reason, self.lie)
+        return (
+            None if self.outcome is None else Verdict(self.outcome, self.evidence, self.reason, self.lie, self.detail)
+        )
 
     @property
     def complete(self) -> bool:
@@ -89,6 +92,7 @@ class MinerRecord:
             reason=verdict.reason,
             lie=verdict.lie or (Lie.NONE if verdict.outcome is Outcome.COMPLETE else self.lie),
             power_w=power_w,
+            detail=verdict.detail,
         )
 
 
@@ -128,6 +132,7 @@ _NO_OUTCOME: Final[dict[str, Any]] = {
     "outcome": None,
     "evidence": Evidence.NONE,
     "reason": "",
+    "detail": "",
     "phase": Phase.WAITING,
 }
 

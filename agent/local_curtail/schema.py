@@ -28,6 +28,9 @@ _SCHEMA: Final = (
         order_id TEXT NOT NULL, miner_id TEXT NOT NULL, verb TEXT NOT NULL, outcome TEXT NOT NULL,
         evidence TEXT NOT NULL, reason TEXT NOT NULL, at_us INTEGER NOT NULL, power_before_w REAL, power_after_w REAL,
         PRIMARY KEY (order_id, miner_id, verb))""",
+    """CREATE TABLE IF NOT EXISTS curtail_details (
+        order_id TEXT NOT NULL, miner_id TEXT NOT NULL, verb TEXT NOT NULL, detail TEXT NOT NULL,
+        PRIMARY KEY (order_id, miner_id, verb))""",
     "CREATE TABLE IF NOT EXISTS curtail_marks (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     # by_hand.py: what was done at the site itself, line by line
     """CREATE TABLE IF NOT EXISTS curtail_by_hand (

@@ -142,10 +142,10 @@ class Starter:
 
 def _failed(error: AgentError) -> Verdict:
     if isinstance(error, Refused):
-        return Verdict(Outcome.REFUSED, Evidence.NONE, error.code)
+        return Verdict(Outcome.REFUSED, Evidence.NONE, error.code, detail=str(error))
     if isinstance(error, Transient):
-        return UNREACHABLE
-    return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value)
+        return replace(UNREACHABLE, detail=str(error))
+    return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value, detail=str(error))
 
 
 def _still_off(seen: Observed | None, refusal: AgentError | None) -> Verdict:

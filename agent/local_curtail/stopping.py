@@ -397,7 +397,7 @@ def _unmoved(seen: Observed, baseline_w: Watts) -> bool:
 
 def _failed(error: AgentError) -> Verdict:
     if isinstance(error, Refused):
-        return Verdict(Outcome.REFUSED, Evidence.NONE, error.code)
+        return Verdict(Outcome.REFUSED, Evidence.NONE, error.code, detail=str(error))
     if isinstance(error, Transient) and not isinstance(error, SessionBusy):
-        return UNREACHABLE
-    return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value)
+        return replace(UNREACHABLE, detail=str(error))
+    return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value, detail=str(error))

@@ -167,7 +167,9 @@ async def test_stop_and_start_are_left_to_the_policy() -> None:
         (Refused("untuned_preset", "no"), "untuned_preset"),
     ],
 )
-async def test_what_will_not_help_to_repeat_ends_with_its_reason(error: Exception, reason: str) -> None:
+async def test_what_will_not_help_to_repeat_ends_with_its_reason(
+    error: Exception, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     rig = Rig()
     orders = await rig.life()
     rig.controls["m1"].answers = [error]
@@ -176,6 +178,7 @@ async def test_what_will_not_help_to_repeat_ends_with_its_reason(error: Exceptio
         await rig.once(orders)
         rig.pass_s(120)
     assert rig.acks == [("k", "m1", Outcome.REFUSED, reason)]
+    assert f"blink of m1: {reason}: {error}" in caplog.messages
 
 
 async def test_a_silent_miner_is_asked_again_less_and_less_often_until_the_order_expires() -> None:

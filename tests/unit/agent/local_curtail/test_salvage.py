@@ -48,6 +48,14 @@ def test_a_file_broken_elsewhere_gives_its_orders_back(tmp_path: Path) -> None:
     assert new.execute("SELECT sequence FROM curtail_plan").fetchall() == [(7,)]
 
 
+def test_a_file_of_a_version_that_kept_no_words_loses_nothing(tmp_path: Path) -> None:
+    path = old_file(tmp_path)
+    old = connect(path)
+    old.execute("DROP TABLE curtail_details")
+    old.close()
+    assert salvage(made(tmp_path / "agent.db"), path)
+
+
 def test_a_row_that_makes_no_record_counts_as_lost(tmp_path: Path) -> None:
     path = old_file(tmp_path)
     old = connect(path)
