@@ -7,16 +7,16 @@ from datetime import datetime
 from typing import Any, Final
 
 from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.conversation import Conversation
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import table_of
-from agent.cgminer.dialects.table import Table
-from agent.cgminer.identification import find_dialect, telling_table
+from agent.cgminer.identification import find_dialect
 from agent.cgminer.observation import Observation
 from agent.cgminer.repair import decode
 from agent.cgminer.replies import interpret
 from agent.cgminer.sections import Row, Sections
 from agent.cgminer.wires import Wires
-from agent.errors import AccessDenied, AgentError, Garbled, Transient
+from agent.errors import AgentError, Garbled, Transient
 from sitelink.miners import AUTO, WEB_PORT
 
 _QUOTED_BYTES: Final = 40
@@ -73,7 +73,7 @@ async def probe(
     finally:
         asked.wires.forget()
     sections = _Watched()
-    sections.denied = any(isinstance(error, AccessDenied) for error in asked.errors.values())
+    sections.denied = asked.denied
     failures = {command: _once(error) for command, error in asked.errors.items()}
     for command, reply in asked.replies.items():
         sections.take(command, reply)
@@ -82,29 +82,8 @@ async def probe(
     return Probe(address, interpret(dialect, sections), asked.replies, sources, failures, stranger)
 
 
-class _Asked:
-    """What was asked of one device, each command once, and what came of it."""
-
-    def __init__(self, wires: Wires) -> None:
-        self.wires = wires
-        self.replies: dict[str, bytes] = {}
-        self.errors: dict[str, AgentError] = {}
-
-    async def tell(self, command: str) -> bytes:
-        """Ask a telling command. Raises as ``Wires.reply`` does."""
-        await self.ask(command, telling_table(command))
-        if command in self.errors:
-            raise self.errors[command]
-        return self.replies[command]
-
-    async def ask(self, command: str, table: Table) -> None:
-        """Ask one command and keep what comes of it."""
-        if command in self.replies or command in self.errors:
-            return
-        try:
-            self.replies[command] = await self.wires.reply(command, table)
-        except AgentError as error:
-            self.errors[command] = error.with_traceback(None)
+class _Asked(Conversation):
+    """What was asked of one device, and whether it said anything at all."""
 
     @property
     def silence(self) -> AgentError | None:

@@ -11,18 +11,18 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from agent.cgminer.client import Address, Deadlines
+from agent.cgminer.conversation import Conversation
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import table_of
-from agent.cgminer.dialects.table import Table
 from agent.cgminer.framed import FRAMED_PORT
-from agent.cgminer.identification import find_dialect, telling_table
+from agent.cgminer.identification import find_dialect
 from agent.cgminer.replies import PLAIN, interpret, read_sections
 from agent.cgminer.sections import Sections, is_rpc
 from agent.cgminer.stream import Limits, Stream
 from agent.cgminer.web import GREETING
 from agent.cgminer.wires import FRAMED, RPC, WEB, Wires
 from agent.discover.shown import Look
-from agent.errors import AccessDenied, AgentError, NoWay, Transient, Unreachable
+from agent.errors import AgentError, NoWay, Transient, Unreachable
 
 CredentialsOf = Callable[[str, str], Credentials | None]
 """(host, dialect) -> what opens it, None to show none."""
@@ -157,60 +157,39 @@ class Looker:
         return Look(host, self._port, web_port, observation, tuple(notes))
 
 
-class _Conversation:
-    """What was asked of one host, each command once, and what came of it."""
+class _Conversation(Conversation):
+    """What was asked of one host, over which wires, and what came of it."""
 
     def __init__(self, wires: Wires) -> None:
-        self.wires = wires
+        super().__init__(wires)
         self.over: set[str] = set()
         """The wires over which was asked who is there."""
-        self._replies: dict[str, bytes] = {}
-        self._errors: dict[str, AgentError] = {}
 
     def left(self, wires: tuple[str, ...]) -> tuple[str, ...]:
         """Return those of ``wires`` over which nobody was asked yet."""
         return tuple(wire for wire in wires if wire not in self.over)
 
-    async def tell(self, command: str) -> bytes:
-        """Ask a telling command. Raises as ``Wires.reply`` does."""
-        await self.ask(command, telling_table(command))
-        if command in self._errors:
-            raise self._errors[command]
-        return self._replies[command]
-
-    async def ask(self, command: str, table: Table) -> None:
-        """Ask a command, unless it was answered; one refused is asked again once we can say who we are."""
-        known = self._errors.get(command)
-        again = isinstance(known, AccessDenied) and self.wires.credentials is not None
-        if command in self._replies or (known is not None and not again):
-            return
-        try:
-            self._replies[command] = await self.wires.reply(command, table)
-            self._errors.pop(command, None)
-        except AgentError as error:
-            self._errors[command] = error
-
     def sections(self) -> Sections:
         """Return all that was answered."""
-        sections = read_sections(self._replies.items())
-        sections.denied = any(isinstance(error, AccessDenied) for error in self._errors.values())
+        sections = read_sections(self.replies.items())
+        sections.denied = self.denied
         return sections
 
     def page_is_silent(self) -> bool:
         """Return whether something was asked of a web page and nothing answers where it should stand."""
         return any(
             isinstance(error, Transient) and not is_rpc(command) and not command.startswith("v3:")
-            for command, error in self._errors.items()
+            for command, error in self.errors.items()
         )
 
     @property
     def speaks_http(self) -> bool:
         """Return whether what was asked over RPC was answered by a web server."""
-        return any(is_rpc(command) and reply.startswith(GREETING) for command, reply in self._replies.items())
+        return any(is_rpc(command) and reply.startswith(GREETING) for command, reply in self.replies.items())
 
     def complaints(self) -> tuple[str, ...]:
         """Return why the first thing asked got no answer, if it got none."""
-        return () if self._replies else tuple(_once(error) for error in self._errors.values())[:1]
+        return () if self.replies else tuple(_once(error) for error in self.errors.values())[:1]
 
 
 def _once(error: AgentError) -> str:
