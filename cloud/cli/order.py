@@ -19,7 +19,7 @@ from cloud.infra.db import Database
 from cloud.infra.signer_client import SignerClient
 from sitelink.miner_ids import canonical
 from sitelink.types import Ack, Outcome, Verb
-from sitelink.verbs import BadCommand, check_parameters
+from sitelink.verbs import MODES, BadCommand, check_parameters
 
 _DURATION: Final = re.compile(r"([0-9]{1,4})([mh])")
 _MINUTES: Final = {"m": 1, "h": 60}
@@ -60,7 +60,7 @@ def register(commands: Any) -> None:
 def _limit_fields(parser: argparse.ArgumentParser) -> None:
     either = parser.add_mutually_exclusive_group(required=True)
     either.add_argument("--power-w", dest="power_w", metavar="W")
-    either.add_argument("--mode", choices=("low", "normal", "high"))
+    either.add_argument("--mode", choices=MODES)
 
 
 def _pool_fields(parser: argparse.ArgumentParser) -> None:

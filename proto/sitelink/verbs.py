@@ -1,4 +1,4 @@
-"""What each verb of a command needs, checked alike where it is signed and where it is obeyed. Pure.
+"""What each verb of a command needs, read alike where it is signed and where it is obeyed. Pure.
 
     LIMIT     power_w=2500 | mode=low|normal|high
     POOLS     pools=[{"url","user","password"}, ..]   one to three, the first preferred
@@ -11,9 +11,11 @@ Invariant: a command that passes can be carried out as it stands; nothing in it 
 
 import json
 import re
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 from sitelink.types import Command, Verb
+from sitelink.units import Watts
 
 SWITCHING: Final = frozenset({Verb.STOP, Verb.START})
 """Verbs that the curtailment policy follows; the others are carried out beside it."""
@@ -21,16 +23,25 @@ ONCE: Final = frozenset({Verb.REBOOT, Verb.FIRMWARE, Verb.LOGS})
 """Verbs that are sent at most once, whatever becomes of them."""
 DROPPING: Final = frozenset({Verb.STOP, Verb.REBOOT, Verb.FIRMWARE})
 """Verbs that take a miner's load off the grid, if only for minutes."""
+MODES: Final = ("low", "normal", "high")
+"""The modes that a limit may name; a firmware may know fewer."""
+MOST_POOLS: Final = 3
 _PEOPLE: Final = 2
-_MODES: Final = ("low", "normal", "high")
+_SWITCHES: Final = {"true": True, "false": False}
 _POWER_W: Final = re.compile(r"[0-9]{2,5}(?:\.[0-9]{1,3})?")
 _FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _VERSION: Final = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 _URL: Final = re.compile(r"[a-z0-9+]{2,20}://[^\s\x00-\x1f\x7f]{1,200}")
-_POOL_KEYS: Final = {"url", "user", "password"}
-_MOST_POOLS: Final = 3
 _LONGEST_FIELD: Final = 200
+
+
+class Pool(NamedTuple):
+    """One pool a miner works for, first choice first. The password is the pool's, not the miner's."""
+
+    url: str
+    user: str
+    password: str
 
 
 class BadCommand(ValueError):
@@ -55,49 +66,63 @@ def check_command(command: Command) -> None:
         raise BadCommand("two_people_needed", "firmware is changed only when two people stand for it (approved_by)")
 
 
-def check_parameters(verb: Verb, parameters: dict[str, str]) -> None:
+def check_parameters(verb: Verb, parameters: Mapping[str, str]) -> None:
     """Return when ``parameters`` are what ``verb`` needs. Raises BadCommand with code bad_parameters."""
     if verb is Verb.LIMIT:
-        _check_limit(parameters)
+        limit_of(parameters)
     elif verb is Verb.POOLS:
-        _take(parameters, "pools")
-        pools_of(parameters["pools"])
+        pools_of(parameters)
     elif verb is Verb.BLINK:
-        _take(parameters, "on")
-        if parameters["on"] not in ("true", "false"):
-            raise _bad(verb, f"on: {parameters['on']!r} is neither true nor false")
+        blink_of(parameters)
     elif verb is Verb.FIRMWARE:
         _check_firmware(parameters)
     elif parameters:
         raise _bad(verb, f"it takes no {min(parameters)!r}")
 
 
-def pools_of(text: str) -> tuple[dict[str, str], ...]:
-    """Return the pools of a POOLS order, each with url, user and password. Raises BadCommand."""
-    try:
-        found: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        raise _bad(Verb.POOLS, "pools: not JSON") from None
-    if not isinstance(found, list) or not 1 <= len(found) <= _MOST_POOLS:
-        raise _bad(Verb.POOLS, f"pools: expected a list of one to {_MOST_POOLS}")
-    for pool in found:
-        if not isinstance(pool, dict) or set(pool) != _POOL_KEYS or not all(_fits(value) for value in pool.values()):
-            raise _bad(Verb.POOLS, "pools: each needs url, user and password as texts")
-        if not _URL.fullmatch(pool["url"]) or not pool["user"]:
-            raise _bad(Verb.POOLS, f"pools: {pool['url']!r} is no address, or its user is empty")
-    return tuple(found)
-
-
-def _check_limit(parameters: dict[str, str]) -> None:
+def limit_of(parameters: Mapping[str, str]) -> Watts | str:
+    """Return the limit of a LIMIT order, or the mode that it names instead. Raises BadCommand."""
     if len(parameters) != 1 or not set(parameters) <= {"power_w", "mode"}:
         raise _bad(Verb.LIMIT, "it takes power_w or mode, one of them")
-    if "mode" in parameters and parameters["mode"] not in _MODES:
-        raise _bad(Verb.LIMIT, f"mode: {parameters['mode']!r} is not one of {', '.join(_MODES)}")
-    if "power_w" in parameters and not _POWER_W.fullmatch(parameters["power_w"]):
+    if "mode" in parameters:
+        if parameters["mode"] not in MODES:
+            raise _bad(Verb.LIMIT, f"mode: {parameters['mode']!r} is not one of {', '.join(MODES)}")
+        return parameters["mode"]
+    if not _POWER_W.fullmatch(parameters["power_w"]) or not float(parameters["power_w"]):
         raise _bad(Verb.LIMIT, f"power_w: {parameters['power_w']!r} is not a miner's power in W")
+    return Watts(float(parameters["power_w"]))
 
 
-def _check_firmware(parameters: dict[str, str]) -> None:
+def pools_of(parameters: Mapping[str, str]) -> tuple[Pool, ...]:
+    """Return the pools of a POOLS order, one to three. Raises BadCommand."""
+    _take(parameters, "pools")
+    try:
+        found: Any = json.loads(parameters["pools"])
+    except (ValueError, RecursionError):
+        raise _bad(Verb.POOLS, "pools: not JSON") from None
+    if not isinstance(found, list) or not 1 <= len(found) <= MOST_POOLS:
+        raise _bad(Verb.POOLS, f"pools: expected a list of one to {MOST_POOLS}")
+    return tuple(_pool(entry) for entry in found)
+
+
+def blink_of(parameters: Mapping[str, str]) -> bool:
+    """Return whether the lamp of a BLINK order is to blink. Raises BadCommand."""
+    _take(parameters, "on")
+    if parameters["on"] not in _SWITCHES:
+        raise _bad(Verb.BLINK, f"on: {parameters['on']!r} is neither true nor false")
+    return _SWITCHES[parameters["on"]]
+
+
+def _pool(entry: Any) -> Pool:
+    if not isinstance(entry, dict) or set(entry) != set(Pool._fields) or not all(map(_fits, entry.values())):
+        raise _bad(Verb.POOLS, "pools: each needs url, user and password as texts")
+    pool = Pool(**entry)
+    if not _URL.fullmatch(pool.url) or not pool.user:
+        raise _bad(Verb.POOLS, f"pools: {pool.url!r} is no address, or its user is empty")
+    return pool
+
+
+def _check_firmware(parameters: Mapping[str, str]) -> None:
     _take(parameters, "file", "sha256", "version")
     forms = {"file": _FILE, "sha256": _SHA256, "version": _VERSION}
     for name, form in forms.items():
@@ -105,7 +130,7 @@ def _check_firmware(parameters: dict[str, str]) -> None:
             raise _bad(Verb.FIRMWARE, f"{name}: {parameters[name][:80]!r} does not fit")
 
 
-def _take(parameters: dict[str, str], *names: str) -> None:
+def _take(parameters: Mapping[str, str], *names: str) -> None:
     if set(parameters) != set(names):
         raise _bad(None, f"it takes {', '.join(names)} and nothing else")
 

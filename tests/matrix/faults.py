@@ -5,9 +5,9 @@ Invariant: a fault names where it can occur; anywhere else its cell is a dash, n
 
 from dataclasses import dataclass
 
-from agent.cgminer.control.carry_out import ONCE
 from simulator.dialects import build_firmwares
 from sitelink.types import Verb
+from sitelink.verbs import ONCE
 
 SWITCHING = frozenset({Verb.STOP, Verb.START})
 CHANGING = frozenset(Verb) - {Verb.LOGS}

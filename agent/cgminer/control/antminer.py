@@ -19,7 +19,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agent.cgminer.control.asked import Pool, blink_asked, mode_asked, pools_asked
+from agent.cgminer.control.asked import blink_asked, mode_asked, pools_asked
 from agent.cgminer.control.commanded import refuse_while_stopped, shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_rebooted, shows_started
@@ -39,6 +39,7 @@ from agent.cgminer.sections import number, rows_of
 from agent.cgminer.web import WebReply
 from agent.errors import AccessDenied, Garbled, Refused, UnsupportedDevice
 from sitelink.types import MinerState, Verb
+from sitelink.verbs import Pool
 
 _VERBS: Final = frozenset(
     {Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.PASSWORD, Verb.REBOOT, Verb.LOGS}

@@ -36,6 +36,7 @@ from agent.cgminer.observation import Observation
 from agent.cgminer.status import Status
 from agent.errors import AccessDenied, Permanent, Refused, UnsupportedDevice
 from sitelink.types import Evidence, Reason, Verb
+from sitelink.verbs import MOST_POOLS
 
 _VERBS: Final = frozenset({Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.PASSWORD, Verb.REBOOT})
 _ACTIONS: Final = {Verb.STOP: "softoff", Verb.START: "softon"}
@@ -43,7 +44,6 @@ _SET_INFO: Final = 118
 _SET_OK: Final = 119
 _LEAD_S: Final = 2
 """``When`` is cut to whole seconds and the order needs its way; two seconds keep it from lying in the past."""
-_PLACES: Final = 3
 _HOME_MODES: Final = {"low": 0, "normal": 1, "high": 2}
 _MODES: Final = {"normal": 0, "high": 1}
 _WRONG: Final = ("passw", "auth")
@@ -98,7 +98,7 @@ class Avalon:
             return await self._shows_mode(device, wanted, before)
         if wanted.verb is Verb.POOLS:
             asked = pools_asked(wanted)
-            return await shows_pools(device, (*asked, *asked[-1:] * (_PLACES - len(asked))))
+            return await shows_pools(device, (*asked, *asked[-1:] * (MOST_POOLS - len(asked))))
         if wanted.verb is Verb.BLINK:
             lamp = await _unit_value(device, "Led")
             if lamp is None:
@@ -172,7 +172,7 @@ async def _set_pools(device: Device, wanted: Wanted) -> None:
     if any("," in part for pool in pools for part in pool):
         raise Refused("bad_parameters", f"{device.address}: cannot be told a pool with a comma in it; write it without")
     await _refuse_while_off(device, "setpool")
-    for place in range(_PLACES):
+    for place in range(MOST_POOLS):
         # A place that nothing is wanted for repeats the last pool: it cannot be emptied.
         pool = pools[min(place, len(pools) - 1)]
         await _set_pool(device, f"{user},{password},{place},{pool.url},{pool.user},{pool.password}")

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agent.cgminer.control import graphql
-from agent.cgminer.control.asked import Pool, blink_asked, pools_asked, power_asked_alone
+from agent.cgminer.control.asked import blink_asked, pools_asked, power_asked_alone
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
@@ -29,6 +29,7 @@ from agent.cgminer.status import Status
 from agent.errors import AccessDenied, UnsupportedDevice
 from sitelink.types import MinerState, Reason, Verb
 from sitelink.units import Watts
+from sitelink.verbs import Pool
 
 _VERBS: Final = frozenset(
     {Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.PASSWORD, Verb.REBOOT, Verb.LOGS}

@@ -16,7 +16,7 @@ import json
 from dataclasses import replace
 from typing import Any, Final
 
-from agent.cgminer.control.asked import Pool, blink_asked, pools_asked, power_asked_alone, version_asked
+from agent.cgminer.control.asked import blink_asked, pools_asked, power_asked_alone, version_asked
 from agent.cgminer.control.commanded import refuse_while_stopped, shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started
@@ -35,6 +35,7 @@ from agent.cgminer.sections import dig, whole
 from agent.errors import AccessDenied
 from sitelink.types import Verb
 from sitelink.units import Watts
+from sitelink.verbs import Pool
 
 _VERBS: Final = frozenset(
     {

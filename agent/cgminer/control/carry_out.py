@@ -37,10 +37,9 @@ from agent.errors import (
 )
 from agent.reasons import reason_of
 from sitelink.types import Evidence, Outcome, Verb
+from sitelink.verbs import ONCE
 
 Keep = Callable[[str], Awaitable[None]]
-ONCE: Final = frozenset({Verb.REBOOT, Verb.FIRMWARE, Verb.LOGS})
-"""Verbs that are sent at most once."""
 _TOLD_BY_SHOWING: Final = frozenset({Verb.LIMIT, Verb.BLINK, Verb.PASSWORD})
 """Settings that are read back whole. A pool's password is not, so pools are always sent."""
 _LOOK_S: Final = 1.0

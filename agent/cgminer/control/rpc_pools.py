@@ -13,13 +13,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from agent.cgminer.control.asked import Pool
 from agent.cgminer.control.driver import ReadBack
 from agent.cgminer.control.read_back import shows
 from agent.cgminer.device import Device
 from agent.cgminer.sections import Row, rows_of, whole
 from agent.cgminer.status import Status
 from agent.errors import Refused, Transient, UnsupportedDevice
+from sitelink.verbs import Pool
 
 _SWITCH_TRIES: Final = 4
 _SWITCH_S: Final = 0.25

@@ -19,7 +19,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agent.cgminer.control.asked import Pool, blink_asked, pools_asked, power_asked_alone, version_asked
+from agent.cgminer.control.asked import blink_asked, pools_asked, power_asked_alone, version_asked
 from agent.cgminer.control.commanded import shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started
@@ -41,6 +41,7 @@ from agent.cgminer.sections import dig, number, rows_of
 from agent.errors import AccessDenied, Garbled, Refused
 from sitelink.types import Verb
 from sitelink.units import Watts
+from sitelink.verbs import Pool
 
 _VERBS: Final = frozenset(
     {

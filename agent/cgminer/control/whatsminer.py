@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agent.cgminer.control.asked import Pool, blink_asked, mode_asked, pools_asked, power_asked, version_asked
+from agent.cgminer.control.asked import blink_asked, limit_asked, mode_asked, pools_asked, power_asked, version_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Shown, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
@@ -35,9 +35,9 @@ from agent.cgminer.status import Status
 from agent.errors import AccessDenied, Garbled, Refused, UnsupportedDevice
 from sitelink.types import Evidence, Verb
 from sitelink.units import Watts
+from sitelink.verbs import MOST_POOLS, Pool
 
 _USER: Final = "admin"
-_MOST_POOLS: Final = 3
 _MODES: Final = {"low": "set_low_power", "normal": "set_normal_power", "high": "set_high_power"}
 _BLINK: Final[Mapping[str, object]] = {"color": "red", "period": 200, "duration": 100, "start": 0}
 _AUTO: Final[Mapping[str, object]] = {"param": "auto"}
@@ -123,7 +123,7 @@ class Whatsminer:
             case Verb.START:
                 return "power_on", {}
             case Verb.LIMIT:
-                return _limit(device, wanted)
+                return _limit(wanted)
             case Verb.POOLS:
                 return "update_pools", _pools(pools_asked(wanted))
             case Verb.BLINK:
@@ -180,18 +180,16 @@ class Whatsminer:
         return ReadBack(Shown.DONE, Evidence.DEVICE_STATE, "password_in_force")
 
 
-def _limit(device: Device, wanted: Wanted) -> tuple[str, Mapping[str, object]]:
-    limit_w, mode = power_asked(wanted), mode_asked(wanted)
-    if limit_w is not None:
-        return "adjust_power_limit", {"power_limit": str(round(limit_w))}
-    if mode not in _MODES:
-        raise Refused("mode_unsupported", f"{device.address}: has no mode {mode!r}; give low, normal or high")
-    return _MODES[mode], {}
+def _limit(wanted: Wanted) -> tuple[str, Mapping[str, object]]:
+    limit = limit_asked(wanted)
+    if isinstance(limit, str):
+        return _MODES[limit], {}
+    return "adjust_power_limit", {"power_limit": str(round(limit))}
 
 
 def _pools(pools: tuple[Pool, ...]) -> dict[str, object]:
     """Return the three pools of ``update_pools``; those not wanted are emptied."""
-    filled = (*pools, *(Pool("", "", "") for _ in range(_MOST_POOLS - len(pools))))
+    filled = (*pools, *(Pool("", "", "") for _ in range(MOST_POOLS - len(pools))))
     found: dict[str, object] = {}
     for place, pool in enumerate(filled, 1):
         found |= {f"pool{place}": pool.url, f"worker{place}": pool.user, f"passwd{place}": pool.password}

@@ -29,7 +29,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agent.cgminer.control.asked import Pool, blink_asked, mode_asked, pools_asked, power_asked, version_asked
+from agent.cgminer.control.asked import blink_asked, limit_asked, mode_asked, pools_asked, power_asked, version_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
@@ -45,13 +45,13 @@ from agent.cgminer.sections import number, rows_of, whole
 from agent.errors import AccessDenied, Garbled, Refused, SessionBusy, UnsupportedDevice
 from sitelink.types import Verb
 from sitelink.units import Watts
+from sitelink.verbs import Pool
 
 _SECRET_PARAMETERS: Final = frozenset({Verb.POOLS, Verb.PASSWORD})
 _ACCOUNT: Final = "super"
 _ADMIN: Final = "admin"
 """The account of API v2, which the credentials of a whole Whatsminer group may name."""
 _TOKEN_LENGTH: Final = 8
-_MODES: Final = ("low", "normal", "high")
 _BLINK: Final = [{"color": "red", "period": 200, "duration": 100, "start": 0}]
 _WRONG_PASSWORD: Final = -1
 _FORBIDDEN: Final = ("permission", "access")
@@ -124,13 +124,10 @@ def _order(device: Device, wanted: Wanted) -> tuple[str, object]:
         case Verb.START:
             return "set.miner.service", "start"
         case Verb.LIMIT:
-            limit_w = power_asked(wanted)
-            if limit_w is not None:
-                return "set.miner.power_limit", round(limit_w)
-            mode = mode_asked(wanted)
-            if mode not in _MODES:
-                raise Refused("mode_unsupported", f"{device.address}: has no mode {mode!r}; give low, normal or high")
-            return "set.miner.power_mode", mode
+            limit = limit_asked(wanted)
+            if isinstance(limit, str):
+                return "set.miner.power_mode", limit
+            return "set.miner.power_limit", round(limit)
         case Verb.POOLS:
             rows = [{"pool": pool.url, "worker": pool.user, "passwd": pool.password} for pool in pools_asked(wanted)]
             return "set.miner.pools", rows

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.cgminer.client import Address
 from agent.cgminer.control import HeldInMemory, MinerControl
-from agent.cgminer.control.carry_out import DEADLINES_S, INSTEAD, ONCE, carry_out
+from agent.cgminer.control.carry_out import DEADLINES_S, INSTEAD, carry_out
 from agent.cgminer.control.driver import ReadBack, Result, Shown, Wanted
 from agent.cgminer.observation import Observation
 from agent.errors import (
@@ -28,6 +28,7 @@ from agent.errors import (
 )
 from sitelink.types import Evidence, MinerState, Outcome, Verb
 from sitelink.units import Watts
+from sitelink.verbs import ONCE
 
 pytestmark = pytest.mark.agent
 

@@ -4,10 +4,10 @@ from functools import cache
 
 import pytest
 
-from agent.cgminer.control.carry_out import ONCE
 from agent.cgminer.control.drivers import driver_of
 from simulator.dialects import build_firmwares
 from sitelink.types import Verb
+from sitelink.verbs import ONCE
 from tests.architecture.source import REPOSITORY
 from tests.matrix.cells import Cell, firmwares, play
 from tests.matrix.faults import FAULTS, Fault

@@ -99,10 +99,10 @@ async def test_luxos_modes_are_its_lowest_its_own_and_its_highest_profile(mode: 
     ("asked", "reason", "detail"),
     [
         (limit(1200), "limit_out_of_range", "its lowest profile draws 1500 W; stop it whole"),
-        (limit(mode="turbo"), "mode_unsupported", "give the limit as power_w"),
-        (Wanted(Verb.LIMIT), "bad_parameters", "exactly one of power_w and mode"),
-        (Wanted(Verb.LIMIT, {"power_w": "2000", "mode": "low"}), "bad_parameters", "exactly one"),
-        (Wanted(Verb.LIMIT, {"power_w": "-5"}), "bad_parameters", "no power in W"),
+        (limit(mode="turbo"), "bad_parameters", "is not one of low, normal, high"),
+        (Wanted(Verb.LIMIT), "bad_parameters", "power_w or mode, one of them"),
+        (Wanted(Verb.LIMIT, {"power_w": "2000", "mode": "low"}), "bad_parameters", "one of them"),
+        (Wanted(Verb.LIMIT, {"power_w": "-5"}), "bad_parameters", "not a miner's power in W"),
     ],
 )
 async def test_luxos_refuses_a_limit_it_cannot_keep_to_before_anything_is_sent(

@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from agent.cgminer.control import web_answers
+from agent.cgminer import client
 from agent.cgminer.control.antminer import Antminer
 from agent.cgminer.control.braiins import Braiins
 from agent.cgminer.control.braiins_rest import BraiinsRest
-from agent.cgminer.control.carry_out import ONCE
 from agent.cgminer.control.driver import Driver
 from agent.cgminer.control.vnish import Vnish
 from agent.cgminer.credentials import Credentials
+from agent.cgminer.web import WebReply
 from agent.errors import AccessDenied, AgentError, Unreachable, WrongDevice
 from sitelink.types import Outcome, Verb
+from sitelink.verbs import ONCE
 from tests.contract.control import fake_antminer, fake_braiins, fake_braiins_rest, fake_vnish
 from tests.contract.control.world import HASTY, SECRET, SHORT, TROUBLES, FakeFirmware, Wanted, at_work, order, wanted
 from tests.contract.fake_web import Asked
@@ -72,7 +73,7 @@ REASONS = {
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow answers get no more patience than readings, so that silence is short."""
     for name in ("_SETTING_TIMES", "_LOG_TIMES", "_IMAGE_TIMES"):
-        monkeypatch.setattr(web_answers, name, 1.0)
+        monkeypatch.setattr(client, name, 1.0)
 
 
 def asked_for(firmware: Firmware, verb: Verb) -> Wanted:
@@ -207,7 +208,7 @@ async def test_an_order_cut_short_before_or_after_it_was_sent_is_carried_out_aga
 
 def test_what_a_server_says_is_shown_on_one_short_line() -> None:
     def reply(body: bytes) -> Any:
-        return web_answers.WebReply(500, {}, body)
+        return WebReply(500, {}, body)
 
     assert reply(b'{"err": "first\\n second"}').spoken == "first second"
     assert reply(b"  <html>").spoken == "a web page"

@@ -291,4 +291,4 @@ async def test_modes_that_do_not_exist_are_refused(mode: str) -> None:
         miner: Whatsminer = kind()
         async with miner.serving() as address:
             result, _ = await order(device_of(address, dialect, user), Wanted(Verb.LIMIT, {"mode": mode}))
-        assert (result.outcome, result.reason, miner.told) == (Outcome.REFUSED, "mode_unsupported", [])
+        assert (result.outcome, result.reason, miner.told) == (Outcome.REFUSED, "bad_parameters", [])
