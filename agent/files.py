@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 PRIVATE: Final = 0o600
+LIST_BYTES: Final = 64 * 2**20
+"""No list of a site is longer: ten thousand miners take two."""
 _STEPS: Final = {
     errno.ENOENT: "its folder or the file is not there: make it, or give another path",
     errno.ENOTDIR: "a part of the path is no folder: give another path",
@@ -23,7 +25,7 @@ _STEPS: Final = {
     errno.ENOSPC: "the disk is full: free some space, then say this again",
     errno.EDQUOT: "the disk is full: free some space, then say this again",
     errno.EROFS: "the disk takes no writing: mount it for writing, or give another path",
-    errno.EFBIG: "it is too large for this disk or user: free some space, or raise ulimit -f",
+    errno.EFBIG: "is it the right file? if so, cut it in parts",
 }
 
 
@@ -42,6 +44,15 @@ def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     except BaseException:
         path.unlink(missing_ok=True)  # half a file would be in the next try's way
         raise
+
+
+def read_whole(path: Path, cap_bytes: int = LIST_BYTES) -> bytes:
+    """Return what a file of at most ``cap_bytes`` holds. Raises OSError, one of EFBIG when it is longer."""
+    with path.open("rb") as file:
+        content = file.read(cap_bytes + 1)
+    if len(content) > cap_bytes:
+        raise OSError(errno.EFBIG, f"longer than {cap_bytes // 2**20} MiB")
+    return content
 
 
 def next_step(error: OSError) -> str:

@@ -15,9 +15,11 @@ from typing import Any, Final
 
 from agent.at_site import Site, held_orders
 from agent.buffer import numbering, waiting
+from agent.errors import AgentError, TimedOut
 from agent.files import replace_file
 from agent.local_curtail.overrides import StoredOverride
 from agent.local_curtail.policy import whom
+from agent.local_socket import Conversation
 from agent.lock import is_held
 from agent.settings import Settings
 from sitelink.clock import Clock
@@ -60,6 +62,7 @@ class SiteStatus:
     oldest_at: datetime | None
     epoch: str | None = None
     next_seq: int = 0
+    hung: str = ""  # why a daemon that holds the lock is taken for hung; empty when it answers, or is not there
 
 
 def write_status(path: Path, status: DaemonStatus) -> None:
@@ -85,9 +88,11 @@ def read_status(settings: Settings, clock: Clock) -> SiteStatus:
         batches, size, oldest_at = waiting(connection)
         epoch, next_seq = numbering(connection)
         daemon, age_s = _daemon(settings, clock)
+        running = is_held(settings.site.state_dir)
         return SiteStatus(
             site_id=settings.site.site_id,
-            running=is_held(settings.site.state_dir),
+            running=running,
+            hung=_hung(settings.site.state_dir) if running else "",
             daemon=daemon,
             daemon_age_s=age_s,
             now=held.now,
@@ -108,6 +113,7 @@ def as_json(status: SiteStatus) -> str:
     document = {
         "site_id": status.site_id,
         "running": status.running,
+        "hung": bool(status.hung),
         "status_age_s": status.daemon_age_s,
         "version": None if daemon is None else daemon.version,
         "link": {
@@ -180,6 +186,21 @@ def next_curtailment(status: SiteStatus) -> dict[str, Any] | None:
     }
 
 
+def _hung(state_dir: Path) -> str:
+    """Return why the daemon that holds the lock is taken for hung, empty when it is not."""
+    try:
+        conversation = Conversation(state_dir)
+        try:
+            list(conversation.ask({"ask": "hello"}))
+        finally:
+            conversation.close()
+    except TimedOut as error:
+        return str(error)
+    except AgentError:
+        return ""  # it starts, ends or is busy: it is no hung one
+    return ""
+
+
 def _daemon(settings: Settings, clock: Clock) -> tuple[DaemonStatus | None, float | None]:
     try:
         fields: dict[str, Any] = json.loads((settings.site.state_dir / "status.json").read_bytes())
@@ -200,6 +221,9 @@ def _link_age_s(status: SiteStatus) -> float | None:
 
 
 def _agent_text(status: SiteStatus) -> str:
+    if status.hung:
+        last = _age_text(status.daemon_age_s)
+        return f"HUNG: {status.hung}, last report {last} ago; systemctl restart ballast-agent, or failsafe --take-over"
     if status.running:
         said = "running" if status.daemon is None else f"running, version {status.daemon.version}"
         return said if status.daemon is not None else f"{said}, but silent for {_age_text(status.daemon_age_s)}"

@@ -7,6 +7,7 @@ a failure is one line with exit code 1. Each command imports what it needs when 
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
@@ -16,6 +17,7 @@ from agent.cli.shared import BAD_INPUT, FAILED, complain
 from agent.errors import AgentError, BadInput
 
 _COLUMNS: Final = 80
+_CHOICE: Final = re.compile(r"argument ([^:]+): invalid choice: (.+) \(choose from (.+)\)")
 _GROUPS: Final = (service, look, failsafe, plan, journal, doctor, credentials, discover, inventory)
 
 
@@ -49,7 +51,15 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*arguments, **{"formatter_class": _Formatter, **options})
 
     def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message}; see {self.prog} --help")
+        raise BadInput(f"{_plain(message)}; see {self.prog} --help")
+
+
+def _plain(message: str) -> str:
+    """Return argparse's complaint in plain words."""
+    choice = _CHOICE.fullmatch(message)
+    if choice is not None:
+        return f"{choice[1]}: {choice[2]} is not known; write one of {choice[3].replace(chr(39), '')}"
+    return message.removeprefix("argument ")
 
 
 def _columns() -> int:

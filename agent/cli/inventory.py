@@ -9,7 +9,7 @@ from agent.cli.shared import Commands, settings_of, takes_config
 from agent.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.inventory.book import Author, InventoryBook
     from agent.inventory.changes import Change
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from agent.settings import Settings
     from sitelink.inventory import MinerEntry
 
+    Making = Callable[[tuple[MinerEntry, ...]], tuple[Sequence[Change], Sequence[MinerEntry]]]
+
 _STDOUT: Final = "-"
+_TRIES: Final = 40
+_PAUSE_S: Final = 0.25
+_LEAST_SERIAL: Final = 4
 _AS_ALLOWED: Final = 0o666
 """A list of miners is no secret: it is as open as its writer's umask lets it be."""
 _SAID: Final = {"host", "port", "dialect", "model", "nameplate_w", "nameplate_ths", "rack", "position", "feeder_id"}
@@ -103,7 +108,7 @@ def _import(options: argparse.Namespace) -> int:
             again = merge(present, told, remove=options.remove)
             return again.changes, again.result
 
-        changes = book.make(taken, _author(options))
+        changes = _made(book, taken, _author(options))
     _show(changes, len(outcome.result))
     for line in _unmetered(settings, outcome.result):
         print(f"note: {line}")
@@ -137,19 +142,39 @@ def _swap(options: argparse.Namespace) -> int:
     if not options.reason:
         raise BadInput("--reason: it is missing; write why, for whoever reads the history")
 
+    if options.unseen:
+        _refuse_no_id(options.new)
     said = _said(options) if options.unseen else _seen(options, book.entries())
+    if not options.board:
+        said = {**_its_own(book, options.new), **said}
 
     def swapped(rows: "tuple[MinerEntry, ...]") -> "tuple[Sequence[Change], Sequence[MinerEntry]]":
         changes, result = swap(rows, options.old, options.new, said, board=options.board)
         _refuse_unprotected(settings, result)
         return changes, result
 
-    (change,) = book.make(swapped, _author(options))
+    (change,) = _made(book, swapped, _author(options))
     print(f"{change.entry.miner_id} stands where {options.old} stood: {_place(change.entry)}")
     if change.entry.nameplate_w is None:
         print("its nameplate is not known: no plan counts on it until nameplate_w is written (inventory import)")
     _say_done(book)
     return 0
+
+
+def _refuse_no_id(text: str) -> None:
+    """Raise BadInput where ``text`` can be no miner's id: nobody has seen one that is so called."""
+    from sitelink.miner_ids import is_mac
+
+    if not is_mac(text) and (len(text) < _LEAST_SERIAL or not any(letter.isdigit() for letter in text)):
+        raise BadInput(
+            f"NEW_ID: {text!r} is no MAC address, and no serial number that we know of; write what its label says"
+        )
+
+
+def _its_own(book: "InventoryBook", miner_id: str) -> dict[str, str]:
+    """Return what the miner's own last row told of it, where it stood here before: its nameplate, model, firmware."""
+    row = book.history.last_row(miner_id)
+    return {name: row[name] for name in ("nameplate_w", "nameplate_ths", "model", "dialect") if row.get(name)}
 
 
 def _seen(options: argparse.Namespace, rows: "Sequence[MinerEntry]") -> dict[str, str]:
@@ -210,7 +235,7 @@ def _rma(options: argparse.Namespace) -> int:
         _refuse_unprotected(settings, done[1])
         return done
 
-    (change,) = book.make(made, author)
+    (change,) = _made(book, made, author)
     print(f"{change.entry.miner_id}: {'sent away from' if options.out else 'back at'} {_place(change.entry)}")
     _say_done(book)
     return 0
@@ -290,6 +315,21 @@ def write_new(path: Path, content: bytes) -> None:
         raise BadInput(f"{path}: cannot be written: {error.strerror}; {files.next_step(error)}") from None
 
 
+def _made(book: "InventoryBook", change: "Making", author: "Author") -> "tuple[Change, ...]":
+    """Make a change once nobody else is at one. Raises as ``InventoryBook.make``."""
+    from agent.errors import SessionBusy
+    from agent.failsafe.fence import pause
+
+    for tried in range(_TRIES):
+        try:
+            return book.make(change, author)
+        except SessionBusy:
+            if not tried:
+                print("another command changes the inventory; waiting for it to end (Ctrl-C gives up)", file=sys.stderr)
+            pause(_PAUSE_S)
+    return book.make(change, author)
+
+
 def _book(settings: "Settings") -> "InventoryBook":
     from agent.inventory.book import InventoryBook
     from sitelink.clock import SystemClock
@@ -299,12 +339,13 @@ def _book(settings: "Settings") -> "InventoryBook":
 
 def _told(path: Path) -> "tuple[MinerEntry, ...]":
     """Return the rows of a file; every wrong one is said on stderr. Raises BadInput."""
+    from agent.files import next_step, read_whole
     from sitelink.inventory import BadList, read_miners
 
     try:
-        return read_miners(path.name, path.read_bytes())
+        return read_miners(path.name, read_whole(path))
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}; give the path of a CSV file") from None
+        raise BadInput(f"{path}: cannot be read: {error.strerror}; {next_step(error)}") from None
     except BadList as error:
         for complaint in error.complaints[:-1]:
             print(complaint, file=sys.stderr)

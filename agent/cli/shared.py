@@ -18,8 +18,8 @@ _WATCH_S: Final = 2.0
 BAD_INPUT: Final = 2
 Commands = Any
 """What ``add_subparsers`` returns; argparse keeps its name private."""
-_DURATION: Final = re.compile(r"([0-9]{1,6})([smh])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
+_DURATION: Final = re.compile(r"([0-9]{1,6})([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST: Final = timedelta(days=7)
 _LAST_PORT: Final = 65_535
 
@@ -38,13 +38,13 @@ def settings_of(options: argparse.Namespace) -> "Settings":
 
 
 def duration_of(text: str) -> timedelta:
-    """Return ``90s``, ``30m`` or ``2h`` as a duration of at most a week. Raises BadInput."""
+    """Return ``90s``, ``30m``, ``2h`` or ``2d`` as a duration of at most a week. Raises BadInput."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise BadInput(f"--for: {text!r} is not a duration; write for example 90s, 30m or 2h")
+        raise BadInput(f"--for: {text!r} is not a duration; write for example 90s, 30m, 2h or 2d")
     duration = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
     if not timedelta(0) < duration <= _LONGEST:
-        raise BadInput(f"--for: {text!r} is out of range; write at most {_LONGEST.days * 24}h")
+        raise BadInput(f"--for: {text!r} is out of range; write at most {_LONGEST.days}d")
     return duration
 
 

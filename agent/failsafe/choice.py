@@ -10,7 +10,7 @@ must not stop a site.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -86,18 +86,30 @@ def members(choice: Choice, fleet: tuple[MinerEntry, ...], inventory: str) -> tu
     """
     if choice.miners:
         by_id = {entry.miner_id.lower(): entry for entry in fleet}
-        names = [canonical(name) for name in choice.miners]
+        names = [canonical(name) for name in _apart(choice.miners, by_id)]
         for name in names:
             if name.lower() not in by_id:
                 raise BadInput(f"--miner: {name!r} is not in {inventory}; write one of its miner_id")
         return tuple(by_id[name] for name in dict.fromkeys(name.lower() for name in names))
     if choice.racks:
         known = sorted({entry.rack for entry in fleet if entry.rack})
-        for rack in choice.racks:
-            if rack not in known:
+        folded = {rack.lower() for rack in known}
+        racks = _apart(choice.racks, folded)
+        for rack in racks:
+            if rack.lower() not in folded:
                 raise BadInput(f"--rack: {rack!r} is not in {inventory}; its racks are {', '.join(known) or 'none'}")
-        return tuple(entry for entry in fleet if entry.rack in choice.racks)
+        wanted = {rack.lower() for rack in racks}
+        return tuple(entry for entry in fleet if entry.rack.lower() in wanted)
     return fleet
+
+
+def _apart(written: Iterable[str], known: Container[str]) -> list[str]:
+    """Return the names written, one or several in a text: ``A,B`` and ``A, B`` are two, unless one is called so."""
+    names: list[str] = []
+    for text in written:
+        parts = [text] if text.lower() in known else [part.strip() for part in text.split(",")]
+        names += [part for part in parts if part]
+    return names
 
 
 def pick(

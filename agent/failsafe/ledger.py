@@ -104,6 +104,7 @@ class Ledger:
         self._lines: list[Line] = []
         self._earlier: dict[str, MinerRecord | None] = {}
         self._turn = asyncio.Lock()
+        self._trouble = ""
 
     async def __aenter__(self) -> Self:
         """Open the file and take up the books; what is wrong with it is said."""
@@ -170,7 +171,11 @@ class Ledger:
             Transient: another process holds it; try again.
         """
         if self._here is None:
-            raise BadInput(f"{self._settings.database}: cannot be used, so no override can be ended; see above")
+            raise BadInput(
+                f"{self._settings.database}: cannot be used ({self._trouble}), so no override is ended. Start the "
+                "daemon, it saves what can be read and replaces the file: systemctl start ballast-agent; then say this "
+                "again. failsafe on starts miners meanwhile"
+            )
         now, _ = self._time.now()
         what = f"for {whom(named)}, without a daemon"
 
@@ -275,6 +280,7 @@ class Ledger:
             self._lose(error)
 
     def _lose(self, error: BaseException) -> None:
+        self._trouble = str(error)
         if self._books is not None or self._here is None:
             self._say(
                 f"warning: {self._settings.database} takes nothing ({error}): a daemon that starts later knows nothing "

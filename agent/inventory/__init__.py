@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.errors import BadInput
+from agent.files import next_step, read_whole
 from agent.inventory.learned import Learned
 from sitelink.inventory import BadList, MeterEntry, MinerEntry, read_meters, read_miners, sound_miners, usable_miners
 
@@ -50,9 +51,9 @@ def load_sound(path: Path, state_dir: Path) -> tuple[tuple[MinerEntry, ...], tup
         BadInput: the file cannot be read.
     """
     try:
-        entries, complaints = sound_miners(path.name, path.read_bytes())
+        entries, complaints = sound_miners(path.name, read_whole(path))
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}; give the path of a CSV file") from None
+        raise BadInput(f"{path}: cannot be read: {error.strerror}; {next_step(error)}") from None
     return Learned.load(state_dir).applied(entries), complaints
 
 
@@ -67,8 +68,8 @@ def load_meters(path: Path) -> tuple[MeterEntry, ...]:
 
 def _load(path: Path, read: Callable[[str, bytes], _List]) -> _List:
     try:
-        return read(path.name, path.read_bytes())
+        return read(path.name, read_whole(path))
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}; give the path of a CSV file") from None
+        raise BadInput(f"{path}: cannot be read: {error.strerror}; {next_step(error)}") from None
     except BadList as error:
         raise BadInput(str(error)) from None

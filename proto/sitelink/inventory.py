@@ -389,7 +389,9 @@ def _rows(file: str, data: bytes, fields: tuple[str, ...], optional: tuple[str, 
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadList(f"{file}: it is not UTF-8 text; save it as CSV with the header {expected}") from None
-    lines = _numbered(file, csv.reader(io.StringIO(text, newline=""), strict=True))
+    first = text.partition("\n")[0]
+    between = ";" if ";" in first and "," not in first else ","  # spreadsheets of half of Europe write the former
+    lines = _numbered(file, csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=between))
     _, header = next(lines, (0, []))
     names = [name.strip() for name in header]
     for name in fields:

@@ -58,7 +58,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2
     ("arguments", "told"),
     [
         ((), "the following arguments are required: COMMAND"),
-        (("fly",), "invalid choice: 'fly'"),
+        (("fly",), "COMMAND: 'fly' is not known; write one of run, status, enrol"),
         (("run", "--config", "{folder}/none.toml"), "none.toml: no such file; give the agent's settings"),
         (("run", "--speed", "9"), "unrecognized arguments: --speed 9"),
         (("status", "--config", "{config}"), "agent.db: no such file; the agent has not run"),
@@ -83,7 +83,19 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2
         (("journal", "--config", "{config}"), "agent.db: no such file; the agent has not run with these settings yet"),
         (("plan", "show", "--config", "{config}"), "agent.db: no such file; the agent has not run with these settings"),
         (("failsafe", "status", "--config", "{config}"), "inventory.csv: no miner is listed"),
-        (("failsafe", "explode", "--config", "{config}"), "invalid choice: 'explode'"),
+        (
+            ("failsafe", "explode", "--config", "{config}"),
+            "action: 'explode' is not known; write one of off, on, status, release;",
+        ),
+        (
+            ("failsafe", "off", "--config", "{config}", "--rack"),
+            "ballast-agent: --rack: expected at least one argument",
+        ),
+        (("failsafe", "off", "--config", "{config}", "--for", "8d"), "--for: '8d' is out of range; write at most 7d"),
+        (
+            ("poll", "h", "--config", "{folder}", "--log-in", "x"),
+            "cannot be read: Is a directory; it is a folder: give",
+        ),
     ],
 )
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str) -> None:

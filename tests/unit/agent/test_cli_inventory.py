@@ -2,11 +2,13 @@
 
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from agent.cli import main
+from agent.failsafe import fence
 from agent.files import alone_with
 from agent.inventory import load_inventory
 from agent.inventory.changes import What
@@ -159,7 +161,37 @@ def test_a_disk_that_takes_nothing_leaves_the_inventory_as_it_was(
     assert step == "fsync" or events == [What.ADDED, What.UNDONE, What.ADDED]
 
 
-def test_two_changes_at_once_do_not_meet(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_swap_by_mistake_swapped_back_loses_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    miner, reason = "02:00:00:00:00:01", ("--unseen", "--reason", "wrong rack")
+    told(capsys, config, "swap", miner, "SPARE1", *reason)
+    assert "nameplate" not in "".join(told(capsys, config, "swap", "SPARE1", miner, *reason))
+    assert rows(config) == (ONE + TWO).splitlines()
+
+
+def test_a_file_that_a_spreadsheet_separated_by_semicolons_is_read(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = file(config, NEW)
+    Path(path).write_text(Path(path).read_text().replace(",", ";"))
+    told(capsys, config, "import", path)
+    assert rows(config) == (ONE + TWO + NEW).splitlines()
+
+
+def test_a_second_change_waits_for_the_first(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as first:
+        first.enter_context(alone_with(config.parent / "inventory.csv"))
+        monkeypatch.setattr(fence, "pause", lambda _: first.close())
+        assert main(("inventory", "import", file(config, NEW), "--config", str(config))) == 0
+    assert "waiting for it to end" in capsys.readouterr().err
+    assert rows(config) == (ONE + TWO + NEW).splitlines()
+
+
+def test_two_changes_at_once_do_not_meet(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fence, "pause", lambda _: None)
     with alone_with(config.parent / "inventory.csv"):
         assert main(("inventory", "import", file(config, NEW), "--config", str(config))) == 1
     assert "another command changes it" in capsys.readouterr().err
@@ -190,7 +222,7 @@ def test_a_new_control_board_is_the_same_miner_under_another_name(
         "--reason",
         "board burnt",
     )
-    assert rows(config)[0] == ONE.strip().replace("00:01,", "00:0F,")
+    assert rows(config)[0] == ONE.strip().replace("00:01,", "00:0f,")
 
 
 @pytest.mark.parametrize(
@@ -201,11 +233,14 @@ def test_a_new_control_board_is_the_same_miner_under_another_name(
             ("swap", "02:00:00:00:00:01", "02:00:00:00:00:02", "--unseen", "--reason", "x"),
             "is in the inventory already",
         ),
-        (("swap", "02:00:00:00:00:01", "a b", "--unseen", "--reason", "x"), "miner_id: 'a b' has characters"),
+        (("swap", "02:00:00:00:00:01", "a b12", "--unseen", "--reason", "x"), "miner_id: 'a b12' has characters"),
         (
-            ("swap", "02:00:00:00:00:01", "N", "--unseen", "--reason", "x", "--host", "10.0.0.2"),
+            ("swap", "02:00:00:00:00:01", "NEW1", "--unseen", "--reason", "x", "--host", "10.0.0.2"),
             "10.0.0.2:4028 is 02:00",
         ),
+        (("swap", "02:00:00:00:00:01", "zz", "--unseen", "--reason", "x"), "NEW_ID: 'zz' is no MAC address, and no"),
+        (("import", "/dev/zero"), "cannot be read: longer than 64 MiB; is it the right file?"),
+        (("import", "/tmp"), "cannot be read: Is a directory; it is a folder: give a file in it"),
         (("rma", "NOBODY", "--out"), "is not in the inventory"),
         (("rma", "NOBODY", "--back"), "the history has no row of it"),
         (("rma", "02:00:00:00:00:01", "--back"), "is in the inventory already"),

@@ -4,10 +4,12 @@ import json
 import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from agent import local_socket
 from agent import status as module
 from agent.buffer import Buffer
 from agent.buffer import schema as buffer_schema
@@ -159,3 +161,21 @@ def test_a_state_dir_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"cannot be written: .*check \[site\] state_dir"), StateLock(tmp_path / "file"):
         pass
+
+
+def test_a_daemon_that_holds_the_lock_and_says_nothing_is_called_hung(
+    settings: Settings, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock(NOON, 100.0)
+    state_dir = settings.site.state_dir
+    write_status(state_dir / "status.json", daemon(clock))
+    silence = partial(local_socket.Conversation, silence_s=0.2)
+    monkeypatch.setattr(module, "Conversation", silence)
+    door = local_socket.listening(state_dir)  # it listens and never takes anybody in, as a stopped process does
+    with StateLock(state_dir):
+        found = read_status(settings, clock)
+        assert "agent             HUNG: the daemon says nothing for 0.2 s" in as_table(found)
+        assert "systemctl restart ballast-agent" in as_table(found)
+        assert json.loads(as_json(found))["hung"] is True
+    door.close()
+    assert json.loads(as_json(read_status(settings, clock)))["hung"] is False

@@ -107,6 +107,9 @@ def test_racks_and_miners_are_named_as_the_inventory_has_them() -> None:
         return [one.miner_id for one in members(choice, fleet, "inventory.csv")]
 
     assert chosen(Choice(racks=("B",))) == ["02:bb", "02:cc"]
+    assert chosen(Choice(racks=("b",))) == ["02:bb", "02:cc"]
+    assert chosen(Choice(racks=("A,", "b"))) == chosen(Choice(racks=("A, B",))) == ["02:aa", "02:bb", "02:cc"]
+    assert chosen(Choice(miners=("02:BB,02:aa",))) == ["02:bb", "02:aa"]
     assert chosen(Choice(miners=("02:BB", "02:aa", "02:bb"))) == ["02:bb", "02:aa"]
     assert chosen(Choice(everything=True)) == ["02:aa", "02:bb", "02:cc"]
     assert not Choice()
@@ -114,3 +117,9 @@ def test_racks_and_miners_are_named_as_the_inventory_has_them() -> None:
         chosen(Choice(racks=("C",)))
     with pytest.raises(BadInput, match="--miner: '02:dd' is not in inventory"):
         chosen(Choice(miners=("02:dd",)))
+
+
+def test_a_rack_with_a_comma_in_its_name_is_one_rack() -> None:
+    fleet = (entry("02:aa", rack="A,1"), entry("02:bb", rack="1"))
+    found = members(Choice(racks=("a,1",)), fleet, "inventory.csv")
+    assert [one.miner_id for one in found] == ["02:aa"]

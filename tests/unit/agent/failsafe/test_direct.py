@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.errors import AccessDenied, TimedOut
+from agent.errors import AccessDenied, BadInput, TimedOut
 from agent.failsafe import direct as module
 from agent.failsafe import ledger as ledger_module
 from agent.failsafe.direct import Failsafe
@@ -372,3 +372,12 @@ def test_it_needs_neither_grpc_nor_protobuf_nor_a_broker():
     path = f"{ROOT}:{ROOT / 'proto'}"
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+async def test_a_release_with_a_broken_database_says_why_and_what_to_do(tmp_path):
+    rig = Rig(tmp_path, {})
+    rig.settings.database.parent.mkdir()
+    rig.settings.database.write_bytes(b"not a database, but some bytes" * 200)
+    async with rig.ledger() as ledger:
+        with pytest.raises(BadInput, match=r"not a database.*systemctl start ballast-agent; then say this again"):
+            await ledger.release(None, ["m1"])
