@@ -296,6 +296,7 @@ class Agent:
                 link_age_s=self.forwarder.link_age_s,
                 miners=miners,
                 curtailed=self.curtail.status().counts,
+                link_trouble=self.forwarder.link_trouble,
             )
             await on_disk(partial(write_status, path, status))
             await asyncio.sleep(self._settings.link.heartbeat_s)

@@ -340,6 +340,13 @@ class Buffer:
             )
 
 
+def is_unused(connection: sqlite3.Connection) -> bool:
+    """Return whether no agent has begun to buffer in this file yet: a failsafe alone has written it. Reads only."""
+    query = "SELECT count(*) FROM sqlite_master WHERE name = 'buffer_totals'"
+    (count,) = connection.execute(query).fetchone()
+    return int(count) == 0
+
+
 def waiting(connection: sqlite3.Connection) -> tuple[int, int, datetime | None]:
     """Return how many batches and payload bytes wait, and when the oldest was sealed; works on a read-only file."""
     batches, size = connection.execute("SELECT waiting_batches, waiting_bytes FROM buffer_totals").fetchone()

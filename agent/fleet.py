@@ -7,6 +7,7 @@ is opened on the way to a miner or meter belongs to one ``Fleet``, which closes 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from agent.cgminer.client import Address, Deadlines
@@ -67,8 +68,12 @@ def meters_of(entries: tuple[MeterEntry, ...], settings: Settings, hosts: Modbus
     Raises:
         BadInput: a meter's register map is missing or wrong.
     """
-    maps = settings.site.meters.parent / "meter_maps"
-    return [meter_of(entry, hosts, clock, maps) for entry in entries]
+    return [meter_of(entry, hosts, clock, maps_of(settings)) for entry in entries]
+
+
+def maps_of(settings: Settings) -> Path:
+    """Return the site's own folder of register maps."""
+    return settings.site.meters.parent / "meter_maps"
 
 
 class Fleet:

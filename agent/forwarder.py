@@ -136,6 +136,12 @@ class Forwarder:
         self._landed_sent_mono = 0.0
         self._failing = False
         self._garbled = False
+        self._trouble = ""
+
+    @property
+    def link_trouble(self) -> str:
+        """Return why the cloud was not reached last, "" once it was heard again."""
+        return self._trouble
 
     @property
     def link_up(self) -> bool:
@@ -165,6 +171,7 @@ class Forwarder:
                 await asyncio.sleep(self._after_failure(error))
 
     def _after_failure(self, error: AgentError) -> float:
+        self._trouble = str(error)
         if not self._failing:
             self._failing = True
             _LOG.warning("link: %s; trying again until it works", error)
@@ -325,6 +332,7 @@ class Forwarder:
     def _hear(self) -> None:
         self._heard_mono = self._clock.monotonic()
         self._backoff.succeeded()
+        self._trouble = ""
         if self._failing:
             self._failing = self._garbled = False
             _LOG.info("link: the cloud is heard again")

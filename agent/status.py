@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.at_site import Site, held_orders
-from agent.buffer import numbering, waiting
+from agent.buffer import is_unused, numbering, waiting
 from agent.errors import AgentError, TimedOut
 from agent.files import replace_file
 from agent.local_curtail.overrides import StoredOverride
@@ -43,6 +43,8 @@ class DaemonStatus:
     link_age_s: float | None
     miners: Mapping[str, int]
     curtailed: Mapping[str, int]
+    link_trouble: str = ""
+    """Why the link is not up, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,8 @@ def read_status(settings: Settings, clock: Clock) -> SiteStatus:
     """
     with Site(settings, clock).file() as connection:
         held = held_orders(connection, clock)
-        batches, size, oldest_at = waiting(connection)
-        epoch, next_seq = numbering(connection)
+        batches, size, oldest_at = (0, 0, None) if is_unused(connection) else waiting(connection)
+        epoch, next_seq = (None, 0) if is_unused(connection) else numbering(connection)
         daemon, age_s = _daemon(settings, clock)
         running = is_held(settings.site.state_dir)
         return SiteStatus(

@@ -126,7 +126,8 @@ def _link(status: SiteStatus, settings: Settings) -> Finding:
     if daemon.link_up and age_s is not None and age_s <= _LINK_S:
         return ok("link", f"up, heard {heard}")
     step = f"check the way to {settings.link.endpoint}; plans go on, new ones do not arrive"
-    return bad("link", f"{'up' if daemon.link_up else 'down'}, the cloud was heard {heard}", step)
+    cause = f": {daemon.link_trouble}" if daemon.link_trouble else ""
+    return bad("link", f"{'up' if daemon.link_up else 'down'}, the cloud was heard {heard}{cause}", step)
 
 
 def _clock(status: SiteStatus) -> Finding:

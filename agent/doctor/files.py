@@ -8,18 +8,22 @@ from typing import Final
 
 from agent.doctor.finding import Finding, bad, ok, unknown, warn
 from agent.errors import BadInput
-from agent.fleet import switchable, untouchable
+from agent.fleet import maps_of, switchable, untouchable
 from agent.identity import load_identity
-from agent.inventory import load_as_found, load_meters
+from agent.inventory import load_meters, load_usable
+from agent.meters.register_maps import load_map
 from agent.settings import Settings
 from agent.storage import connect_read_only
 from agent.vault import Vault, group_of
-from sitelink.inventory import MinerEntry
+from sitelink.inventory import MeterEntry, MinerEntry
+from sitelink.meter_source import ModbusSource
 
 _WITH_PASSWORD: Final = frozenset(
     {"whatsminer", "whatsminer-v3", "antminer", "antminer-web", "braiins", "braiins-rest", "vnish"}
 )
 """Firmwares that take no order without a password."""
+_NAMED_BEHIND_LOGIN: Final = frozenset({"hiveon", "auradine", "blackminer", "hammer", "elphapex"})
+"""Firmwares that tell their name only to who has the password: without one no outlet is opened before them."""
 _REPAIR: Final = "restart the agent: it puts the file aside and saves what it can"
 _READ_WHOLE_BYTES: Final = 256 * 1024**2
 
@@ -27,7 +31,7 @@ _READ_WHOLE_BYTES: Final = 256 * 1024**2
 def inventory(settings: Settings) -> Iterator[Finding]:
     """Return what is wrong with the site's lists."""
     try:
-        fleet = load_as_found(settings.site.inventory, settings.site.state_dir)
+        fleet, _ = load_usable(settings.site.inventory)  # which outlets it is without stands under outlets
         untouchable(settings, fleet)
     except BadInput as error:
         yield bad("inventory", str(error), "correct it; ballast-agent inventory import checks a list before it counts")
@@ -55,8 +59,18 @@ def meters(settings: Settings) -> Iterator[Finding]:
         return
     if entries:
         yield ok("meters", f"{len(entries)} listed")
+        yield from _register_maps(settings, entries)
     else:
         yield warn("meters", "none is listed: stops rest on the devices' word alone", "write one row for each feeder")
+
+
+def _register_maps(settings: Settings, entries: tuple[MeterEntry, ...]) -> Iterator[Finding]:
+    named = {entry.source.map_name for entry in entries if isinstance(entry.source, ModbusSource)} - {""}
+    for name in sorted(named):
+        try:
+            load_map(name, maps_of(settings))
+        except BadInput as error:
+            yield bad("meters", str(error), "the agent does not start with it; the failsafe goes on without meters")
 
 
 def identity(settings: Settings) -> Iterator[Finding]:
@@ -100,11 +114,13 @@ def _passwords(settings: Settings, fleet: tuple[MinerEntry, ...]) -> Iterator[Fi
         return
     if vault.advice is not None:
         yield warn("passwords", "the vault is weaker than it could be", vault.advice)
-    missing = Counter(
-        group_of(entry) for entry in fleet if entry.dialect in _WITH_PASSWORD and vault.credentials(entry) is None
-    )
+    missing = Counter(group_of(entry) for entry in fleet if _needs_password(entry) and vault.credentials(entry) is None)
     for group, count in sorted(missing.items()):
         step = f"ballast-agent credentials set {group}"
         yield bad("passwords", f"{count} miners of group {group} have none: they cannot be switched", step)
     if not missing:
         yield ok("passwords", "each miner that needs one has one")
+
+
+def _needs_password(entry: MinerEntry) -> bool:
+    return entry.dialect in _WITH_PASSWORD or (bool(entry.outlet) and entry.dialect in _NAMED_BEHIND_LOGIN)

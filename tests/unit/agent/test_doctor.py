@@ -3,6 +3,8 @@
 import json
 import os
 import sqlite3
+import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +14,18 @@ import pytest
 from agent.cli import main
 from agent.doctor import daemon, examine, files, machine
 from agent.doctor.finding import Finding, Level, lines
+from agent.doctor.orders import orders
+from agent.doctor.outlets import outlets
 from agent.errors import TimedOut
 from agent.local_curtail.anchor import Anchor
+from agent.local_curtail.records import MinerRecord, to_json
+from agent.local_curtail.schema import schema
 from agent.lock import StateLock
 from agent.settings import Settings, load_settings
 from agent.status import DaemonStatus, write_status
 from agent.storage import connect
 from sitelink.clock import ManualClock, SystemClock
+from sitelink.types import Outcome, Verb
 
 pytestmark = pytest.mark.agent
 
@@ -45,7 +52,7 @@ def test_it_looks_at_everything_and_says_what_to_do(settings: Settings) -> None:
     found = examine.examine(settings, SystemClock())
     assert {finding.name for finding in found} >= {
         *("daemon", "lock", "report", "meters", "inventory", "passwords", "identity", "disk", "permissions"),
-        *("database", "open files", "wall clock"),
+        *("database", "open files", "wall clock", "orders"),
     }
     assert all(finding.step for finding in found if finding.level in {Level.WARN, Level.BAD})
     assert "-> systemctl start ballast-agent" in "\n".join(lines(found))
@@ -135,6 +142,90 @@ def test_lists_and_passwords(settings: Settings, tmp_path: Path) -> None:
     assert "meters.csv" in one(files.meters(settings), Level.BAD).what
 
 
+def test_a_missing_or_broken_register_map_is_named(settings: Settings, tmp_path: Path) -> None:
+    rows = "m1,site,,modbus://127.0.0.1/1?map=nobodys\nm2,feeder,f1,modbus://127.0.0.1/2?map=own\n"
+    settings.site.meters.write_text(f"meter_id,kind,feeder_id,url\n{rows}")
+    (tmp_path / "meter_maps").mkdir()
+    (tmp_path / "meter_maps" / "own.toml").write_text("model =")
+    missing, broken = [finding for finding in files.meters(settings) if finding.level is Level.BAD]
+    assert "'nobodys' is not known" in missing.what
+    assert "own.toml: not a TOML file" in broken.what
+    assert "the agent does not start with it" in broken.step
+
+
+@pytest.mark.parametrize(("dialect", "outlet", "needs"), [
+    ("hiveon", "modbus://127.0.0.1:9/1?coil=1", True), ("auradine", "modbus://127.0.0.1:9/1?coil=1", True),
+    ("hiveon", "", False), ("goldshell", "modbus://127.0.0.1:9/1?coil=1", False),
+])  # fmt: skip
+def test_a_name_behind_a_login_needs_its_password_before_its_outlet_works(
+    settings: Settings, dialect: str, outlet: str, needs: bool
+) -> None:
+    row = f"m1,127.0.0.1,4028,{dialect},S9,f1,r1,1,900,13,{outlet}"
+    settings.site.inventory.write_text(f"{HEADER[:-1]},outlet\n{row}\n")
+    steps = [finding.step for finding in files.inventory(settings) if finding.level is Level.BAD]
+    assert steps == ([f"ballast-agent credentials set {dialect}"] if needs else [])
+
+
+def test_outlets_that_cannot_be_used_or_do_not_answer(settings: Settings) -> None:
+    assert list(outlets(settings, SystemClock())) == []
+    cells = {
+        "m1": ("luxos", "modbus://127.0.0.1/1?coil=70000"), "m2": ("luxos", "http://127.0.0.1/1?pdu=nobodys"),
+        "m3": ("innosilicon", "modbus://127.0.0.1:9/1?coil=3"),
+    }  # fmt: skip
+    rows = [
+        f"{name},127.0.0.{place},4028,{dialect},S9,f1,r1,{place},900,13,{cell}\n"
+        for place, (name, (dialect, cell)) in enumerate(cells.items(), 1)
+    ]
+    settings.site.inventory.write_text(f"{HEADER[:-1]},outlet\n{''.join(rows)}")
+    found = list(outlets(settings, SystemClock()))
+    assert [(finding.level, finding.name) for finding in found] == [
+        *((Level.BAD, "outlets"), (Level.WARN, "outlets"), (Level.BAD, "outlets"), (Level.BAD, "outlets")),
+        (Level.OK, "outlets"),
+    ]
+    told = [finding.what for finding in found]
+    assert "inventory.csv line 2: outlet" in told[0]
+    assert "1 before miners that tell no name, so none is switched: m3" in told[1]
+    assert "m2: inventory.csv: outlet: the PDU 'nobodys' is not known" in told[2]
+    assert told[3].startswith("m3: 127.0.0.1:9: no connection")
+    assert told[4] == "0 of 2 say whether they are on"
+
+
+def test_orders_that_are_not_proven_are_counted_with_their_cause(settings: Settings) -> None:
+    assert one(orders(settings), Level.OK).what == "none is unproven"
+    connection = connect(settings.database)
+    schema(connection)
+    denied = MinerRecord(
+        "m1", Verb.STOP, "c1", 1, "price", outcome=Outcome.UNVERIFIED, reason="access_denied", detail="enable its API"
+    )
+    for record in (
+        denied, replace(denied, miner_id="m2"), replace(denied, miner_id="m3", outcome=Outcome.COMPLETE),
+        replace(denied, miner_id="m4", outcome=None), replace(denied, miner_id="m5", reason="already_idle"),
+    ):  # fmt: skip
+        connection.execute("INSERT INTO curtail_miners VALUES (?, ?)", (record.miner_id, to_json(record)))
+    connection.close()
+    found = one(orders(settings), Level.BAD)
+    assert (found.what, found.step) == ("2 not proven: stop: access_denied: m1, m2", "enable its API")
+
+
+def test_a_look_that_hangs_costs_its_own_finding(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    enough = threading.Event()
+    monkeypatch.setattr(machine, "disk", lambda _: enough.wait(30))
+    monkeypatch.setattr(examine, "_WITHIN_S", 0.5)
+    found = {finding.name: finding for finding in examine.examine(settings, SystemClock())}
+    enough.set()
+    assert (found["disk"].level, found["disk"].what) == (Level.BAD, "not looked at within 0.5 s")
+    assert found["inventory"].level is Level.OK
+
+
+def test_a_file_that_a_failsafe_alone_has_written_is_sound_and_reported(settings: Settings) -> None:
+    connection = connect(settings.database)
+    schema(connection)
+    connection.close()
+    named = {finding.name for finding in daemon.reported(settings, ManualClock(NOON))}
+    assert "backlog" in named
+    assert one(files.database(settings), Level.OK)
+
+
 def test_a_database_that_is_sound_broken_or_was_put_aside(settings: Settings) -> None:
     assert one(files.database(settings), Level.UNKNOWN)
     connect(settings.database).close()
@@ -176,7 +267,7 @@ def test_link_clock_plan_and_the_reasons_of_miners(settings: Settings) -> None:
     in_transaction(connection, _schemas)
     clock = ManualClock(NOON, 1000.0)
     miners = {"hashing": 9, "unknown (timeout)": 2, "unknown (access_denied)": 1}
-    told = DaemonStatus("0.1.0", clock.boot, clock.mono, NOON, True, 200.0, miners, {})
+    told = DaemonStatus("0.1.0", clock.boot, clock.mono, NOON, True, 200.0, miners, {}, "connection refused")
     write_status(settings.site.state_dir / "status.json", told)
     with StateLock(settings.site.state_dir):
         found = [finding for finding in daemon.reported(settings, clock) if finding.level is not Level.OK]
@@ -187,6 +278,7 @@ def test_link_clock_plan_and_the_reasons_of_miners(settings: Settings) -> None:
             ("miners", Level.WARN),
             ("miners", Level.WARN),
         ]
+        assert found[0].what == "up, the cloud was heard 0:03:20 ago: connection refused"
         assert {finding.what for finding in found[-2:]} == {"2 unknown (timeout)", "1 unknown (access_denied)"}
         clock.advance(timedelta(hours=1).total_seconds())
         first = next(iter(daemon.reported(settings, clock)))

@@ -262,8 +262,10 @@ async def test_an_outage_is_logged_once_and_so_is_its_end(caplog: pytest.LogCapt
     site = Site(Weather(refuse_connect=1.0))
     async with site.running():
         await until(lambda: site.uplink.connects > 5)
+        assert "the fake is down" in site.forwarder.link_trouble
         site.uplink.weather.refuse_connect = 0.0
         await until(lambda: site.forwarder.link_up)
+        assert site.forwarder.link_trouble == ""
     assert sum("the fake is down" in record.message for record in caplog.records) == 1
     assert sum("is heard again" in record.message for record in caplog.records) == 1
 
