@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from agent.cgminer.control.driver import LOOK_S, SEND_AGAIN_S
 from agent.descriptors import open_files
 from agent.errors import AccessDenied, AgentError, Permanent, Refused, Transient, UnsupportedDevice
 from agent.failsafe.choice import Figures
@@ -32,7 +33,6 @@ from sitelink.units import Watts
 
 _CONCURRENCY: Final = 64
 _OTHER_FILES: Final = 32
-_LOOK_S: Final = 1.0
 _PROGRESS_S: Final = 5.0
 _SAMPLES: Final = 3
 _SAMPLE_S: Final = 0.25
@@ -40,7 +40,6 @@ _BEFORE_S: Final = 2.0
 _AFTER_S: Final = 10.0
 """Where many meters share a gateway they answer one after the other; what was sent is proven by them."""
 _START_DEADLINE_S: Final = 30.0
-_SEND_AGAIN_S: Final = 3.0
 _NOT_TAKEN: Final = (Refused, AccessDenied, UnsupportedDevice)
 """After these nothing has changed at the device; after a garbled answer it may have."""
 _Order = Callable[[], Awaitable[None]]
@@ -201,7 +200,7 @@ class Failsafe:
         deadline_s = self._clock.monotonic() + patience_s
         taken, sends, sent_s, trouble = False, 0, float("-inf"), found.what
         while True:
-            if not taken and self._clock.monotonic() - sent_s >= _SEND_AGAIN_S:
+            if not taken and self._clock.monotonic() - sent_s >= SEND_AGAIN_S:
                 sent_s, sends = self._clock.monotonic(), sends + 1
                 try:
                     await order()
@@ -221,7 +220,7 @@ class Failsafe:
                     return replace(found, proof=Proof.YES, what=proof)
             if self._clock.monotonic() >= deadline_s:
                 return replace(found, what=found.what if taken else trouble)
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(LOOK_S)
 
     def _untouchable(self, entry: MinerEntry) -> Finding | None:
         if entry.miner_id in self._spared:
@@ -269,7 +268,7 @@ async def _first_look(control: Control) -> Observed:
     try:
         return await control.observe()
     except Transient:
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(LOOK_S)
         return await control.observe()
 
 

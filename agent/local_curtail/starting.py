@@ -11,7 +11,8 @@ import asyncio
 from dataclasses import replace
 from typing import Final
 
-from agent.errors import AgentError, Permanent, Refused, Transient
+from agent.cgminer.control.driver import LOOK_S, SEND_AGAIN_S
+from agent.errors import AgentError, Permanent, Refused, SessionBusy, Transient
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.evidence import UNREACHABLE, Verdict, judge_start
 from agent.local_curtail.ports import Observed
@@ -25,9 +26,7 @@ from sitelink.types import Evidence, MinerState, Outcome, Reason, Verb
 from sitelink.units import Watts
 
 NOT_HASHING: Final = "not_hashing"
-_LOOK_S: Final = 1.0
 _DEADLINE_S: Final = 20.0
-_SEND_AGAIN_S: Final = 3.0
 _NO_EFFECT_S: Final = 8.0
 _BROKEN: Final = {Reason.FAULT, Reason.THERMAL}
 
@@ -97,9 +96,9 @@ class Starter:
                 return _still_off(now, refusal), None if now is None else now.power_w
             # A stop sent shortly before may be carried out after the start and undo it: a start without effect is
             # sent again, which is safe to repeat.
-            if now_s - sent_s >= (_NO_EFFECT_S if refusal is None else _SEND_AGAIN_S):
+            if now_s - sent_s >= (_NO_EFFECT_S if refusal is None else SEND_AGAIN_S):
                 refusal, sent_s = await self._send(miner), self._clock.monotonic()
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(LOOK_S)
         return None, None
 
     async def _send(self, miner: SiteMiner) -> AgentError | None:
@@ -143,7 +142,7 @@ class Starter:
 def _failed(error: AgentError) -> Verdict:
     if isinstance(error, Refused):
         return Verdict(Outcome.REFUSED, Evidence.NONE, error.code, detail=str(error))
-    if isinstance(error, Transient):
+    if isinstance(error, Transient) and not isinstance(error, SessionBusy):
         return replace(UNREACHABLE, detail=str(error))
     return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value, detail=str(error))
 

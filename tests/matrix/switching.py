@@ -100,9 +100,9 @@ class Switching:
             now_s = self.clock.monotonic()
             if now_s >= ends_s or isinstance(refusal, Permanent):
                 return starting._still_off(seen, refusal)
-            if now_s - sent_s >= (starting._NO_EFFECT_S if refusal is None else starting._SEND_AGAIN_S):
+            if now_s - sent_s >= (starting._NO_EFFECT_S if refusal is None else starting.SEND_AGAIN_S):
                 refusal, sent_s = await self._tell(self._reach.start), self.clock.monotonic()
-            await self.pause(starting._LOOK_S)
+            await self.pause(starting.LOOK_S)
         return starting._failed(refusal)
 
     async def _tell(self, order: Callable[[str], Awaitable[None]]) -> AgentError | None:

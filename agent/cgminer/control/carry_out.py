@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agent.cgminer.control.driver import Driver, ReadBack, Result, Shown, Wanted
+from agent.cgminer.control.driver import LOOK_S, SEND_AGAIN_S, Driver, ReadBack, Result, Shown, Wanted
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.errors import (
@@ -42,8 +42,6 @@ from sitelink.verbs import ONCE
 Keep = Callable[[str], Awaitable[None]]
 _TOLD_BY_SHOWING: Final = frozenset({Verb.LIMIT, Verb.BLINK, Verb.PASSWORD})
 """Settings that are read back whole. A pool's password is not, so pools are always sent."""
-_LOOK_S: Final = 1.0
-_SEND_AGAIN_S: Final = 3.0
 DEADLINES_S: Final = {
     Verb.STOP: 30.0,
     Verb.START: 30.0,
@@ -101,7 +99,7 @@ async def carry_out(
     keep: Keep,
     deadline_s: float,
     kept: str = "",
-    look_s: float = _LOOK_S,
+    look_s: float = LOOK_S,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Result:
     """Carry ``wanted`` out on ``miner_id`` within ``deadline_s`` seconds of the first sending and return how it ended.
@@ -181,7 +179,7 @@ class _Attempt:
             now_s = self.device.monotonic()
             if now_s >= ends_s or self._settled():
                 return self._given_up()
-            if not self.acked and self.wanted.verb not in ONCE and now_s - sent_s >= _SEND_AGAIN_S:
+            if not self.acked and self.wanted.verb not in ONCE and now_s - sent_s >= SEND_AGAIN_S:
                 sent_s = now_s
                 refusal = await self._send()
             await pause(look_s)

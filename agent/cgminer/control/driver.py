@@ -9,11 +9,16 @@ but REBOOT, FIRMWARE and LOGS may be sent again. A driver belongs to one miner a
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from sitelink.types import Evidence, Outcome, Verb
+
+LOOK_S: Final = 1.0
+"""How long there is between two looks at what an order comes to, in seconds."""
+SEND_AGAIN_S: Final = 3.0
+"""How soon a desired state that was not acknowledged is sent again, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

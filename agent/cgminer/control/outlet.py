@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from agent.cgminer.control import MinerControl, controllable
 from agent.cgminer.control.carry_out import DEADLINES_S, Keep, check_identity
-from agent.cgminer.control.driver import Result, Wanted
+from agent.cgminer.control.driver import LOOK_S, Result, Wanted
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.errors import AgentError, Nameless, Refused, Transient
@@ -26,7 +26,6 @@ from sitelink.units import Watts
 
 _LOG: Final = logging.getLogger(__name__)
 _SWITCHED: Final = frozenset({Verb.STOP, Verb.START})
-_LOOK_S: Final = 1.0
 _GOES_OFF_S: Final = 8.0
 """So long after its power was taken, no miner hashes on; a slow PDU and its contactor are done by then."""
 
@@ -152,7 +151,7 @@ class OutletControl:
                     return seen.state is MinerState.HASHING and not await self._outlet.is_on()
             except AgentError:
                 return False  # it is silent, or its switch is: how the stop stands is read back as ever
-            await asyncio.sleep(min(_LOOK_S, self._goes_off_s))
+            await asyncio.sleep(min(LOOK_S, self._goes_off_s))
 
     async def _given_back(self) -> Refused:
         """Give the power back to whomever it was taken from; return what to tell."""
@@ -217,7 +216,7 @@ class OutletControl:
                     return Result(Outcome.COMPLETE, evidence, "outlet_on")
             if self._device.monotonic() >= ends_s:
                 return Result(Outcome.UNVERIFIED, evidence, reason, trouble)
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(LOOK_S)
 
     async def _told(self, verb: Verb) -> str:
         """Switch once; return why that could not be done now, empty once it was."""
