@@ -34,7 +34,7 @@ def examine(settings: Settings, clock: Clock) -> list[Finding]:
         "meters": lambda: (*files.meters(settings), *daemon.metered(settings, clock)),
         "inventory": lambda: files.inventory(settings),
         "outlets": lambda: outlets(settings, clock),
-        "orders": lambda: orders(settings),
+        "orders": lambda: orders(settings, clock),
         "identity": lambda: files.identity(settings),
         "disk": lambda: machine.disk(settings),
         "permissions": lambda: machine.permissions(settings),

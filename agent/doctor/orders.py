@@ -2,43 +2,68 @@
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent.doctor.finding import Finding, bad, ok
 from agent.errors import AgentError
-from agent.local_curtail import records
+from agent.local_curtail import by_hand, overrides, records
 from agent.local_curtail.records import MinerRecord
 from agent.settings import Settings
 from agent.storage import connect_read_only
+from sitelink.clock import Clock
 from sitelink.types import Verb
 
 _SHOWN: Final = 3
+_LINES: Final = 100_000
 _AS_ORDERED: Final = frozenset({"already_idle", "power_unknown", "feeder_meter_silent"})
 """What a stop is unproven by though its miner reads off."""
 
 
-def orders(settings: Settings) -> Iterator[Finding]:
+class _Unproven(NamedTuple):
+    miner_id: str
+    what: str
+    """The verb, and the reason or that it was ordered by hand."""
+    detail: str
+
+
+def orders(settings: Settings, clock: Clock) -> Iterator[Finding]:
     """Return the stops and starts that were judged and are not proven, by their cause."""
-    by_cause: defaultdict[tuple[str, str], list[MinerRecord]] = defaultdict(list)
-    for record in _records(settings):
-        reads_off = record.verb is Verb.STOP and record.reason in _AS_ORDERED
-        if record.outcome is not None and not record.complete and not reads_off:
-            by_cause[record.verb.value, record.reason].append(record)
-    for (verb, reason), unproven in sorted(by_cause.items(), key=lambda item: -len(item[1])):
-        names = ", ".join(record.miner_id for record in unproven[:_SHOWN]) + (", ..." if len(unproven) > _SHOWN else "")
-        told = next((record.detail for record in unproven if record.detail), "")
+    try:
+        with closing(connect_read_only(settings.database)) as connection:
+            judged = {record.miner_id: record for record in _records(connection)}
+            found = [*_unproven(judged.values()), *_by_hand(connection, judged, clock)]
+    except (AgentError, sqlite3.Error, ValueError, KeyError, TypeError):
+        return  # there is no file yet, or what is wrong with it stands under database
+    by_cause: defaultdict[str, list[_Unproven]] = defaultdict(list)
+    for each in found:
+        by_cause[each.what].append(each)
+    for what, some in sorted(by_cause.items(), key=lambda item: -len(item[1])):
+        names = ", ".join(each.miner_id for each in some[:_SHOWN]) + (", ..." if len(some) > _SHOWN else "")
+        told = next((each.detail for each in some if each.detail), "")
         step = told or "ballast-agent failsafe status looks at them; ballast-agent journal tells what was tried"
-        yield bad("orders", f"{len(unproven)} not proven: {verb}: {reason}: {names}", step)
-    if not by_cause:
+        yield bad("orders", f"{len(some)} not proven: {what}: {names}", step)
+    if not found:
         yield ok("orders", "none is unproven")
 
 
-def _records(settings: Settings) -> list[MinerRecord]:
-    try:
-        with closing(connect_read_only(settings.database)) as connection:
-            rows = connection.execute("SELECT record FROM curtail_miners").fetchall()
-        return [records.miner_of(text) for (text,) in rows]
-    except (AgentError, sqlite3.Error, ValueError, KeyError, TypeError):
-        return []  # there is no file yet, or what is wrong with it stands under database
+def _unproven(judged: Iterable[MinerRecord]) -> Iterator[_Unproven]:
+    for record in judged:
+        reads_off = record.verb is Verb.STOP and record.reason in _AS_ORDERED
+        if record.outcome is not None and not record.complete and not reads_off:
+            yield _Unproven(record.miner_id, f"{record.verb.value}: {record.reason}", record.detail)
+
+
+def _by_hand(connection: sqlite3.Connection, judged: Mapping[str, MinerRecord], clock: Clock) -> Iterator[_Unproven]:
+    """Return what a failsafe without a daemon could not prove, of orders in force that no daemon has judged since."""
+    verbs = {item.override.override_id: item.override.verb for item in overrides.active(connection, clock)}
+    last = {line.miner_id: line for line in by_hand.last_lines(connection, _LINES) if line.order_id in verbs}
+    for line in last.values():
+        since = judged.get(line.miner_id)
+        if line.event == by_hand.UNPROVEN and (since is None or since.outcome is None):
+            yield _Unproven(line.miner_id, f"{verbs[line.order_id].value}: by hand", line.detail)
+
+
+def _records(connection: sqlite3.Connection) -> list[MinerRecord]:
+    return [records.miner_of(text) for (text,) in connection.execute("SELECT record FROM curtail_miners")]

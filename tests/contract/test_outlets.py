@@ -445,6 +445,18 @@ async def test_a_silent_miner_behind_an_open_switch_is_idle_because_it_was_told_
     assert (seen.state, seen.reason, seen.power_w) == (MinerState.IDLE, Reason.COMMANDED, 5.0)
 
 
+async def test_a_silent_miner_whose_switch_refuses_is_silent_and_not_garbled() -> None:
+    switch = Switch()
+
+    async def refused() -> bool:
+        raise UnsupportedDevice("exception 2")
+
+    switch.is_on = refused  # type: ignore[method-assign]
+    for look in (behind(NOBODY, switch).observe, behind(NOBODY, switch).identity):
+        with pytest.raises(Unreachable):
+            await look()
+
+
 @pytest.mark.parametrize("blind", [True, False])
 async def test_a_silent_miner_behind_a_closed_or_blind_switch_is_unknown(blind: bool) -> None:
     switch = Switch(on=not blind)

@@ -83,7 +83,7 @@ class OutletControl:
         try:
             return await self._inner.identity()
         except Transient:
-            if self._has_own_stop() or await self._outlet.is_on():
+            if self._has_own_stop() or not await self._reads_off():
                 raise
         except Nameless:
             if not self._wiring_checked:
@@ -95,7 +95,7 @@ class OutletControl:
         try:
             return await self._inner.observe()
         except Transient:
-            if self._has_own_stop() or await self._outlet.is_on():
+            if self._has_own_stop() or not await self._reads_off():
                 raise
         power_w = await self._outlet.power_w()
         source = PowerSource.NONE if power_w is None else PowerSource.METER
@@ -122,6 +122,13 @@ class OutletControl:
         await self._outlet.switch(on=False)
         if answers and await self._hashes_on():
             raise await self._given_back()
+
+    async def _reads_off(self) -> bool:
+        """Return whether the switch says that it is off; one that cannot be read does not, whatever keeps it."""
+        try:
+            return not await self._outlet.is_on()
+        except AgentError:
+            return False
 
     async def _is_ours(self) -> bool:
         """Return whether the miner answers; False where it has no power already. Raises who must not be cut off."""

@@ -17,6 +17,7 @@ from agent.doctor.finding import Finding, Level, lines
 from agent.doctor.orders import orders
 from agent.doctor.outlets import outlets
 from agent.errors import TimedOut
+from agent.local_curtail import by_hand, overrides
 from agent.local_curtail.anchor import Anchor
 from agent.local_curtail.records import MinerRecord, to_json
 from agent.local_curtail.schema import schema
@@ -52,7 +53,7 @@ def test_it_looks_at_everything_and_says_what_to_do(settings: Settings) -> None:
     found = examine.examine(settings, SystemClock())
     assert {finding.name for finding in found} >= {
         *("daemon", "lock", "report", "meters", "inventory", "passwords", "identity", "disk", "permissions"),
-        *("database", "open files", "wall clock", "orders"),
+        *("database", "open files", "wall clock"),
     }
     assert all(finding.step for finding in found if finding.level in {Level.WARN, Level.BAD})
     assert "-> systemctl start ballast-agent" in "\n".join(lines(found))
@@ -191,7 +192,7 @@ def test_outlets_that_cannot_be_used_or_do_not_answer(settings: Settings) -> Non
 
 
 def test_orders_that_are_not_proven_are_counted_with_their_cause(settings: Settings) -> None:
-    assert one(orders(settings), Level.OK).what == "none is unproven"
+    assert list(orders(settings, SystemClock())) == []
     connection = connect(settings.database)
     schema(connection)
     denied = MinerRecord(
@@ -203,8 +204,26 @@ def test_orders_that_are_not_proven_are_counted_with_their_cause(settings: Setti
     ):  # fmt: skip
         connection.execute("INSERT INTO curtail_miners VALUES (?, ?)", (record.miner_id, to_json(record)))
     connection.close()
-    found = one(orders(settings), Level.BAD)
+    found = one(orders(settings, SystemClock()), Level.BAD)
     assert (found.what, found.step) == ("2 not proven: stop: access_denied: m1, m2", "enable its API")
+
+
+def test_what_a_failsafe_could_not_prove_counts_while_its_order_is_in_force(settings: Settings) -> None:
+    clock = ManualClock(NOON, 1000.0)
+    connection = connect(settings.database)
+    schema(connection)
+    assert one(orders(settings, clock), Level.OK).what == "none is unproven"
+    overrides.write(connection, "by-hand-1", Verb.STOP, None, timedelta(hours=4), clock)
+    told = [("m1", by_hand.UNPROVEN, "refused"), ("m2", by_hand.UNPROVEN, "x"), ("m2", by_hand.PROVEN, "idle")]
+    told += [("m3", by_hand.UNPROVEN, "judged since")]
+    by_hand.write_lines(connection, [by_hand.Line(NOON, "by-hand-1", *line) for line in told])
+    later = MinerRecord("m3", Verb.STOP, "by-hand-1", 0, "override", outcome=Outcome.COMPLETE)
+    connection.execute("INSERT INTO curtail_miners VALUES ('m3', ?)", (to_json(later),))
+    connection.close()
+    found = one(orders(settings, clock), Level.BAD)
+    assert (found.what, found.step) == ("1 not proven: stop: by hand: m1", "refused")
+    clock.advance(timedelta(hours=5).total_seconds())
+    assert one(orders(settings, clock), Level.OK)
 
 
 def test_a_look_that_hangs_costs_its_own_finding(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
