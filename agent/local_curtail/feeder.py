@@ -46,6 +46,8 @@ _BEFORE_PATIENCE_S: Final = 3.0
 _SHORTEST_S: Final = 0.001
 _FRESH_S: Final = 3.0
 _WEIGH_S: Final = 0.5
+_EXPLAIN_S: Final = (0.5, 4.0)
+"""First and longest wait between two searches for explanations."""
 _MOVING_S: Final = 6.0
 """For so long after its order a miner that is not idle is taken to be on its way down."""
 _ACCUSE_AFTER_S: Final = 12.0
@@ -145,6 +147,8 @@ class Feeder:
         self._opened_s = 0.0
         self._turn_s = 0.0
         self._weighed_s = 0.0
+        self._explain_s = 0.0
+        self._patience_s = _EXPLAIN_S[0]
         self._before: FeederBefore | None = None
         self._measured = False
         self._disturbed = False
@@ -194,6 +198,7 @@ class Feeder:
         if opens:
             self._opened_s = self._clock.monotonic()
             self._weighed_s = self._opened_s
+            self._explain_s, self._patience_s = self._opened_s, _EXPLAIN_S[0]
             self._members, self._before, self._measured, self._disturbed = [], None, False, False
             self._samples.clear()
             self._changed.clear()
@@ -271,8 +276,11 @@ class Feeder:
         before, claims = self._before, self._claims()
         if before is None or self._disturbed or too_noisy(before.spread_w, self._loads_w()):
             return NOTHING_EXPLAINED
-        if any(member.silent or self._moves(member) for member in self._sent()):
+        now_s = self._clock.monotonic()
+        if now_s < self._explain_s or any(member.silent or self._moves(member) for member in self._sent()):
             return NOTHING_EXPLAINED
+        # What is not clear at once seldom is a moment later, and each time costs tens of milliseconds.
+        self._explain_s, self._patience_s = now_s + self._patience_s, min(_EXPLAIN_S[1], 2 * self._patience_s)
         return explain(claims, before.power_w, self._samples_of_claims(), before.spread_w)
 
     def _sent(self) -> list[Member]:
