@@ -74,6 +74,7 @@ class Failsafe:
         self._ordered = 0
         self._order_id = ""
         self._before: dict[str, FeederBefore | None] = {}
+        self._unfinished: dict[str, Intent] = {}
 
     async def status(self, entries: tuple[MinerEntry, ...]) -> int:
         """Print how each miner reads; return 1 when the state of one is unknown."""
@@ -88,6 +89,8 @@ class Failsafe:
         """Order ``verb`` of each miner, and print what is proven; return 1 when one is not."""
         feeders = sorted({entry.feeder_id for entry in entries} & set(self._meters))
         self._before = await self._measured(feeders)
+        if verb is Verb.STOP:
+            self._go_on_from(entries)
         self._say(f"{verb.value}: {len(entries)} miners, {self._at_once} at a time")
         self._order_id = order_id
         progress = asyncio.create_task(self._tell_progress([entry.miner_id for entry in entries]))
@@ -106,6 +109,24 @@ class Failsafe:
         before_w = {feeder: None if item is None else item.power_w for feeder, item in self._before.items()}
         weighed, lines = weigh(findings, before_w, await self._read(feeders, _AFTER_S))
         return report(weighed, lines, WANTED[verb], self._say)
+
+    def _go_on_from(self, entries: tuple[MinerEntry, ...]) -> None:
+        """Take up the stops of a run that was killed: what it measured before them is what their feeders fell from.
+
+        Where it also stopped miners that are not of this run, their fall is not to be told apart: then nothing is.
+        """
+        unfinished = self._ledger.unfinished()
+        by_id = {entry.miner_id: entry for entry in entries}
+        if not unfinished.keys() <= by_id.keys():
+            return
+        self._unfinished = unfinished
+        for name, intent in unfinished.items():
+            feeder, before = by_id[name].feeder_id, intent.before
+            measured = self._before.get(feeder)
+            if before is not None and measured is not None and before.power_w > measured.power_w:
+                self._before[feeder] = before
+        if unfinished:
+            self._say(f"going on from a run that did not end: {len(unfinished)} miners were told to stop already")
 
     async def _tell_progress(self, ids: list[str]) -> None:
         while True:
@@ -163,7 +184,12 @@ class Failsafe:
         baseline_w = first.power_w if hashing and first.power_w else entry.nameplate_w or ASSUMED_NAMEPLATE_W
         found = Finding(entry, Proof.NO, "still hashing after the order", first.power_w, was_hashing=hashing)
         intent = Intent(entry.miner_id, Verb.STOP, self._order_id)
-        if hashing:
+        told = self._unfinished.get(entry.miner_id)
+        if told is not None and told.baseline_w is not None:
+            baseline_w = told.baseline_w
+            found = replace(found, before_w=baseline_w, was_hashing=True)
+            intent = replace(intent, baseline_w=baseline_w, before=told.before)
+        elif hashing:
             intent = replace(intent, baseline_w=baseline_w, before=self._before.get(entry.feeder_id))
         await self._intend(intent)
         return await self._until(

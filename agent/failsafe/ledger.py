@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from agent.errors import AgentError, BadInput
 from agent.files import give_to_owner
@@ -37,6 +37,8 @@ from sitelink.types import Evidence, NoticeCode, Verb
 from sitelink.units import Watts
 
 Result = TypeVar("Result")
+_SHORT_WHILE: Final = timedelta(minutes=15)
+"""So long what a feeder drew before an order still says something of what fell since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,28 @@ class Ledger:
                 return overrides.active(connection, self._clock)
         except (sqlite3.Error, ValueError) as error:
             raise BadInput(f"{path}: cannot be read: {error}") from None
+
+    def unfinished(self) -> dict[str, Intent]:
+        """Return the stops that a run before this one sent a short while ago, and that nobody has judged since.
+
+        Their feeders may have fallen already: what they drew before is known only from here.
+        """
+        if self._books is None:
+            return {}
+        now, _ = self._time.now()
+        return {
+            record.miner_id: Intent(
+                record.miner_id,
+                Verb.STOP,
+                record.order_id,
+                record.baseline_w,
+                FeederBefore(record.feeder_before_w, record.feeder_spread_w or Watts(0)),
+            )
+            for record in self._books.miners.values()
+            if record.verb is Verb.STOP and record.phase is Phase.SENT
+            if record.baseline_w is not None and record.feeder_before_w is not None and record.sent_at is not None
+            if timedelta(0) <= now - record.sent_at <= _SHORT_WHILE
+        }
 
     async def intend(self, intent: Intent) -> None:
         """Make it durable that ``intent`` is about to be sent, as far as the file takes it."""

@@ -15,7 +15,7 @@ from agent.errors import AccessDenied, BadInput, TimedOut
 from agent.failsafe import direct as module
 from agent.failsafe import ledger as ledger_module
 from agent.failsafe.direct import Failsafe
-from agent.failsafe.ledger import Ledger
+from agent.failsafe.ledger import Intent, Ledger
 from agent.local_curtail import overrides, policy
 from agent.local_curtail.records import Phase, miner_of
 from agent.local_curtail.schema import schema
@@ -381,3 +381,45 @@ async def test_a_release_with_a_broken_database_says_why_and_what_to_do(tmp_path
     async with rig.ledger() as ledger:
         with pytest.raises(BadInput, match=r"not a database.*systemctl start ballast-agent; then say this again"):
             await ledger.release(None, ["m1"])
+
+
+class Slow(FakeControl):
+    """Stops at once, and says so only after a few looks."""
+
+    looks = 0
+
+    async def observe(self):
+        self.looks += 1
+        if self.off and self.looks <= 2:
+            return Seen(MinerState.HASHING, Watts(3000))
+        return await super().observe()
+
+
+@pytest.mark.parametrize("liars", [(), ("m1",), ("m4",)])
+async def test_a_run_that_goes_on_from_a_killed_one_knows_what_the_feeder_drew_before(tmp_path, monkeypatch, liars):
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+    monkeypatch.setattr(module, "_SAMPLE_S", 0.0)
+    names = [f"m{place}" for place in range(1, 7)]
+    rig = Rig(tmp_path, {name: Slow(liar=name in liars) for name in names})
+    async with rig.ledger() as ledger:  # killed: four are told to stop, nobody was looked at to the end
+        killed = rig.failsafe(ledger)
+        before = (await killed._measured(["F1"]))["F1"]
+        for name in names[:4]:
+            await ledger.intend(Intent(name, Verb.STOP, "failsafe-0", Watts(3000), before))
+            await rig.controls[name].stop()
+    rig.controls["m1"].looks = 2  # this one reads off by now
+    code = await rig.switch(Verb.STOP, tuple(entry(name) for name in names))
+    assert "4 miners were told to stop already" in rig.out
+    assert ("open" in rig.out, code) == (bool(liars), 1 if liars else 0), rig.out
+    assert rig.records()["m1"].feeder_before_w == 18000
+
+
+async def test_a_killed_run_of_other_miners_lends_its_fall_to_nobody(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_SAMPLE_S", 0.0)
+    rig = Rig(tmp_path, {"m1": FakeControl(), "m2": FakeControl(liar=True)})
+    async with rig.ledger() as ledger:
+        before = (await rig.failsafe(ledger)._measured(["F1"]))["F1"]
+        await ledger.intend(Intent("m1", Verb.STOP, "failsafe-0", Watts(3000), before))
+        await rig.controls["m1"].stop()
+    assert await rig.switch(Verb.STOP, (entry("m2"),)) == 1
+    assert "open" in rig.out
