@@ -41,8 +41,13 @@ def show(sights: Sequence[Sight], say: Callable[[str], None]) -> int:
     return 1 if unknown else 0
 
 
+def of_its_group(words: str, entry: MinerEntry) -> str:
+    """Return ``words`` with the miner's own group of credentials where they say GROUP."""
+    return words.replace("GROUP", entry.credentials or entry.dialect)
+
+
 def _line(sight: Sight, width: int) -> str:
     entry = sight.entry
     power = "unknown" if sight.power_w is None else f"{sight.power_w:.0f} W"
-    why = sight.why.replace("GROUP", entry.credentials or entry.dialect)
+    why = of_its_group(sight.why, entry)
     return f"{entry.miner_id:<{width}}  {entry.rack:<8} {sight.state.value:<8} {power:>8}  {why}".rstrip()

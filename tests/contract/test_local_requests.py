@@ -415,7 +415,9 @@ async def test_how_far_it_is_and_whom_it_waits_for_is_said_meanwhile(
     async with daemon(tmp_path) as here:
 
         async def silent() -> Seen:
-            await asyncio.sleep(1.5)
+            async with asyncio.timeout(10):
+                while "  1 of 2 miners done; waiting for m2" not in here.told:
+                    await asyncio.sleep(0.05)
             raise TimedOut("no answer")
 
         here.controls["m2"].observe = silent  # type: ignore[method-assign]
