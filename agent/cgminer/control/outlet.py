@@ -165,8 +165,8 @@ class OutletControl:
         trouble = await self._powered()
         again = "it is on again" if trouble is None else f"it could NOT be switched on again ({trouble})"
         self._feeds_another = (
-            f"{self._device.address}: hashes on though its outlet is off: that switch does not feed this miner; "
-            f"{again}; correct outlet in inventory.csv and restart the agent"
+            f"{self._device.address}: hashes on though its outlet is off: that switch does not feed this miner, "
+            f"or is welded; {again}; mend it, or correct outlet in inventory.csv, and restart the agent"
         )
         _LOG.error("%s: %s", self._miner_id, self._feeds_another)
         return Refused("wrong_outlet", self._feeds_another)

@@ -2,11 +2,19 @@
 
 import asyncio
 import struct
+from dataclasses import replace
 
 import pytest
 
+from agent.cgminer.control import HeldInMemory
+from agent.errors import Refused
+from agent.fleet import Fleet
 from agent.inventory import load_inventory
+from agent.settings import load_settings
+from agent.vault import Vault
 from simulator.contactors import UNIT
+from sitelink.clock import SystemClock
+from sitelink.types import MinerState, Reason
 from tests.contract.simulator.world import clock_of, get, miner_of, site, until, web
 
 ON, OFF = 0xFF00, 0x0000
@@ -108,6 +116,33 @@ async def test_the_inventory_names_a_contactor_where_no_firmware_stops(tmp_path)
             address = f"modbus://{opened.modbus.host}:{opened.modbus.port}/{UNIT}?coil={place.index}"
             assert entry.outlet == (address if entry.dialect == "bitaxe" else "")
         assert await coil(opened, 1, miner_of(opened, "luxos").place.index, 1) == b"\x81\x02"
+
+
+async def test_a_row_with_its_neighbours_contactor_costs_nobody_the_power_for_long(tmp_path):
+    (tmp_path / "agent.toml").write_text('[site]\nsite_id = "pecos-1"\n[poll]\nconnect_s = 1\ntotal_s = 2\n')
+    settings = load_settings(tmp_path / "agent.toml", {})
+    async with site(2, dialects=("bitaxe",), out=tmp_path) as opened:
+        one, other = load_inventory(tmp_path / "inventory.csv")
+        fleet = Fleet(settings, SystemClock(), Vault.open(settings))
+
+        def control(entry, cell):
+            device = fleet.devices([entry])[entry.miner_id]
+            made = fleet.control(entry, device, HeldInMemory(), fleet.outlet_before(replace(entry, outlet=cell)))
+            made._goes_off_s = 0.3
+            return made
+
+        with pytest.raises(Refused, match="does not feed this miner, or is welded; it is on again"):
+            await control(one, other.outlet).stop()
+        rows = [(row["miner_id"], row["verb"]) for row in await get(opened, "/orders")]
+        assert rows == [(other.miner_id, "stop"), (other.miner_id, "start")]
+        assert all(miner.plugged for miner in opened.miners.values())
+        right = control(one, one.outlet)
+        await right.stop()
+        seen = await right.observe()
+        assert (seen.state, seen.reason) == (MinerState.IDLE, Reason.COMMANDED)
+        assert await right.identity() == one.miner_id
+        assert [opened.miners[each.miner_id].plugged for each in (one, other)] == [False, True]
+        await fleet.aclose()
 
 
 async def test_a_site_without_contactors_has_no_such_unit(tmp_path):

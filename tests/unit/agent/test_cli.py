@@ -178,6 +178,18 @@ def test_run_refuses_an_identity_of_another_site(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "state" / "agent.db").exists()
 
 
+def test_a_mistyped_outlet_keeps_no_agent_from_starting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = load_settings(site(tmp_path), {})
+    enrolled(tmp_path)
+    settings.database.mkdir()  # as far as a start comes in a test
+    row = "m1,10.0.0.1,4028,luxos,S19,F1,R1,1,3000,100,modbus://10.0.0.9/1?coil=70000"
+    settings.site.inventory.write_text(f"{INVENTORY.splitlines()[0]},outlet\n{row}\n")
+    with pytest.raises(BadInput, match=r"agent\.db: cannot be opened"):
+        daemon.run_agent(settings)
+    assert caplog.messages[0].startswith("inventory.csv line 2: outlet: ")
+    assert caplog.messages[0].endswith("going on without its outlet")
+
+
 def test_a_start_logs_the_settings_without_secrets_and_a_limit_that_is_too_low(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
