@@ -202,7 +202,8 @@ def _seen(options: argparse.Namespace, rows: "Sequence[MinerEntry]") -> dict[str
     looks = asyncio.run(Sweep(looker, manners, random.Random()).run([host]))  # noqa: S311 - spreads knocks
     look = looks[0] if looks else None
     if look is None or look.observation is None or not look.names:
-        print(f"note: nobody at {host} tells a name, so it was not seen there; the agent checks it before each order")
+        why = f"nobody at {host} tells a name" if look is None or look.asked else look.notes[0]
+        print(f"note: {why}, so it was not seen there; the agent checks it before each order")
         return said
     if options.new.lower() not in look.names:
         raise BadInput(

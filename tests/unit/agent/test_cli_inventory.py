@@ -161,6 +161,12 @@ def test_a_disk_that_takes_nothing_leaves_the_inventory_as_it_was(
     assert step == "fsync" or events == [What.ADDED, What.UNDONE, What.ADDED]
 
 
+def test_a_swap_says_why_the_new_one_could_not_be_asked(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = told(capsys, config, "swap", "02:00:00:00:00:01", "NEW1", "--reason", "fan dead", "--host", "nosuch.invalid")
+    assert out[0].startswith("note: nosuch.invalid: not asked: the host name")
+    assert "so it was not seen there" in out[0]
+
+
 def test_a_swap_by_mistake_swapped_back_loses_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     miner, reason = "02:00:00:00:00:01", ("--unseen", "--reason", "wrong rack")
     told(capsys, config, "swap", miner, "SPARE1", *reason)
