@@ -102,6 +102,28 @@ async def test_a_living_daemon_does_the_work_and_a_killed_one_is_done_without(st
     assert "Traceback" not in stage.told()
 
 
+async def test_a_row_newer_than_the_daemon_and_a_killed_command_keep_no_order_from_the_others(stage: Stage) -> None:
+    await stage.start()
+    await until(lambda: complete(stage))
+    miners = chosen(stage)
+    with (stage.folder / "inventory.csv").open("a") as inventory:
+        inventory.write("02:ee:00:00:00:01,127.0.0.1,9,luxos,S19,,,0,3000,100,80\n")
+    code, told = await failsafe(stage, "off", "--miner", *miners, "02:ee:00:00:00:01")
+    assert (code, all_off(stage, miners)()) == (1, True), told
+    assert f"stop: {len(miners)} miners, by the daemon" in told
+    assert "not proven off: 02:ee:00:00:00:01" in told
+    code, told = await failsafe(stage, "status", "--miner", *miners, "02:ee:00:00:00:01")
+    assert code == 1
+    assert "systemctl restart ballast-agent" in told
+    at_work = await started(stage, "on", "--miner", *miners)
+    await until(lambda: any(stage.hashing(name) for name in miners))
+    at_work.kill()
+    await at_work.wait()
+    await until(all_on(stage, miners))
+    assert "defect" not in stage.told()
+    assert "Traceback" not in stage.told()
+
+
 async def test_a_hung_daemon_is_named_and_only_ended_on_request(stage: Stage) -> None:
     await stage.start()
     await until(lambda: complete(stage))
