@@ -14,12 +14,16 @@ from typing import Any, Final
 from cloud.cli.demo.captures import Captured
 
 _CAPTURED: Final = "captured"
+_CLOUDED_SHARE: Final = 0.05
+"""More honest miners than this left open beside a liar: the evidence no longer tells much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
     """The figures of one demo run; units in the names, counts otherwise. ``captured`` None: nothing was replayed.
 
+    ``liars_named_by_feeder`` are those that only the feeder's meter gives away: the feeder is named, not the miner.
+    ``honest_clouded`` read off beside one of them, and are credited to nobody.
     ``samples_undelivered`` still stand in the agents' buffers when a story breaks off; None is not known.
     """
 
@@ -31,6 +35,7 @@ class Figures:
     verified: int
     liars: int
     liars_named: int
+    liars_named_by_feeder: int
     liars_counted_as_shed: int
     signal_to_confirmed_s: float | None
     start_to_confirmed_s: float | None
@@ -41,6 +46,7 @@ class Figures:
     invoice_total_cents: int
     gap: float | None
     live_to_restore: int
+    honest_clouded: int
     honest_unverified: int
     honest_named: int
     kills: int
@@ -49,6 +55,7 @@ class Figures:
 
     def failures(self) -> tuple[str, ...]:
         """Return what did not hold, one plain line each; empty when the whole story held."""
+        unnamed = self.liars - self.liars_named - self.liars_named_by_feeder
         unrestored = self.live_to_restore - self.restored_during_cut
         wrong = (
             (self.samples_stored <= 0, "no sample was stored"),
@@ -58,7 +65,11 @@ class Figures:
             (self.samples_duplicated > 0, f"{self.samples_duplicated} samples were stored twice"),
             (self.curtailed_miners <= 0, "no miner was curtailed"),
             (self.honest_unverified > 0, f"{self.honest_unverified} honest live miners were not verified as stopped"),
-            (self.liars_named < self.liars, f"{self.liars - self.liars_named} of {self.liars} liars were not named"),
+            (
+                self.honest_clouded > self.curtailed_miners * _CLOUDED_SHARE,
+                f"{self.honest_clouded} honest miners cannot be told from a liar on their feeder",
+            ),
+            (unnamed > 0, f"{unnamed} of {self.liars} liars were named neither by themselves nor by their feeder"),
             (self.honest_named > 0, f"{self.honest_named} honest miners were named as liars"),
             (self.liars_counted_as_shed > 0, f"{self.liars_counted_as_shed} liars were counted as shed"),
             (unrestored > 0, f"{unrestored} of {self.live_to_restore} live miners were not restored during the cut"),

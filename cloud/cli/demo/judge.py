@@ -16,15 +16,36 @@ from sitelink.types import NoticeCode, Outcome, Verb
 
 _ALL_NOTICES: Final = 100_000
 _LOOKS: Final = 3
+_CLOUDED: Final = "feeder_clouded"
+_SEEN_BY_ITSELF: Final = "ack_without_effect"
+"""The liar whose own telemetry gives it away: it says that it hashes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What the cloud says of one site's curtailment, ids of miners; ``confirmed_at`` is the last proven stop."""
+    """What the cloud says of one site's curtailment, ids of miners; ``confirmed_at`` is the last proven stop.
+
+    ``feeders`` are those whose meter showed more than their miners report; ``clouded`` miners read off on one of them,
+    and their stop is credited to nobody: which of them lies, only a meter at the rack can tell.
+    """
 
     verified: frozenset[str]
     named: frozenset[str]
+    feeders: frozenset[str]
+    clouded: frozenset[str]
     confirmed_at: datetime | None
+
+    def names(self, liar: TrueMiner) -> bool:
+        """Return whether this liar is pointed at by its own id."""
+        return liar.miner_id in self.named
+
+    def names_feeder_of(self, liar: TrueMiner) -> bool:
+        """Return whether this liar, of the kind that only a meter sees, is pointed at by its feeder alone."""
+        return not self.names(liar) and liar.liar != _SEEN_BY_ITSELF and liar.feeder_id in self.feeders
+
+    def clouds(self, honest: TrueMiner, liars_on: Collection[str]) -> bool:
+        """Return whether this miner's stop is rightly left open, because a liar of ``liars_on`` shares its feeder."""
+        return honest.miner_id in self.clouded and honest.feeder_id in self.feeders and honest.feeder_id in liars_on
 
 
 def judge(scene: Stage, record: Record, watch: Watch, kills: int) -> Figures:
@@ -38,6 +59,9 @@ def judge(scene: Stage, record: Record, watch: Watch, kills: int) -> Figures:
         if miner_id in truth[site_id]
     ]
     liars = [(miner, claims[site_id]) for site_id, miners in truth.items() for miner in miners.values() if miner.liar]
+    hidden = {miner.feeder_id for miner, _ in liars if miner.liar != _SEEN_BY_ITSELF}
+    open_stops = [(miner, said) for miner, said in ordered if _honest(miner) and miner.miner_id not in said.verified]
+    clouded = sum(1 for miner, said in open_stops if said.clouds(miner, hidden))
     sent = delivery(scene, record, watch)
     counts = watch.read(hosting.stored_counts)
     stored = watch.count_readings()
@@ -50,10 +74,12 @@ def judge(scene: Stage, record: Record, watch: Watch, kills: int) -> Figures:
         curtailed_miners=sum(1 for miner, _ in ordered if not miner.dead and not miner.liar),
         verified=sum(1 for miner, said in ordered if miner.miner_id in said.verified),
         liars=len(liars),
-        liars_named=sum(1 for miner, said in liars if miner.miner_id in said.named),
+        liars_named=sum(1 for miner, said in liars if said.names(miner)),
+        liars_named_by_feeder=sum(1 for miner, said in liars if said.names_feeder_of(miner)),
         liars_counted_as_shed=sum(1 for miner, said in liars if miner.miner_id in said.verified),
         honest_named=_honest_named(truth, claims),
-        honest_unverified=sum(1 for miner, said in ordered if _honest(miner) and miner.miner_id not in said.verified),
+        honest_clouded=clouded,
+        honest_unverified=len(open_stops) - clouded,
         signal_to_confirmed_s=_longest_s(record, claims, lambda event: event.signal_at),
         start_to_confirmed_s=_longest_s(record, claims, lambda event: event.start),
         live_to_restore=record.live_to_restore,
@@ -103,6 +129,8 @@ def _claims(watch: Watch, site_id: str, event: Event) -> Claims:
     return Claims(
         verified=frozenset(ack.miner_id for ack in complete),
         named=frozenset(notice.subject for notice in notices if notice.code is NoticeCode.LIAR_NAMED),
+        feeders=frozenset(notice.subject for notice in notices if notice.code is NoticeCode.FEEDER_DISAGREES),
+        clouded=frozenset(ack.miner_id for ack in last.values() if ack.reason == _CLOUDED),
         confirmed_at=max((ack.at for ack in complete), default=None),
     )
 

@@ -30,10 +30,10 @@ _MARKET: Final = "DEMO"
 _SPIKE_AFTER: Final = 4
 """Intervals from the market's opening, once the agents run, to the spike: time to poll and see what is normal."""
 _SPIKE_INTERVALS: Final = 6
-"""Stops go one a feeder at a time, so a feeder of slow dialects needs most of this; the story stays under 2 minutes."""
+"""Stops on a feeder leave a second apart, so one of slow dialects needs most of this; all is told in 2 minutes."""
 
 _SPIKE_INTERVALS_WITH_KILLS: Final = 10
-"""An agent that is killed again and again stops its miners one a feeder at a time all the same, only later."""
+"""An agent that is killed again and again stops its miners a second apart all the same, only later."""
 _DIALECTS: Final = "luxos,whatsminer,avalon,antminer,braiins"
 PASSWORDS: Final = {"antminer": ("root", "root"), "braiins": ("root", "root")}
 """Of the simulated miners; the others' orders need none, or stand in agent.toml."""

@@ -161,7 +161,11 @@ class Story:
         def stopping() -> str | None:
             stopped, planned = self._truly_stopped()
             say(f"{stopped} of {planned} miners idle")
-            return f"{stopped} miners idle so far, one a feeder at a time" if stopped >= max(1, planned // 10) else None
+            return (
+                f"{stopped} miners idle so far, a feeder's miners a second apart"
+                if stopped >= max(1, planned // 10)
+                else None
+            )
 
         return self._wait(stopping, 60, "no miner stopped")
 
