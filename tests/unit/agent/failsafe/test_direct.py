@@ -397,7 +397,7 @@ class Slow(FakeControl):
 
 @pytest.mark.parametrize("liars", [(), ("m1",), ("m4",)])
 async def test_a_run_that_goes_on_from_a_killed_one_knows_what_the_feeder_drew_before(tmp_path, monkeypatch, liars):
-    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+    monkeypatch.setattr(module, "LOOK_S", 0.01)
     monkeypatch.setattr(module, "_SAMPLE_S", 0.0)
     names = [f"m{place}" for place in range(1, 7)]
     rig = Rig(tmp_path, {name: Slow(liar=name in liars) for name in names})
