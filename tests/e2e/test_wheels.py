@@ -17,6 +17,7 @@ AGENTS_TESTS = (
     "tests/__init__.py",
     "tests/bench",
     "tests/conftest.py",
+    "tests/fuzz",
     "tests/unit/__init__.py",
     "tests/unit/agent",
     "tests/unit/sitelink",
