@@ -44,7 +44,7 @@ class Claims:
         return not self.names(liar) and liar.liar != _SEEN_BY_ITSELF and liar.feeder_id in self.feeders
 
     def clouds(self, honest: TrueMiner, liars_on: Collection[str]) -> bool:
-        """Return whether this miner's stop is rightly left open, because a liar of ``liars_on`` shares its feeder."""
+        """Return whether this stop is rightly left open: on a feeder of ``liars_on``, those with a liar at its site."""
         return honest.miner_id in self.clouded and honest.feeder_id in self.feeders and honest.feeder_id in liars_on
 
 
@@ -59,9 +59,8 @@ def judge(scene: Stage, record: Record, watch: Watch, kills: int) -> Figures:
         if miner_id in truth[site_id]
     ]
     liars = [(miner, claims[site_id]) for site_id, miners in truth.items() for miner in miners.values() if miner.liar]
-    hidden = {miner.feeder_id for miner, _ in liars if miner.liar != _SEEN_BY_ITSELF}
     open_stops = [(miner, said) for miner, said in ordered if _honest(miner) and miner.miner_id not in said.verified]
-    clouded = sum(1 for miner, said in open_stops if said.clouds(miner, hidden))
+    clouded = sum(1 for miner, said in open_stops if said.clouds(miner, hiding(liars, said)))
     sent = delivery(scene, record, watch)
     counts = watch.read(hosting.stored_counts)
     stored = watch.count_readings()
@@ -133,6 +132,11 @@ def _claims(watch: Watch, site_id: str, event: Event) -> Claims:
         clouded=frozenset(ack.miner_id for ack in last.values() if ack.reason == _CLOUDED),
         confirmed_at=max((ack.at for ack in complete), default=None),
     )
+
+
+def hiding(liars: Collection[tuple[TrueMiner, Claims]], site: Claims) -> set[str]:
+    """Return the feeders of one site with a liar that only their meter sees: two sites may name their feeders alike."""
+    return {miner.feeder_id for miner, said in liars if said is site and miner.liar != _SEEN_BY_ITSELF}
 
 
 def _honest(miner: TrueMiner) -> bool:

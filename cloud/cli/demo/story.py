@@ -161,11 +161,8 @@ class Story:
         def stopping() -> str | None:
             stopped, planned = self._truly_stopped()
             say(f"{stopped} of {planned} miners idle")
-            return (
-                f"{stopped} miners idle so far, a feeder's miners a second apart"
-                if stopped >= max(1, planned // 10)
-                else None
-            )
+            enough = stopped >= max(1, planned // 10)
+            return f"{stopped} miners idle so far, a feeder's miners a second apart" if enough else None
 
         return self._wait(stopping, 60, "no miner stopped")
 

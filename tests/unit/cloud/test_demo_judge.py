@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from cloud.cli.demo.judge import Claims
+from cloud.cli.demo.judge import Claims, hiding
 from cloud.cli.demo.watch import TrueMiner
 from tests.unit.cloud.test_demo_captures import FIGURES
 
@@ -51,3 +51,9 @@ def test_the_run_fails_where_liars_stay_unnamed_or_too_many_honest_stops_stay_op
     assert replace(held, liars_named_by_feeder=1).failures() == (
         "1 of 2 liars were named neither by themselves nor by their feeder",
     )
+
+
+def test_a_liar_at_another_site_excuses_nobody_on_a_feeder_of_the_same_name() -> None:
+    elsewhere = replace(SAID, confirmed_at=None)
+    assert hiding([(_liar("reports_idle"), elsewhere)], SAID) == set()
+    assert hiding([(_liar("reports_idle"), SAID), (_liar("ack_without_effect", "f2"), SAID)], SAID) == {"f1"}
