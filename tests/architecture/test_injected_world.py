@@ -42,7 +42,7 @@ ADAPTERS = {
     "agent/app.py": {"os.getpid"},
     "agent/daemon.py": {"random", "uuid", "signal"},
     "agent/cli/discover.py": {"random"},
-    "agent/cli/inventory.py": {"random"},
+    "agent/cli/replacements.py": {"random"},
     "agent/failsafe/fence.py": {"signal"},
     "agent/failsafe/run.py": {"os.urandom"},
     "agent/local_requests.py": {"asyncio.start_unix_server"},
