@@ -26,7 +26,8 @@ from simulator.listener import bind
 from simulator.service import Service
 from simulator.site import allow_files, write_csv
 from sitelink.clock import Clock
-from sitelink.inventory import MAX_MINER_ID_BYTES, MINER_FIELDS
+from sitelink.inventory import MINER_FIELDS
+from sitelink.miner_ids import MAX_MINER_ID_BYTES
 
 _DIALECTS = {
     "antminer-stock": "antminer",

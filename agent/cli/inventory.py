@@ -104,7 +104,8 @@ def write_new(path: Path, content: bytes) -> None:
 def _told(path: Path) -> "tuple[MinerEntry, ...]":
     """Return the rows of a file; every wrong one is said on stderr. Raises BadInput."""
     from agent.files import next_step, read_whole
-    from sitelink.inventory import BadList, read_miners
+    from sitelink.inventory import read_miners
+    from sitelink.rows import BadList
 
     try:
         return read_miners(path.name, read_whole(path))

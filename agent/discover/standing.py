@@ -17,8 +17,9 @@ from typing import Final
 from agent.cgminer.observation import Observation
 from agent.discover.shown import Look
 from agent.inventory.learned import Learned, Names
-from sitelink.inventory import BadList, MinerEntry, miner_of, row_of
+from sitelink.inventory import MinerEntry, miner_of, row_of
 from sitelink.miner_ids import is_mac
+from sitelink.rows import BadList
 
 
 class Standing(StrEnum):

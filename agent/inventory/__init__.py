@@ -14,7 +14,8 @@ from typing import TypeVar
 from agent.errors import BadInput
 from agent.files import next_step, read_whole
 from agent.inventory.learned import Learned
-from sitelink.inventory import BadList, MeterEntry, MinerEntry, read_meters, read_miners, sound_miners, usable_miners
+from sitelink.inventory import MeterEntry, MinerEntry, read_meters, read_miners, sound_miners, usable_miners
+from sitelink.rows import BadList
 
 _List = TypeVar("_List")
 

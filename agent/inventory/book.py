@@ -17,7 +17,8 @@ from agent.inventory import load_inventory
 from agent.inventory.changes import Change, What, collisions
 from agent.inventory.history import Event, History
 from sitelink.clock import Clock
-from sitelink.inventory import BadList, MinerEntry, read_miners, row_of, write_miners
+from sitelink.inventory import MinerEntry, read_miners, row_of, write_miners
+from sitelink.rows import BadList
 
 _READABLE: Final = 0o644
 _LEAVES: Final = (What.REMOVED, What.RENAMED, What.SWAPPED, What.RMA_OUT)

@@ -12,8 +12,9 @@ from typing import Any
 
 from agent.errors import BadInput
 from agent.inventory.changes import Change, What, in_place_of
-from sitelink.inventory import BadList, MinerEntry, miner_of, row_of
+from sitelink.inventory import MinerEntry, miner_of, row_of
 from sitelink.miners import AUTO
+from sitelink.rows import BadList
 
 Made = tuple[tuple[Change, ...], tuple[MinerEntry, ...]]
 

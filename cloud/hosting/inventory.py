@@ -7,6 +7,7 @@ from typing import TypeVar
 import sitelink.inventory
 from cloud.core.errors import BadInput
 from cloud.hosting.model import InventoryMeter, InventoryMiner, MeterKind
+from sitelink.rows import BadList
 
 _Entry = TypeVar("_Entry")
 
@@ -51,5 +52,5 @@ def _read(path: Path, read: Callable[[str, bytes], tuple[_Entry, ...]]) -> tuple
         return read(path.name, path.read_bytes())
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; give the path of a readable CSV file") from None
-    except sitelink.inventory.BadList as error:
+    except BadList as error:
         raise BadInput(str(error)) from None

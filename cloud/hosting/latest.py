@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cloud.hosting.model import LIAR_REASONS
 from sitelink.codec import POWER_SOURCES, REASONS, STATES, MalformedFrame, ReadingColumns
-from sitelink.inventory import MAX_MINER_ID_BYTES
+from sitelink.miner_ids import MAX_MINER_ID_BYTES
 from sitelink.types import Ack, Evidence, Notice, NoticeCode, Outcome, Verb
 
 VERBS: Final = tuple(Verb)

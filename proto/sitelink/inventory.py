@@ -12,8 +12,7 @@ instead; what ``write_miners`` writes, ``read_miners`` reads back equal; one MAC
 
 import csv
 import io
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +20,7 @@ from sitelink.meter_source import HOST, BadSource, MeterSource, parse_source
 from sitelink.miner_ids import canonical
 from sitelink.miners import AUTO, EXOTIC, WEB_PORT
 from sitelink.outlet_source import OUTLET_FORM, BadOutlet, parse_outlet
+from sitelink.rows import BadList, Row, Unique, read_rows
 from sitelink.units import TeraHashPerSecond, Watts
 
 DIALECTS: Final = (
@@ -47,17 +47,6 @@ MINER_FIELDS: Final = (
 OPTIONAL_MINER_FIELDS: Final = ("web_port", "credentials", "outlet")
 METER_FIELDS: Final = ("meter_id", "kind", "feeder_id", "url")
 _METER_KINDS: Final = ("site", "feeder")
-MAX_MINER_ID_BYTES: Final = 48
-_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:@-]{{0,{MAX_MINER_ID_BYTES - 1}}}")
-
-
-class BadList(ValueError):
-    """A list cannot be taken; each of ``complaints`` names file, line, field, cause and what to write."""
-
-    def __init__(self, *complaints: str) -> None:
-        more = f" (and {len(complaints) - 1} more such complaints)" if len(complaints) > 1 else ""
-        super().__init__(complaints[0] + more)
-        self.complaints = complaints
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +140,7 @@ class _Taken:
     switches: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Each switch with the line and the place among the entries of the row where it stands first."""
 
-    def add(self, row: "_Row", entry: MinerEntry) -> None:
+    def add(self, row: Row, entry: MinerEntry) -> None:
         """Take the row's miner, without its outlet where that cannot be used."""
         try:
             self._note_switch(row, entry)
@@ -160,7 +149,7 @@ class _Taken:
             entry = replace(entry, outlet="")
         self.entries.append(entry)
 
-    def _note_switch(self, row: "_Row", entry: MinerEntry) -> None:
+    def _note_switch(self, row: Row, entry: MinerEntry) -> None:
         if not entry.outlet:
             return
         try:
@@ -177,11 +166,11 @@ class _Taken:
 
 def _taken(file: str, data: bytes) -> _Taken:
     taken = _Taken()
-    names = _Unique("miner_id", "each miner stands once; remove the second row")
-    addresses = _Unique("host", "two miners cannot share one address and port; correct one of the rows")
-    places = _Unique("position", "two miners cannot stand at one place; correct one, or leave rack empty if unknown")
+    names = Unique("miner_id", "each miner stands once; remove the second row")
+    addresses = Unique("host", "two miners cannot share one address and port; correct one of the rows")
+    places = Unique("position", "two miners cannot stand at one place; correct one, or leave rack empty if unknown")
     try:
-        for row in _rows(file, data, MINER_FIELDS, OPTIONAL_MINER_FIELDS):
+        for row in read_rows(file, data, MINER_FIELDS, OPTIONAL_MINER_FIELDS):
             try:
                 entry = _miner(row)
                 names.add(row, entry.miner_id)
@@ -221,7 +210,7 @@ def miner_of(row: Mapping[str, str]) -> MinerEntry:
     missing = [name for name in MINER_FIELDS if name not in row]
     if missing:
         raise BadList(f"row: {missing[0]}: it is missing; write the row anew")
-    return _miner(_Row("row", 1, row))
+    return _miner(Row("row", 1, row))
 
 
 def read_meters(file: str, data: bytes) -> tuple[MeterEntry, ...]:
@@ -231,9 +220,9 @@ def read_meters(file: str, data: bytes) -> tuple[MeterEntry, ...]:
         BadList: it is not UTF-8, its header is wrong, a row is broken, or an id or feeder stands there twice.
     """
     entries: list[MeterEntry] = []
-    names = _Unique("meter_id", "each meter stands once; remove the second row")
-    feeders = _Unique("feeder_id", "one meter measures a feeder; remove the second row")
-    for row in _rows(file, data, METER_FIELDS):
+    names = Unique("meter_id", "each meter stands once; remove the second row")
+    feeders = Unique("feeder_id", "one meter measures a feeder; remove the second row")
+    for row in read_rows(file, data, METER_FIELDS):
         entry = _meter(row)
         names.add(row, entry.meter_id)
         if entry.kind == "feeder":
@@ -242,76 +231,7 @@ def read_meters(file: str, data: bytes) -> tuple[MeterEntry, ...]:
     return tuple(entries)
 
 
-class _Row:
-    """One line of a list; every complaint names the file, the line and the field."""
-
-    def __init__(self, file: str, line: int, values: Mapping[str, str]) -> None:
-        self.line = line
-        self._place = f"{file} line {line}"
-        self._values = values
-        self.broken: BadList | None = None
-        """Why the line is no row at all; whoever takes the row raises it."""
-
-    def wrong(self, field: str, cause: str, fix: str) -> BadList:
-        return BadList(f"{self._place}: {field}: {cause}; {fix}")
-
-    def has(self, field: str) -> bool:
-        return bool(self._values.get(field, "").strip())
-
-    def text(self, field: str) -> str:
-        return self._values[field].strip()
-
-    def name(self, field: str, fix: str, pattern: re.Pattern[str] = _NAME) -> str:
-        text = self.text(field)
-        if not text:
-            raise self.wrong(field, "it is empty", fix)
-        if not pattern.fullmatch(text):
-            raise self.wrong(field, f"{text!r} has characters that do not belong there", fix)
-        return text
-
-    def label(self, field: str) -> str:
-        text = self.text(field)
-        if not "".join(text.split()).isprintable():
-            raise self.wrong(field, f"{text!r} has characters that cannot be printed", "write letters that can be read")
-        return text
-
-    def one_of(self, field: str, choices: tuple[str, ...]) -> str:
-        text = self.text(field).lower()
-        if text not in choices:
-            raise self.wrong(field, f"{text!r} is not known", f"write one of {', '.join(choices)}")
-        return text
-
-    def whole(self, field: str, low: int, high: int, fix: str) -> int:
-        return _whole(self, field, self.text(field), low, high, fix)
-
-    def positive(self, field: str, unit: str) -> float | None:
-        text = self.text(field)
-        if not text:
-            return None
-        fix = f"write the nameplate figure in {unit}, or leave it empty"
-        try:
-            number = float(text)
-        except ValueError:
-            raise self.wrong(field, f"{text!r} is not a number", fix) from None
-        if not 0 < number < 1e9:
-            raise self.wrong(field, f"{text} is out of range", fix)
-        return number
-
-
-class _Unique:
-    """Names that may stand once; two that differ in case alone are one name."""
-
-    def __init__(self, field: str, fix: str) -> None:
-        self._field, self._fix = field, fix
-        self._seen: set[str] = set()
-
-    def add(self, row: _Row, value: str) -> None:
-        if value.lower() in self._seen:
-            raise row.wrong(self._field, f"{value!r} stands twice", self._fix)
-        self._seen.add(value.lower())
-
-
-_MINER: Final[Mapping[str, Callable[[_Row], Any]]] = {
+_MINER: Final[Mapping[str, Callable[[Row], Any]]] = {
     "miner_id": lambda row: canonical(row.name("miner_id", "write the miner's MAC address or serial number")),
     "host": lambda row: row.name("host", "write the miner's IP address or host name", HOST),
     "port": lambda row: row.whole("port", 1, 65535, "write the TCP port, usually 4028"),
@@ -329,7 +249,7 @@ _MINER: Final[Mapping[str, Callable[[_Row], Any]]] = {
 _UNSAID: Final = {"web_port": str(WEB_PORT), "credentials": "", "outlet": ""}
 
 
-def _miner(row: _Row) -> MinerEntry:
+def _miner(row: Row) -> MinerEntry:
     """Return the row's miner. Raises BadList with a complaint for each field that is wrong."""
     if row.broken is not None:
         raise row.broken
@@ -353,7 +273,7 @@ def _written(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _meter(row: _Row) -> MeterEntry:
+def _meter(row: Row) -> MeterEntry:
     if row.broken is not None:
         raise row.broken
     kind = row.one_of("kind", _METER_KINDS)
@@ -368,56 +288,8 @@ def _meter(row: _Row) -> MeterEntry:
     )
 
 
-def _source(row: _Row) -> MeterSource:
+def _source(row: Row) -> MeterSource:
     try:
         return parse_source(row.text("url"))
     except BadSource as error:
         raise row.wrong("url", str(error), error.fix) from None
-
-
-def _whole(row: _Row, field: str, text: str, low: int, high: int, fix: str) -> int:
-    if not re.fullmatch(r"-?[0-9]{1,12}", text):
-        raise row.wrong(field, f"{text!r} is not a number", fix)
-    if not low <= int(text) <= high:
-        raise row.wrong(field, f"{text} is not between {low} and {high}", fix)
-    return int(text)
-
-
-def _rows(file: str, data: bytes, fields: tuple[str, ...], optional: tuple[str, ...] = ()) -> Iterator[_Row]:
-    expected = ",".join(fields)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadList(f"{file}: it is not UTF-8 text; save it as CSV with the header {expected}") from None
-    first = text.partition("\n")[0]
-    between = ";" if ";" in first and "," not in first else ","  # spreadsheets of half of Europe write the former
-    lines = _numbered(file, csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=between))
-    _, header = next(lines, (0, []))
-    names = [name.strip() for name in header]
-    for name in fields:
-        if name not in names:
-            raise BadList(f"{file} line 1: {name}: the column is missing; the header is {expected}")
-    for name in names:
-        if name not in (*fields, *optional) or names.count(name) > 1:
-            raise BadList(f"{file} line 1: {name}: the column is unknown or doubled; the header is {expected}")
-    for line, values in lines:
-        row = _Row(file, line, dict(zip(names, values, strict=False)))
-        if len(values) != len(names):
-            row.broken = BadList(
-                f"{file} line {line}: {names[min(len(values), len(names) - 1)]}: the row has {len(values)} fields "
-                f"instead of {len(names)}; write one value, or nothing, for each of {expected}"
-            )
-        yield row
-
-
-def _numbered(file: str, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    line: Callable[[], int] = lambda: int(getattr(reader, "line_num", 0))  # noqa: E731
-    while True:
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise BadList(f"{file} line {line()}: row: {error}; put double quotes around the whole field") from None
-        if any(value.strip() for value in values):
-            yield line(), values

@@ -6,6 +6,7 @@ Invariant: one MAC has one form, however it was written; whether a name is a MAC
 import re
 from typing import Final
 
+MAX_MINER_ID_BYTES: Final = 48
 _MAC: Final = re.compile(
     r"[0-9a-f]{2}([:-])(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}|[0-9a-f]{4}\.[0-9a-f]{4}\.[0-9a-f]{4}", re.IGNORECASE
 )

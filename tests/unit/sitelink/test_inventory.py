@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from sitelink.inventory import (
     DIALECTS,
-    BadList,
     MeterEntry,
     MinerEntry,
     read_meters,
@@ -17,6 +16,7 @@ from sitelink.inventory import (
 )
 from sitelink.meter_source import ModbusSource
 from sitelink.miner_ids import canonical, is_mac
+from sitelink.rows import BadList
 from sitelink.units import TeraHashPerSecond, Watts
 
 pytestmark = pytest.mark.agent
