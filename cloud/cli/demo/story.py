@@ -6,21 +6,21 @@ Invariant: a step that does not come true in time ends the story with the reason
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from cloud.cli.demo import captures, delivery, wording
+from cloud.cli.demo import captures, wording
 from cloud.cli.demo.narrator import Narrator, SiteLine
 from cloud.cli.demo.pricing import price
 from cloud.cli.demo.processes import Crew
-from cloud.cli.demo.record import Event, Record
+from cloud.cli.demo.record import Record
+from cloud.cli.demo.sites import Sites
 from cloud.cli.demo.stage import SiteStage, Stage
 from cloud.cli.demo.watch import TrueMiner, Watch
 from cloud.core.errors import CloudError
 from cloud.hosting import queries as hosting
 from cloud.hosting.model import SiteSummary
-from cloud.planner import queries as planner
 from sitelink.clock import Clock
 from sitelink.types import MinerState
 
@@ -42,6 +42,7 @@ class Story:
         self._scene = scene
         self._crew = crew
         self._watch = watch
+        self._sites = Sites(scene, watch, self.record, clock)
         self._narrator = narrator
         self._clock = clock
         self._slack = 3.0 if scene.options.kills else 1.0
@@ -88,17 +89,17 @@ class Story:
 
     def _enrol(self, say: Callable[[str], None]) -> str:
         def connected() -> str | None:
-            up = [site.site_id for site in self._summaries() if site.link.up]
+            up = [site.site_id for site in self._sites.summaries() if site.link.up]
             say(f"{len(up)} of {len(self._scene.all_sites)} agents connected over mutual TLS")
             return ", ".join(up) if len(up) == len(self._scene.all_sites) else None
 
         return f"{self._wait(connected, 30, 'the agents did not connect')} connected over mutual TLS"
 
     def _poll(self, say: Callable[[str], None]) -> str:
-        dead = {site.site_id: self._dead(site) for site in self._scene.sites}
+        dead = {site.site_id: self._sites.dead(site) for site in self._scene.sites}
 
         def answered() -> str | None:
-            sites = [site for site in self._summaries() if site.site_id in dead]
+            sites = [site for site in self._sites.summaries() if site.site_id in dead]
             live = sum(site.hashing + site.idle for site in sites)
             expected = sum(self._scene.options.miners - dead[site.site_id] for site in sites)
             say(f"{live} of {expected} live miners read")
@@ -135,14 +136,14 @@ class Story:
             return f"{counts.items} items stored, then acknowledged, then settled" if enough else None
 
         detail = self._wait(stored, 30, "the store does not answer")
-        metered = {site.site_id: site.power_w for site in self._summaries() if site.power_w is not None}
+        metered = {site.site_id: site.power_w for site in self._sites.summaries() if site.power_w is not None}
         self._before_kw = {site_id: power_w / 1e3 for site_id, power_w in metered.items()}
         return detail
 
     def _plan(self, say: Callable[[str], None]) -> str:
         def accepted() -> str | None:
             for site in self._scene.sites:
-                event = self._accepted_event(site)
+                event = self._sites.accepted(site)
                 if event is None:
                     say(f"waiting for {site.site_id} to accept a plan")
                     return None
@@ -159,7 +160,7 @@ class Story:
 
     def _start(self, say: Callable[[str], None]) -> str:
         def stopping() -> str | None:
-            stopped, planned = self._truly_stopped()
+            stopped, planned = self._sites.truly_stopped()
             say(f"{stopped} of {planned} miners idle")
             enough = stopped >= max(1, planned // 10)
             return f"{stopped} miners idle so far, a feeder's miners a second apart" if enough else None
@@ -171,10 +172,10 @@ class Story:
             self._watch.set_cable(site, "cut")
         for site in self._scene.sites:
             # The plan the site holds now is the one it must finish alone.
-            self.record.events[site.site_id] = self._accepted_event(site) or self.record.events[site.site_id]
+            self.record.events[site.site_id] = self._sites.accepted(site) or self.record.events[site.site_id]
 
         def noticed() -> str | None:
-            down = [site for site in self._scene.sites if _link_is_down(self._watch.agent(site))]
+            down = [site for site in self._scene.sites if self._sites.has_no_link(site)]
             say(f"{len(down)} agents know that their link is down")
             return f"{len(down)} agents know it, and go on" if len(down) == len(self._scene.sites) else None
 
@@ -186,24 +187,24 @@ class Story:
 
         def held() -> str | None:
             in_time = self._clock.now() < release
-            honest = self._honest()
+            honest = self._sites.honest()
             running = [miner for miner in honest if miner.hashing]
             if in_time or not seen:  # past the release they rightly start again: that look tells nothing of the stop
                 seen[:] = [running]
             stopped, planned = len(honest) - len(running), len(honest)
             say(f"{stopped} of {planned} live, honest miners idle")
-            liars = sum(1 for site in self._scene.sites for miner in self._planned_truth(site) if miner.liar)
+            liars = sum(1 for site in self._scene.sites for miner in self._sites.planned(site) if miner.liar)
             return f"{stopped} miners idle, {liars} liars still running" if stopped == planned else None
 
         return self._wait(held, 60, lambda: f"not every live miner stopped, {wording.missing(seen[0])};", until=release)
 
     def _restore(self, say: Callable[[str], None]) -> str:
         release = max(event.release for event in self.record.events.values())
-        live = {site.site_id: [m for m in self._planned_truth(site) if not m.dead] for site in self._scene.sites}
+        live = {site.site_id: [m for m in self._sites.planned(site) if not m.dead] for site in self._scene.sites}
         self.record.live_to_restore = sum(len(miners) for miners in live.values())
 
         def restored() -> str | None:
-            back = sum(1 for site in self._scene.sites for m in self._planned_truth(site) if m.hashing and not m.dead)
+            back = sum(1 for site in self._scene.sites for m in self._sites.planned(site) if m.hashing and not m.dead)
             left = (release - self._clock.now()).total_seconds()
             say(f"release in {left:.0f} s" if left > 0 else f"{back} of {self.record.live_to_restore} hashing again")
             self.record.restored_during_cut = back if left <= 0 else 0
@@ -224,7 +225,7 @@ class Story:
         began = self._clock.monotonic()
 
         def delivered() -> str | None:
-            left = sum(self._missing(*sealed[site.site_id], site) for site in self._scene.sites)
+            left = sum(self._sites.lacking(site, *sealed[site.site_id]) for site in self._scene.sites)
             say(f"{left} items to go")
             return None if left else "delivered"
 
@@ -234,7 +235,7 @@ class Story:
 
     def _verify(self, say: Callable[[str], None]) -> str:
         def verified() -> str | None:
-            mwh = [self._verified_mwh(site) for site in self._scene.sites]
+            mwh = [self._sites.verified_mwh(site) for site in self._scene.sites]
             say(f"{sum(1 for value in mwh if value is not None)} of {len(mwh)} sites verified")
             if any(value is None for value in mwh):
                 return None
@@ -245,8 +246,8 @@ class Story:
         self.record.left_off = sum(
             1
             for site in self._scene.sites
-            for miner in self._planned_truth(site)
-            if not miner.dead and not miner.hashing and not self._is_planned_again(site, miner.miner_id)
+            for miner in self._sites.planned(site)
+            if not miner.dead and not miner.hashing and not self._sites.is_planned_again(site, miner.miner_id)
         )
         return detail
 
@@ -265,7 +266,7 @@ class Story:
         sealed = {site.site_id: self._sealed(site) for site in self._scene.all_sites}
 
         def complete() -> str | None:
-            left = sum(self._missing(*sealed[site.site_id], site) for site in self._scene.all_sites)
+            left = sum(self._sites.lacking(site, *sealed[site.site_id]) for site in self._scene.all_sites)
             say(f"{left} of the numbers given so far are not stored")
             counts = self._watch.read(hosting.stored_counts)
             stored = self._watch.count_readings()
@@ -307,7 +308,7 @@ class Story:
         if self._clock.monotonic() - self._shown_at < _SHOW_SITES_S:
             return
         self._shown_at = self._clock.monotonic()
-        lines = tuple(self._site_line(site) for site in self._summaries())
+        lines = tuple(self._site_line(site) for site in self._sites.summaries())
         if lines:
             self._narrator.show_sites(lines)
 
@@ -324,59 +325,6 @@ class Story:
             plan=f"revision {site.link.plan_revision}",
         )
 
-    def _summaries(self) -> tuple[SiteSummary, ...]:
-        return self._watch.read(hosting.fleet_overview) or ()
-
-    def _dead(self, site: SiteStage) -> int:
-        return sum(1 for miner in self._watch.truth(site).values() if miner.dead)
-
-    def _planned_truth(self, site: SiteStage) -> Iterable[TrueMiner]:
-        truth = self._watch.truth(site)
-        return [truth[miner_id] for miner_id in self.record.events[site.site_id].miner_ids]
-
-    def _honest(self) -> Collection[TrueMiner]:
-        """Return the live, honest miners that are to stop."""
-        return [
-            miner for site in self._scene.sites for miner in self._planned_truth(site) if not (miner.dead or miner.liar)
-        ]
-
-    def _truly_stopped(self) -> tuple[int, int]:
-        honest = self._honest()
-        return sum(1 for miner in honest if not miner.hashing), len(honest)
-
-    def _accepted_event(self, site: SiteStage) -> Event | None:
-        status = self._watch.agent(site)
-        view = self._watch.read(lambda uow: planner.current_plan(uow, site.site_id))
-        if (
-            status is None
-            or view is None
-            or not view.curtailments
-            or (status["plan"] or {}).get("revision") != view.revision
-        ):
-            return None
-        self.record.gap = max(self.record.gap or 0.0, view.gap)
-        first = min(view.curtailments, key=lambda item: item.interval.start)
-        release, members = first.interval.end, [first]
-        for item in sorted(view.curtailments, key=lambda item: item.interval.start)[1:]:
-            if item.interval.start <= release:
-                members.append(item)
-                release = max(release, item.interval.end)
-        return Event(
-            revision=view.revision,
-            curtailment_ids=tuple(item.curtailment_id for item in members),
-            miner_ids=frozenset(miner for item in members for miner in item.miner_ids),
-            signal_at=min(item.signal_at for item in members),
-            start=first.interval.start,
-            release=release,
-        )
-
-    def _is_planned_again(self, site: SiteStage, miner_id: str) -> bool:
-        view = self._watch.read(lambda uow: planner.current_plan(uow, site.site_id))
-        now = self._clock.now()
-        return view is not None and any(
-            miner_id in item.miner_ids and item.interval.contains(now) for item in view.curtailments
-        )
-
     def _sealed(self, site: SiteStage) -> tuple[str, int]:
         """Return the epoch a site's agent numbers its items in, and the next number."""
 
@@ -385,18 +333,3 @@ class Story:
             return None if status is None else (status["numbering"]["epoch"], int(status["numbering"]["next_seq"]))
 
         return self._wait(told, 20, f"the agent of {site.site_id} does not tell its status")
-
-    def _missing(self, epoch: str, next_seq: int, site: SiteStage) -> int:
-        """Return how many numbers below ``next_seq`` the store lacks."""
-        return delivery.lacking(self._watch.read(hosting.stored_counts), site.site_id, epoch, next_seq)
-
-    def _verified_mwh(self, site: SiteStage) -> float | None:
-        rows = self._watch.read(lambda uow: planner.verifications(uow, site.site_id)) or ()
-        wanted = set(self.record.events[site.site_id].curtailment_ids)
-        found = {row.curtailment_id: row.verified_mwh for row in rows if row.curtailment_id in wanted}
-        known = [float(mwh) for mwh in found.values() if mwh is not None]
-        return sum(known) if len(known) == len(wanted) else None
-
-
-def _link_is_down(status: dict[str, Any] | None) -> bool:
-    return status is not None and status["link"]["up"] is False
