@@ -1,21 +1,14 @@
 """What the daemon answers at its local socket: overrides set and released, a look, figures, plan, journal.
 
-    one line in --read, checked--> curtailment (the same books and lanes as for every order) --> lines out, each second
+    one request, checked --> curtailment (the same books and lanes as for every order) --> answers, as they come
 
-Invariants: only this user and root are heard; one request a connection, read within a deadline and a cap. At most
-``_MOST`` connections wait to ask: the one that has waited longest makes room for the next. At most ``_MOST`` are
-answered, the next is told so at once; orders have as many places of their own, so that no watcher keeps one out. A
-client that does not read is cut off and holds up nothing; whatever is sent here, the daemon goes on. An override goes
-on, too, when its client hangs up. A miner that is not known here keeps no order from the others.
+Invariants: an override goes on when its client hangs up. A miner that is not known here keeps no order from the others.
 """
 
 import asyncio
-import logging
 import math
 import re
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import aclosing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -25,28 +18,13 @@ from agent.findings import Proof
 from agent.local_curtail.evidence import Lie
 from agent.local_curtail.records import MinerRecord
 from agent.local_curtail.site import LocalCurtail
-from agent.local_socket import (
-    BEAT_S,
-    CAP_BYTES,
-    HUNG,
-    NOT_KNOWN,
-    SOCKET_NAME,
-    Garbage,
-    decoded,
-    encoded,
-    listening,
-    peer_uid,
-    welcome,
-)
+from agent.local_server import Answer, Ask, LocalServer
+from agent.local_socket import HUNG, NOT_KNOWN
 from agent.reasons import in_words, judged_in_words
 from sitelink.clock import Clock
 from sitelink.inventory import MinerEntry
 from sitelink.types import MinerState, Outcome, Reading, Verb
 
-_LOG: Final = logging.getLogger(__name__)
-_MOST: Final = 8
-_REQUEST_S: Final = 5.0
-_SEND_S: Final = 5.0
 _STORE_S: Final = 2.5
 """Less than the silence after which a client would take us for hung anyway."""
 _LOOK_EVERY_S: Final = 0.25
@@ -57,16 +35,14 @@ _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERBS: Final = (Verb.STOP, Verb.START)
 _ORDERS: Final = frozenset({"hello", "override", "release"})
 """What must get through however many look on; each order is preceded by a hello."""
-_NO_DOOR_S: Final = 10.0
 _OPEN: Final = frozenset({"feeder_did_not_drop", "feeder_clouded", "feeder_too_noisy"})
 _READS_OFF: Final = frozenset({"already_idle", "feeder_meter_silent", "power_unknown"})
 
-Answer = Mapping[str, Any]
 _Result = TypeVar("_Result")
 
 
 class LocalRequests:
-    """Serves the socket of one ``state_dir``."""
+    """Answers what is asked at the socket of one ``state_dir``."""
 
     def __init__(
         self,
@@ -84,7 +60,6 @@ class LocalRequests:
 
         ``meter_ages_s`` tells how old each meter's last figure is, None where it has none.
         """
-        self._state_dir = state_dir
         self._curtail = curtail
         self._fleet = {entry.miner_id: entry for entry in inventory}
         self._fixed = fixed
@@ -92,9 +67,7 @@ class LocalRequests:
         self._meter_ages_s = meter_ages_s
         self._clock = clock
         self._hello = {"version": version, "pid": pid, "miners": len(inventory)}
-        self._waiting: dict[asyncio.StreamWriter, None] = {}
-        self._answering = Counter[bool]()
-        self._asks: Mapping[str, Callable[[Answer], AsyncGenerator[Answer, None]]] = {
+        asks: Mapping[str, Ask] = {
             "hello": self._say_hello,
             "override": self._override,
             "release": self._release,
@@ -104,105 +77,11 @@ class LocalRequests:
             "plan": self._plan,
             "journal": self._journal,
         }
+        self._server = LocalServer(state_dir, asks, first=_ORDERS)
 
     async def run(self) -> None:
         """Serve until cancelled. The caller holds the state lock."""
-        server = await self._door()
-        try:
-            async with server:
-                await server.serve_forever()
-        finally:
-            with suppress(OSError):
-                (self._state_dir / SOCKET_NAME).unlink()
-
-    async def _door(self) -> asyncio.Server:
-        """Listen, once the folder takes a socket; until then, why it does not is said."""
-        while True:
-            try:
-                return await asyncio.start_unix_server(self._serve, sock=listening(self._state_dir), limit=CAP_BYTES)
-            except OSError as error:
-                _LOG.error(
-                    "%s: cannot be made: %s; failsafe and doctor cannot speak to this daemon; move away what lies "
-                    "there, it is tried again each %.0f s",
-                    self._state_dir / SOCKET_NAME,
-                    error.strerror,
-                    _NO_DOOR_S,
-                )
-            await asyncio.sleep(_NO_DOOR_S)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection, whatever comes through it."""
-        try:
-            await self._answer(reader, writer)
-        except (OSError, TimeoutError, EOFError) as error:
-            _LOG.debug("local socket: a client went away: %s", error)
-        except Exception:  # noqa: BLE001 - the supervisor of one connection: a bug costs one answer, not the daemon
-            _LOG.exception("local socket: a request failed on a defect of ours")
-        finally:
-            with suppress(OSError, RuntimeError):  # uvloop raises the latter where the connection is gone
-                if writer.transport.get_write_buffer_size():
-                    writer.transport.abort()  # it does not read: what is left for it is dropped
-                writer.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        uid = peer_uid(writer.get_extra_info("socket"))
-        if not welcome(uid):
-            _LOG.warning("local socket: user %d is not heard; only this daemon's user and root are", uid)
-            return
-        try:
-            request = decoded(await self._asked(reader, writer))
-            ask = self._asks.get(str(request.get("ask")))
-            if ask is None:
-                raise Garbage(f"it knows no {str(request.get('ask'))[:40]!r}; it knows {', '.join(self._asks)}")
-        except (Garbage, asyncio.LimitOverrunError, asyncio.IncompleteReadError) as error:
-            await _send(writer, _error("bad_request", str(error)))
-            return
-        first = request["ask"] in _ORDERS
-        if self._answering[first] >= _MOST:
-            await _send(writer, _error("busy", f"{_MOST} others are being answered; try again"))
-            return
-        self._answering[first] += 1
-        try:
-            await self._stream(ask(request), writer)
-        finally:
-            self._answering[first] -= 1
-
-    async def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        """Return the line that asks. Whoever waits longest without asking makes room for one more."""
-        if len(self._waiting) >= _MOST:
-            idle = next(iter(self._waiting))
-            del self._waiting[idle]
-            idle.transport.abort()
-        self._waiting[writer] = None
-        try:
-            async with asyncio.timeout(_REQUEST_S):
-                return await reader.readuntil(b"\n")
-        finally:
-            self._waiting.pop(writer, None)
-
-    async def _stream(self, answers: AsyncGenerator[Answer, None], writer: asyncio.StreamWriter) -> None:
-        """Send what comes of a request, and a beat each second in between."""
-        turn = asyncio.Lock()
-
-        async def beat() -> None:
-            with suppress(OSError, TimeoutError):  # the client went away: whoever answers it finds that, too
-                while True:
-                    await asyncio.sleep(BEAT_S)
-                    async with turn:
-                        await _send(writer, {"beat": 1})
-
-        beating = asyncio.create_task(beat())
-        try:
-            async with aclosing(answers):
-                async for answer in answers:
-                    async with turn:
-                        await _send(writer, answer)
-        except AgentError as error:
-            async with turn:
-                await _send(writer, _error(_code_of(error), str(error)))
-        finally:
-            beating.cancel()
-            await asyncio.wait({beating})
+        await self._server.run()
 
     async def _say_hello(self, _: Answer) -> AsyncGenerator[Answer, None]:
         yield {"result": self._hello}
@@ -374,28 +253,8 @@ def _sight(miner_id: str, state: MinerState, why: str, power_w: float | None = N
     return {"miner": miner_id, "state": state.value, "why": why, "power_w": power_w}
 
 
-def _error(code: str, message: str) -> Answer:
-    return {"error": {"code": code, "message": message}}
-
-
-def _code_of(error: AgentError) -> str:
-    if isinstance(error, Refused):
-        return error.code
-    return "bad_request" if isinstance(error, BadInput) else "failed"
-
-
 def _text(request: Answer, name: str) -> str:
     value = request.get(name)
     if not isinstance(value, str) or _ID.fullmatch(value) is None:
         raise BadInput(f"{name}: write letters, digits, dots and dashes, at most 64")
     return value
-
-
-async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
-    """Send one line. Raises OSError or TimeoutError when the client is gone or does not read."""
-    try:
-        writer.write(encoded(answer))
-    except RuntimeError as error:  # uvloop's word for a connection that is gone
-        raise ConnectionResetError(str(error)) from None
-    async with asyncio.timeout(_SEND_S):
-        await writer.drain()

@@ -55,7 +55,8 @@ NOT_TO_LOOK = {
         "agent.uplink",
         "agent.enrol",
     ),
-    *("agent.local_requests", "agent.doctor", "agent.at_site", "agent.discover", "pymodbus", "h11", "uvloop", "orjson"),
+    *("agent.local_requests", "agent.local_server", "agent.doctor", "agent.at_site", "agent.discover"),
+    *("pymodbus", "h11", "uvloop", "orjson"),
     *("agent.identity", "agent.buffer", "agent.sealer", "agent.probe", "agent.status", "agent.supervisor"),
     *("agent.local_curtail.executor", "agent.local_curtail.journal", "agent.local_curtail.stopping"),
 }

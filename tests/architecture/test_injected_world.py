@@ -45,7 +45,7 @@ ADAPTERS = {
     "agent/cli/replacements.py": {"random"},
     "agent/failsafe/fence.py": {"signal"},
     "agent/failsafe/run.py": {"os.urandom"},
-    "agent/local_requests.py": {"asyncio.start_unix_server"},
+    "agent/local_server.py": {"asyncio.start_unix_server"},
     "agent/storage.py": {"threading", "call_soon_threadsafe", "os.fsync"},
     "agent/cgminer/client.py": {"socket"},
     "agent/cgminer/stream.py": {"socket"},

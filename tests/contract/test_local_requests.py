@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from agent import local_requests, local_socket
+from agent import local_requests, local_server, local_socket
 from agent.errors import Permanent, Refused, SessionBusy, TimedOut, Unreachable
 from agent.failsafe import by_daemon
 from agent.failsafe.by_daemon import ByDaemon
@@ -467,7 +467,7 @@ def _killed_client(folder: Path, ask: str, wait_s: float) -> int:
 async def test_a_folder_in_the_sockets_place_is_said_and_the_door_opens_once_it_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(local_requests, "_NO_DOOR_S", 0.05)
+    monkeypatch.setattr(local_server, "_NO_DOOR_S", 0.05)
     stray = tmp_path / SOCKET_NAME / "backup"
     stray.mkdir(parents=True)
 
@@ -487,7 +487,7 @@ async def test_a_folder_in_the_sockets_place_is_said_and_the_door_opens_once_it_
 async def test_a_client_that_does_not_read_or_hangs_up_holds_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_requests, "_SEND_S", 0.3)
+    monkeypatch.setattr(local_server, "_SEND_S", 0.3)
     async with daemon(tmp_path) as here:
         deaf = socket.socket(socket.AF_UNIX)
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
@@ -518,7 +518,7 @@ async def test_a_user_that_is_neither_ours_nor_root_is_not_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with daemon(tmp_path) as here:
-        monkeypatch.setattr(local_requests, "peer_uid", lambda _: 4242)
+        monkeypatch.setattr(local_server, "peer_uid", lambda _: 4242)
         with pytest.raises(Unreachable, match=r"hung up|went away"):
             await asyncio.to_thread(here.asking().hello)
 
