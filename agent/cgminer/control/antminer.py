@@ -22,7 +22,7 @@ from typing import Any, Final
 from agent.cgminer.control.asked import blink_asked, mode_asked, pools_asked
 from agent.cgminer.control.commanded import refuse_while_stopped, shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Wanted
-from agent.cgminer.control.read_back import shows, shows_rebooted, shows_started
+from agent.cgminer.control.read_back import shows, shows_rebooted, shows_set, shows_started
 from agent.cgminer.control.web_answers import (
     AS_JSON,
     credentials_of,
@@ -115,12 +115,11 @@ class Antminer:
                 done = _is_in(await _read(device), _wanted_mode(device, wanted))
                 return shows(done, "mode_in_force", "mode_not_in_force")
             case Verb.POOLS:
-                done = _has_pools(await _read(device), pools_asked(wanted))
-                return shows(done, "pools_in_force", "pools_not_in_force")
+                return shows_set(Verb.POOLS, _has_pools(await _read(device), pools_asked(wanted)))
             case Verb.BLINK:
-                return shows(await _blinks(device) is blink_asked(wanted), "lamp_as_wanted", "lamp_not_as_wanted")
+                return shows_set(Verb.BLINK, await _blinks(device) is blink_asked(wanted))
             case Verb.PASSWORD:
-                return shows(await _takes(device, wanted.secret), "password_in_force", "password_not_in_force")
+                return shows_set(Verb.PASSWORD, await _takes(device, wanted.secret))
             case _:
                 return shows_rebooted(await device.observe(), before)
 

@@ -27,7 +27,7 @@ from typing import Final
 from agent.cgminer.control.asked import blink_asked, mode_asked, pools_asked, power_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Shown, Wanted
-from agent.cgminer.control.read_back import shows, shows_rebooted, shows_started, shows_stopped
+from agent.cgminer.control.read_back import shows_rebooted, shows_set, shows_started, shows_stopped
 from agent.cgminer.control.rpc_pools import shows_pools
 from agent.cgminer.control.web_answers import credentials_of
 from agent.cgminer.credentials import Credentials
@@ -103,7 +103,7 @@ class Avalon:
             lamp = await _unit_value(device, "Led")
             if lamp is None:
                 return ReadBack(Shown.NOT_YET, Evidence.NONE, "lamp_unknown")
-            return shows((lamp != "0") == blink_asked(wanted), "lamp_as_wanted", "lamp_not_as_wanted")
+            return shows_set(Verb.BLINK, (lamp != "0") == blink_asked(wanted))
         if wanted.verb is Verb.PASSWORD:
             return await _shows_password(device, wanted.secret)
         seen = await device.observe()
@@ -201,7 +201,7 @@ async def _shows_password(device: Device, secret: str) -> ReadBack:
     proven = _done(await _ask(device, f"password,{secret},{secret}"))
     if proven and device.credentials is not None:
         device.credentials = Credentials(device.credentials.user, secret)
-    return shows(proven, "password_in_force", "password_not_in_force")
+    return shows_set(Verb.PASSWORD, proven)
 
 
 async def _unit_value(device: Device, name: str) -> str | None:

@@ -19,7 +19,7 @@ from agent.cgminer.control import graphql
 from agent.cgminer.control.asked import blink_asked, pools_asked, power_asked_alone
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Wanted
-from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
+from agent.cgminer.control.read_back import shows_limited, shows_rebooted, shows_set, shows_started, shows_stopped
 from agent.cgminer.control.web_answers import credentials_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
@@ -106,13 +106,11 @@ class Braiins:
                 limit_w = power_asked_alone(wanted, device.address)
                 return shows_limited(await _target_w(device), await device.observe(), limit_w)
             case Verb.POOLS:
-                done = _has_pools(await _groups(device), pools_asked(wanted))
-                return shows(done, "pools_in_force", "pools_not_in_force")
+                return shows_set(Verb.POOLS, _has_pools(await _groups(device), pools_asked(wanted)))
             case Verb.BLINK:
-                done = await _lamp(device) is blink_asked(wanted)
-                return shows(done, "lamp_as_wanted", "lamp_not_as_wanted")
+                return shows_set(Verb.BLINK, await _lamp(device) is blink_asked(wanted))
             case Verb.PASSWORD:
-                return shows(await _takes(device, wanted.secret), "password_in_force", "password_not_in_force")
+                return shows_set(Verb.PASSWORD, await _takes(device, wanted.secret))
             case _:
                 return shows_rebooted(await device.observe(), before)
 

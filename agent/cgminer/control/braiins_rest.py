@@ -19,7 +19,7 @@ from typing import Any, Final
 from agent.cgminer.control.asked import blink_asked, pools_asked, power_asked_alone, version_asked
 from agent.cgminer.control.commanded import refuse_while_stopped, shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Wanted
-from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started
+from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_set, shows_started
 from agent.cgminer.control.web_answers import (
     credentials_of,
     opens,
@@ -121,16 +121,13 @@ class BraiinsRest:
                 limit_w = Watts(found) if found else None
                 return shows_limited(limit_w, await device.observe(), power_asked_alone(wanted, device.address))
             case Verb.POOLS:
-                done = _has_pools(await _groups(device), pools_asked(wanted))
-                return shows(done, "pools_in_force", "pools_not_in_force")
+                return shows_set(Verb.POOLS, _has_pools(await _groups(device), pools_asked(wanted)))
             case Verb.BLINK:
-                done = await _get(device, _LAMP) is blink_asked(wanted)
-                return shows(done, "lamp_as_wanted", "lamp_not_as_wanted")
+                return shows_set(Verb.BLINK, await _get(device, _LAMP) is blink_asked(wanted))
             case Verb.PASSWORD:
-                return shows(await _takes(device, wanted.secret), "password_in_force", "password_not_in_force")
+                return shows_set(Verb.PASSWORD, await _takes(device, wanted.secret))
             case Verb.FIRMWARE:
-                done = version_asked(wanted) in await _version(device)
-                return shows(done, "version_in_force", "version_not_in_force")
+                return shows_set(Verb.FIRMWARE, version_asked(wanted) in await _version(device))
             case _:
                 found = whole(dig(await _get(device, _DETAILS), ("bosminer_uptime_s",)))
                 return shows_rebooted(replace(await device.observe(), uptime_s=found), before)

@@ -27,7 +27,7 @@ from typing import Any, Final, NamedTuple
 from agent.cgminer.control.asked import blink_asked, mode_asked, pools_asked, power_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Shown, Wanted
-from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
+from agent.cgminer.control.read_back import shows_limited, shows_rebooted, shows_set, shows_started, shows_stopped
 from agent.cgminer.control.rpc_pools import PoolChange, shows_pools
 from agent.cgminer.device import Device
 from agent.cgminer.dialects.luxos import is_curtailed
@@ -92,7 +92,7 @@ class LuxOs:
             return await shows_pools(device, pools_asked(wanted))
         if wanted.verb is Verb.BLINK:
             red = str((await _first(device, "config", "CONFIG")).get("RedLed", "")).lower()
-            return shows((red == "blink") == blink_asked(wanted), "lamp_as_wanted", "lamp_not_as_wanted")
+            return shows_set(Verb.BLINK, (red == "blink") == blink_asked(wanted))
         seen = await device.observe()
         if wanted.verb is Verb.LIMIT:
             return await self._shows_limit(device, wanted, seen)

@@ -3,17 +3,19 @@
     STOP    idle and little power -> DONE   less power than before -> PART    hashing -> NOT_YET
     START   hashing or coming up -> DONE    idle -> NOT_YET
     LIMIT   limit in force, power within -> DONE    limit in force, power above -> PART
+    POOLS, BLINK, PASSWORD, FIRMWARE   in force -> DONE
     REBOOT  up for less long than before -> DONE
 
 Invariants: missing is not zero: no power figure proves no stop by power, and an unknown state proves nothing. A miner
 that stands still because it is hot or broken was not stopped by us.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from agent.cgminer.control.driver import ReadBack, Shown
 from agent.cgminer.observation import Observation
-from sitelink.types import Evidence, MinerState, Reason
+from sitelink.types import Evidence, MinerState, Reason, Verb
 from sitelink.units import Watts
 
 _IDLE_SHARE: Final = 0.15
@@ -22,6 +24,13 @@ _IDLE_W: Final = Watts(450)
 """What a miner not seen hashing before may draw and still count as stopped."""
 _LIMIT_TOLERANCE: Final = 0.05
 """Devices round a limit to their own steps and draw a little beside it."""
+_SETTINGS: Final[Mapping[Verb, tuple[str, str]]] = {
+    Verb.POOLS: ("pools_in_force", "pools_not_in_force"),
+    Verb.BLINK: ("lamp_as_wanted", "lamp_not_as_wanted"),
+    Verb.PASSWORD: ("password_in_force", "password_not_in_force"),
+    Verb.FIRMWARE: ("version_in_force", "version_not_in_force"),
+}
+"""The reasons of a setting that is in force, and of one that is not yet."""
 _NOT_BY_US: Final = frozenset({Reason.THERMAL, Reason.FAULT})
 STATE_UNKNOWN: Final = ReadBack(Shown.NOT_YET, Evidence.NONE, "state_unknown")
 
@@ -78,8 +87,13 @@ def shows_rebooted(seen: Observation, before: Observation) -> ReadBack:
     return ReadBack(Shown.NOT_YET, Evidence.DEVICE_STATE, "uptime_not_reset")
 
 
+def shows_set(verb: Verb, done: bool) -> ReadBack:
+    """Return what the setting of POOLS, BLINK, PASSWORD or FIRMWARE shows, read back: in force, or not yet."""
+    return shows(done, *_SETTINGS[verb])
+
+
 def shows(done: bool, reason: str, not_yet: str) -> ReadBack:
-    """Return what a setting read back shows: ``reason`` when it is as wanted, else ``not_yet``."""
+    """Return what a state read back shows: ``reason`` when it is as wanted, else ``not_yet``."""
     if done:
         return ReadBack(Shown.DONE, Evidence.DEVICE_STATE, reason)
     return ReadBack(Shown.NOT_YET, Evidence.DEVICE_STATE, not_yet)

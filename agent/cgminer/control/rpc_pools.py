@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from agent.cgminer.control.driver import ReadBack
-from agent.cgminer.control.read_back import shows
+from agent.cgminer.control.read_back import shows_set
 from agent.cgminer.device import Device
 from agent.cgminer.sections import Row, rows_of, whole
 from agent.cgminer.status import Status
 from agent.errors import Refused, Transient, UnsupportedDevice
+from sitelink.types import Verb
 from sitelink.verbs import Pool
 
 _SWITCH_TRIES: Final = 4
@@ -94,7 +95,7 @@ async def shows_pools(device: Device, wanted: Sequence[Pool]) -> ReadBack:
     """Return whether the device's pools are the wanted ones, in their order of priority."""
     rows = sorted(await _pools(device), key=lambda row: (whole(row.get("Priority")) or 0, _number_of(row)))
     as_wanted = [_names(row) for row in rows] == [_wanted_names(pool) for pool in wanted]
-    return shows(as_wanted, "pools_in_force", "pools_not_in_force")
+    return shows_set(Verb.POOLS, as_wanted)
 
 
 def _names(row: Mapping[str, Any]) -> tuple[str, str]:

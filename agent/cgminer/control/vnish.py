@@ -22,7 +22,7 @@ from typing import Any, Final
 from agent.cgminer.control.asked import blink_asked, pools_asked, power_asked_alone, version_asked
 from agent.cgminer.control.commanded import shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Wanted
-from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started
+from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_set, shows_started
 from agent.cgminer.control.web_answers import (
     AS_JSON,
     credentials_of,
@@ -122,16 +122,14 @@ class Vnish:
             case Verb.LIMIT:
                 return await _shows_limit(device, power_asked_alone(wanted, device.address))
             case Verb.POOLS:
-                done = _has_pools(dig(await _settings(device), ("miner", "pools")), pools_asked(wanted))
-                return shows(done, "pools_in_force", "pools_not_in_force")
+                listed = dig(await _settings(device), ("miner", "pools"))
+                return shows_set(Verb.POOLS, _has_pools(listed, pools_asked(wanted)))
             case Verb.BLINK:
-                done = (await _status(device)).get("find_miner") is blink_asked(wanted)
-                return shows(done, "lamp_as_wanted", "lamp_not_as_wanted")
+                return shows_set(Verb.BLINK, (await _status(device)).get("find_miner") is blink_asked(wanted))
             case Verb.PASSWORD:
-                return shows(await _takes(device, wanted.secret), "password_in_force", "password_not_in_force")
+                return shows_set(Verb.PASSWORD, await _takes(device, wanted.secret))
             case Verb.FIRMWARE:
-                done = version_asked(wanted) == await _version(device)
-                return shows(done, "version_in_force", "version_not_in_force")
+                return shows_set(Verb.FIRMWARE, version_asked(wanted) == await _version(device))
             case _:
                 return shows_rebooted(await device.observe(), before)
 

@@ -20,8 +20,15 @@ from typing import Any, Final
 
 from agent.cgminer.control.asked import blink_asked, limit_asked, mode_asked, pools_asked, power_asked, version_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
-from agent.cgminer.control.driver import ReadBack, Shown, Wanted
-from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
+from agent.cgminer.control.driver import ReadBack, Wanted
+from agent.cgminer.control.read_back import (
+    shows,
+    shows_limited,
+    shows_rebooted,
+    shows_set,
+    shows_started,
+    shows_stopped,
+)
 from agent.cgminer.control.rpc_pools import shows_pools
 from agent.cgminer.control.web_answers import credentials_of
 from agent.cgminer.control.whatsminer_access import WhatsminerAccess, opened
@@ -33,7 +40,7 @@ from agent.cgminer.observation import Observation
 from agent.cgminer.sections import number
 from agent.cgminer.status import Status
 from agent.errors import AccessDenied, Garbled, Refused, UnsupportedDevice
-from sitelink.types import Evidence, Verb
+from sitelink.types import Verb
 from sitelink.units import Watts
 from sitelink.verbs import MOST_POOLS, Pool
 
@@ -43,7 +50,7 @@ _BLINK: Final[Mapping[str, object]] = {"color": "red", "period": 200, "duration"
 _AUTO: Final[Mapping[str, object]] = {"param": "auto"}
 _PASSWORD: Final = re.compile(r"[A-Za-z0-9_]{1,8}")
 _PROVE_AGAIN_S: Final = 5.0
-_NOT_PROVEN: Final = ReadBack(Shown.NOT_YET, Evidence.DEVICE_STATE, "password_not_in_force")
+_NOT_PROVEN: Final = shows_set(Verb.PASSWORD, False)
 
 
 class Whatsminer:
@@ -98,10 +105,10 @@ class Whatsminer:
             return await shows_pools(device, pools_asked(wanted))
         if wanted.verb is Verb.BLINK:
             blinks = (await _told(device, "get_miner_info")).get("ledstat", "auto") != "auto"
-            return shows(blinks == blink_asked(wanted), "lamp_as_wanted", "lamp_not_as_wanted")
+            return shows_set(Verb.BLINK, blinks == blink_asked(wanted))
         if wanted.verb is Verb.FIRMWARE:
             version = str((await _told(device, "get_version")).get("fw_ver", ""))
-            return shows(version.strip("'") == version_asked(wanted), "version_in_force", "version_not_in_force")
+            return shows_set(Verb.FIRMWARE, version.strip("'") == version_asked(wanted))
         seen = await device.observe()
         if wanted.verb is Verb.LIMIT:
             return await _shows_limit(device, wanted, seen)
@@ -177,7 +184,7 @@ class Whatsminer:
         except (AccessDenied, UnsupportedDevice, Garbled):
             return _NOT_PROVEN
         device.credentials = Credentials(_USER, secret)
-        return ReadBack(Shown.DONE, Evidence.DEVICE_STATE, "password_in_force")
+        return shows_set(Verb.PASSWORD, True)
 
 
 def _limit(wanted: Wanted) -> tuple[str, Mapping[str, object]]:

@@ -32,7 +32,14 @@ from typing import Any, Final
 from agent.cgminer.control.asked import blink_asked, limit_asked, mode_asked, pools_asked, power_asked, version_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Wanted
-from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_started, shows_stopped
+from agent.cgminer.control.read_back import (
+    shows,
+    shows_limited,
+    shows_rebooted,
+    shows_set,
+    shows_started,
+    shows_stopped,
+)
 from agent.cgminer.control.web_answers import credentials_of
 from agent.cgminer.control.whatsminer_access import ENABLE_API, seal
 from agent.cgminer.control.whatsminer_transfer import Talk, image_of
@@ -103,11 +110,11 @@ class WhatsminerV3:
             return await _shows_pools(device, pools_asked(wanted))
         if wanted.verb is Verb.BLINK:
             blinks = await _lamp(device) != "auto"
-            return shows(blinks == blink_asked(wanted), "lamp_as_wanted", "lamp_not_as_wanted")
+            return shows_set(Verb.BLINK, blinks == blink_asked(wanted))
         if wanted.verb is Verb.PASSWORD:
             return await _shows_password(device, wanted.secret)
         if wanted.verb is Verb.FIRMWARE:
-            return shows(await _version(device) == version_asked(wanted), "version_in_force", "version_not_in_force")
+            return shows_set(Verb.FIRMWARE, await _version(device) == version_asked(wanted))
         seen = await device.observe()
         if wanted.verb is Verb.LIMIT:
             return await _shows_limit(device, wanted, seen)
@@ -208,9 +215,9 @@ async def _shows_password(device: Device, secret: str) -> ReadBack:
     try:
         _raise_unless_taken(device, command, await device.framed(signed))
     except (AccessDenied, UnsupportedDevice):
-        return shows(False, "", "password_not_in_force")
+        return shows_set(Verb.PASSWORD, False)
     device.credentials = access
-    return shows(True, "password_in_force", "")
+    return shows_set(Verb.PASSWORD, True)
 
 
 def _raise_unless_taken(device: Device, command: str, answer: Mapping[str, Any]) -> None:
@@ -264,4 +271,4 @@ async def _shows_pools(device: Device, wanted: tuple[Pool, ...]) -> ReadBack:
     pools = sorted(rows, key=lambda row: whole(row.get("pool-priority")) or 0)
     found = [(str(row.get("url", "")).rstrip("/"), str(row.get("account", ""))) for row in pools]
     asked = [(pool.url.rstrip("/"), pool.user) for pool in wanted]
-    return shows(found == asked, "pools_in_force", "pools_not_in_force")
+    return shows_set(Verb.POOLS, found == asked)
