@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from tests.contract.simulator.world import ask, clock_of, miner_of, site, until, web
+from tests.contract.simulator.world import ask, clock_of, gone_and_back, miner_of, power_share, site, web
 
 LOGIN = 'mutation{auth{login(username:"root",password:"%s"){__typename ... on AuthError{message}}}}'
 STOP = "mutation{bosminer{stop{... on VoidResult{void} ... on BosminerError{message}}}}"
@@ -27,9 +27,6 @@ class Braiins:
 
     async def login(self, password: str = "root") -> str:
         return (await self.ask(LOGIN % password))["data"]["auth"]["login"]["__typename"]
-
-    def power_share(self) -> float:
-        return self.miner.true_power_w(self.opened.time.seconds()) / self.miner.place.actual_w
 
 
 @contextlib.asynccontextmanager
@@ -61,13 +58,13 @@ async def test_orders_need_a_session_and_it_lives_an_hour():
         assert await miner.login() == "VoidResult"
         assert (await miner.ask(STOP))["data"]["bosminer"]["stop"] == {"void": "void"}
         clock_of(opened).advance(60)
-        assert miner.power_share() < 0.03
+        assert power_share(opened, miner.miner) < 0.03
         clock_of(opened).advance(3600)
         assert "errors" in await miner.ask(STOP.replace("stop", "start"))
         await miner.login()
         await miner.ask(STOP.replace("stop", "start"))
         clock_of(opened).advance(60)
-        assert miner.power_share() > 0.97
+        assert power_share(opened, miner.miner) > 0.97
         assert [row["verb"] for row in opened.order_rows()] == ["stop", "start"]
 
 
@@ -77,7 +74,7 @@ async def test_a_power_target_moves_power_and_shows_on_both_protocols():
         found = (await miner.ask(TARGET, watts=2200))["data"]["bosminer"]["config"]["updateAutotuning"]
         assert found == {"__typename": "AutotuningOut", "autotuning": {"powerTarget": 2200}}
         clock_of(opened).advance(60)
-        assert miner.power_share() == pytest.approx(2200 / miner.miner.place.model.nameplate_w, rel=0.02)
+        assert power_share(opened, miner.miner) == pytest.approx(2200 / miner.miner.place.model.nameplate_w, rel=0.02)
         assert (await ask(opened, miner.miner.place.miner_id, "tunerstatus"))["TUNERSTATUS"][0]["PowerLimit"] == 2200
         for bad in (10, "2200", 99_999, None):
             found = (await miner.ask(TARGET, watts=bad))["data"]["bosminer"]["config"]["updateAutotuning"]
@@ -117,9 +114,7 @@ async def test_lamp_password_and_reboot():
         assert await miner.login() == "AuthError"
         assert await miner.login("s3cret") == "VoidResult"
         await miner.ask("mutation{bos{reboot{... on VoidResult{void}}}}")
-        ports = opened.listeners[miner.miner.place.miner_id]
-        await until(lambda: not any(port.is_open for port in ports), opened, 2)
-        await until(lambda: all(port.is_open for port in ports), opened, 40)
+        await gone_and_back(opened, miner.miner)
         assert (await miner.ask("{bos{uptime{durationS}}}"))["data"]["bos"]["uptime"]["durationS"] < 60
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.contract.simulator.orders import ORDERS, order
-from tests.contract.simulator.world import clock_of, miner_of, site, until
+from tests.contract.simulator.world import clock_of, miner_of, power_share, site, until
 
 FIRMWARES = sorted(ORDERS)
 
@@ -20,7 +20,7 @@ class Bench:
         clock_of(self.opened).advance(seconds)
 
     def share(self) -> float:
-        return self.miner.true_power_w(self.opened.time.seconds()) / self.miner.place.actual_w
+        return power_share(self.opened, self.miner)
 
     def truth(self) -> dict:
         return next(row for row in self.opened.truth()["miners"] if row["miner_id"] == self.name)

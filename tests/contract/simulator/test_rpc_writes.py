@@ -4,24 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.contract.simulator.world import ask, clock_of, miner_of, raw, site, until
+from tests.contract.simulator.world import ask, clock_of, gone_and_back, miner_of, power_share, raw, site
 
 POOL = "stratum+tcp://a.example:1,w.1,p"
-
-
-def power_share(opened, miner) -> float:
-    return miner.true_power_w(opened.time.seconds()) / miner.place.actual_w
 
 
 async def code_of(opened, miner, command: str, parameter: str = "") -> tuple[str, int]:
     status = (await ask(opened, miner.place.miner_id, command, parameter))["STATUS"][0]
     return status["STATUS"], status["Code"]
-
-
-async def gone_and_back(opened, miner, seconds: float = 40) -> None:
-    ports = opened.listeners[miner.place.miner_id]
-    await until(lambda: not any(port.is_open for port in ports), opened, 2)
-    await until(lambda: all(port.is_open for port in ports), opened, seconds)
 
 
 # -------------------------------------------------------------------- luxos

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from simulator.dialects.ciphers import close_envelope, md5_crypt, open_envelope
-from tests.contract.simulator.world import ask, clock_of, miner_of, raw, site, until
+from tests.contract.simulator.world import ask, clock_of, gone_and_back, miner_of, power_share, raw, site
 
 POOL = {"pool": "stratum+tcp://a.example:1", "worker": "w.1", "passwd": "p"}
 
@@ -33,9 +33,6 @@ class Two:
         request, key = await self.envelope(command, **fields)
         reply = json.loads(await raw(self.opened, self.name, request))
         return json.loads(open_envelope(reply["enc"], key)) if "enc" in reply else reply
-
-    def power_share(self) -> float:
-        return self.miner.true_power_w(self.opened.time.seconds()) / self.miner.place.actual_w
 
 
 class Three:
@@ -76,9 +73,6 @@ class Three:
         document = {"cmd": command, "ts": ts, "token": token, "account": "super", "param": parameter, **wrong}
         return await self.send(document, then)
 
-    def power_share(self) -> float:
-        return self.miner.true_power_w(self.opened.time.seconds()) / self.miner.place.actual_w
-
 
 async def frame(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(int.from_bytes(await reader.readexactly(4), "little"))
@@ -96,7 +90,7 @@ async def test_v2_limits_and_modes_move_power_and_show_it():
         two = Two(opened)
         assert (await two.write("adjust_power_limit", power_limit="2400"))["Msg"] == "API command OK"
         clock_of(opened).advance(60)
-        assert two.power_share() == pytest.approx(2400 / two.miner.place.model.nameplate_w, rel=0.02)
+        assert power_share(opened, two.miner) == pytest.approx(2400 / two.miner.place.model.nameplate_w, rel=0.02)
         row = (await ask(opened, two.name, "summary"))["SUMMARY"][0]
         assert row["Power Limit"] == 2400
         assert row["Power"] == pytest.approx(2400, rel=0.04)
@@ -108,7 +102,7 @@ async def test_v2_limits_and_modes_move_power_and_show_it():
         for mode, share in (("low", 0.72), ("high", 1.0), ("normal", 1.0)):
             await two.write(f"set_{mode}_power")
             clock_of(opened).advance(60)
-            assert two.power_share() == pytest.approx(share, rel=0.02)
+            assert power_share(opened, two.miner) == pytest.approx(share, rel=0.02)
             assert (await ask(opened, two.name, "summary"))["SUMMARY"][0]["Power Mode"] == mode.title()
         assert [row["effect_at"] is not None for row in opened.order_rows()] == [True] * 5
 
@@ -120,10 +114,10 @@ async def test_v2_keeps_a_limit_through_a_stop_and_a_start():
         clock_of(opened).advance(60)
         await two.write("set_power_pct", percent="80")
         assert opened.order_rows()[-1]["effect_at"] is not None, "who rests draws less than its limit"
-        assert two.power_share() < 0.03
+        assert power_share(opened, two.miner) < 0.03
         await two.write("power_on")
         clock_of(opened).advance(60)
-        assert two.power_share() == pytest.approx(0.8, rel=0.02)
+        assert power_share(opened, two.miner) == pytest.approx(0.8, rel=0.02)
 
 
 async def test_v2_changes_pools_lamp_and_password():
@@ -167,16 +161,10 @@ async def test_v2_takes_firmware_on_the_connection_that_announced_it():
         writer.write(len(image).to_bytes(4, "little") + image)
         assert json.loads(await reader.read(-1))["Code"] == 131
         writer.close()
-        await gone_and_back(opened, two.name, 90)
+        await gone_and_back(opened, two.miner, 90)
         assert (await ask(opened, two.name, "get_version"))["Msg"]["fw_ver"] == "20270101.1.REL"
         detail = opened.order_rows()[-1]["detail"]
         assert (detail["bytes"], detail["sha256"]) == (len(image), hashlib.sha256(image).hexdigest())
-
-
-async def gone_and_back(opened, name: str, seconds: float) -> None:
-    ports = opened.listeners[name]
-    await until(lambda: not any(port.is_open for port in ports), opened, 2)
-    await until(lambda: all(port.is_open for port in ports), opened, seconds)
 
 
 async def test_v2_reboots_and_sleeps_on():
@@ -184,7 +172,7 @@ async def test_v2_reboots_and_sleeps_on():
         two = Two(opened)
         await two.write("power_off")
         await two.write("reboot")
-        await gone_and_back(opened, two.name, 60)
+        await gone_and_back(opened, two.miner, 60)
         assert (await ask(opened, two.name, "summary"))["SUMMARY"][0]["Uptime"] < 600
         assert (await ask(opened, two.name, "status"))["Msg"]["mineroff"] == "true"
 
@@ -256,12 +244,12 @@ async def test_v3_stops_and_starts_under_a_signature():
         three = Three(opened)
         assert (await three.set("set.miner.service", "stop"))["msg"] == "ok"
         clock_of(opened).advance(60)
-        assert three.power_share() < 0.03
+        assert power_share(opened, three.miner) < 0.03
         assert (await three.get("get.device.info"))["msg"]["miner"]["working"] == "false"
         assert (await three.get("get.miner.status", "summary"))["msg"]["summary"]["hash-realtime"] == 0
         await three.set("set.miner.service", "start")
         clock_of(opened).advance(60)
-        assert three.power_share() > 0.97
+        assert power_share(opened, three.miner) > 0.97
 
 
 async def test_v3_takes_no_write_without_the_right_signature():
@@ -303,7 +291,7 @@ async def test_v3_limits_modes_pools_lamp_and_password():
         nameplate_w = three.miner.place.model.nameplate_w
         assert (await three.set("set.miner.power_limit", 2800))["code"] == 0
         clock_of(opened).advance(60)
-        assert three.power_share() == pytest.approx(2800 / nameplate_w, rel=0.02)
+        assert power_share(opened, three.miner) == pytest.approx(2800 / nameplate_w, rel=0.02)
         assert (await three.get("get.miner.status", "summary"))["msg"]["summary"]["power-limit"] == 2800
         assert (await three.set("set.miner.power_limit", 99_000))["code"] == -1
         assert (await three.set("set.miner.power_mode", "low"))["code"] == 0
@@ -329,10 +317,10 @@ async def test_v3_reboots_sends_logs_and_takes_firmware():
         assert int(log["msg"]["logsize"]) > 100
         reply = await three.set("set.system.update_firmware", then=b"version=20270202.2.Rel2" + bytes(100_000))
         assert (reply["code"], reply["msg"]) == (0, "ok")
-        await gone_and_back(opened, three.name, 90)
+        await gone_and_back(opened, three.miner, 90)
         assert (await three.get("get.device.info", "system"))["msg"]["system"]["fwversion"] == "20270202.2.Rel2"
         await three.set("set.system.reboot")
-        await gone_and_back(opened, three.name, 40)
+        await gone_and_back(opened, three.miner, 40)
         assert (await three.get("get.miner.status", "summary"))["msg"]["summary"]["bootup-time"] < 60
         assert [row["verb"] for row in opened.order_rows()] == ["logs", "firmware", "reboot"]
 

@@ -87,6 +87,18 @@ async def until(condition, opened: SimulatedSite | None = None, seconds: float =
             await asyncio.sleep(0.01)
 
 
+def power_share(opened: SimulatedSite, miner) -> float:
+    """What the miner truly draws now, as a share of what it draws when it works."""
+    return miner.true_power_w(opened.time.seconds()) / miner.place.actual_w
+
+
+async def gone_and_back(opened: SimulatedSite, miner, seconds: float = 40) -> None:
+    """Wait until every port of the miner has closed, as it reboots, and ``seconds`` later is open again."""
+    ports = opened.listeners[miner.place.miner_id]
+    await until(lambda: not any(port.is_open for port in ports), opened, 2)
+    await until(lambda: all(port.is_open for port in ports), opened, seconds)
+
+
 async def meter(opened: SimulatedSite, meter_id: str) -> tuple[float, float]:
     """(W, kWh) over Modbus TCP, as the meter's url says."""
     unit, register = opened.bank.meters[meter_id].unit, opened.bank.meters[meter_id].register
