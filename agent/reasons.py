@@ -1,4 +1,7 @@
-"""The reason that an UNKNOWN reading or an unproven order carries after an error, and reasons in words. Pure."""
+"""The reason that an UNKNOWN reading or an unproven order carries after an error, and reasons in words. Pure.
+
+Invariant: the cause and the next step behind a code are written here alone, whichever command shows them.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -21,42 +24,55 @@ def reason_of(error: AgentError) -> Reason:
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), Reason.NOT_REPORTED)
 
 
-_IN_WORDS: Final[Mapping[str, str]] = {
+_IN_WORDS: Final[Mapping[str, tuple[str, str]]] = {
     # of readings; GROUP stands for the miner's group of credentials
-    "none": "",
-    "commanded": "stopped by an order",
-    "starting": "it is starting up",
-    "thermal": "it stopped itself, too hot: look at its fans and its air",
-    "fault": "it stopped itself on a fault: look at its own page",
-    "unreachable": "it does not answer: look at its power, cable and address",
-    "timeout": "it answers too late: say this again; if it stays so, switch its power off and on",
-    "garbled": "its answer cannot be read: ballast-agent poll HOST --raw shows it",
-    "access_denied": "it wants another password or right: ballast-agent credentials set GROUP",
-    "wrong_device": "another miner answers at its address, so nothing is done there: ballast-agent discover finds it",
-    "session_busy": "somebody else is logged in at it: close that page, then say this again",
-    "not_reported": "it does not say",
+    "none": ("", ""),
+    "commanded": ("stopped by an order", ""),
+    "starting": ("it is starting up", ""),
+    "thermal": ("it stopped itself, too hot", "look at its fans and its air"),
+    "fault": ("it stopped itself on a fault", "look at its own page, or ballast-agent poll HOST"),
+    "unreachable": (
+        "it does not answer",
+        "look at its power, cable and address; ballast-agent discover finds one that moved",
+    ),
+    "timeout": (
+        "it answers too late",
+        "say this again; if it stays so, look at the network between, then switch its power off and on",
+    ),
+    "garbled": ("its answer cannot be read", "ballast-agent poll HOST --raw shows it; is its dialect right?"),
+    "access_denied": (
+        "it wants another password or right",
+        "ballast-agent credentials set GROUP, or enable its API on its own page",
+    ),
+    "wrong_device": (
+        "another miner answers at its address, so nothing is done there",
+        "ballast-agent discover finds it; correct its row, or swap it with ballast-agent inventory",
+    ),
+    "session_busy": ("somebody else is logged in at it", "close that page, then say this again"),
+    "not_reported": ("it does not say", ""),
     # of stops and starts
-    "power_below_idle": "off",
-    "already_idle": "it was off before",
-    "feeder_meter_silent": "it reads off; its feeder's meter does not answer",
-    "power_unknown": "it reads off and tells no power",
-    "feeder_did_not_drop": "it reads off, but its feeder draws as before: measure it at the rack",
-    "feeder_clouded": "it reads off, but the meter cannot tell it from its neighbours: measure it at the rack",
-    "feeder_too_noisy": "it reads off, but its feeder moves by more than it draws: measure it at the rack",
-    "power_above_idle": "it draws less, but it is not off: say this again, or use its own page or breaker",
-    "still_hashing": "it took the order and still hashes: use its own page or breaker",
-    "not_down_yet": "its power is falling: look again with failsafe status",
-    "no_reply": "it did not take the order: say this again, or use its own page or breaker",
-    "state_unknown": "it answers, but not whether it hashes: look at its own page",
-    "not_looked_at": "it was not looked at yet: failsafe status",
-    "hashing": "hashing",
-    "already_running": "it was running before",
-    "power_rising": "its power rises",
-    "outlet_off": "its outlet is off",
-    "outlet_on": "its outlet is on",
-    "superseded": "a later order took over",
-    "expired": "its time was over before it was done",
+    "power_below_idle": ("off", ""),
+    "already_idle": ("it was off before", ""),
+    "feeder_meter_silent": ("it reads off; its feeder's meter does not answer", ""),
+    "power_unknown": ("it reads off and tells no power", ""),
+    "feeder_did_not_drop": ("it reads off, but its feeder draws as before", "measure it at the rack"),
+    "feeder_clouded": ("it reads off, but the meter cannot tell it from its neighbours", "measure it at the rack"),
+    "feeder_too_noisy": ("it reads off, but its feeder moves by more than it draws", "measure it at the rack"),
+    "power_above_idle": ("it draws less, but it is not off", "say this again, or use its own page or breaker"),
+    "still_hashing": ("it took the order and still hashes", "use its own page or breaker"),
+    "not_down_yet": ("its power is falling", "look again with failsafe status"),
+    "no_reply": ("it did not take the order", "say this again, or use its own page or breaker"),
+    "state_unknown": ("it answers, but not whether it hashes", "look at its own page"),
+    "not_looked_at": ("it was not looked at yet", "failsafe status"),
+    "hashing": ("hashing", ""),
+    "already_running": ("it was running before", ""),
+    "power_rising": ("its power rises", ""),
+    "outlet_off": ("its outlet is off", ""),
+    "outlet_on": ("its outlet is on", ""),
+    "superseded": ("a later order took over", ""),
+    "expired": ("its time was over before it was done", ""),
 }
+"""The cause behind a code, and the next step, empty where there is nothing to do."""
 _BY_EVIDENCE: Final[Mapping[Evidence, str]] = {
     Evidence.SITE_METER: "the site's meter agrees",
     Evidence.FEEDER_METER: "its feeder's meter agrees",
@@ -69,7 +85,13 @@ _RESTS: Final = frozenset({"power_below_idle", "outlet_off"})
 
 def in_words(code: str) -> str:
     """Return a reason code in words with what to do next; the code itself where there are none."""
-    return _IN_WORDS.get(code, code)
+    cause, step = _IN_WORDS.get(code, (code, ""))
+    return f"{cause}: {step}" if step else cause
+
+
+def next_step(code: str) -> str:
+    """Return what to do about a reason code, empty where there is nothing to do or the code is not known."""
+    return _IN_WORDS.get(code, ("", ""))[1]
 
 
 def judged_in_words(code: str, evidence: Evidence) -> str:

@@ -13,6 +13,7 @@ from agent.inventory import load_meters
 from agent.local_socket import Conversation
 from agent.lock import holder_of, is_held
 from agent.modbus import ModbusHosts
+from agent.reasons import next_step
 from agent.settings import Settings
 from agent.status import SiteStatus, read_status
 from sitelink.clock import Clock
@@ -21,16 +22,6 @@ from sitelink.types import ClockTrust
 _LINK_S: Final = 60.0
 _BACKLOG: Final = timedelta(hours=1)
 _SILENT_S: Final = 60.0
-_STEPS: Final = {
-    "unreachable": "check power, cable and address; ballast-agent discover finds one that moved",
-    "timeout": "check the network between; a miner that hangs needs its breaker",
-    "access_denied": "ballast-agent credentials set GROUP, or enable its API on its own page",
-    "wrong_device": "another miner answers there: correct its row, or swap it with ballast-agent inventory",
-    "garbled": "ballast-agent poll HOST --raw shows what it says; is its dialect right?",
-    "session_busy": "somebody else has a session open on it; close that",
-    "thermal": "it is too hot: look at its fans and its air",
-    "fault": "it reports a fault: ballast-agent poll HOST",
-}
 
 
 def alive(settings: Settings) -> Iterator[Finding]:
@@ -163,9 +154,10 @@ def _miners(status: SiteStatus) -> Iterator[Finding]:
     trouble = 0
     for name, count in sorted(status.daemon.miners.items()):
         reason = name.partition("(")[2].rstrip(")")
-        if reason in _STEPS:
+        step = next_step(reason)
+        if step:
             trouble += count
-            yield warn("miners", f"{count} {name}", _STEPS[reason])
+            yield warn("miners", f"{count} {name}", step)
     if not trouble:
         yield ok("miners", f"{sum(status.daemon.miners.values())} answer")
 

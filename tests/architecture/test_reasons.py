@@ -6,7 +6,7 @@ import pytest
 
 from agent.failsafe.report import doubted
 from agent.findings import Finding, Proof
-from agent.reasons import in_words, judged_in_words
+from agent.reasons import in_words, judged_in_words, next_step
 from sitelink.inventory import MinerEntry
 from sitelink.types import Evidence, Reason
 from tests.architecture.source import modules
@@ -31,6 +31,13 @@ def test_every_reading_and_every_verdict_has_words():
     codes = verdicts()
     assert {"feeder_clouded", "feeder_did_not_drop", "power_below_idle"} <= codes
     assert [code for code in codes | {reason.value for reason in Reason} if in_words(code) == code] in ([], ["hashing"])
+
+
+def test_a_reading_has_a_next_step_where_a_person_must_do_something():
+    calls = {reason.value for reason in Reason if next_step(reason.value)}
+    assert calls == {reason.value for reason in Reason} - {"none", "commanded", "starting", "not_reported"}
+    assert (next_step("of_a_later_version"), next_step("")) == ("", "")
+    assert in_words("session_busy").endswith(f": {next_step('session_busy')}")
 
 
 @pytest.mark.parametrize(
