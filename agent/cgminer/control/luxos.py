@@ -6,8 +6,7 @@
 
 Invariants:
 
-* The device has one session for everybody, so ours is opened late, used at once and always closed, whatever happened
-  between; a session in other hands is ``SessionBusy``, never taken over. Left open it expires after 60 s unused.
+* The device has one session for everybody, so ours is opened late, used at once and always closed (luxos_session).
 * The vendor's page on ``curtail`` has said both that a reboot ends a sleep and that a sleep outlives it: nothing here
   relies on either. A start always sends ``wakeup``; a reboot is proven by the uptime alone, asleep or not.
 * A miner that wakes up is as it was: there is nothing to keep for a start.
@@ -19,14 +18,13 @@ command, and updates only itself from Luxor's own server (updaterun), so those v
 """
 
 import json
-import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from agent.cgminer.control.asked import blink_asked, mode_asked, pools_asked, power_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Shown, Wanted
+from agent.cgminer.control.luxos_session import LuxSession
 from agent.cgminer.control.read_back import shows_limited, shows_rebooted, shows_set, shows_started, shows_stopped
 from agent.cgminer.control.rpc_pools import PoolChange, shows_pools
 from agent.cgminer.device import Device
@@ -34,11 +32,10 @@ from agent.cgminer.dialects.luxos import is_curtailed
 from agent.cgminer.observation import Observation
 from agent.cgminer.sections import number, rows_of
 from agent.cgminer.status import Status
-from agent.errors import AgentError, Garbled, Refused, SessionBusy, UnsupportedDevice
+from agent.errors import Refused, SessionBusy, UnsupportedDevice
 from sitelink.types import Evidence, Verb
 from sitelink.units import Watts
 
-_LOG: Final = logging.getLogger(__name__)
 _ACTIONS: Final = {Verb.STOP: "sleep", Verb.START: "wakeup"}
 _VERBS: Final = frozenset({Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.REBOOT})
 
@@ -56,6 +53,7 @@ class LuxOs:
 
     def __init__(self) -> None:
         self._pools = PoolChange()
+        self._session = LuxSession()
         self._profile: tuple[Mapping[str, str], _Profile] | None = None
 
     @property
@@ -82,7 +80,7 @@ class LuxOs:
         elif wanted.verb is Verb.LIMIT:
             await self._limit(device, wanted, former)
         else:
-            async with _session(device) as session:
+            async with self._session.held(device) as session:
                 await _tell(device, session, *_order(wanted))
         return b""
 
@@ -107,7 +105,7 @@ class LuxOs:
         self._profile = None  # its profiles may have changed since the last order
         profile = await self._profile_for(device, wanted)
         steered = _steered_before(former)
-        async with _session(device) as session:
+        async with self._session.held(device) as session:
             if steered:
                 await _tell(device, session, "atmset", "enabled=false")
             await _tell(device, session, "profileset", profile.name)
@@ -205,34 +203,3 @@ async def _tell(device: Device, session: str, command: str, *parameters: str) ->
         raise SessionBusy(f"{device.address}: lost its session: {status.text}; it is tried again")
     told = " ".join((command, *parameters))
     raise UnsupportedDevice(f"{device.address}: refuses {told}: {status.text}; update its firmware")
-
-
-@asynccontextmanager
-async def _session(device: Device) -> AsyncIterator[str]:
-    """Hold the device's session. Raises SessionBusy when it is in other hands."""
-    session = await _log_on(device)
-    try:
-        yield session
-    finally:
-        await _log_off(device, session)
-
-
-async def _log_on(device: Device) -> str:
-    document = await device.ask("logon")
-    status = Status.of(document)
-    status.raise_if_denied(device.address)
-    if not status.accepted:
-        raise SessionBusy(f"{device.address}: gives no session: {status.text}; it is tried again")
-    sessions = document.get("SESSION")
-    first = sessions[0] if isinstance(sessions, list) and sessions else None
-    name = first.get("SessionID") if isinstance(first, dict) else None
-    if not isinstance(name, str) or not name:
-        raise Garbled(f"{device.address}: logon names no session; check that LuxOS runs there")
-    return name
-
-
-async def _log_off(device: Device, session: str) -> None:
-    try:
-        await device.ask("logoff", session)
-    except AgentError as error:
-        _LOG.warning("%s: its session stays open until it expires after 60 s: %s", device.address, error)

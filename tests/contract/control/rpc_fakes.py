@@ -110,6 +110,7 @@ class LuxOs:
                 "events": status(357, "Events", EVENTS=[]),
                 "logon": self._logon,
                 "logoff": self._logoff,
+                "session": lambda _: status(319, "Session information", SESSION=[{"SessionID": self.session}]),
                 **dict.fromkeys(("curtail", "atmset", "profileset", "ledset", "rebootdevice"), self._order),
             }
         )
