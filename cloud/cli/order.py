@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from cloud.cli.session import add_config, open_database
@@ -24,6 +25,7 @@ from sitelink.verbs import MODES, BadCommand, check_parameters
 _DURATION: Final = re.compile(r"([0-9]{1,4})([mh])")
 _MINUTES: Final = {"m": 1, "h": 60}
 _LONGEST: Final = timedelta(days=1)
+_POOL: Final = ("url", "user")
 _LOOK_S: Final = 1.0
 _SETTLE: Final = timedelta(minutes=16)
 """How long the slowest verb, new firmware, may take after it was begun in its last moment."""
@@ -65,8 +67,14 @@ def _limit_fields(parser: argparse.ArgumentParser) -> None:
 
 def _pool_fields(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--pool", nargs=3, action="append", required=True, metavar=("URL", "USER", "PASSWORD"), help="up to three"
+        "--pool",
+        nargs="+",
+        action="append",
+        required=True,
+        metavar=("URL", "USER"),
+        help="up to three; each one's password is asked for on the terminal, or is a line of stdin",
     )
+    parser.add_argument("--passwords-from", metavar="FILE", help="a file with the pools' passwords, one a line")
 
 
 def _blink_fields(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +103,7 @@ _FIELDS: Final[dict[Verb, Callable[[argparse.ArgumentParser], None]]] = {
 
 
 def parameters_of(arguments: argparse.Namespace) -> dict[str, str]:
-    """Return what the verb needs, as typed.
+    """Return what the verb needs, as typed; the passwords of pools are read, for a command line shows to others.
 
     Raises:
         BadInput: it does not fit.
@@ -105,7 +113,7 @@ def parameters_of(arguments: argparse.Namespace) -> dict[str, str]:
     if verb is Verb.LIMIT:
         found = {"mode": arguments.mode} if arguments.mode else {"power_w": arguments.power_w}
     elif verb is Verb.POOLS:
-        pools = [dict(zip(("url", "user", "password"), pool, strict=True)) for pool in arguments.pool]
+        pools = _pools(arguments.pool, arguments.passwords_from)
         found = {"pools": json.dumps(pools, separators=(",", ":"))}
     elif verb is Verb.BLINK:
         found = {"on": "false" if arguments.off else "true"}
@@ -115,6 +123,34 @@ def parameters_of(arguments: argparse.Namespace) -> dict[str, str]:
         check_parameters(verb, found)
     except BadCommand as error:
         raise BadInput(str(error)) from None
+    return found
+
+
+def _pools(typed: Sequence[Sequence[str]], passwords_from: str | None) -> list[dict[str, str]]:
+    for pool in typed:
+        if len(pool) > len(_POOL):
+            raise BadInput(
+                "--pool: a password on the command line shows in ps and in the shell's history, so none is taken; "
+                "write --pool URL USER, and give it on the terminal, as a line of stdin or by --passwords-from FILE"
+            )
+        if len(pool) < len(_POOL):
+            raise BadInput(f"--pool: {pool[0]!r} has no user; write --pool URL USER")
+    if passwords_from is None:
+        passwords = [_password(f"{user} at {url}") for url, user in typed]
+    else:
+        passwords = _lines(passwords_from, len(typed))
+    pairs = zip(typed, passwords, strict=True)
+    return [{**dict(zip(_POOL, pool, strict=True)), "password": password} for pool, password in pairs]
+
+
+def _lines(path: str, count: int) -> list[str]:
+    """Return the passwords that a file holds, one a line. Raises BadInput when they are not ``count``."""
+    try:
+        found = Path(path).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"--passwords-from: {path} cannot be read: {error}") from None
+    if len(found) != count:
+        raise BadInput(f"--passwords-from: {path} has {len(found)} lines for {count} pools; write one password a line")
     return found
 
 
@@ -168,10 +204,14 @@ def _vouched(database: Database, principal: Principal, emails: Sequence[str]) ->
     return tuple(found)
 
 
-def _password(email: str) -> str:
+def _password(whose: str) -> str:
+    """Return a password from the terminal, else the next line of stdin. Raises BadInput when there is none."""
     if sys.stdin.isatty():
-        return getpass.getpass(f"password of {email}: ")
-    return sys.stdin.readline().rstrip("\n")
+        return getpass.getpass(f"password of {whose}: ")
+    line = sys.stdin.readline()
+    if not line:
+        raise BadInput(f"stdin: ends before the password of {whose}; give each password as one line")
+    return line.rstrip("\r\n")
 
 
 def _watch(
