@@ -126,6 +126,13 @@ def weigh(
     return [_weighed(finding, falls.get(finding.entry.feeder_id)) for finding in findings], lines
 
 
+def filled_in(words: str, entry: MinerEntry | None) -> str:
+    """Return ``words`` with the miner's own group of credentials for GROUP and its address for HOST, where known."""
+    if entry is None:
+        return words
+    return words.replace("GROUP", entry.credentials or entry.dialect).replace("HOST", entry.host or "HOST")
+
+
 def table(findings: Sequence[Finding]) -> list[str]:
     """Return the findings as lines for a terminal."""
     width = max((len(finding.entry.miner_id) for finding in findings), default=5)

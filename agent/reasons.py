@@ -25,7 +25,7 @@ def reason_of(error: AgentError) -> Reason:
 
 
 _IN_WORDS: Final[Mapping[str, tuple[str, str]]] = {
-    # of readings; GROUP stands for the miner's group of credentials
+    # of readings; GROUP stands for the miner's group of credentials, HOST for its address
     "none": ("", ""),
     "commanded": ("stopped by an order", ""),
     "starting": ("it is starting up", ""),
@@ -39,7 +39,10 @@ _IN_WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "it answers too late",
         "say this again; if it stays so, look at the network between, then switch its power off and on",
     ),
-    "garbled": ("its answer cannot be read", "ballast-agent poll HOST --raw shows it; is its dialect right?"),
+    "garbled": (
+        "its answer cannot be read, or tells no name of it",
+        "see ballast-agent poll HOST --raw; correct its dialect, or give its group GROUP credentials",
+    ),
     "access_denied": (
         "it wants another password or right",
         "ballast-agent credentials set GROUP, or enable its API on its own page",
@@ -53,8 +56,14 @@ _IN_WORDS: Final[Mapping[str, tuple[str, str]]] = {
     # of stops and starts
     "power_below_idle": ("off", ""),
     "already_idle": ("it was off before", ""),
-    "feeder_meter_silent": ("it reads off; its feeder's meter does not answer", ""),
-    "power_unknown": ("it reads off and tells no power", ""),
+    "feeder_meter_silent": (
+        "it reads off; its feeder's meter does not answer",
+        "look at that meter, or measure the miner at the rack",
+    ),
+    "power_unknown": (
+        "it reads off, tells no power, and no meter vouches for it",
+        "measure it at the rack, or put a meter on its feeder",
+    ),
     "feeder_did_not_drop": ("it reads off, but its feeder draws as before", "measure it at the rack"),
     "feeder_clouded": ("it reads off, but the meter cannot tell it from its neighbours", "measure it at the rack"),
     "feeder_too_noisy": ("it reads off, but its feeder moves by more than it draws", "measure it at the rack"),
@@ -62,13 +71,22 @@ _IN_WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "still_hashing": ("it took the order and still hashes", "use its own page or breaker"),
     "not_down_yet": ("its power is falling", "look again with failsafe status"),
     "no_reply": ("it did not take the order", "say this again, or use its own page or breaker"),
+    "not_hashing": ("it took the order and does not hash", "look at its own page, and say this again"),
+    "wiring_unchecked": (
+        "nobody knows that its outlet feeds it",
+        "switch that outlet by hand, see who goes off, then add &wiring=checked to it in inventory.csv",
+    ),
+    "wrong_outlet": (
+        "its outlet feeds another miner, or is welded",
+        "mend it or correct outlet in inventory.csv, then restart the agent",
+    ),
     "state_unknown": ("it answers, but not whether it hashes", "look at its own page"),
     "not_looked_at": ("it was not looked at yet", "failsafe status"),
     "hashing": ("hashing", ""),
     "already_running": ("it was running before", ""),
     "power_rising": ("its power rises", ""),
-    "outlet_off": ("its outlet is off", ""),
-    "outlet_on": ("its outlet is on", ""),
+    "outlet_off": ("its outlet reads off", ""),
+    "outlet_on": ("its outlet reads on", ""),
     "superseded": ("a later order took over", ""),
     "expired": ("its time was over before it was done", ""),
 }

@@ -1,4 +1,7 @@
-"""The doctor's look at orders: which stops and starts are not proven, and why."""
+"""The doctor's look at orders: which stops and starts are not proven, and why.
+
+Invariant: what to do is said by the reason's code; what a device or a rule said of one miner stands behind it.
+"""
 
 import sqlite3
 from collections import defaultdict
@@ -7,12 +10,16 @@ from contextlib import closing
 from typing import Final, NamedTuple
 
 from agent.doctor.finding import Finding, bad, ok
-from agent.errors import AgentError
+from agent.errors import AgentError, BadInput
+from agent.findings import filled_in
+from agent.inventory import load_usable
 from agent.local_curtail import by_hand, overrides, records
 from agent.local_curtail.records import MinerRecord
+from agent.reasons import next_step
 from agent.settings import Settings
 from agent.storage import connect_read_only
 from sitelink.clock import Clock
+from sitelink.inventory import MinerEntry
 from sitelink.types import Verb
 
 _SHOWN: Final = 3
@@ -21,10 +28,14 @@ _AS_ORDERED: Final = frozenset({"already_idle", "power_unknown", "feeder_meter_s
 """What a stop is unproven by though its miner reads off."""
 
 
+_LOOK: Final = "ballast-agent failsafe status looks at them; ballast-agent journal tells what was tried"
+
+
 class _Unproven(NamedTuple):
     miner_id: str
     what: str
     """The verb, and the reason or that it was ordered by hand."""
+    code: str
     detail: str
 
 
@@ -36,23 +47,37 @@ def orders(settings: Settings, clock: Clock) -> Iterator[Finding]:
             found = [*_unproven(judged.values()), *_by_hand(connection, judged, clock)]
     except (AgentError, sqlite3.Error, ValueError, KeyError, TypeError):
         return  # there is no file yet, or what is wrong with it stands under database
+    fleet = _fleet(settings)
     by_cause: defaultdict[str, list[_Unproven]] = defaultdict(list)
     for each in found:
         by_cause[each.what].append(each)
     for what, some in sorted(by_cause.items(), key=lambda item: -len(item[1])):
         names = ", ".join(each.miner_id for each in some[:_SHOWN]) + (", ..." if len(some) > _SHOWN else "")
-        told = next((each.detail for each in some if each.detail), "")
-        step = told or "ballast-agent failsafe status looks at them; ballast-agent journal tells what was tried"
-        yield bad("orders", f"{len(some)} not proven: {what}: {names}", step)
+        yield bad("orders", f"{len(some)} not proven: {what}: {names}", _step(some, fleet))
     if not found:
         yield ok("orders", "none is unproven")
+
+
+def _step(some: list[_Unproven], fleet: Mapping[str, MinerEntry]) -> str:
+    """Return what to do about orders unproven for one reason, and what was said of the first of them that tells."""
+    told = next((each for each in some if each.detail), some[0])
+    step = filled_in(next_step(told.code), fleet.get(told.miner_id)) or _LOOK
+    return f"{step} ({told.miner_id}: {told.detail})" if told.detail else step
+
+
+def _fleet(settings: Settings) -> dict[str, MinerEntry]:
+    try:
+        entries, _ = load_usable(settings.site.inventory)
+    except BadInput:
+        return {}  # what is wrong with the list stands under inventory
+    return {entry.miner_id: entry for entry in entries}
 
 
 def _unproven(judged: Iterable[MinerRecord]) -> Iterator[_Unproven]:
     for record in judged:
         reads_off = record.verb is Verb.STOP and record.reason in _AS_ORDERED
         if record.outcome is not None and not record.complete and not reads_off:
-            yield _Unproven(record.miner_id, f"{record.verb.value}: {record.reason}", record.detail)
+            yield _Unproven(record.miner_id, f"{record.verb.value}: {record.reason}", record.reason, record.detail)
 
 
 def _by_hand(connection: sqlite3.Connection, judged: Mapping[str, MinerRecord], clock: Clock) -> Iterator[_Unproven]:
@@ -62,7 +87,7 @@ def _by_hand(connection: sqlite3.Connection, judged: Mapping[str, MinerRecord], 
     for line in last.values():
         since = judged.get(line.miner_id)
         if line.event == by_hand.UNPROVEN and (since is None or since.outcome is None):
-            yield _Unproven(line.miner_id, f"{verbs[line.order_id].value}: by hand", line.detail)
+            yield _Unproven(line.miner_id, f"{verbs[line.order_id].value}: by hand", "", line.detail)
 
 
 def _records(connection: sqlite3.Connection) -> list[MinerRecord]:

@@ -15,8 +15,8 @@ from typing import Any, Final
 from agent.errors import AgentError, BadInput, Refused, SessionBusy, TimedOut
 from agent.failsafe.choice import Figures
 from agent.failsafe.report import WANTED, doubted, progress_line, report
-from agent.failsafe.sights import Sight, of_its_group, show
-from agent.findings import Finding, Proof
+from agent.failsafe.sights import Sight, show
+from agent.findings import Finding, Proof, filled_in
 from agent.local_socket import HUNG, NOT_KNOWN, Conversation, Garbage
 from sitelink.inventory import MinerEntry
 from sitelink.miners import AUTO
@@ -128,7 +128,7 @@ class ByDaemon:
         return Finding(
             entry,
             Proof(answer["proof"]),
-            of_its_group(str(answer["what"]), entry),
+            filled_in(str(answer["what"]), entry),
             _watts(answer.get("before_w")),
             _watts(answer.get("after_w")),
         )

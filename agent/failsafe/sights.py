@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from agent.findings import filled_in
 from sitelink.inventory import MinerEntry
 from sitelink.types import MinerState
 from sitelink.units import Watts
@@ -41,13 +42,8 @@ def show(sights: Sequence[Sight], say: Callable[[str], None]) -> int:
     return 1 if unknown else 0
 
 
-def of_its_group(words: str, entry: MinerEntry) -> str:
-    """Return ``words`` with the miner's own group of credentials where they say GROUP."""
-    return words.replace("GROUP", entry.credentials or entry.dialect)
-
-
 def _line(sight: Sight, width: int) -> str:
     entry = sight.entry
     power = "unknown" if sight.power_w is None else f"{sight.power_w:.0f} W"
-    why = of_its_group(sight.why, entry)
+    why = filled_in(sight.why, entry)
     return f"{entry.miner_id:<{width}}  {entry.rack:<8} {sight.state.value:<8} {power:>8}  {why}".rstrip()

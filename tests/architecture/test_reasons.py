@@ -12,6 +12,7 @@ from sitelink.types import Evidence, Reason
 from tests.architecture.source import modules
 
 BY_CURTAILMENT = ("agent/local_curtail/evidence.py", "agent/local_curtail/stopping.py")
+NOTHING_TO_DO = {"power_below_idle", "already_idle", "hashing", "starting", "power_rising", "superseded"}
 
 
 def verdicts() -> set[str]:
@@ -31,6 +32,14 @@ def test_every_reading_and_every_verdict_has_words():
     codes = verdicts()
     assert {"feeder_clouded", "feeder_did_not_drop", "power_below_idle"} <= codes
     assert [code for code in codes | {reason.value for reason in Reason} if in_words(code) == code] in ([], ["hashing"])
+
+
+def test_every_verdict_that_leaves_something_to_do_has_a_next_step_of_its_own():
+    left = verdicts() - NOTHING_TO_DO
+    assert [
+        code for code in sorted(left | {"not_hashing", "wiring_unchecked", "wrong_outlet"}) if not next_step(code)
+    ] == []
+    assert not any(next_step(code).endswith("?") for code in left)
 
 
 def test_a_reading_has_a_next_step_where_a_person_must_do_something():

@@ -196,7 +196,7 @@ def test_orders_that_are_not_proven_are_counted_with_their_cause(settings: Setti
     connection = connect(settings.database)
     schema(connection)
     denied = MinerRecord(
-        "m1", Verb.STOP, "c1", 1, "price", outcome=Outcome.UNVERIFIED, reason="access_denied", detail="enable its API"
+        "m1", Verb.STOP, "c1", 1, "price", outcome=Outcome.UNVERIFIED, reason="access_denied", detail="code 45"
     )
     for record in (
         denied, replace(denied, miner_id="m2"), replace(denied, miner_id="m3", outcome=Outcome.COMPLETE),
@@ -205,7 +205,36 @@ def test_orders_that_are_not_proven_are_counted_with_their_cause(settings: Setti
         connection.execute("INSERT INTO curtail_miners VALUES (?, ?)", (record.miner_id, to_json(record)))
     connection.close()
     found = one(orders(settings, SystemClock()), Level.BAD)
-    assert (found.what, found.step) == ("2 not proven: stop: access_denied: m1, m2", "enable its API")
+    assert (found.what, found.step) == (
+        "2 not proven: stop: access_denied: m1, m2",
+        "ballast-agent credentials set luxos, or enable its API on its own page (m1: code 45)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "reason", "detail", "step"),
+    [
+        (Verb.START, "garbled", "names neither MAC nor serial", "see ballast-agent poll 127.0.0.7 --raw"),
+        (Verb.STOP, "unreachable", "no connection: is it on?", "look at its power, cable and address"),
+        (Verb.STOP, "wiring_unchecked", "", "switch that outlet by hand"),
+        (Verb.STOP, "of_a_later_version", "", "ballast-agent failsafe status looks at them"),
+    ],
+)
+def test_an_order_that_is_not_proven_has_its_reasons_step_and_the_detail_behind_it(
+    settings: Settings, verb: Verb, reason: str, detail: str, step: str
+) -> None:
+    header = "miner_id,host,port,dialect,model,feeder_id,rack,position,nameplate_w,nameplate_ths"
+    settings.site.inventory.write_text(f"{header}\nm1,127.0.0.7,4028,antminer,S19,f1,r1,1,3000,100\n")
+    connection = connect(settings.database)
+    schema(connection)
+    record = MinerRecord("m1", verb, "c1", 1, "price", outcome=Outcome.UNVERIFIED, reason=reason, detail=detail)
+    connection.execute("INSERT INTO curtail_miners VALUES ('m1', ?)", (to_json(record),))
+    connection.close()
+    told = one(orders(settings, SystemClock()), Level.BAD).step
+    assert told.startswith(step)
+    assert told.endswith(f" (m1: {detail})" if detail else told[-5:])
+    if reason == "garbled":
+        assert "give its group antminer credentials" in told
 
 
 def test_what_a_failsafe_could_not_prove_counts_while_its_order_is_in_force(settings: Settings) -> None:
@@ -221,7 +250,9 @@ def test_what_a_failsafe_could_not_prove_counts_while_its_order_is_in_force(sett
     connection.execute("INSERT INTO curtail_miners VALUES ('m3', ?)", (to_json(later),))
     connection.close()
     found = one(orders(settings, clock), Level.BAD)
-    assert (found.what, found.step) == ("1 not proven: stop: by hand: m1", "refused")
+    assert found.what == "1 not proven: stop: by hand: m1"
+    assert found.step.startswith("ballast-agent failsafe status looks at them")
+    assert found.step.endswith(" (m1: refused)")
     clock.advance(timedelta(hours=5).total_seconds())
     assert one(orders(settings, clock), Level.OK)
 
