@@ -54,6 +54,15 @@ async def test_a_device_that_does_not_join_is_asked_one_by_one_from_then_on() ->
     assert miner.commands() == ["summary", "devs", "pools"]
 
 
+async def test_a_whatsminers_model_is_read_with_what_does_not_change() -> None:
+    details = made.answer(69, "DEVDETAILS", {"ID": 0, "Driver": "bitmicro", "Model": "M50S_VH30"})
+    miner = FakeMiner({"summary": made.whatsminer_summary(), "devdetails": details})
+    async with serving(miner.speak) as address:
+        whatsminer = device(address, "whatsminer")
+        assert [(await whatsminer.observe()).model for _ in range(2)] == ["M50S_VH30"] * 2
+    assert miner.commands().count("devdetails") == 1
+
+
 async def test_commands_unknown_to_the_firmware_are_not_asked_again() -> None:
     miner = FakeMiner({"stats": made.antminer_stats()})
     async with serving(miner.speak) as address:

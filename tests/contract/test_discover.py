@@ -22,7 +22,7 @@ from agent.cli.discover import _bar
 from agent.discover import report
 from agent.discover.look import Looker
 from agent.discover.shown import Look
-from agent.discover.standing import judge
+from agent.discover.standing import candidates, judge
 from agent.discover.sweep import Manners, Progress, Sweep
 from agent.errors import Unreachable
 from agent.follow import LOST_FOR_S, follower_of
@@ -98,6 +98,21 @@ async def test_miners_are_found_by_what_they_answer() -> None:
     second = looks["127.40.0.2"].observation
     assert second is not None
     assert second.dialect == "avalon"
+
+
+async def test_a_whatsminer_is_found_with_its_model() -> None:
+    """It tells it in ``devdetails`` alone, which was asked only where ``version`` had not shown the firmware."""
+    speak = FakeMiner(
+        {
+            "version": made.btminer(131, {"api_ver": "2.0.5", "fw_ver": "20230101.REL"}),
+            "summary": made.whatsminer_summary(),
+            "devdetails": made.answer(69, "DEVDETAILS", {"ID": 0, "Driver": "bitmicro", "Model": "M50S_VH30"}),
+        }
+    ).speak
+    sightings = judge(tuple((await found_on({"127.40.0.5": speak})).values()), [], Learned())
+    assert "M50S_VH30" in report.as_table(sightings, [])
+    rows, _ = candidates(sightings)
+    assert [(row.dialect, row.model) for row in rows] == [("whatsminer", "M50S_VH30")]
 
 
 async def test_a_name_behind_a_page_at_another_port_is_asked_for_by_its_port() -> None:
