@@ -3,9 +3,10 @@
     ask --> a free place --> question --> answer, or an error
                                '--> nothing in time, for nobody --> the worker is killed, the next question starts one
 
-Invariants: one question ends within ``DEADLINE_S`` of its turn, in an answer or an error, and its turn comes within
-``_TURN_S`` or is refused; whatever the worker writes, nothing but the questions it has been asked is answered; a worker
-that dies takes its open questions with it and no more than that; one that still answers others is left alone.
+Invariants: one question ends within ``DEADLINE_S``, its wait for a place and for the worker's start counted, in an
+answer or an error; whatever the worker writes, nothing but the questions it has been asked is answered; a worker that
+dies takes its open questions with it and no more than that; one that still answers others is left alone, and so is one
+that starts: its start is its own, and no question's end ends it.
 """
 
 import asyncio
@@ -13,27 +14,29 @@ import contextlib
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.cgminer.credentials import Credentials
-from agent.errors import SessionBusy, TimedOut, Transient, Unreachable
+from agent.errors import AgentError, TimedOut, Transient, Unreachable
 from sitelink.clock import Clock
 
 DEADLINE_S: Final = 5.0
 _AT_ONCE: Final = 16
-"""Questions open at the worker; each may be for a host that hangs until the worker's own patience ends."""
-_TURN_S: Final = 15.0
+"""Questions asked at a time; each may be for a host that hangs until the worker's own patience ends."""
 _START_S: Final = 10.0
 """How long a new worker may take to load the library, before it says that it is ready."""
 _REST_S: Final = 5.0
 """A worker that died is not replaced before; else each poll of each miner would start one."""
+_HUNG: Final = 0.9
+"""A worker that owes an answer and says nothing for so much of a question's time is hung: its own patience is less."""
 _GONE_S: Final = 2.0
 _LONGEST_LINE: Final = 1_000_000
 _COMMAND: Final = (sys.executable, "-m", "agent.exotic.worker")
 
 
 class Reader:
-    """Asks one worker process. ``command`` starts it; ``deadline_s`` is for one question."""
+    """Asks one worker process. ``command`` starts it; ``deadline_s`` is for one question, whatever it waits for."""
 
     def __init__(self, clock: Clock, command: tuple[str, ...] = _COMMAND, deadline_s: float = DEADLINE_S) -> None:
         self._clock = clock
@@ -41,7 +44,7 @@ class Reader:
         self._deadline_s = deadline_s
         self._worker: _Worker | None = None
         self._started_mono = float("-inf")
-        self._starting = asyncio.Lock()
+        self._start: asyncio.Task[_Worker] | None = None
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._asked = 0
 
@@ -49,20 +52,16 @@ class Reader:
         """Return the library's data of the miner at ``host``.
 
         Raises:
-            SessionBusy: too many other questions go before.
-            TimedOut: no answer in time.
+            TimedOut: no answer in time, or so many other questions went before that it was not asked.
             Unreachable: the library found no miner there.
             Transient: the worker cannot be started, or ended.
         """
+        waits_for = _Waits("other exotic miners, which hang, went before it; it is tried again")
         try:
-            async with asyncio.timeout(_TURN_S):
-                await self._places.acquire()
+            async with asyncio.timeout(self._deadline_s), self._places:
+                found = await self._answer(host, credentials, waits_for)
         except TimeoutError:
-            raise SessionBusy(f"{host}: too many exotic miners are being read; it is tried again") from None
-        try:
-            found = await self._answer(host, credentials)
-        finally:
-            self._places.release()
+            raise TimedOut(f"{host}: no answer within {self._deadline_s:g} s; {self._given_up(waits_for)}") from None
         data = found.get("data")
         if not isinstance(data, dict):
             raise Unreachable(f"{host}: {found.get('error', 'no data')}; is the miner on, and of a make that is known?")
@@ -70,6 +69,11 @@ class Reader:
 
     async def close(self) -> None:
         """End the worker and see it gone."""
+        start, self._start = self._start, None
+        if start is not None:
+            start.cancel()
+            with contextlib.suppress(AgentError, asyncio.CancelledError):
+                await start
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.kill()
@@ -77,29 +81,32 @@ class Reader:
                 async with asyncio.timeout(_GONE_S):
                     await worker.gone.wait()
 
-    async def _answer(self, host: str, credentials: Credentials | None) -> Mapping[str, Any]:
+    async def _answer(self, host: str, credentials: Credentials | None, waits_for: "_Waits") -> Mapping[str, Any]:
+        waits_for.what = "the exotic reader is still starting; it is tried again"
         worker = await self._working()
+        waits_for.what, waits_for.worker = "check the miner's address and power", worker
         self._asked += 1
         question = {"id": self._asked, "host": host, "access": None if credentials is None else list(credentials)}
-        heard = worker.heard
-        answer = worker.ask(self._asked, json.dumps(question, separators=(",", ":")).encode() + b"\n")
         try:
-            async with asyncio.timeout(self._deadline_s):
-                return await answer
-        except TimeoutError:
-            told = f"{host}: no answer within {self._deadline_s:g} s"
-            if worker.heard != heard:
-                raise TimedOut(f"{told}; check the miner's address and power") from None
-            worker.kill()
-            raise TimedOut(f"{told}; the exotic reader is restarted") from None
+            return await worker.ask(self._asked, json.dumps(question, separators=(",", ":")).encode() + b"\n")
         finally:
             worker.forget(question["id"])
 
+    def _given_up(self, waits_for: "_Waits") -> str:
+        """Return what a question waited for in vain; a worker that has answered nobody as long as that is killed."""
+        worker = waits_for.worker
+        if worker is None or worker.silent_for_s < _HUNG * self._deadline_s:
+            return waits_for.what
+        worker.kill()
+        return "the exotic reader is restarted"
+
     async def _working(self) -> "_Worker":
-        async with self._starting:
-            if self._worker is None or self._worker.ended:
-                self._worker = await self._started()
+        if self._worker is not None and not self._worker.ended:
             return self._worker
+        if self._start is None or self._start.done():
+            self._start = asyncio.create_task(self._started(), name="start of the exotic reader")
+            self._start.add_done_callback(_heed)
+        return await asyncio.shield(self._start)
 
     async def _started(self) -> "_Worker":
         now_mono = self._clock.monotonic()
@@ -118,7 +125,16 @@ class Reader:
         except BaseException:
             worker.kill()
             raise
+        self._worker = worker
         return worker
+
+
+@dataclass(slots=True)
+class _Waits:
+    """What a question waits for, in words, and the worker that was asked it, if one was."""
+
+    what: str
+    worker: "_Worker | None" = None
 
 
 class _Worker(asyncio.SubprocessProtocol):
@@ -132,8 +148,13 @@ class _Worker(asyncio.SubprocessProtocol):
         self.ready: asyncio.Future[None] = loop.create_future()
         self.gone = asyncio.Event()
         self.ended = False
-        self.heard = 0
-        """Questions answered so far, whoever asked them."""
+        self._owed: set[int] = set()
+        self._silent_since = 0.0
+
+    @property
+    def silent_for_s(self) -> float:
+        """Return how long it has said nothing, though it owes an answer to somebody, if only to one who gave up."""
+        return self._loop.time() - self._silent_since if self._owed else 0.0
 
     def ask(self, number: int, line: bytes) -> "asyncio.Future[Mapping[str, Any]]":
         """Send one question; its answer arrives in the future."""
@@ -143,6 +164,9 @@ class _Worker(asyncio.SubprocessProtocol):
             answer.set_exception(_ended())
         else:
             self._open[number] = answer
+            if not self._owed:
+                self._silent_since = self._loop.time()
+            self._owed.add(number)
             pipe.write(line)
         return answer
 
@@ -188,9 +212,12 @@ class _Worker(asyncio.SubprocessProtocol):
         if document.get("ready") is True and not self.ready.done():
             self.ready.set_result(None)
         number = document.get("id")
-        answer = self._open.get(number) if isinstance(number, int) else None
+        if not isinstance(number, int) or number not in self._owed:
+            return
+        self._owed.discard(number)
+        self._silent_since = self._loop.time()
+        answer = self._open.get(number)
         if answer is not None and not answer.done():
-            self.heard += 1
             answer.set_result(document)
 
     def _give_up(self) -> None:
@@ -200,6 +227,12 @@ class _Worker(asyncio.SubprocessProtocol):
         for answer in self._open.values():
             if not answer.done():
                 answer.set_exception(_ended())
+
+
+def _heed(start: "asyncio.Task[_Worker]") -> None:
+    """Take note of how a start ended, which whoever wanted it may no longer wait for."""
+    if not start.cancelled():
+        start.exception()
 
 
 def _ended() -> Transient:
