@@ -13,7 +13,7 @@ GIVEN_BY = {
     *("Verdict", "ReadBack", "Result", "Refused", "BadCommand"),
     *("shows", "shows_commanded_stop", "_less", "_refused"),
 }
-KEPT_IN = re.compile(r"reason|_why_|NOT_HASHING")
+KEPT_IN = re.compile(r"reason|_why_|NOT_HASHING|_SETTINGS")
 CODE = re.compile(r"[a-z]+(?:_[a-z]+)*")
 
 
@@ -25,6 +25,9 @@ def texts(node: ast.expr | None) -> Iterator[str]:
         yield from (*texts(node.body), *texts(node.orelse))
     elif isinstance(node, ast.Tuple):
         for item in node.elts:
+            yield from texts(item)
+    elif isinstance(node, ast.Dict):
+        for item in node.values:
             yield from texts(item)
 
 

@@ -20,6 +20,7 @@ from agent.cgminer.control.asked import blink_asked, pools_asked, power_asked_al
 from agent.cgminer.control.commanded import refuse_while_stopped, shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_set, shows_started
+from agent.cgminer.control.versions import runs
 from agent.cgminer.control.web_answers import (
     credentials_of,
     opens,
@@ -127,7 +128,7 @@ class BraiinsRest:
             case Verb.PASSWORD:
                 return shows_set(Verb.PASSWORD, await _takes(device, wanted.secret))
             case Verb.FIRMWARE:
-                return shows_set(Verb.FIRMWARE, version_asked(wanted) in await _version(device))
+                return shows_set(Verb.FIRMWARE, runs(await _version(device), version_asked(wanted)))
             case _:
                 found = whole(dig(await _get(device, _DETAILS), ("bosminer_uptime_s",)))
                 return shows_rebooted(replace(await device.observe(), uptime_s=found), before)

@@ -9,7 +9,8 @@ Invariants:
 * Nothing is sent before the configuration it replaces is kept; everything raised here means that nothing was sent.
 * A desired state is sent again until it is acknowledged, shows, or its deadline has passed. REBOOT, FIRMWARE and LOGS
   are sent once, whatever becomes of the answer: the device is looked at.
-* A setting that shows already is not sent: some firmwares stop mining to take it.
+* A setting that shows already is not sent: some firmwares stop mining to take it. Nor is a firmware that runs already.
+* New firmware is in force when the version has changed into the wanted one, or the miner has restarted with it.
 * An order that a kill cut short is carried out again with what its first attempt kept. A desired state is then always
   sent, for that attempt may have died between two steps of its own; what is done once is only looked at.
 * COMPLETE names the miner that was asked for: who answers is read again before it is said.
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.cgminer.control.driver import LOOK_S, SEND_AGAIN_S, Driver, ReadBack, Result, Shown, Wanted
+from agent.cgminer.control.versions import was_another
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.errors import (
@@ -40,8 +42,8 @@ from sitelink.types import Evidence, Outcome, Verb
 from sitelink.verbs import ONCE
 
 Keep = Callable[[str], Awaitable[None]]
-_TOLD_BY_SHOWING: Final = frozenset({Verb.LIMIT, Verb.BLINK, Verb.PASSWORD})
-"""Settings that are read back whole. A pool's password is not, so pools are always sent."""
+_TOLD_BY_SHOWING: Final = frozenset({Verb.LIMIT, Verb.BLINK, Verb.PASSWORD, Verb.FIRMWARE})
+"""What is read back whole. A pool's password is not, so pools are always sent."""
 DEADLINES_S: Final = {
     Verb.STOP: 30.0,
     Verb.START: 30.0,
@@ -126,10 +128,9 @@ async def carry_out(
         former = json.dumps({"uptime_s": before.uptime_s, "former": former})
     attempt = _Attempt(driver, device, miner_id, wanted, before, former)
     if wanted.verb in _TOLD_BY_SHOWING and not kept:
-        if await attempt.shows_already():
-            return attempt.ended(Outcome.COMPLETE)
-        if isinstance(attempt.blind, Refused):
-            return _refused(attempt.blind.code, str(attempt.blind))
+        already = await attempt.as_it_is()
+        if already is not None:
+            return already
     await keep(former)
     return await attempt.run(deadline_s, look_s, pause)
 
@@ -162,10 +163,22 @@ class _Attempt:
     seen: ReadBack = field(default=ReadBack(Shown.NOT_YET, Evidence.NONE, "not_looked_at"))
     content: bytes = b""
 
-    async def shows_already(self) -> bool:
-        """Return whether the device shows the setting before anything was sent."""
-        await self._look()
-        return self.seen.shown is Shown.DONE
+    async def as_it_is(self) -> Result | None:
+        """Return how the order ends without anything being sent; None where it must be sent.
+
+        Raises:
+            AgentError: the version that runs cannot be read: nothing could prove a change of it.
+        """
+        self.seen, self.blind = await self._shown()
+        if isinstance(self.blind, Refused):
+            return _refused(self.blind.code, str(self.blind))
+        if self.wanted.verb is Verb.FIRMWARE and self.blind is not None:
+            raise self.blind
+        if self.seen.shown is not Shown.DONE:
+            return None
+        if self.wanted.verb is Verb.FIRMWARE:
+            self.seen = ReadBack(Shown.DONE, self.seen.evidence, "already_in_force")
+        return self.ended(Outcome.COMPLETE)
 
     async def run(self, deadline_s: float, look_s: float, pause: Callable[[float], Awaitable[None]]) -> Result:
         """Send, look and send again until it shows or the deadline has passed."""
@@ -210,12 +223,21 @@ class _Attempt:
         if self.wanted.verb is Verb.LOGS:
             self.seen = _fetched(self.content)
             return
+        self.seen, self.blind = await self._shown()
+        untold = self.wanted.verb is Verb.FIRMWARE and not was_another(
+            _former_in(self.former), self.wanted.parameters.get("version", "")
+        )
+        if untold and self.seen.shown is Shown.DONE:
+            rebooted, self.blind = await self._shown(Verb.REBOOT)
+            self.seen = self.seen if rebooted.shown is Shown.DONE else rebooted
+
+    async def _shown(self, verb: Verb | None = None) -> tuple[ReadBack, AgentError | None]:
+        """Return what the device shows of the order, or of ``verb``, and why it could not be looked at."""
         try:
-            self.seen = await self.driver.shows(self.device, self.wanted, self.before)
-            self.blind = None
+            wanted = self.wanted if verb is None else replace(self.wanted, verb=verb)
+            return await self.driver.shows(self.device, wanted, self.before), None
         except AgentError as error:
-            self.seen = ReadBack(Shown.NOT_YET, Evidence.NONE, reason_of(error).value)
-            self.blind = error
+            return ReadBack(Shown.NOT_YET, Evidence.NONE, reason_of(error).value), error
 
     async def _is_still_who_was_asked(self) -> bool:
         try:
@@ -239,6 +261,15 @@ class _Attempt:
         """Return how the order ended."""
         detail = "" if outcome is Outcome.COMPLETE else str(self.blind or self.trouble or "")
         return Result(outcome, self.seen.evidence, self.seen.reason, detail, self.former, self.content)
+
+
+def _former_in(kept: str) -> str:
+    """Return the driver's own former configuration in what is kept of an order that is sent once."""
+    try:
+        former = json.loads(kept).get("former")
+    except (ValueError, AttributeError):
+        return ""
+    return former if isinstance(former, str) else ""
 
 
 def _fetched(content: bytes) -> ReadBack:

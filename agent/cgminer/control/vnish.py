@@ -23,6 +23,7 @@ from agent.cgminer.control.asked import blink_asked, pools_asked, power_asked_al
 from agent.cgminer.control.commanded import shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Wanted
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_set, shows_started
+from agent.cgminer.control.versions import runs
 from agent.cgminer.control.web_answers import (
     AS_JSON,
     credentials_of,
@@ -129,7 +130,7 @@ class Vnish:
             case Verb.PASSWORD:
                 return shows_set(Verb.PASSWORD, await _takes(device, wanted.secret))
             case Verb.FIRMWARE:
-                return shows_set(Verb.FIRMWARE, version_asked(wanted) == await _version(device))
+                return shows_set(Verb.FIRMWARE, runs(await _version(device), version_asked(wanted)))
             case _:
                 return shows_rebooted(await device.observe(), before)
 

@@ -30,6 +30,7 @@ from agent.cgminer.control.read_back import (
     shows_stopped,
 )
 from agent.cgminer.control.rpc_pools import shows_pools
+from agent.cgminer.control.versions import runs
 from agent.cgminer.control.web_answers import credentials_of
 from agent.cgminer.control.whatsminer_access import WhatsminerAccess, opened
 from agent.cgminer.control.whatsminer_transfer import Talk, image_of
@@ -78,7 +79,7 @@ class Whatsminer:
         if wanted.verb is Verb.BLINK:
             return json.dumps({"ledstat": (await _told(device, "get_miner_info")).get("ledstat")})
         if wanted.verb is Verb.FIRMWARE:
-            return json.dumps({"fw_ver": (await _told(device, "get_version")).get("fw_ver")})
+            return json.dumps({"version": await _version(device)})
         return ""
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
@@ -107,8 +108,7 @@ class Whatsminer:
             blinks = (await _told(device, "get_miner_info")).get("ledstat", "auto") != "auto"
             return shows_set(Verb.BLINK, blinks == blink_asked(wanted))
         if wanted.verb is Verb.FIRMWARE:
-            version = str((await _told(device, "get_version")).get("fw_ver", ""))
-            return shows_set(Verb.FIRMWARE, version.strip("'") == version_asked(wanted))
+            return shows_set(Verb.FIRMWARE, runs(await _version(device), version_asked(wanted)))
         seen = await device.observe()
         if wanted.verb is Verb.LIMIT:
             return await _shows_limit(device, wanted, seen)
@@ -216,6 +216,10 @@ async def _told(device: Device, command: str) -> Mapping[str, Any]:
     """Return what btminer says of itself under ``Msg``; empty where it says nothing."""
     said = (await device.ask(command)).get("Msg")
     return said if isinstance(said, dict) else {}
+
+
+async def _version(device: Device) -> str:
+    return str((await _told(device, "get_version")).get("fw_ver") or "")
 
 
 async def _shows_limit(device: Device, wanted: Wanted, seen: Observation) -> ReadBack:

@@ -40,6 +40,7 @@ from agent.cgminer.control.read_back import (
     shows_started,
     shows_stopped,
 )
+from agent.cgminer.control.versions import runs
 from agent.cgminer.control.web_answers import credentials_of
 from agent.cgminer.control.whatsminer_access import ENABLE_API, seal
 from agent.cgminer.control.whatsminer_transfer import Talk, image_of
@@ -85,7 +86,7 @@ class WhatsminerV3:
         if wanted.verb is Verb.BLINK:
             return json.dumps({"ledstatus": await _lamp(device)})
         if wanted.verb is Verb.FIRMWARE:
-            return json.dumps({"fwversion": await _version(device)})
+            return json.dumps({"version": await _version(device)})
         return ""
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
@@ -114,7 +115,7 @@ class WhatsminerV3:
         if wanted.verb is Verb.PASSWORD:
             return await _shows_password(device, wanted.secret)
         if wanted.verb is Verb.FIRMWARE:
-            return shows_set(Verb.FIRMWARE, await _version(device) == version_asked(wanted))
+            return shows_set(Verb.FIRMWARE, runs(await _version(device), version_asked(wanted)))
         seen = await device.observe()
         if wanted.verb is Verb.LIMIT:
             return await _shows_limit(device, wanted, seen)

@@ -133,6 +133,27 @@ async def test_an_upgrade_is_sent_whole_with_its_hash_and_shows_by_its_version()
     assert json.loads(json.loads(kept[0])["former"]) == {"version": "2026-04-14-0-912d084c-26.04-plus"}
 
 
+@pytest.mark.parametrize("version", ["2", "2026-04", "26.0"])
+async def test_an_upgrade_without_effect_is_not_in_force_by_a_part_of_its_version(version: str) -> None:
+    miner = FakeBraiinsRest(effect=False)
+    result, _ = await carried(miner, wanted(Verb.FIRMWARE, version=version), deadline_s=0.2)
+    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "version_not_in_force")
+
+
+@pytest.mark.parametrize("version", ["2026-04-14-0-912d084c-26.04-plus", "26.04", "26.04-plus"])
+async def test_firmware_that_runs_already_is_not_sent(version: str) -> None:
+    miner = FakeBraiinsRest()
+    result, kept = await carried(miner, wanted(Verb.FIRMWARE, version=version))
+    assert (result.outcome, result.reason) == (Outcome.COMPLETE, "already_in_force")
+    assert (kept, miner.told, miner.upload) == ([], [], b"")
+
+
+async def test_an_unreadable_former_version_leaves_the_reboot_to_prove_it() -> None:
+    miner = FakeBraiinsRest(version="")
+    result, _ = await carried(miner, wanted(Verb.FIRMWARE), deadline_s=0.2)
+    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "uptime_not_reset")
+
+
 async def test_an_older_firmware_has_no_upgrade_and_gives_its_archive_for_logs() -> None:
     refused, _ = await carried(FakeBraiinsRest(old=True), wanted(Verb.FIRMWARE))
     assert (refused.outcome, refused.reason) == (Outcome.REFUSED, "unsupported")

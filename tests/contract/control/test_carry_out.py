@@ -228,6 +228,31 @@ async def test_what_is_done_once_is_not_sent_again_but_looked_at(verb: Verb) -> 
     assert len([event for event in stage.events if event.startswith("sent")]) == 1
 
 
+async def test_a_version_that_runs_already_ends_firmware_with_nothing_kept_or_sent() -> None:
+    stage = Stage(DONE)
+    result = await stage.play(Wanted(Verb.FIRMWARE, {"version": "2"}))
+    assert (result.outcome, result.reason, stage.events) == (Outcome.COMPLETE, "already_in_force", [])
+
+
+async def test_a_version_that_cannot_be_read_sends_no_firmware() -> None:
+    stage = Stage(TimedOut("x"))
+    with pytest.raises(TimedOut):
+        await stage.play(Wanted(Verb.FIRMWARE, {"version": "2"}))
+    assert stage.events == []
+
+
+@pytest.mark.parametrize(("former", "reason"), [("1", "version_in_force"), ("2", "outcome_unknown")])
+async def test_after_a_kill_the_wanted_version_counts_where_it_was_another_or_the_miner_restarted(
+    former: str, reason: str
+) -> None:
+    in_force, not_reset = replace(DONE, reason="version_in_force"), replace(NOT_YET, reason="uptime_not_reset")
+    kept = json.dumps({"uptime_s": 900, "former": json.dumps({"version": former})})
+    result = await Stage(in_force, not_reset).play(Wanted(Verb.FIRMWARE, {"version": "2"}), kept=kept)
+    assert result.reason == reason
+    result = await Stage(in_force).play(Wanted(Verb.FIRMWARE, {"version": "2"}), kept=kept)
+    assert (result.outcome, result.reason) == (Outcome.COMPLETE, "version_in_force")
+
+
 async def test_a_busy_device_did_not_take_an_order_that_is_sent_once() -> None:
     stage = Stage(NOT_YET, sent=(SessionBusy("in other hands"),))
     result = await stage.play(REBOOT)
@@ -453,6 +478,7 @@ async def test_a_look_before_a_switch_ends_a_log_and_no_look_ends_firmware() -> 
     await asyncio.gather(miner.make_way(), miner.make_way())
     assert (await fetching).reason == "broken_off"
     await miner.make_way()
+    stage.shown = [NOT_YET, DONE]  # the version is another one first
     flashing = asyncio.create_task(miner.carry_out(Wanted(Verb.FIRMWARE), stage.keep))
     stage.under_way.clear()
     await stage.under_way.wait()

@@ -151,6 +151,14 @@ async def test_firmware_keeps_its_settings_and_shows_by_its_version() -> None:
     assert json.loads(json.loads(kept[0])["former"]) == {"version": "1.2.7"}
 
 
+async def test_firmware_that_runs_already_is_not_sent_and_a_part_of_its_version_is_another() -> None:
+    miner = FakeVnish(effect=False)
+    result, kept = await carried(miner, wanted(Verb.FIRMWARE, version="1.2.7"))
+    assert (result.outcome, result.reason, kept, miner.told) == (Outcome.COMPLETE, "already_in_force", [], [])
+    result, _ = await carried(miner, wanted(Verb.FIRMWARE, version="1.2"), deadline_s=0.2)
+    assert (result.outcome, result.reason, miner.told) == (Outcome.UNVERIFIED, "version_not_in_force", ["update"])
+
+
 async def test_a_reboot_shows_by_its_uptime_and_logs_come_under_their_names() -> None:
     miner = FakeVnish()
     result, _ = await carried(miner, wanted(Verb.REBOOT))

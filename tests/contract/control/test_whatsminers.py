@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -218,7 +219,18 @@ async def test_firmware_goes_out_once_whatever_becomes_of_the_answer(kind, diale
         miner.image = b""
         again, _ = await order(device_of(address, dialect, user), FLASH, kept=kept[0])
     assert (again.reason, miner.image) == ("outcome_unknown", b"")
-    assert json.loads(json.loads(kept[0])["former"]) in ({"fw_ver": "v1"}, {"fwversion": "v1"})
+    assert json.loads(json.loads(kept[0])["former"]) == {"version": "v1"}
+
+
+@both
+async def test_firmware_that_runs_already_is_not_sent(kind, dialect: str, user: str) -> None:
+    miner = kind()
+    async with miner.serving() as address:
+        result, kept = await order(device_of(address, dialect, user), replace(FLASH, parameters={"version": "v1"}))
+        assert (result.outcome, result.reason, kept) == (Outcome.COMPLETE, "already_in_force", [])
+        miner.breaks_off = True
+        part, _ = await order(device_of(address, dialect, user), replace(FLASH, parameters={"version": "v"}))
+    assert (part.outcome, part.reason) == (Outcome.UNVERIFIED, "no_reply")
 
 
 @both
