@@ -3,9 +3,10 @@
 Invariants:
 
 * Every poll that was due ends in one reading; a miner that does not answer gives UNKNOWN with the reason, never zeros.
-* A miner is its identity, not its address: who answers is checked at first contact, after each silence and hourly, and
-  for free whenever an observation names itself. Another device's figures are never booked under this miner, nor those
-  of one that hides its name from us; only one that has no name to tell is taken at the inventory's word.
+* A miner is its identity, not its address: who answers is checked at first contact, after each silence, hourly, and
+  when its uptime is not what it was plus the time that has passed; for free whenever an observation names itself.
+  Another device's figures are never booked under this miner, nor those of one that hides its name from us; only one
+  that has no name to tell is taken at the inventory's word.
 * At most ``concurrency`` miners are read at once, and orders to miners go first.
 * A dead one is asked less often, but at least every fifth interval.
 * One broken miner costs its own reading, never the round.
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent.cgminer.observation import Observation
-from agent.errors import AccessDenied, AgentError, Garbled, Permanent, Refused, TimedOut, Transient, WrongDevice
+from agent.cgminer.whose import stranger
+from agent.errors import AccessDenied, AgentError, Garbled, Permanent, Refused, TimedOut, Transient
 from agent.precedence import Precedence
 from agent.reasons import reason_of
 from agent.rota import Rota
@@ -28,6 +30,8 @@ from sitelink.types import MinerState, Reading, Reason
 
 _LOG: Final = logging.getLogger(__name__)
 _IDENTITY_AGE_S: Final = 3600.0
+_UPTIME_SLACK_S: Final = 5.0
+"""Uptime is cut to whole seconds, told at some moment of a look, and by a clock of the miner's own."""
 _SLOTS_BY_FAILURES: Final = (1, 1, 1, 2, 3, 4, 5)
 
 
@@ -50,6 +54,10 @@ class _Miner:
     identified_mono: float | None = None
     names: tuple[str, ...] = ()
     reported: Reason = Reason.NONE
+    has_name: bool = False
+    """Whether it has ever told one: then no device without a name is it."""
+    began_mono: float | None = None
+    """When the miner that answered last had started, by what it said."""
 
 
 class Poller:
@@ -133,22 +141,35 @@ class Poller:
         now_mono = self._clock.monotonic()
         names = observation.identities
         named = observation.answers_to(miner_id)
-        if named is None:
+        began_mono = None if observation.uptime_s is None else now_mono - observation.uptime_s
+        same = _is_same(miner.began_mono, began_mono)
+        if named is None or not same:
             recent = miner.identified_mono is not None and now_mono - miner.identified_mono < _IDENTITY_AGE_S
-            if recent and names == miner.names:
+            if same and recent and names == miner.names:
                 return
-            try:
-                found = (await miner.device.identity()).lower()
-            except Garbled:
-                found = miner_id.lower()  # a device that never names itself cannot be told from another
-            except AccessDenied:
-                if miner.identified_mono is None or names != miner.names:
-                    raise
-                found = miner_id.lower()  # it named itself once, and has not been silent since
-            named, names = found == miner_id.lower(), names or (found,)
+            found = await self._asked_who(miner_id, miner, names, same=same)
+            named, names = found == miner_id.lower(), (found,)
         if not named:
-            raise WrongDevice(f"{names[0]} answers where the inventory has {miner_id}; find it: inventory follow")
+            raise stranger(names[0], miner_id)
         miner.identified_mono, miner.names = now_mono, observation.identities
+        miner.has_name = miner.has_name or bool(miner.names)
+        miner.began_mono = miner.began_mono if began_mono is None else began_mono
+
+    async def _asked_who(self, miner_id: str, miner: _Miner, names: tuple[str, ...], *, same: bool) -> str:
+        """Ask who answers, lower-case; one who tells it no more stays who it was, unless it may be another by now."""
+        known = same and miner.identified_mono is not None
+        try:
+            found = (await miner.device.identity()).lower()
+        except Garbled:
+            if miner.has_name and not known:
+                raise
+            return miner_id.lower()  # a device that never names itself cannot be told from another
+        except AccessDenied:
+            if not known or names != miner.names:
+                raise
+            return miner_id.lower()
+        miner.has_name = miner.has_name or found == miner_id.lower()
+        return found
 
     def _failed(self, miner_id: str, miner: _Miner, error: AgentError) -> Reading:
         reason = reason_of(error)
@@ -160,6 +181,11 @@ class Poller:
             level = logging.WARNING if isinstance(error, Refused) else logging.INFO
             _LOG.log(level, "poller: miner %s: %s: %s", miner_id, reason, error)
         return Reading(miner_id, self._clock.now(), MinerState.UNKNOWN, reason)
+
+
+def _is_same(before_mono: float | None, began_mono: float | None) -> bool:
+    """Return whether who started at ``began_mono`` may be who had at ``before_mono``; unknown tells nothing."""
+    return before_mono is None or began_mono is None or abs(began_mono - before_mono) <= _UPTIME_SLACK_S
 
 
 async def _until(delay_s: float, back: asyncio.Event) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from agent.cgminer.control.driver import LOOK_S, SEND_AGAIN_S
+from agent.cgminer.whose import check_whose
 from agent.descriptors import open_files
 from agent.errors import AccessDenied, AgentError, Permanent, Refused, Transient, UnsupportedDevice
 from agent.failsafe.choice import Figures
@@ -156,7 +157,7 @@ class Failsafe:
         """Return how one miner reads; its failure, whatever it is, is its own."""
         async with self._places:
             try:
-                seen = await self._controls[entry.miner_id].observe()
+                seen = await self._seen(entry)
             except AgentError as error:
                 return Sight(entry, MinerState.UNKNOWN, str(error))
             except Exception as error:  # noqa: BLE001 - each miner's supervisor; the table shows it
@@ -166,12 +167,19 @@ class Failsafe:
     async def _figures(self, entry: MinerEntry) -> Figures | None:
         async with self._places:
             try:
-                seen = await self._controls[entry.miner_id].observe()
+                seen = await self._seen(entry)
             except AgentError:
                 return None
             except Exception:  # noqa: BLE001 - each miner's supervisor: one that cannot be read is not picked
                 return None
         return Figures(seen.state, seen.power_w, seen.hashrate_ths)
+
+    async def _seen(self, entry: MinerEntry) -> Observed:
+        """Return how a miner reads, once who answers has said that it is the one; a stranger's figures are not its."""
+        control = self._controls[entry.miner_id]
+        seen = await control.observe()
+        await check_whose(control, entry.miner_id)
+        return seen
 
     async def _stop(self, entry: MinerEntry) -> Finding:
         refused = self._untouchable(entry)

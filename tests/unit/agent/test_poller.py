@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -127,6 +128,63 @@ async def test_a_miner_that_does_not_name_itself_is_asked_at_first_hourly_and_af
     await poller.poll(MAC)
     assert miner.identified == 3
     assert readings[-1].reason is Reason.WRONG_DEVICE
+
+
+def up(uptime_s: int | None, mac: str | None = MAC) -> Callable[[], Observation]:
+    return lambda: replace(observed(mac), uptime_s=uptime_s)
+
+
+@pytest.mark.parametrize("mac", [MAC, None], ids=["by what it told within the hour", "by no name"])
+async def test_who_takes_its_address_without_a_silence_is_known_by_its_uptime(mac: str | None) -> None:
+    """Two live miners changed places between two polls, and each was booked as the other for up to an hour."""
+    miner, clock = FakeMiner(), ManualClock(NOON)
+    miner.answer = up(1000, mac)
+    poller, readings = make(miner, clock)
+    await poller.poll(MAC)
+    asked = miner.identified
+    for uptime_s in (1060, 1123, None, 1240):  # a little late, a little early, once not told
+        clock.advance(60)
+        miner.answer = up(uptime_s, mac)
+        await poller.poll(MAC)
+    assert miner.identified == asked
+    assert {reading.state for reading in readings} == {MinerState.HASHING}
+    miner.answer, miner.name = up(70_000, mac), "02:00:00:00:00:99"
+    for _ in range(3):  # what the device was told of itself within the hour still names the other
+        clock.advance(60)
+        await poller.poll(MAC)
+    assert [reading.reason for reading in readings[-3:]] == [Reason.WRONG_DEVICE] * 3
+    assert {reading.power_w for reading in readings[-3:]} == {None}
+    miner.answer, miner.name = up(20, mac), MAC  # it is back, by way of a restart
+    clock.advance(60)
+    assert (await poller.poll(MAC)).state is MinerState.HASHING
+
+
+async def test_a_restart_is_asked_about_once() -> None:
+    miner, clock = FakeMiner(), ManualClock(NOON)
+    poller, readings = make(miner, clock)
+    for uptime_s in (5000, 30, 90):
+        miner.answer = up(uptime_s)
+        await poller.poll(MAC)
+        clock.advance(60)
+    assert miner.identified == 1
+    assert {reading.state for reading in readings} == {MinerState.HASHING}
+
+
+@pytest.mark.parametrize("error", [Garbled("names neither"), AccessDenied("closed")])
+async def test_a_named_miner_is_not_taken_for_who_tells_no_name_after_a_restart(error: Exception) -> None:
+    miner, clock = FakeMiner(), ManualClock(NOON)
+    miner.answer = up(5000)
+    poller, readings = make(miner, clock)
+    await poller.poll(MAC)
+
+    async def nameless() -> str:
+        raise error
+
+    miner.identity = nameless  # type: ignore[method-assign]
+    for mac in (MAC, None):
+        miner.answer = up(30, mac)
+        await poller.poll(MAC)
+    assert [reading.state for reading in readings] == [MinerState.HASHING, *[MinerState.UNKNOWN] * 2]
 
 
 async def test_a_miner_without_a_name_is_not_asked_for_it_at_every_poll() -> None:

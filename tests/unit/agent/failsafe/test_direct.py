@@ -43,9 +43,10 @@ class FakeControl:
     liar: bool = False
     off: bool = False
     orders: list = field(default_factory=list)
+    name: str = ""
 
     async def identity(self):
-        return "m"
+        return self.name
 
     async def stop(self):
         self.off = True
@@ -103,6 +104,8 @@ class Rig:
 
     def failsafe(self, ledger):
         meters = {"F1": FakeMeter(list(self.controls.values()))}
+        for name, control in self.controls.items():
+            control.name = control.name or name
         return Failsafe(self.settings, self.never_touch, self.controls, meters, self.clock, ledger, self.told.append)
 
     @property
@@ -176,6 +179,17 @@ async def test_intents_that_come_together_share_a_wait_for_the_disk(tmp_path, mo
     assert len(rig.records()) == len(names)
     assert len(rig.rows("SELECT 1 FROM curtail_by_hand")) == 2 * len(names) + 1, "each sent, each found, one order"
     assert len(transactions) < 20
+
+
+async def test_the_figures_of_a_stranger_are_not_shown_as_the_miners_own(tmp_path):
+    rig = Rig(tmp_path, {"m1": FakeControl(), "m2": FakeControl(name="02:00:00:00:00:99")})
+    assert await rig.status((entry("m1"), entry("m2"))) == 1
+    line = next(line for line in rig.told if line.startswith("m2"))
+    assert "02:00:00:00:00:99 answers where the inventory has m2" in line
+    assert "unknown" in line
+    assert "3000 W" not in line
+    async with rig.ledger() as ledger:
+        assert set(await rig.failsafe(ledger).figures((entry("m1"), entry("m2")))) == {"m1"}
 
 
 async def test_an_intent_is_on_disk_before_its_order_is_sent(tmp_path):
