@@ -50,6 +50,8 @@ class _Look:
 
     table: Table
     silent: set[str] = field(default_factory=set)
+    asked_s: float = 0.0
+    """When the first request was sent since this was last 0, its turn waited for."""
 
 
 class Device:
@@ -136,8 +138,10 @@ class Device:
         ask, commands = partial(self._reply, look), look.table.commands
         fresh = Sections(await self._static_sections(look))
         self._collector.wake(commands)
+        look.asked_s = 0.0
         await self._collector.collect(ask, fresh, commands, commands.poll)
-        observation = interpret(dialect, fresh)
+        shown_s = (look.asked_s, self._clock.monotonic())
+        observation = interpret(dialect, fresh, shown_s)
         if observation.state is MinerState.HASHING or observation.reason is Reason.ACCESS_DENIED or not commands.idle:
             return observation
         try:
@@ -145,7 +149,7 @@ class Device:
         except AgentError:
             # The reason stays open; the figures already read stand.
             return observation
-        return interpret(dialect, fresh)
+        return interpret(dialect, fresh, shown_s)
 
     async def identity(self) -> str:
         """Read afresh who answers: ``miner_id`` if the device goes by that name, else its first name, lower-case.
@@ -326,6 +330,7 @@ class Device:
         if wire in look.silent:
             return None
         async with self._turn:
+            look.asked_s = look.asked_s or self._clock.monotonic()
             try:
                 return await self._wires.reply(command, look.table)
             except Transient:

@@ -3,7 +3,7 @@
 Invariants: unknown is ``None`` or an empty tuple, never zero; a state without evidence is UNKNOWN with a reason.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -31,7 +31,8 @@ class Observation:
     those inside the power supply (``psu_fans_rpm``); ``fans_percent`` holds duty figures. ``device_time`` is the
     device's own clock (``When``), which may be years off. ``control_board_id`` is the control board's own number, where
     the firmware gives it for a name. ``repaired`` names the rules that made a malformed reply
-    readable; ``errors`` are the firmware's own error codes or lines.
+    readable; ``errors`` are the firmware's own error codes or lines. ``shown_s`` is between which monotonic seconds the
+    device gave its figures.
     """
 
     dialect: str
@@ -61,6 +62,7 @@ class Observation:
     errors: tuple[str, ...] = ()
     device_time: datetime | None = None
     repaired: tuple[str, ...] = ()
+    shown_s: tuple[float, float] | None = field(default=None, compare=False)
 
     def reading(self, miner_id: str, read_at: datetime) -> Reading:
         """Return this observation as the reading of ``miner_id``: hottest sensors, fastest fan, shares summed."""

@@ -55,7 +55,7 @@ def read_sections(replies: Iterable[tuple[str, bytes]]) -> Sections:
     return sections
 
 
-def interpret(dialect: str, sections: Sections) -> Observation:
+def interpret(dialect: str, sections: Sections, shown_s: tuple[float, float] | None = None) -> Observation:
     """Return what the sections tell, read by the table of ``dialect``. Never raises."""
     table = table_of(dialect)
     if not sections and not sections.statuses:
@@ -74,6 +74,7 @@ def interpret(dialect: str, sections: Sections) -> Observation:
         pools=_pools(sections) if table.pools is None else table.pools(sections),
         device_time=sections.device_time,
         repaired=tuple(sections.repaired),
+        shown_s=shown_s,
         **sensors._asdict(),
         **values,
     )

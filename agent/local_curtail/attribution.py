@@ -14,105 +14,40 @@ devices say may be in error by one common scale, and the meter late by one commo
 """
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from operator import mul
 from typing import Final, NamedTuple
 
+from agent.local_curtail.claims import Claim, Sample, steepness
 from agent.local_curtail.evidence import DROP_SHARE
 from sitelink.units import Watts
 
 LEAST_SCALE: Final = 0.95
 MOST_SCALE: Final = 1.08
 """What a meter shows of what devices report: one that measures behind its supply leaves its losses out."""
-SUSPECT_SHARE: Final = 0.3
-"""Share of its load from which a claimed fall is worth judging."""
-_KEEP_TIMES: Final = 2.5
-_KEEP_SHARE: Final = 0.1
-"""An explanation is kept within this many times the best one's misfit, or below this share of the smallest claim."""
-_UNSURE_TIMES: Final = 1.25
-"""Errors of several miners may add up."""
-_RAMP_SHARE: Final = 0.15
-"""How far from a straight line a miner is that was seen on its way down, of what one is that may fall at one blow."""
-_ON_ITS_WAY: Final = (0.05, 0.95)
+_KEEP_EXCESS: Final = 30.0
+"""An explanation is kept whose summed squares exceed the best one's by no more than this many variances."""
+_LEAST_NOISE_SHARE: Final = 0.03
+"""The noise of one reading is taken for no less than this share of the smallest claim."""
+_UNSURE_TIMES: Final = 1.5
+"""Errors of several miners, and of several looks at one, may add up."""
+_MARGIN_SHARE: Final = 0.1
 _POOR_SHARE: Final = 0.3
 _TOO_NOISY_SHARE: Final = 0.45
 _LEAST_SAMPLES: Final = 4
 _SETTLED_SAMPLES: Final = 2
 _TAIL_SAMPLES: Final = 4
 _MOST_LIARS: Final = 3
+_MOST_SETS: Final = 1000
+"""Sets of liars tried at one delay: of many miners on one meter only few at once."""
 _DELAYS_S: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0)
-_FINE_S: Final = 0.1
+_FINE_S: Final = 0.05
 _NEAR_TIMES: Final = 4.0
-_JITTER_S: Final = 0.06
-"""By how much looks and readings may be dated wrongly against each other, the step between two delays included."""
+_JITTER_S: Final = 0.025
+"""By how much a reading may be dated wrongly beyond the time it took: half the step between two delays."""
 SLOWEST_METER_S: Final = _DELAYS_S[-1]
-
-
-class Sample(NamedTuple):
-    """One reading of a feeder's meter at ``at_s`` (monotonic seconds)."""
-
-    at_s: float
-    power_w: Watts
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What one miner says its load has done since its order.
-
-    ``knots`` are (monotonic seconds, watts fallen), rising in time, from (the order's sending, 0) on. ``idle_s`` is
-    when it was first read idle, None while it has not been. ``known`` is whether it is judged already: True off, False
-    drawing, None open.
-    """
-
-    miner_id: str
-    load_w: Watts
-    knots: tuple[tuple[float, float], ...]
-    idle_s: float | None = None
-    known: bool | None = None
-
-    @property
-    def claimed_w(self) -> Watts:
-        """Return by how much it says it has fallen."""
-        return Watts(self.knots[-1][1])
-
-    @property
-    def suspect(self) -> bool:
-        """Return whether it claims a fall and is not judged yet."""
-        return self.known is None and self.claimed_w >= SUSPECT_SHARE * self.load_w
-
-    def fallen_w(self, at_s: float) -> float:
-        """Return the watts it says it had fallen by at ``at_s``."""
-        place = bisect_right(self.knots, (at_s, math.inf))
-        if place == 0:
-            return 0.0
-        began_s, before_w = self.knots[place - 1]
-        if place == len(self.knots):
-            return before_w
-        ended_s, after_w = self.knots[place]
-        return before_w + (after_w - before_w) * (at_s - began_s) / (ended_s - began_s)
-
-    def at_most_w(self, at_s: float) -> float:
-        """Return the most it can have fallen by at ``at_s``, if its word is good: what the next look showed."""
-        if at_s < self.knots[0][0]:
-            return 0.0
-        place = bisect_right(self.knots, (at_s, -math.inf))
-        if place < len(self.knots):
-            return max(fallen_w for _, fallen_w in self.knots[: place + 1])
-        return self.load_w if self.idle_s is None else max(fallen_w for _, fallen_w in self.knots)
-
-    def unsure_w2(self, at_s: float) -> float:
-        """Return the largest error of ``fallen_w``, squared: between two looks a miner may fall at one blow."""
-        place = bisect_right(self.knots, (at_s, math.inf))
-        if place in {0, len(self.knots)}:
-            return 0.0
-        (began_s, before_w), (ended_s, after_w) = self.knots[place - 1 : place + 1]
-        passed = (at_s - began_s) / (ended_s - began_s)
-        low_w, high_w = (share * self.claimed_w for share in _ON_ITS_WAY)
-        ramps = any(low_w < fallen_w < high_w for _, fallen_w in self.knots)
-        return float(((_RAMP_SHARE if ramps else 1.0) * (after_w - before_w) * max(passed, 1.0 - passed)) ** 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +94,22 @@ def surplus(claims: Sequence[Claim], before_w: Watts, samples: Sequence[Sample],
     a claim of a miner that has not answered since its order is to be left at its first knot.
     """
     falling = [claim for claim in claims if claim.known is not False]
+    most_w = [
+        (before_w - sample.power_w, [claim.at_most_w(sample.at_s + sample.unsure_s) for claim in falling])
+        for sample in samples
+    ]
+    fallen = [(fallen_w, sum(each), each) for fallen_w, each in most_w]
     found = set()
-    most_w = [(before_w - sample.power_w, [claim.at_most_w(sample.at_s) for claim in falling]) for sample in samples]
     for place, claim in enumerate(falling):
-        margin_w = max(_KEEP_SHARE * claim.claimed_w, float(spread_w))
+        if not claim.suspect:
+            continue
+        margin_w = max(_MARGIN_SHARE * claim.claimed_w, float(spread_w))
         own_w = DROP_SHARE * claim.claimed_w
         above = [
-            fallen_w - MOST_SCALE * others_w > margin_w and fallen_w - others_w >= own_w
-            for fallen_w, each in most_w
-            for others_w in (sum(each) - each[place],)
+            fallen_w - MOST_SCALE * (all_w - each[place]) > margin_w and fallen_w - (all_w - each[place]) >= own_w
+            for fallen_w, all_w, each in fallen
         ]
-        if claim.suspect and any(first and second for first, second in pairwise(above)):
+        if any(first and second for first, second in pairwise(above)):
             found.add(claim.miner_id)
     return frozenset(found)
 
@@ -187,42 +127,61 @@ def explain(claims: Sequence[Claim], before_w: Watts, samples: Sequence[Sample],
     if not suspects or len(_telling(claims, samples, 0.0)) < _LEAST_SAMPLES:
         return NOTHING_EXPLAINED
     smallest_w = min(claims[place].claimed_w for place in suspects)
-    least_w = max(_KEEP_SHARE * smallest_w, float(spread_w))
+    least_w = max(_LEAST_NOISE_SHARE * smallest_w, spread_w / 2)
 
     def fits_at(delay_s: float) -> list[_Fit]:
-        return _fits(claims, suspects, before_w, _telling(claims, samples, delay_s), delay_s)
+        return _fits(claims, suspects, before_w, _telling(claims, samples, delay_s), delay_s, least_w)
 
     fits = [fit for delay_s in _DELAYS_S for fit in fits_at(delay_s)]
     fits += [fit for delay_s in _between(fits) for fit in fits_at(delay_s)]
-    best = min(fits)
+    best = min(fits, key=lambda fit: fit.misfit_w)
     if best.misfit_w > max(_POOR_SHARE * smallest_w, best.unsure_w, float(spread_w)):
         return NOTHING_EXPLAINED
-    limit_w = max(_KEEP_TIMES * best.misfit_w, least_w)
-    kept = {fit.still: fit.delay_s for fit in fits if fit.misfit_w <= max(limit_w, fit.unsure_w)}
+    kept: dict[frozenset[str], float] = {}
+    for fit in sorted(fits, key=lambda fit: fit.misfit_w):
+        if fit.is_kept_beside(best, least_w):
+            kept.setdefault(fit.still, fit.delay_s)
     return _of_settled(kept, best.misfit_w, claims, samples)
 
 
 class _Fit(NamedTuple):
-    """One explanation tried: root mean squares, in watts, of its misfit and of what its claims leave unsure."""
+    """One explanation tried: root mean squares, in watts, of its misfit and of what its claims leave unsure.
+
+    ``readings`` is the number of readings it was held against.
+    """
 
     misfit_w: float
     delay_s: float
     still: frozenset[str]
     unsure_w: float
+    readings: int
+
+    def is_kept_beside(self, best: "_Fit", least_w: float) -> bool:
+        """Return whether the meter does not speak clearly for ``best`` against it.
+
+        The likelihood of two sets of liars is told by the difference of their summed squares, in units of a reading's
+        variance, which the best one's misfit shows; what looks leave unsure of the curves comes on top. Sets of several
+        are many, and one of them soon fits by chance: then more are kept.
+        """
+        variance_w2 = max(best.misfit_w, least_w) ** 2
+        excess_w2 = self.readings * (self.misfit_w**2 - best.misfit_w**2)
+        keep = _KEEP_EXCESS * max(1, len(best.still))
+        return excess_w2 <= keep * variance_w2 + _UNSURE_TIMES * self.readings * self.unsure_w**2
 
 
 def _between(fits: Sequence[_Fit]) -> list[float]:
     """Return the finer delays around those at which some explanation comes near the best."""
-    near_w = _NEAR_TIMES * min(fits).misfit_w
+    near_w = _NEAR_TIMES * min(fit.misfit_w for fit in fits)
     near = {fit.delay_s for fit in fits if fit.misfit_w <= near_w}
-    fine = {round(delay_s + n * _FINE_S, 2) for delay_s in near for n in range(-4, 5)}
+    steps = round((_DELAYS_S[1] - _DELAYS_S[0]) / _FINE_S)
+    fine = {round(delay_s + n * _FINE_S, 3) for delay_s in near for n in range(1 - steps, steps)}
     return sorted(delay_s for delay_s in fine - set(_DELAYS_S) if 0.0 <= delay_s <= SLOWEST_METER_S)
 
 
 def _telling(claims: Sequence[Claim], samples: Sequence[Sample], delay_s: float) -> list[Sample]:
     """Return the samples from the first order to the last change; of the quiet ones after it only the latest."""
-    first_s = min((claim.knots[0][0] for claim in claims), default=math.inf)
-    last_s = max((claim.knots[-1][0] if claim.idle_s is None else claim.idle_s for claim in claims), default=0.0)
+    first_s = min((claim.knots[0].at_s for claim in claims), default=math.inf)
+    last_s = max((claim.knots[-1].at_s if claim.idle_s is None else claim.idle_s for claim in claims), default=0.0)
     since = [sample for sample in samples if sample.at_s >= first_s]
     moving = [sample for sample in since if sample.at_s <= last_s + delay_s]
     return moving + since[len(moving) :][-_TAIL_SAMPLES:]
@@ -237,39 +196,38 @@ def _of_settled(
         claim.miner_id
         for claim in claims
         if claim.suspect
-        and sum(sample.at_s - delay_s >= (claim.idle_s or claim.knots[-1][0]) for sample in samples) < _SETTLED_SAMPLES
+        and sum(sample.at_s - delay_s >= (claim.idle_s or claim.knots[-1].at_s) for sample in samples)
+        < _SETTLED_SAMPLES
     }
     both = {still - early for still in kept} | {still | early for still in kept} if early else set(kept)
     return Explained(tuple(sorted(both, key=sorted)), Watts(misfit_w), delay_s)
 
 
 def _fits(
-    claims: Sequence[Claim], suspects: Sequence[int], before_w: Watts, samples: Sequence[Sample], delay_s: float
+    claims: Sequence[Claim],
+    suspects: Sequence[int],
+    before_w: Watts,
+    samples: Sequence[Sample],
+    delay_s: float,
+    least_w: float,
 ) -> list[_Fit]:
     """Return each explanation tried under one delay of the meter."""
-    times = [sample.at_s - delay_s for sample in samples]
     falling = [place for place, claim in enumerate(claims) if claim.known is not False]
-    sums = _Sums.of(
-        [before_w - sample.power_w for sample in samples],
-        [[claims[place].fallen_w(at_s) for at_s in times] for place in falling],
-        [sum(map(claims[place].unsure_w2, times)) for place in falling],
-        times,
-    )
+    sums = _Sums.of(before_w, samples, delay_s, [claims[place] for place in falling])
     column = {place: n for n, place in enumerate(falling)}
 
     def fit(places: Sequence[int]) -> _Fit:
         misfit_w, unsure_w = sums.without([column[place] for place in places])
-        return _Fit(misfit_w, delay_s, frozenset(claims[place].miner_id for place in places), unsure_w)
+        return _Fit(misfit_w, delay_s, frozenset(claims[place].miner_id for place in places), unsure_w, sums.count)
 
     all_fell, singles = fit(()), [fit((place,)) for place in suspects]
     found = [all_fell, *singles]
     # Two that did not fall are farther from "all fell" than one: where one is far off already, more are not tried.
-    far_w = max(_KEEP_TIMES * all_fell.misfit_w, _KEEP_SHARE * min(claims[place].claimed_w for place in suspects))
-    least = min(singles)
-    if least.misfit_w > max(far_w, least.unsure_w) and all_fell.misfit_w < far_w / 2:
+    if not any(single.misfit_w < all_fell.misfit_w or single.is_kept_beside(all_fell, least_w) for single in singles):
         return found
-    sizes = {*range(2, min(_MOST_LIARS, len(suspects)) + 1), len(suspects)} - {1}
-    return found + [fit(places) for size in sorted(sizes) for places in combinations(suspects, size)]
+    sizes = [size for size in range(2, _MOST_LIARS + 1) if math.comb(len(suspects), size) <= _MOST_SETS]
+    sizes += [len(suspects)] if len(suspects) > max([1, *sizes]) else []
+    return found + [fit(places) for size in sizes for places in combinations(suspects, size)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +236,8 @@ class _Sums:
 
     ``own`` is the fall's square, ``mixed`` its product with each curve, ``rows`` each curve's product with their total,
     ``pairs`` that of each two; ``unsure`` the summed variance of each curve, ``dated`` that of all by their dating;
-    ``count`` the samples.
+    ``count`` the samples. Behind the curves stand, for one whose miner reports no power, its ``others``: by how much it
+    may run otherwise.
     """
 
     count: int
@@ -288,37 +247,67 @@ class _Sums:
     pairs: list[list[float]]
     unsure: list[float]
     dated: float
+    others: list[range]
 
     @classmethod
-    def of(
-        cls,
-        fallen: Sequence[float],
-        curves: Sequence[Sequence[float]],
-        unsure: list[float],
-        times: Sequence[float],
-    ) -> "_Sums":
+    def of(cls, before_w: Watts, samples: Sequence[Sample], delay_s: float, claims: Sequence[Claim]) -> "_Sums":
+        """Return the sums of a feeder's fall and of its ``claims`` as a meter late by ``delay_s`` shows them."""
+        fallen = [before_w - sample.power_w for sample in samples]
+        times = [sample.at_s - delay_s for sample in samples]
+        along = [claim.along(times) for claim in claims]
+        curves = [curve for curve, _ in along]
+        steep = steepness(times, [sum(each) for each in zip(*curves, strict=True)], _JITTER_S)
+        others = []
+        for claim in claims:
+            differences = claim.otherwise(times)
+            others.append(range(len(curves), len(curves) + len(differences)))
+            curves += differences
         pairs = [[0.0] * len(curves) for _ in curves]
         for n, one in enumerate(curves):
             for m in range(n + 1):
                 pairs[n][m] = pairs[m][n] = sum(map(mul, one, curves[m]))
-        mixed = [sum(map(mul, fallen, one)) for one in curves]
-        total = [sum(each) for each in zip(*curves, strict=True)]
-        steep = [
-            (later - earlier) / max(_JITTER_S, until_s - since_s)
-            for (since_s, earlier), (until_s, later) in pairwise(zip(times, total, strict=True))
-        ]
-        dated = _JITTER_S**2 * sum(map(mul, steep, steep))
-        own = sum(map(mul, fallen, fallen))
-        return cls(len(fallen), own, mixed, [sum(row) for row in pairs], pairs, unsure, dated)
+        return cls(
+            count=len(samples),
+            own=sum(map(mul, fallen, fallen)),
+            mixed=[sum(map(mul, fallen, one)) for one in curves],
+            rows=[sum(row[: len(claims)]) for row in pairs],
+            pairs=pairs,
+            unsure=[sum(unsure) for _, unsure in along],
+            dated=sum(
+                slope**2 * (_JITTER_S**2 + sample.unsure_s**2) / 3.0
+                for slope, sample in zip(steep, samples, strict=True)
+            ),
+            others=others,
+        )
 
     def without(self, left_out: Sequence[int]) -> tuple[float, float]:
         """Return (misfit, what is unsure) in watts of the sum of all curves but ``left_out``, at its best scale."""
-        square, mixed, unsure = sum(self.rows), sum(self.mixed), sum(self.unsure)
+        count = len(self.others)
+        square, mixed, unsure = sum(self.rows[:count]), sum(self.mixed[:count]), sum(self.unsure) + self.dated
         for n in left_out:
             square -= 2.0 * self.rows[n] - sum(self.pairs[n][m] for m in left_out)
             mixed -= self.mixed[n]
             unsure -= self.unsure[n]
         scale = 1.0 if square <= 0.0 else min(MOST_SCALE, max(LEAST_SCALE, mixed / square))
-        misfit = max(0.0, self.own - 2.0 * scale * mixed + scale * scale * square)
-        unsure = _UNSURE_TIMES**2 * max(0.0, unsure) + self.dated
-        return math.sqrt(misfit / self.count), math.sqrt(unsure / self.count)
+        misfit = self.own - 2.0 * scale * mixed + scale * scale * square
+        misfit = max(0.0, misfit - self._otherwise(left_out, scale))
+        return math.sqrt(misfit / self.count), math.sqrt(max(0.0, unsure) / self.count)
+
+    def _otherwise(self, left_out: Sequence[int], scale: float) -> float:
+        """Return by how much the misfit's square shrinks where curves run otherwise, each at its best."""
+        shrinks = 0.0
+        chosen: list[int] = []
+        for n, others in enumerate(self.others):
+            if n in left_out:
+                continue
+            best, best_n = 0.0, -1
+            for m in others:
+                stays = self.mixed[m] - scale * (self.rows[m] - sum(self.pairs[m][out] for out in left_out))
+                stays -= scale * sum(self.pairs[m][other] for other in chosen)
+                gain = scale * (2.0 * stays - scale * self.pairs[m][m])
+                if gain > best:
+                    best, best_n = gain, m
+            if best_n >= 0:
+                chosen.append(best_n)
+                shrinks += best
+        return shrinks

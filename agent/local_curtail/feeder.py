@@ -16,16 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.local_curtail.attribution import (
-    NOTHING_EXPLAINED,
-    Claim,
-    Explained,
-    Sample,
-    explain,
-    surplus,
-    too_noisy,
-    under_ceiling,
-)
+from agent.local_curtail.attribution import NOTHING_EXPLAINED, Explained, explain, surplus, too_noisy, under_ceiling
+from agent.local_curtail.claims import Claim, Knot, Sample
 from agent.local_curtail.evidence import FeederBefore, MeterWord, reads_idle
 from agent.local_curtail.ports import FeederMeter, Observed
 from agent.local_curtail.rules import SiteMiner
@@ -36,9 +28,9 @@ from sitelink.units import Watts
 MOST_MEMBERS: Final = 12
 """Stops in flight on one feeder: more, and one miner drowns in the inexactness of all."""
 _JOIN_S: Final = 10.0
-_STAGGER_S: Final = 1.0
-"""Closer together, equal loads beside a liar cannot be told apart: at 0.2 s 4 of 100 honest miners were left open."""
+_STAGGER_S: Final = 0.25
 _SAMPLE_S: Final = 0.25
+_BEFORE_SAMPLE_S: Final = 0.12
 _BEFORE_SAMPLES: Final = 3
 _RESTLESS_SAMPLES: Final = 9
 _QUIET_SHARE: Final = 0.06
@@ -78,7 +70,7 @@ class Member:
     sent_s: float | None = None
     looked_s: float = 0.0
     idle_s: float | None = None
-    knots: list[tuple[float, float]] = field(default_factory=list)
+    knots: list[Knot] = field(default_factory=list)
     known: bool | None = None
     weighs: bool = False
     """It is this one's turn to weigh the round."""
@@ -99,7 +91,14 @@ class Member:
         """Take note that the stop is being sent."""
         if self.sent_s is None:
             self.sent_s = now_s
-            self.knots.append((now_s, 0.0))
+            self.knots.append(Knot(now_s, 0.0))
+
+    def acknowledged(self, now_s: float) -> None:
+        """Take note that the device took the stop at some moment since it was sent."""
+        first = self.knots[0]
+        if len(self.knots) == 1 and not first.unsure_s:
+            half_s = (now_s - first.at_s) / 2
+            self.knots[0] = Knot(first.at_s + half_s, 0.0, half_s)
 
     def withdraw(self) -> None:
         """Take note that the stop was refused: nothing has changed at the device."""
@@ -116,19 +115,21 @@ class Member:
         self.seen = seen
         if seen is None:
             return
+        began_s, ended_s = seen.shown_s or (began_s, ended_s)
         self.looked_s = began_s
         idle = reads_idle(seen, self.load_w, self.idle_share)
         self.idle_s = (self.idle_s or ended_s) if idle else None
         if self.sent_s is None:
             return
         left_w = seen.power_w if seen.power_w is not None else Watts(0.0 if idle else self.drawn_w)
-        at_s = (began_s + ended_s) / 2
-        if at_s > self.knots[-1][0]:
-            self.knots.append((at_s, max(0.0, float(self.drawn_w - left_w))))
+        at_s, unsure_s = (began_s + ended_s) / 2, (ended_s - began_s) / 2
+        if at_s > self.knots[-1].at_s:
+            self.knots.append(Knot(at_s, max(0.0, float(self.drawn_w - left_w)), unsure_s))
 
     def claim(self) -> Claim:
         """Return its word so far."""
-        return Claim(self.miner.miner_id, self.drawn_w, tuple(self.knots), self.idle_s, self.known)
+        measured = self.seen is None or self.seen.power_w is not None
+        return Claim(self.miner.miner_id, self.drawn_w, tuple(self.knots), self.idle_s, self.known, measured)
 
 
 class Feeder:
@@ -187,11 +188,12 @@ class Feeder:
             sample = await self._meter.read()
             now_s = self._clock.monotonic()
             if sample.power_w is not None:
-                self._samples.append(Sample((began_s + now_s) / 2, sample.power_w))
+                self._samples.append(Sample((began_s + now_s) / 2, sample.power_w, (now_s - began_s) / 2))
                 self._measure()
                 self.judge()
             self._changed.set()
-            await asyncio.sleep(max(0.0, began_s + max(_SAMPLE_S, self._pace_s()) - self._clock.monotonic()))
+            every_s = _SAMPLE_S if self._measured else _BEFORE_SAMPLE_S
+            await asyncio.sleep(max(0.0, began_s + max(every_s, self._pace_s()) - self._clock.monotonic()))
 
     def join(self, member: Member) -> bool:
         """Take ``member`` into the round; return whether it opened it."""
@@ -324,7 +326,7 @@ class Feeder:
             return MeterWord.SILENT
         if too_noisy(before.spread_w, [member.load_w]):
             return MeterWord.NOISY
-        claimed_w = sum(max(fallen_w for _, fallen_w in other.knots) for other in self._members if other.knots)
+        claimed_w = sum(max(knot.fallen_w for knot in other.knots) for other in self._members if other.knots)
         surplus_w = before.power_w - left_w - claimed_w
         return MeterWord.FELL_MORE if surplus_w >= _FELL_MORE_SHARE * member.load_w else MeterWord.CLOUDED
 

@@ -45,6 +45,11 @@ class Observed(Protocol):
         """Return the seconds since the device started."""
         ...
 
+    @property
+    def shown_s(self) -> tuple[float, float] | None:
+        """Return between which monotonic seconds the device gave its figures, None where nobody knows."""
+        ...
+
 
 class Control(Protocol):
     """One miner under control. ``stop`` and ``start`` re-read its identity first and raise WrongDevice."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.errors import AgentError, Refused, SessionBusy, Transient
-from agent.local_curtail.attribution import NOTHING_EXPLAINED, SUSPECT_SHARE
+from agent.local_curtail.attribution import NOTHING_EXPLAINED
 from agent.local_curtail.books import Books, Entry
+from agent.local_curtail.claims import SUSPECT_SHARE
 from agent.local_curtail.evidence import (
     ALREADY_IDLE,
     UNREACHABLE,
@@ -28,6 +29,7 @@ from agent.local_curtail.evidence import (
 )
 from agent.local_curtail.feeder import Feeder, Member
 from agent.local_curtail.feeders import Feeders
+from agent.local_curtail.looks import FIRST_LOOK_S, pause_s
 from agent.local_curtail.neighbourhood import Neighbourhood
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.reach import Reach
@@ -39,13 +41,6 @@ from sitelink.clock import Clock
 from sitelink.types import Evidence, MinerState, NoticeCode, Outcome, Verb
 from sitelink.units import Watts
 
-_FIRST_LOOK_S: Final = 0.8
-LOOK_S: Final = 1.0
-_SOONEST_S: Final = 0.25
-_FALLS_SHARE: Final = 0.1
-"""From this share on a fall tells when it will have ended."""
-_IDLE_LOOK_S: Final = 5.0
-"""How often a miner is looked at that reads idle and waits for its feeder's word."""
 _SHORTEST_S: Final = 0.001
 """Two clocks differ by rounding; a wait below this would spin."""
 _SEND_AGAIN_S: Final = 3.0
@@ -240,12 +235,13 @@ class Stopper:
         except AgentError as error:
             return _failed(error)
         attempt.acked = True
+        attempt.member.acknowledged(self._clock.monotonic())
         return None
 
     async def _watch(self, attempt: _Attempt) -> Verdict | None:
         """Look at the device until its stop is proven or the deadline has passed; None when the order has ended."""
         member = attempt.member
-        look_s = self._clock.monotonic() + _FIRST_LOOK_S
+        look_s = self._clock.monotonic() + FIRST_LOOK_S
         while not self._ended(attempt):
             member.woken.clear()
             if member.weighs and attempt.feeder is not None:
@@ -253,7 +249,7 @@ class Stopper:
                 member.weighs = False
             if self._clock.monotonic() >= look_s:
                 await self._look(attempt)
-                look_s = self._clock.monotonic() + self._pause_s(member)
+                look_s = self._clock.monotonic() + pause_s(member)
             verdict = self._verdict(attempt)
             if verdict.outcome is Outcome.COMPLETE or verdict == ALREADY_IDLE or member.known is False:
                 return verdict
@@ -267,19 +263,6 @@ class Stopper:
             again_s = deadline_s if attempt.acked else attempt.tried_s + _SEND_AGAIN_S
             await _until(member.woken, min(look_s, deadline_s, max(again_s, now_s)) - now_s)
         return None
-
-    @staticmethod
-    def _pause_s(member: Member) -> float:
-        """Return the seconds until the next look at ``member``: when its fall, going on so, will have ended."""
-        if member.resumed or member.seen is None:
-            return LOOK_S
-        if member.idle_s is not None:
-            return _IDLE_LOOK_S
-        (first_s, _), (last_s, fallen_w) = member.knots[0], member.knots[-1]
-        share = fallen_w / member.drawn_w
-        if not _FALLS_SHARE <= share < 1.0:
-            return LOOK_S
-        return min(LOOK_S, max(_SOONEST_S, (last_s - first_s) * (1.0 - share) / share))
 
     async def _look(self, attempt: _Attempt) -> None:
         member, began_s = attempt.member, self._clock.monotonic()
@@ -327,7 +310,7 @@ class Stopper:
     async def _last_word(self, attempt: _Attempt) -> Verdict:
         """Return the verdict at the deadline: what reads less power, but not idle, is weighed too."""
         member = attempt.member
-        claims_part = bool(member.knots) and member.knots[-1][1] >= SUSPECT_SHARE * member.drawn_w
+        claims_part = bool(member.knots) and member.knots[-1].fallen_w >= SUSPECT_SHARE * member.drawn_w
         if attempt.feeder is not None and member.known is None and claims_part:
             await self._weigh(attempt.feeder, member)
         return self._verdict(attempt)

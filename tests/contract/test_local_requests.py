@@ -46,6 +46,7 @@ class Seen:
     reason: Reason = Reason.NONE
     hashrate_ths: TeraHashPerSecond | None = None
     uptime_s: int | None = None
+    shown_s: tuple[float, float] | None = None
 
 
 @dataclass

@@ -69,6 +69,7 @@ class Observation:
     power_w: Watts | None
     hashrate_ths: float | None
     uptime_s: int | None
+    shown_s: tuple[float, float] | None = None
 
 
 @dataclass

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.local_curtail.attribution import Claim, Sample, explain, surplus, too_noisy, under_ceiling
+from agent.local_curtail.attribution import explain, surplus, too_noisy, under_ceiling
+from agent.local_curtail.claims import Claim, Knot, Sample
 from sitelink.units import Watts
 
 SEEDS = st.integers(0, 2**32)
@@ -15,16 +16,25 @@ SEEDS = st.integers(0, 2**32)
 class Fall:
     """How one miner truly falls, and what its looks show of it."""
 
-    def __init__(self, rng, name, sent_s, *, lies, blow):
+    def __init__(self, rng, name, sent_s, *, lies, blow, mute):
         self.load_w = rng.uniform(2500, 4000)
+        self.says = 1.0 if mute else rng.uniform(0.98, 1.02)
         self.lies, self.sent_s = lies, sent_s
         self.begins_s = sent_s + (rng.uniform(0.5, 4) if blow else rng.uniform(0, 0.4))
         self.takes_s = 0.001 if blow else rng.uniform(1.2, 3.5)
-        knots, now_s = [(sent_s, 0.0)], sent_s + 0.8
-        while self.shown_w(knots[-1][0]) < 0.999 * self.shown_w(99):
-            knots.append((now_s, self.shown_w(now_s) * rng.uniform(0.99, 1.01)))
+        knots, now_s = [Knot(sent_s, 0.0)], sent_s + 0.8
+        while knots[-1].fallen_w < 0.98 * self.claims_w(99, mute=mute):
+            unsure_s = rng.choice([0.0, 0.0, 0.1])
+            seen_s = now_s + rng.uniform(-unsure_s, unsure_s)
+            shown_w = self.claims_w(seen_s, mute=mute) * rng.uniform(0.99, 1.01)
+            knots.append(Knot(now_s, shown_w, unsure_s))
             now_s += rng.uniform(0.4, 1.0)
-        self.claim = Claim(name, Watts(self.load_w), tuple(knots), knots[-1][0] + 0.02)
+        self.claim = Claim(name, Watts(self.load_w), tuple(knots), knots[-1].at_s + 0.02, measured=not mute)
+
+    def claims_w(self, at_s, *, mute):
+        if mute:  # it shows only whether it hashes, and that ends at once
+            return self.load_w if at_s > self.begins_s else 0.0
+        return self.says * self.shown_w(at_s)
 
     def shown_w(self, at_s):
         return 0.985 * self.load_w * min(1.0, max(0.0, (at_s - self.begins_s) / self.takes_s))
@@ -37,7 +47,10 @@ def played(seed):
     rng = random.Random(seed)
     blow, count = rng.random() < 0.5, rng.randint(1, 12)
     liars = set(rng.sample(range(count), min(count, rng.choice([0, 0, 1, 1, 2, 3]))))
-    falls = [Fall(rng, f"m{n}", 0.2 * n, lies=n in liars, blow=blow) for n in range(count)]
+    stagger_s, mutes = rng.choice([0.1, 0.3, 1.0]), rng.choice([0.0, 0.0, 0.2])
+    falls = [
+        Fall(rng, f"m{n}", stagger_s * n, lies=n in liars, blow=blow, mute=rng.random() < mutes) for n in range(count)
+    ]
     scale, delay_s = rng.choice([1.0, 1.005, rng.uniform(0.96, 1.06)]), rng.choice([0.0, 0.0, rng.uniform(0, 5)])
     noise_w = rng.choice([5.0, 25.0])
     around_w = rng.uniform(0, 20_000)
@@ -76,7 +89,7 @@ def test_no_honest_miner_is_accused_once_a_late_meter_has_told(seed):
 
 def alone(fallen_w, *, steps=12, lag=0):
     """One miner of 3,400 W that says it is off after a second; the meter's fall, a quarter second apart."""
-    claim = Claim("m1", Watts(3400), ((0.0, 0.0), (1.0, 3350.0)), 1.0)
+    claim = Claim("m1", Watts(3400), (Knot(0.0, 0.0), Knot(1.0, 3350.0)), 1.0)
     samples = [Sample(n / 4, Watts(30_000 - (fallen_w if n >= 4 + lag else 0) + n % 2)) for n in range(steps)]
     return claim, samples
 
@@ -105,7 +118,7 @@ def test_nothing_is_said_of_a_claim_that_too_few_samples_bear_on():
 
 
 def test_a_known_liar_leaves_its_neighbours_fall_to_them():
-    liar = Claim("liar", Watts(3400), ((0.0, 0.0), (1.0, 3350.0)), 1.0, known=False)
+    liar = Claim("liar", Watts(3400), (Knot(0.0, 0.0), Knot(1.0, 3350.0)), 1.0, known=False)
     claim, samples = alone(3350)
     assert surplus([liar, claim], Watts(30_000), samples, Watts(10)) == {"m1"}
 

@@ -1,0 +1,185 @@
+"""What miners on a feeder say their loads have done since their orders, and what its meter shows. Pure.
+
+    order         look          look    (end)  look
+      0 ----------- 1,600 W ------------ 3,200 W      straight lines between looks; a fall that was seen on its way
+                                                      goes on at the pace of its last stretch until all has gone
+
+Invariants: what a look showed holds for some moment while it lasted, and nobody knows for which; a miner may fall at
+one blow between two looks unless it was seen on its way down.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from sitelink.units import Watts
+
+SUSPECT_SHARE: Final = 0.3
+"""Share of its load from which a claimed fall is worth judging."""
+_ON_ITS_WAY: Final = (0.05, 0.95)
+_BOW: Final = (1.0, 0.5, 0.05)
+"""How far from a straight line a miner may be that was seen on its way down never, once, or more often."""
+_DEVICE_SHARE: Final = 0.015
+"""How far the scale of one device may be from that of all (standard deviation)."""
+_MUTE_SHARE: Final = 0.07
+"""How far the fall of a miner that reports no power is from the nearest of the ramps tried."""
+_USUAL_RAMP_S: Final = 2.0
+_OTHER_RAMPS_S: Final = (0.2, 0.8, 1.4, 2.5, 3.0, 3.6, 4.5)
+"""How long the power of a miner that does not report it may take to fall."""
+
+
+class Sample(NamedTuple):
+    """One reading of a feeder's meter at ``at_s`` (monotonic seconds), give or take ``unsure_s``."""
+
+    at_s: float
+    power_w: Watts
+    unsure_s: float = 0.0
+
+
+class Knot(NamedTuple):
+    """By ``at_s`` (monotonic seconds), give or take ``unsure_s``, a miner had fallen by ``fallen_w``."""
+
+    at_s: float
+    fallen_w: float
+    unsure_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one miner says its load has done since its order.
+
+    ``knots`` rise in time, from the order's sending, with nothing fallen, on. ``idle_s`` is when it was first read
+    idle, None while it has not been. ``known`` is whether it is judged already: True off, False drawing, None open.
+    ``measured`` is whether it reports its power; of one that does not, a look shows only that its hashing has ended.
+    """
+
+    miner_id: str
+    load_w: Watts
+    knots: tuple[Knot, ...]
+    idle_s: float | None = None
+    known: bool | None = None
+    measured: bool = True
+
+    @property
+    def claimed_w(self) -> Watts:
+        """Return by how much it says it has fallen."""
+        return Watts(self.knots[-1].fallen_w)
+
+    @property
+    def suspect(self) -> bool:
+        """Return whether it claims a fall and is not judged yet."""
+        return self.known is None and self.claimed_w >= SUSPECT_SHARE * self.load_w
+
+    def at_most_w(self, at_s: float) -> float:
+        """Return the most it can have fallen by at ``at_s``, if its word is good: what the next look showed."""
+        if at_s < self.knots[0].at_s - self.knots[0].unsure_s:
+            return 0.0
+        if not self.measured:
+            return self.load_w
+        most_w = 0.0
+        for knot in self.knots:
+            most_w = max(most_w, knot.fallen_w)
+            if knot.at_s - knot.unsure_s >= at_s:
+                return most_w
+        return self.load_w if self.idle_s is None else most_w
+
+    def otherwise(self, times: Sequence[float]) -> list[list[float]]:
+        """Return how its fall may differ from ``along``, in watts at each of ``times``; not at all where it is told."""
+        if self.measured or not self.claimed_w:
+            return []
+        usual, _ = self.along(times)
+        return [
+            [other_w - usual_w for other_w, usual_w in zip(self._ramp(times, lasts_s), usual, strict=True)]
+            for lasts_s in _OTHER_RAMPS_S
+        ]
+
+    def along(self, times: Sequence[float]) -> tuple[list[float], list[float]]:
+        """Return the watts it says it had fallen by at each of ``times``, which rise, and the variance of each.
+
+        A fall may be a blow at any moment between two looks, and a look is dated no better than it lasted.
+        """
+        if not self.measured and self.claimed_w:
+            fallen = self._ramp(times, _USUAL_RAMP_S)
+            first_s, last_s = self._begins_s(), self._begins_s() + _OTHER_RAMPS_S[-1]
+            varies_w2 = (_MUTE_SHARE * self.claimed_w) ** 2
+            return fallen, [varies_w2 if first_s < at_s < last_s else self._scaled_w2(self.claimed_w) for at_s in times]
+        fallen, unsure = [], []
+        line = self._line()
+        bow = self._bow()
+        place = 0
+        for at_s in times:
+            while place < len(line) and line[place].at_s <= at_s:
+                place += 1
+            if place in {0, len(line)}:
+                fallen.append(line[place - 1].fallen_w if place else 0.0)
+                unsure.append(self._scaled_w2(fallen[-1]))
+                continue
+            before, after = line[place - 1], line[place]
+            rise_w, lasts_s = after.fallen_w - before.fallen_w, after.at_s - before.at_s
+            passed = (at_s - before.at_s) / lasts_s
+            fallen.append(before.fallen_w + rise_w * passed)
+            dated_s = before.unsure_s + (after.unsure_s - before.unsure_s) * passed
+            moved = min(1.0, dated_s / lasts_s)
+            bent = bow * max(passed, 1.0 - passed)
+            unsure.append(rise_w**2 * (bent**2 + moved**2 / 3.0) + self._scaled_w2(fallen[-1]))
+        return fallen, unsure
+
+    def _ramp(self, times: Sequence[float], lasts_s: float) -> list[float]:
+        """Return a straight fall from the last moment on at which it was known not to have begun."""
+        began_s, all_w = self._begins_s(), self.claimed_w
+        return [all_w * min(1.0, max(0.0, (at_s - began_s) / lasts_s)) for at_s in times]
+
+    def _begins_s(self) -> float:
+        return [knot.at_s for knot in self.knots if not knot.fallen_w][-1]
+
+    @staticmethod
+    def _scaled_w2(fallen_w: float) -> float:
+        """Return the variance of a fall by its device's own inexactness."""
+        return (_DEVICE_SHARE * fallen_w) ** 2
+
+    def _bow(self) -> float:
+        """Return how far it may be from a straight line between two looks, as a share of what it fell between them."""
+        return _BOW[min(2, len(self._on_its_way()))]
+
+    def _on_its_way(self) -> list[int]:
+        """Return the places of the looks that found it on its way down."""
+        low, high = _ON_ITS_WAY
+        claimed_w = self.claimed_w
+        return [n for n, knot in enumerate(self.knots) if low * claimed_w < knot.fallen_w < high * claimed_w]
+
+    def _line(self) -> list[Knot]:
+        """Return its knots, with where its fall began and ended where two looks on its way tell its pace."""
+        line = list(self.knots)
+        seen = self._on_its_way()
+        if len(seen) < 2:
+            return line
+        first, last = seen[0], seen[-1]
+        if last + 1 < len(line):
+            ended = _reaches(line[last - 1], line[last], line[last + 1].fallen_w)
+            if ended is not None and line[last].at_s < ended.at_s < line[last + 1].at_s:
+                line.insert(last + 1, ended)
+        began = _reaches(line[first + 1], line[first], line[first - 1].fallen_w)
+        if began is not None and line[first - 1].at_s < began.at_s < line[first].at_s:
+            line.insert(first, began)
+        return line
+
+
+def _reaches(other: Knot, near: Knot, fallen_w: float) -> Knot | None:
+    """Return when a fall that goes as from ``other`` to ``near`` is, or was, at ``fallen_w``; None where it rests."""
+    if near.fallen_w == other.fallen_w:
+        return None
+    goes_on = (fallen_w - near.fallen_w) / (near.fallen_w - other.fallen_w)
+    if goes_on <= 0.0:
+        return None
+    unsure_s = max(other.unsure_s, near.unsure_s) * (1.0 + goes_on)
+    return Knot(near.at_s + goes_on * (near.at_s - other.at_s), fallen_w, unsure_s)
+
+
+def steepness(times: Sequence[float], total_w: Sequence[float], least_s: float) -> list[float]:
+    """Return by how many watts a second all claims together rise about each of ``times``."""
+    rises = [
+        (later_w - earlier_w) / max(least_s, until_s - since_s)
+        for (since_s, earlier_w), (until_s, later_w) in pairwise(zip(times, total_w, strict=True))
+    ]
+    return [max(map(abs, rises[max(0, place - 1) : place + 1]), default=0.0) for place in range(len(times))]
