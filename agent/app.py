@@ -52,6 +52,7 @@ from agent.storage import Writer
 from agent.supervisor import supervised
 from agent.uplink import GrpcUplink
 from agent.vault import Vault
+from agent.vault.texts import SealedTexts
 from sitelink.clock import Clock
 from sitelink.inventory import MeterEntry, MinerEntry
 from sitelink.signing import KeyRing
@@ -109,6 +110,7 @@ class Agent:
         wake = across(self._wake_forwarder)
         self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake)
         self._formers = Formers(writer)
+        self._secrets = SealedTexts(vault)
         self._fleet = fleet = Fleet(settings, clock, vault)
         inventory, outlets = fleet.outlets(inventory, _LOG.error)
         found = Learned.load(settings.site.state_dir).applied(inventory)
@@ -226,6 +228,7 @@ class Agent:
             latest=self._latest,
             precedence=self._precedence,
             files=SiteFiles(settings.site.state_dir),
+            secrets=self._secrets,
         )
 
     def _local_requests(self, inventory: tuple[MinerEntry, ...]) -> LocalRequests:

@@ -3,6 +3,7 @@
 Invariants:
 
 * Every change is durable before its caller hears of it (WAL, ``synchronous=FULL``).
+* The file is its owner's alone, and so are the ``-wal`` and ``-shm`` beside it: they take its mode.
 * One piece of work is one transaction: it is stored whole or not at all.
 * A COMMIT that failed for anything but a full disk is an unknown outcome: nobody may guess. ``StorageLost`` ends the
   process; the next one opens the file and reads what is there. It is no ``Exception``, so no task supervisor or
@@ -12,19 +13,23 @@ Invariants:
 """
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from agent.errors import BadInput, Transient
+from agent.files import PRIVATE
 
 Result = TypeVar("Result")
 
 _BUSY_S: Final = 5.0
+_BESIDE: Final = ("-wal", "-shm")
+_OTHERS: Final = 0o077
 _READ_WHOLE_BYTES: Final = 256 * 1024**2
 _NOT_OPENED: Final = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR}
 _BROKEN_FILE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -62,11 +67,23 @@ def connect(path: Path) -> sqlite3.Connection:
         sqlite3.DatabaseError: the file is not a sound database.
     """
     with _opening(path):
+        _make_private(path)
         connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA secure_delete=FAST")
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make the file where it is missing, and close it to others; what cannot be done here is left to SQLite to say."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
+    for part in (path, *(path.with_name(path.name + ending) for ending in _BESIDE)):
+        with suppress(OSError):
+            if part.stat().st_mode & _OTHERS:
+                part.chmod(PRIVATE)
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
@@ -134,7 +151,7 @@ def quarantine_if_broken(path: Path, suffix: str) -> Path | None:
     if sound:
         return None
     moved = path.with_name(f"{path.name}.broken-{suffix}")
-    for ending in ("-wal", "-shm", ""):
+    for ending in (*_BESIDE, ""):
         part = path.with_name(path.name + ending)
         if part.exists():
             part.rename(moved.with_name(moved.name + ending))

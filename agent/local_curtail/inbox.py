@@ -1,10 +1,17 @@
-"""The rows behind the journal: the plan in force, commands until they expire, counts of refusals."""
+"""The rows behind the journal: the plan in force, commands until they expire, counts of refusals.
 
+Invariant: a command that holds passwords is sealed, which shows by its being text and no bytes.
+"""
+
+import base64
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from agent.local_curtail.moments import microseconds
+from agent.local_curtail.secrets import SECRET_VERBS, Secrets
+from sitelink.types import Command
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +43,73 @@ def hold_plan(connection: sqlite3.Connection, plan: HeldPlan, at: datetime) -> N
     )
 
 
-def command_payload(connection: sqlite3.Connection, signing_epoch: int, sequence: int, command_id: str) -> bytes | None:
+def command_payload(
+    connection: sqlite3.Connection, signing_epoch: int, sequence: int, command_id: str, secrets: Secrets
+) -> bytes | None:
     """Return the bytes of the command already taken under this number or id."""
-    row: tuple[bytes] | None = connection.execute(
-        "SELECT payload FROM curtail_commands WHERE (signing_epoch = ? AND sequence = ?) OR command_id = ?",
+    row: tuple[str, bytes | str] | None = connection.execute(
+        "SELECT command_id, payload FROM curtail_commands WHERE (signing_epoch = ? AND sequence = ?) OR command_id = ?",
         (signing_epoch, sequence, command_id),
     ).fetchone()
-    return None if row is None else row[0]
+    return None if row is None else _opened(*row, secrets)
 
 
-def commands(connection: sqlite3.Connection) -> tuple[bytes, ...]:
-    """Return the bytes of every command kept, in their order."""
-    rows = connection.execute("SELECT payload FROM curtail_commands ORDER BY signing_epoch, sequence").fetchall()
-    return tuple(row[0] for row in rows)
+def commands(connection: sqlite3.Connection, secrets: Secrets) -> tuple[bytes, ...]:
+    """Return the bytes of every command kept, in their order; one that cannot be opened any more is dropped."""
+    rows = connection.execute(
+        "SELECT command_id, payload FROM curtail_commands ORDER BY signing_epoch, sequence"
+    ).fetchall()
+    found: list[bytes] = []
+    for command_id, payload in rows:
+        opened = _opened(command_id, payload, secrets)
+        if opened:
+            found.append(opened)
+        else:
+            drop_command(connection, command_id)
+    return tuple(found)
+
+
+def seal_commands(connection: sqlite3.Connection, kept: Iterable[tuple[Command, bytes]], secrets: Secrets) -> None:
+    """Seal the commands with passwords that an agent which sealed nothing has kept."""
+    for command, payload in kept:
+        if command.verb in SECRET_VERBS:
+            connection.execute(
+                "UPDATE curtail_commands SET payload = ? WHERE command_id = ? AND typeof(payload) = 'blob'",
+                (_stored(command, payload, secrets), command.command_id),
+            )
 
 
 def hold_command(
-    connection: sqlite3.Connection, signing_epoch: int, sequence: int, command_id: str, payload: bytes, at: datetime
+    connection: sqlite3.Connection, command: Command, payload: bytes, at: datetime, secrets: Secrets
 ) -> None:
     """Keep one command."""
     connection.execute(
         "INSERT INTO curtail_commands (signing_epoch, sequence, command_id, payload, accepted_at_us)"
         " VALUES (?, ?, ?, ?, ?)",
-        (signing_epoch, sequence, command_id, payload, microseconds(at)),
+        (
+            command.signing_epoch,
+            command.sequence,
+            command.command_id,
+            _stored(command, payload, secrets),
+            microseconds(at),
+        ),
     )
+
+
+def _stored(command: Command, payload: bytes, secrets: Secrets) -> bytes | str:
+    if command.verb not in SECRET_VERBS:
+        return payload
+    return secrets.sealed(base64.b64encode(payload).decode(), _about(command.command_id))
+
+
+def _opened(command_id: str, payload: bytes | str, secrets: Secrets) -> bytes:
+    if isinstance(payload, bytes):
+        return payload
+    return base64.b64decode(secrets.opened(payload, _about(command_id)))
+
+
+def _about(command_id: str) -> str:
+    return f"command {command_id}"
 
 
 def drop_command(connection: sqlite3.Connection, command_id: str) -> None:

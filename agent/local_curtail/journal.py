@@ -22,6 +22,7 @@ from agent.local_curtail import inbox
 from agent.local_curtail.admission import Arrival, admit_command, admit_plan
 from agent.local_curtail.ports import Outbox
 from agent.local_curtail.rules import SiteMiner, SiteRules
+from agent.local_curtail.secrets import Secrets
 from agent.local_curtail.site_time import SiteTime
 from agent.storage import Writer, uninterrupted
 from sitelink.orders import MalformedOrder, read_command, read_plan
@@ -46,6 +47,7 @@ class Journal:
         miners: Mapping[str, SiteMiner],
         keys: KeyRing,
         on_change: Callable[[], None],
+        secrets: Secrets,
     ) -> None:
         self._writer = writer
         self._outbox = outbox
@@ -55,6 +57,7 @@ class Journal:
         self._miners = miners
         self._keys = keys
         self._on_change = on_change
+        self._secrets = secrets
         self._plan: SitePlan | None = None
         self._commands: tuple[Command, ...] = ()
         self._answered: deque[bytes] = deque(maxlen=_REMEMBERED)
@@ -76,9 +79,15 @@ class Journal:
 
     async def load(self) -> None:
         """Take up what an earlier process accepted."""
-        held, commands = await self._writer.run(lambda db: (inbox.held_plan(db), inbox.commands(db)))
+        held, commands = await self._writer.run(lambda db: (inbox.held_plan(db), self._kept(db)))
         self._plan = None if held is None else read_plan(held.payload)
-        self._commands = tuple(read_command(payload) for payload in commands)
+        self._commands = commands
+
+    def _kept(self, connection: sqlite3.Connection) -> tuple[Command, ...]:
+        payloads = inbox.commands(connection, self._secrets)
+        found = tuple(read_command(payload) for payload in payloads)
+        inbox.seal_commands(connection, zip(found, payloads, strict=True), self._secrets)
+        return found
 
     async def accept(self, envelope: Envelope) -> None:
         """Take a PLAN or COMMAND envelope, durably, or refuse it with a notice. The same one may come many times.
@@ -156,15 +165,15 @@ class Journal:
 
         def work(connection: sqlite3.Connection) -> bool:
             number = (command.signing_epoch, command.sequence)
-            known = inbox.command_payload(connection, *number, command.command_id)
-            if known == payload:
+            known = inbox.command_payload(connection, *number, command.command_id, self._secrets)
+            if known in (payload, b""):  # empty: taken before, and its passwords could not be kept
                 return False
             if known is not None:
                 raise Refused("sequence_reused", f"command {number} has been taken with other content")
             newest = max((item.signing_epoch for item in self._commands), default=0)
             newest = max(newest, 0 if self._plan is None else self._plan.signing_epoch)
             admit_command(command, self._rules, self._miners, newest, now, trust)
-            inbox.hold_command(connection, *number, command.command_id, payload, now)
+            inbox.hold_command(connection, command, payload, now, self._secrets)
             detail = f"{command.verb.value} of {len(command.miner_ids)} miners: {command.reason}"
             self._notify(connection, NoticeCode.COMMAND_ACCEPTED, command.command_id, detail)
             return True

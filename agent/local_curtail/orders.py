@@ -30,6 +30,7 @@ from agent.local_curtail.ports import Orderable
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.rules import SiteMiner, SiteRules
+from agent.local_curtail.secrets import Secrets
 from agent.local_curtail.site_time import SiteTime
 from agent.local_curtail.staging import staged
 from agent.local_curtail.tasks import Task
@@ -88,8 +89,10 @@ class Orders:
         rules: SiteRules,
         clock: Clock,
         site_time: SiteTime,
+        secrets: Secrets,
     ) -> None:
         self._writer = writer
+        self._secrets = secrets
         self._books = books
         self._reach = reach
         self._files = files
@@ -105,7 +108,7 @@ class Orders:
 
     async def load(self) -> None:
         """Take up what an earlier process began."""
-        self._tasks = await self._writer.run(tasks.read)
+        self._tasks = await self._writer.run(lambda connection: tasks.take_over(connection, self._secrets))
 
     async def run(self, commands: Callable[[], tuple[Command, ...]]) -> None:
         """Carry out what ``commands`` gives, until cancelled."""
@@ -150,7 +153,7 @@ class Orders:
         now, _ = self._site_time.now()
 
         def work(connection: sqlite3.Connection) -> None:
-            tasks.write(connection, taken)
+            tasks.write(connection, taken, self._secrets)
             tasks.forget(connection, now)
 
         await self._writer.run(work)
@@ -289,5 +292,5 @@ class Orders:
             self._image = None
 
     async def _store(self, task: Task) -> None:
-        await self._writer.run(lambda connection: tasks.write(connection, [task]))
+        await self._writer.run(lambda connection: tasks.write(connection, [task], self._secrets))
         self._tasks[task.key] = task

@@ -26,6 +26,7 @@ from agent.local_curtail.records import MinerRecord, OrderRecord, Stage
 from agent.local_curtail.rounds import Rounds
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.salvage import salvage
+from agent.local_curtail.secrets import Secrets
 from agent.local_curtail.site_time import SiteTime
 from agent.local_curtail.standing import Standing
 from agent.local_curtail.starting import Starter
@@ -74,13 +75,14 @@ class LocalCurtail:
         latest: Callable[[str], Reading | None],
         precedence: Precedence,
         files: Files,
+        secrets: Secrets,
     ) -> None:
         """``controls`` gives a miner's control, ``feeder_meters`` holds meters by feeder, ``latest`` a reading."""
         by_id = {miner.miner_id: miner for miner in miners}
         wake = Wake()
         reach = Reach(controls, rules.concurrency, precedence)
         self.site_time = SiteTime(writer, clock, rules.site_id, time_keys)
-        self.journal = Journal(writer, outbox, self.site_time, ids, rules, by_id, order_keys, wake.orders)
+        self.journal = Journal(writer, outbox, self.site_time, ids, rules, by_id, order_keys, wake.orders, secrets)
         self._books = Books(writer, outbox, ids, self.site_time)
         self._overrides = Overrides(writer, clock)
         self._clock = clock
@@ -94,7 +96,7 @@ class LocalCurtail:
         feeders = Feeders(feeder_meters, clock)
         around = Neighbourhood(self._books, reach, neighbours, self.site_time, rules)
         self._lanes = Lanes(self._books, by_id, feeders, rules, latest)
-        self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time)
+        self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time, secrets)
         self._executor = Executor(
             rules=rules,
             miners=by_id,

@@ -1,7 +1,8 @@
 """What is left to do of the commands that are carried out beside the policy: one row a command and miner.
 
 Invariants: a row is written before anything is sent; what was being replaced is in it by then; a row that has ended
-stays a week, so that the same command again ends in nothing.
+stays a week, so that the same command again ends in nothing, but without what was asked and what it replaced. Where
+these hold passwords they are sealed (``secrets``); rows of agents that did not seal them are read, and sealed by then.
 """
 
 import json
@@ -12,9 +13,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from agent.local_curtail.moments import microseconds, moment_of
+from agent.local_curtail.secrets import SECRET_VERBS, Secrets
 from sitelink.types import Command, Outcome, Verb
 
 _KEEP: Final = timedelta(days=7)
+_NOTHING: Final = "[]"
 _COLUMNS: Final = (
     "command_id, miner_id, place, verb, parameters, not_before_us, expires_at_us, begun, kept, outcome, ended_at_us"
 )
@@ -46,8 +49,8 @@ class Task:
         return self.command_id, self.miner_id
 
     def ended(self, outcome: Outcome, now: datetime) -> "Task":
-        """Return it as it ended."""
-        return replace(self, outcome=outcome, ended_at=now)
+        """Return it as it ended; what was asked and what it replaced is of no use any more."""
+        return replace(self, parameters=(), kept="", outcome=outcome, ended_at=now)
 
 
 def tasks_of(command: Command) -> list[Task]:
@@ -59,8 +62,8 @@ def tasks_of(command: Command) -> list[Task]:
     ]
 
 
-def write(connection: sqlite3.Connection, tasks: Iterable[Task]) -> None:
-    """Store the tasks as they are now."""
+def write(connection: sqlite3.Connection, tasks: Iterable[Task], secrets: Secrets | None = None) -> None:
+    """Store the tasks as they are now; what is secret in them only by ``secrets``."""
     connection.executemany(
         f"INSERT OR REPLACE INTO curtail_tasks ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
         [
@@ -69,11 +72,11 @@ def write(connection: sqlite3.Connection, tasks: Iterable[Task]) -> None:
                 task.miner_id,
                 task.place,
                 task.verb.value,
-                json.dumps(task.parameters),
+                _stored(json.dumps(task.parameters), task.verb, _about(task.key, "parameters"), secrets),
                 microseconds(task.not_before),
                 microseconds(task.expires_at),
                 int(task.begun),
-                task.kept,
+                _stored(task.kept, task.verb, _about(task.key, "kept"), secrets),
                 None if task.outcome is None else task.outcome.value,
                 None if task.ended_at is None else microseconds(task.ended_at),
             )
@@ -82,8 +85,11 @@ def write(connection: sqlite3.Connection, tasks: Iterable[Task]) -> None:
     )
 
 
-def read(connection: sqlite3.Connection) -> dict[tuple[str, str], Task]:
-    """Return every task there is, by command and miner, in the order of each command."""
+def read(connection: sqlite3.Connection, secrets: Secrets) -> dict[tuple[str, str], Task]:
+    """Return every task there is, by command and miner, in the order of each command.
+
+    One whose secrets cannot be opened is returned without what was asked.
+    """
     rows = connection.execute(f"SELECT {_COLUMNS} FROM curtail_tasks ORDER BY command_id, place")  # noqa: S608
     tasks = (
         Task(
@@ -91,17 +97,25 @@ def read(connection: sqlite3.Connection) -> dict[tuple[str, str], Task]:
             row[1],
             row[2],
             Verb(row[3]),
-            tuple((name, value) for name, value in json.loads(row[4])),
+            _parameters(secrets.opened(row[4], _about((row[0], row[1]), "parameters"))),
             moment_of(row[5]),
             moment_of(row[6]),
             bool(row[7]),
-            row[8],
+            secrets.opened(row[8], _about((row[0], row[1]), "kept")),
             None if row[9] is None else Outcome(row[9]),
             None if row[10] is None else moment_of(row[10]),
         )
         for row in rows
     )
     return {task.key: task for task in tasks}
+
+
+def take_over(connection: sqlite3.Connection, secrets: Secrets) -> dict[tuple[str, str], Task]:
+    """Return every task as ``read`` does, once the rows of an agent that sealed nothing are as ours."""
+    found = read(connection, secrets)
+    connection.execute("UPDATE curtail_tasks SET parameters = '[]', kept = '' WHERE outcome IS NOT NULL")
+    write(connection, [task for task in found.values() if task.outcome is None and task.verb in SECRET_VERBS], secrets)
+    return found
 
 
 def is_stale(task: Task, now: datetime) -> bool:
@@ -112,3 +126,18 @@ def is_stale(task: Task, now: datetime) -> bool:
 def forget(connection: sqlite3.Connection, now: datetime) -> None:
     """Drop what is stale."""
     connection.execute("DELETE FROM curtail_tasks WHERE ended_at_us < ?", (microseconds(now - _KEEP),))
+
+
+def _about(key: tuple[str, str], column: str) -> str:
+    return f"{column} of order {key[0]} to {key[1]}"
+
+
+def _stored(text: str, verb: Verb, about: str, secrets: Secrets | None) -> str:
+    """Return a column as it lies on the disk; what is secret is left out where nobody seals it."""
+    if verb not in SECRET_VERBS or text in ("", _NOTHING):
+        return text
+    return "" if secrets is None else secrets.sealed(text, about)
+
+
+def _parameters(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in json.loads(text or _NOTHING))

@@ -119,6 +119,20 @@ class Vault:
         place = self._keys.open_to_others()
         return None if place is None else f"{place}: others than its owner can read it; run chmod 600 {place}"
 
+    def key(self) -> VaultKey:
+        """Return the key that the vault is sealed with, or would be if there were one; it is made if need be.
+
+        Raises:
+            BadInput: there is none that fits. OSError: it cannot be written.
+        """
+        if self._seen() is None:
+            return self._keys.for_a_new_vault()
+        return self._keys.named(Sealed.read(self.path).key)
+
+    def key_named(self, name: str) -> VaultKey:
+        """Return the key called ``name``. Raises BadInput when it is gone."""
+        return self._keys.named(name)
+
     def put(self, group: str, credentials: Credentials) -> None:
         """Keep a group's user and password.
 

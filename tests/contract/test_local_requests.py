@@ -35,6 +35,7 @@ from sitelink.signing import KeyRing
 from sitelink.types import Fallback, MinerState, Reading, Reason, Verb
 from sitelink.units import TeraHashPerSecond, Watts
 from tests.unit.agent.storage_fakes import InlineWriter
+from tests.veiled import Veiled
 
 pytestmark = pytest.mark.agent
 
@@ -148,6 +149,7 @@ async def daemon(folder: Path) -> AsyncIterator[Daemon]:
         latest=lambda _: None,
         precedence=Precedence(clock),
         files=SiteFiles(folder),
+        secrets=Veiled(),
     )
     reading = Reading("m1", now, MinerState.HASHING, power_w=Watts(3000), hashrate_ths=TeraHashPerSecond(90.0))
     requests = LocalRequests(

@@ -44,6 +44,7 @@ from tests.simulation.world import (
     World,
     WorldClock,
 )
+from tests.veiled import Veiled
 
 ORDER_KEY = PrivateKey.generate()
 TIME_KEY = PrivateKey.generate()
@@ -347,6 +348,7 @@ class Play:
             latest=lambda miner_id: None,
             precedence=Precedence(WorldClock(world)),
             files=SiteFiles(Path("/nowhere")),
+            secrets=Veiled(),
         )
 
     async def _agent(self, agent: LocalCurtail, life: Life) -> None:

@@ -29,6 +29,7 @@ from sitelink.types import (
     Verb,
 )
 from sitelink.units import Watts
+from tests.veiled import Veiled
 
 pytestmark = pytest.mark.agent
 
@@ -64,7 +65,7 @@ async def journal_in(folder: Path) -> tuple[Journal, ThreadWriter]:
     site_time = SiteTime(writer, ManualClock(T0), "s", KeyRing((KEY.public_bytes,)))
     await site_time.learn(KEY.sign(Domain.TIME, write_time(SignedTime("s", "n", T0))), 0.0, 0.0)
     keys = KeyRing((KEY.public_bytes,))
-    return Journal(writer, NoOutbox(), site_time, lambda: "id", RULES, MINERS, keys, lambda: None), writer
+    return Journal(writer, NoOutbox(), site_time, lambda: "id", RULES, MINERS, keys, lambda: None, Veiled()), writer
 
 
 async def test_a_link_that_breaks_while_an_order_is_stored_leaves_it_in_force(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from sitelink.signing import KeyRing, PrivateKey
 from sitelink.types import Command, Domain, Evidence, Fallback, Outcome, SignedTime, Verb
 from sitelink.units import Watts
 from tests.unit.agent.storage_fakes import Crash, CrashPoint, InlineWriter
+from tests.veiled import Veiled
 
 pytestmark = pytest.mark.agent
 
@@ -92,6 +93,7 @@ class Rig:
         self.clock = ManualClock(T0)
         self.controls = {name: Told() for name in self.racks}
         self.files = Images()
+        self.veiled = Veiled()
         self.writer.connection.execute("CREATE TABLE acks (command, miner, outcome, reason)")
         self.commands: tuple[Command, ...] = ()
 
@@ -106,7 +108,7 @@ class Rig:
         rules = SiteRules("s", "a", self.never_touch, 3600.0, Watts(self.max_step_w), Fallback.RUN, 0.0)
         miners = {name: SiteMiner(name, "F", Watts(3000), True, rack) for name, rack in self.racks.items()}
         reach = Reach(self.controls.__getitem__, 8, Precedence(self.clock))
-        orders = Orders(self.writer, self.books, reach, self.files, miners, rules, self.clock, site_time)
+        orders = Orders(self.writer, self.books, reach, self.files, miners, rules, self.clock, site_time, self.veiled)
         await orders.load()
         return orders
 
@@ -147,6 +149,29 @@ async def test_an_order_reaches_each_miner_with_what_it_says_and_ends_with_one_a
         ("k", "m1", Outcome.COMPLETE, "as_ordered"),
         ("k", "m2", Outcome.COMPLETE, "as_ordered"),
     ]
+
+
+async def test_the_passwords_of_pools_lie_on_the_disk_sealed_and_only_until_the_order_has_ended() -> None:
+    rig = Rig()
+    orders = await rig.life()
+    pools = '[{"url": "stratum+tcp://a.example:1", "user": "u", "password": "hush"}]'
+    rig.controls["m1"].kept = '{"pools": [{"pass": "hush-before"}]}'
+    rig.controls["m1"].answers = [Transient("away"), DONE]
+    rig.order(Verb.POOLS, "m1", pools=pools)
+    rig.controls["m1"].gate = asyncio.Event()
+    await rig.once(orders)
+    rig.pass_s(60)
+    working = asyncio.create_task(rig.once(orders))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    while not rig.controls["m1"].carried:
+        await asyncio.sleep(0)
+    dump = "\n".join(rig.writer.connection.iterdump())
+    assert ("veiled:parameters" in dump, "veiled:kept" in dump, "hush" in dump) == (True, True, False)
+    rig.controls["m1"].gate.set()
+    await working
+    assert rig.controls["m1"].carried == [(Verb.POOLS, {"pools": pools}, "")]
+    assert "veiled" not in "\n".join(rig.writer.connection.iterdump())
 
 
 async def test_stop_and_start_are_left_to_the_policy() -> None:
