@@ -82,7 +82,7 @@ class Claim:
             most_w = max(most_w, knot.fallen_w)
             if knot.at_s - knot.unsure_s >= at_s:
                 return most_w
-        return self.load_w if self.idle_s is None else most_w
+        return max(most_w, float(self.load_w))  # one that reads idle may go on falling
 
     def otherwise(self, times: Sequence[float]) -> list[list[float]]:
         """Return how its fall may differ from ``along``, in watts at each of ``times``; not at all where it is told."""

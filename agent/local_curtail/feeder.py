@@ -25,10 +25,12 @@ from sitelink.clock import Clock
 from sitelink.types import MinerState
 from sitelink.units import Watts
 
-MOST_MEMBERS: Final = 12
-"""Stops in flight on one feeder: more, and one miner drowns in the inexactness of all."""
+_MOST_EXPLAINED: Final = 40
+"""Of more stops on one feeder one drowns in the inexactness of all: only what is left on the meter counts then."""
 _JOIN_S: Final = 10.0
 _STAGGER_S: Final = 0.25
+_SPREAD_S: Final = 2.5
+"""The stops of a feeder leave a quarter of a second apart, to be told apart, but all of them within so long."""
 _SAMPLE_S: Final = 0.25
 _BEFORE_SAMPLE_S: Final = 0.12
 _BEFORE_SAMPLES: Final = 3
@@ -47,7 +49,7 @@ _ACCUSE_AFTER_S: Final = 12.0
 """A miner that says it is off may be early, and a meter late; after this both would have shown."""
 _ALIVE_VALUES: Final = 3
 _CERTAIN_SHARE: Final = 0.8
-"""What a miner that is seen hashing draws at the least, of what it reports."""
+"""What a miner draws at the least, of what it reports."""
 _KEPT_SAMPLES: Final = 400
 _FELL_MORE_SHARE: Final = 0.5
 
@@ -174,7 +176,7 @@ class Feeder:
         """Return whether one more stop may join now."""
         if not self.open:
             return True
-        return now_s - self._opened_s < _JOIN_S and len(self._members) < MOST_MEMBERS
+        return now_s - self._opened_s < _JOIN_S
 
     def disturb(self) -> None:
         """Say that a miner starts on the feeder: falls may hide behind its rise."""
@@ -233,10 +235,11 @@ class Feeder:
         return self._before
 
     async def turn(self) -> None:
-        """Wait for the next place in the row of orders: they leave ``_STAGGER_S`` apart."""
+        """Wait for the next place in the row of orders."""
         now_s = self._clock.monotonic()
         self._turn_s = max(now_s, self._turn_s)
-        wait_s, self._turn_s = self._turn_s - now_s, self._turn_s + _STAGGER_S
+        apart_s = min(_STAGGER_S, _SPREAD_S / len(self._members))
+        wait_s, self._turn_s = self._turn_s - now_s, self._turn_s + apart_s
         if wait_s > 0:
             await asyncio.sleep(wait_s)
 
@@ -253,12 +256,15 @@ class Feeder:
         ]
         if left_w is None or not waiting:
             return
+        certain = self._certain_w()
+        certain_w = sum(certain.values())
         for member in waiting:
             before = member.before if member.resumed else self._before
             if before is None:
                 continue
             most_w = Watts(left_w + before.spread_w)
-            if under_ceiling(member.bound_w, before.power_w, most_w, self._certain_w(member)):
+            others_w = Watts(certain_w - certain.get(member.miner.miner_id, 0.0))
+            if under_ceiling(member.bound_w, before.power_w, most_w, others_w):
                 member.settle(known=True)
         now_s = self._clock.monotonic()
         leader = next((member for member in waiting if member.known is None and not member.weighs), None)
@@ -278,6 +284,8 @@ class Feeder:
         """Return what the meter leaves open of the round's claims, nothing while somebody is on its way down."""
         before, claims = self._before, self._claims()
         if before is None or self._disturbed or too_noisy(before.spread_w, self._loads_w()):
+            return NOTHING_EXPLAINED
+        if len(claims) > _MOST_EXPLAINED:
             return NOTHING_EXPLAINED
         now_s = self._clock.monotonic()
         if now_s < self._explain_s or any(member.silent or self._moves(member) for member in self._sent()):
@@ -343,20 +351,18 @@ class Feeder:
             return None
         return Watts(max(self._samples[-1].power_w, self._samples[-2].power_w))
 
-    def _certain_w(self, member: Member) -> Watts:
-        """Return what others were certainly drawing at the last reading: each was seen hashing after it."""
+    def _certain_w(self) -> dict[str, float]:
+        """Return what each was certainly drawing at the last reading: it was seen running after it, or says it is idle.
+
+        One that says so may draw more, and no less than that.
+        """
         last_s = self._samples[-1].at_s
-        return Watts(
-            sum(
-                _CERTAIN_SHARE * other.seen.power_w
-                for other in self._members
-                if other is not member
-                and other.seen is not None
-                and other.seen.power_w is not None
-                and other.seen.state is MinerState.HASHING
-                and other.looked_s >= last_s
-            )
-        )
+        return {
+            member.miner.miner_id: _CERTAIN_SHARE * seen.power_w
+            for member in self._members
+            if (seen := member.seen) is not None and seen.power_w is not None
+            if member.idle_s is not None or (seen.state is MinerState.HASHING and member.looked_s >= last_s)
+        }
 
     def _measure(self, *, last: bool = False) -> None:
         """Take the readings so far as the power before, once there are enough (or at ``last``)."""

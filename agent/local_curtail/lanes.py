@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Final
 
 from agent.local_curtail.books import Books
-from agent.local_curtail.feeder import MOST_MEMBERS
 from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.policy import OVERRIDE
 from agent.local_curtail.ramp import NO_RAMP, Pacer, Switched, capped, paced
@@ -172,7 +171,7 @@ class Lanes:
         if any(self._in_flight[name] is Verb.START for name in working):
             return False
         climbing = self._climbing_until_s.get(miner.feeder_id, now_s) > now_s
-        return not climbing and len(working) < MOST_MEMBERS and feeder.accepts(now_s)
+        return not climbing and feeder.accepts(now_s)
 
     def _paced(self, record: MinerRecord, miner: SiteMiner, now_s: float) -> bool:
         if record.phase is Phase.DONE:

@@ -18,6 +18,8 @@ _LATEST_S: Final = 2.5
 _BRISK_S: Final = 3.0
 """For so long after its order a miner that has not begun to fall is looked at more often: it may fall at one blow."""
 _FALLS_SHARE: Final = 0.05
+_REST_SHARE: Final = 0.05
+"""A miner that counts as idle, draws more than this and has just fallen is still on its way."""
 _IDLE_LOOK_S: Final = 5.0
 """How often a miner is looked at that reads idle and waits for its feeder's word."""
 
@@ -26,9 +28,13 @@ def pause_s(member: Member) -> float:
     """Return the seconds until ``member`` is to be looked at again, from the end of its last look on."""
     if member.resumed or member.seen is None or not member.knots:
         return LOOK_S
-    if member.idle_s is not None:
-        return _IDLE_LOOK_S
     first, last = member.knots[0], member.knots[-1]
+    if member.idle_s is not None:
+        return (
+            _SOON_S
+            if _REST_SHARE * member.drawn_w < member.drawn_w - last.fallen_w and _moves(member)
+            else _IDLE_LOOK_S
+        )
     if last.fallen_w < _FALLS_SHARE * member.drawn_w:
         return _SOON_S if last.at_s - first.at_s < _BRISK_S else LOOK_S
     before = member.knots[-2] if len(member.knots) > 1 else last
@@ -38,3 +44,10 @@ def pause_s(member: Member) -> float:
     if pace_w_per_s <= 0.0:
         return LOOK_S
     return min(_LATEST_S, max(_SOONEST_S, (member.drawn_w - last.fallen_w) / pace_w_per_s))
+
+
+def _moves(member: Member) -> bool:
+    """Return whether the last look showed less power than the one before."""
+    return len(member.knots) > 1 and member.knots[-1].fallen_w - member.knots[-2].fallen_w > (
+        _FALLS_SHARE * member.drawn_w
+    )

@@ -33,8 +33,8 @@ BALANCE_S: Final = 5.0
 _RESTORED_WATCH_S: Final = 60.0
 _TOLERATED_SHARE: Final = 0.03
 _HALF: Final = 0.5
-_LARGELY: Final = 0.9
-"""The least share of its own figure that a running miner is taken to draw."""
+_AT_MOST: Final = 1.1
+"""The largest share of its own figure that a miner is taken to draw."""
 _NAMED: Final = 6
 _SAYS_OFF: Final = {ALREADY_IDLE.reason, CLOUDED.reason, "feeder_did_not_drop", "feeder_meter_silent"}
 
@@ -137,7 +137,9 @@ class Rounds:
         if sample.power_w is None or not held:
             return
         tolerated_w = _tolerated_w(held)
-        excess_w = Watts(max(_missing_w(held, sample.power_w), self._unowned_w(feeder_id, held, sample.power_w)))
+        excess_w = _missing_w(held, sample.power_w)
+        if excess_w <= tolerated_w:
+            excess_w, tolerated_w = self._unowned_w(feeder_id, held, sample.power_w), _least_w(held)
         name = f"feeder:{feeder_id}"
         # Whole steps of the tolerance: noise does not count as a change.
         step = round(excess_w / tolerated_w) if excess_w > tolerated_w else 0
@@ -154,7 +156,7 @@ class Rounds:
             await self.sweep([record.miner_id for record in held])
 
     def _unowned_w(self, feeder_id: str, held: list[MinerRecord], feeder_w: Watts) -> Watts:
-        """Return what the feeder draws more than all its miners say, where one reads off and is not proven so."""
+        """Return what the feeder draws more than all its miners can by their own word, where one reads off unproven."""
         if not any(_reads_off(record) and not record.complete for record in held):
             return Watts(0)
         stopped = {record.miner_id: record.power_w for record in held if _reads_off(record)}
@@ -162,9 +164,9 @@ class Rounds:
         for miner_id in self._neighbours(feeder_id):
             reading = self._latest(miner_id)
             if miner_id in stopped:
-                left_w -= stopped[miner_id] or 0.0
+                left_w -= _AT_MOST * (stopped[miner_id] or 0.0)
             elif reading is not None and reading.power_w is not None:
-                left_w -= _LARGELY * reading.power_w
+                left_w -= _AT_MOST * reading.power_w
             elif reading is not None and reading.state is MinerState.HASHING:
                 return Watts(0)  # it draws, and nobody knows how much
         return Watts(left_w)
@@ -205,7 +207,12 @@ def _missing_w(held: list[MinerRecord], feeder_w: Watts) -> Watts:
 
 
 def _tolerated_w(held: list[MinerRecord]) -> Watts:
-    """Return how much of a difference is noise."""
-    smallest_w = min((record.baseline_w for record in held if record.baseline_w), default=ASSUMED_NAMEPLATE_W)
+    """Return how much of a difference between the fall and the miners' word is noise."""
     before_w = max((record.feeder_before_w or 0.0 for record in held), default=0.0)
-    return Watts(max(_HALF * smallest_w, _TOLERATED_SHARE * before_w, 1.0))
+    return Watts(max(_least_w(held), _TOLERATED_SHARE * before_w))
+
+
+def _least_w(held: list[MinerRecord]) -> Watts:
+    """Return half the load of the smallest: less says nothing of a miner."""
+    smallest_w = min((record.baseline_w for record in held if record.baseline_w), default=ASSUMED_NAMEPLATE_W)
+    return Watts(max(_HALF * smallest_w, 1.0))

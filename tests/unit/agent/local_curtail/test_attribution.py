@@ -104,6 +104,14 @@ def test_one_miner_alone_is_cleared_by_its_own_fall_and_accused_without_one():
                    Watts(10)).accused("m1")  # fmt: skip
 
 
+def test_what_others_fall_after_they_read_idle_is_none_of_the_liars():
+    """Idle is read below 15 %: ten that are caught there fall on by a miner's load together."""
+    caught = [Claim(f"m{n}", Watts(3400), (Knot(0.0, 0.0), Knot(1.0, 2900.0)), 1.0) for n in range(9)]
+    liar = Claim("liar", Watts(3400), (Knot(0.0, 0.0), Knot(1.0, 3350.0)), 1.0)
+    samples = [Sample(n / 4, Watts(34_000 - (9 * 3350 if n >= 6 else 0))) for n in range(16)]
+    assert "liar" not in surplus([*caught, liar], Watts(34_000), samples, Watts(10))
+
+
 def test_half_a_miner_of_fall_clears_nobody():
     claim, samples = alone(1500)
     assert surplus([claim], Watts(30_000), samples, Watts(10)) == frozenset()
