@@ -59,7 +59,6 @@ from sitelink.signing import KeyRing
 from sitelink.types import BatchBody, Notice, NoticeCode, Reading, Reason
 
 _LOG: Final = logging.getLogger(__name__)
-_CONNECTIONS_PER_POLL: Final = 4
 
 
 class SiteClock:
@@ -185,7 +184,7 @@ class Agent:
             self.sealer.add,
             interval_s=poll.interval_s,
             concurrency=poll.concurrency,
-            deadline_s=_CONNECTIONS_PER_POLL * poll.total_s,
+            deadline_s=poll.total_s,
             precedence=self._precedence,
         )
 

@@ -32,6 +32,8 @@ _LOG: Final = logging.getLogger(__name__)
 _IDENTITY_AGE_S: Final = 3600.0
 _UPTIME_SLACK_S: Final = 5.0
 """Uptime is cut to whole seconds, told at some moment of a look, and by a clock of the miner's own."""
+_GRACE_S: Final = 0.25
+"""So much later than a device, which knows what it has read by then, the poller gives a look up."""
 _SLOTS_BY_FAILURES: Final = (1, 1, 1, 2, 3, 4, 5)
 
 
@@ -75,7 +77,7 @@ class Poller:
         deadline_s: float,
         precedence: Precedence,
     ) -> None:
-        """``deadline_s`` bounds one poll with all its connections."""
+        """``deadline_s`` bounds one poll, the asking of a name included, whatever connections that takes."""
         self._miners = {miner_id: _Miner(device) for miner_id, device in devices.items()}
         self._clock = clock
         self._rng = rng
@@ -118,9 +120,9 @@ class Poller:
         """Read one miner now and hand the reading on. Never raises for what a device does."""
         miner = self._miners[miner_id]
         try:
-            async with asyncio.timeout(self._deadline_s):
+            async with asyncio.timeout(self._deadline_s + _GRACE_S) as limit:
                 observation = await miner.device.observe()
-                await self._identify(miner_id, miner, observation)
+                await self._identify(miner_id, miner, observation, limit)
             reading = observation.reading(miner_id, self._clock.now())
             miner.failures = 0
         except TimeoutError:
@@ -137,7 +139,7 @@ class Poller:
         self._sink(reading)
         return reading
 
-    async def _identify(self, miner_id: str, miner: _Miner, observation: Observation) -> None:
+    async def _identify(self, miner_id: str, miner: _Miner, observation: Observation, limit: asyncio.Timeout) -> None:
         now_mono = self._clock.monotonic()
         names = observation.identities
         named = observation.answers_to(miner_id)
@@ -147,6 +149,7 @@ class Poller:
             recent = miner.identified_mono is not None and now_mono - miner.identified_mono < _IDENTITY_AGE_S
             if same and recent and names == miner.names:
                 return
+            limit.reschedule((limit.when() or 0.0) - _GRACE_S)
             found = await self._asked_who(miner_id, miner, names, same=same)
             named, names = found == miner_id.lower(), (found,)
         if not named:

@@ -2,12 +2,14 @@
 
 Invariants:
 
+* A look ends within one exchange's whole deadline, whichever wires and commands it takes, and so does the asking of a
+  name. What was read by then counts where it truly tells the state.
 * One request at a time, whichever wire it takes: a device's API is one small thread, and its control session is one for
   everybody. Its turn is waited for under a deadline, and not at all while a transfer holds it (``turn``).
 * Looks may cross each other, request by request, so that no order waits for a whole look; what a look goes by (its
   table, the wires that were silent) is its own.
-* What does not change (version, configuration, MAC) is read once an hour, and again after each silence, because another
-  device may have taken the address meanwhile.
+* What does not change (version, configuration, MAC) is read once an hour, behind what does (``hourly``), and again
+  after each silence, because another device may have taken the address meanwhile.
 * How it takes commands (``collecting``) is remembered for the hour too, because one reply cut short looks the same.
 * A dialect found out counts until the next silence, and a miner in trouble that shows none is asked again.
 * Only silence on the wire that the poll uses is the miner's silence; a closed web page beside it says nothing.
@@ -16,7 +18,6 @@ Invariants:
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -25,7 +26,9 @@ from agent.cgminer.collecting import Collector
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import table_of
 from agent.cgminer.dialects.table import Table
+from agent.cgminer.hourly import Hourly
 from agent.cgminer.identification import find_dialect, telling_table
+from agent.cgminer.look import Look
 from agent.cgminer.observation import Observation
 from agent.cgminer.repair import Decoded, decode
 from agent.cgminer.replies import PLAIN, interpret
@@ -42,16 +45,6 @@ from sitelink.types import MinerState, Reason
 _STATIC_AGE_S: Final = 3600.0
 _STATIC_RETRY_S: Final = 300.0
 """How soon static data is read again where a wire beside the poll's was silent, and so left out its part."""
-
-
-@dataclass(slots=True)
-class _Look:
-    """What one reading goes by, whatever another one finds meanwhile. ``silent`` are wires not to be asked again."""
-
-    table: Table
-    silent: set[str] = field(default_factory=set)
-    asked_s: float = 0.0
-    """When the first request was sent since this was last 0, its turn waited for."""
 
 
 class Device:
@@ -83,10 +76,8 @@ class Device:
         self._miner_id = miner_id
         self._deadlines = deadlines
         self._static_age_s = static_age_s
-        self._static: Sections | None = None
-        self._static_read_at = 0.0
+        self._static: Hourly | None = None
         self._collector = Collector()
-        self._silences = 0
         self._turn = Turn(lambda: wires.address, deadlines.total_s)  # no cycle: a device let go closes its sockets
 
     @property
@@ -133,23 +124,15 @@ class Device:
             Transient: it does not answer.
             Permanent: it answers with too much, or with no miner's reply at all while its dialect is ``auto``.
         """
-        dialect = await self._find_dialect()
-        look = _Look(self._table)
-        ask, commands = partial(self._reply, look), look.table.commands
-        fresh = Sections(await self._static_sections(look))
-        self._collector.wake(commands)
-        look.asked_s = 0.0
-        await self._collector.collect(ask, fresh, commands, commands.poll)
-        shown_s = (look.asked_s, self._clock.monotonic())
-        observation = interpret(dialect, fresh, shown_s)
-        if observation.state is MinerState.HASHING or observation.reason is Reason.ACCESS_DENIED or not commands.idle:
-            return observation
+        look = Look(self._table)
         try:
-            await self._collector.collect(ask, fresh, commands, commands.idle)
-        except AgentError:
-            # The reason stays open; the figures already read stand.
-            return observation
-        return interpret(dialect, fresh, shown_s)
+            async with asyncio.timeout(self._deadlines.total_s):
+                return await self._observed(look)
+        except TimeoutError:
+            told = look.tells()
+            if told is None:
+                raise self._cut_short(look, "no whole reading") from None
+            return told
 
     async def identity(self) -> str:
         """Read afresh who answers: ``miner_id`` if the device goes by that name, else its first name, lower-case.
@@ -160,14 +143,45 @@ class Device:
             Garbled: it names itself by nothing, or by nothing that can be compared with ``miner_id``; Nameless when
                 nothing is wrong but that its firmware has no name to tell.
         """
-        dialect = await self._find_dialect()
+        look = Look(self._table)
+        try:
+            async with asyncio.timeout(self._deadlines.total_s):
+                return await self._named(look)
+        except TimeoutError:
+            raise self._cut_short(look, "no name") from None
+
+    async def _observed(self, look: Look) -> Observation:
+        await self._find_dialect(look)
+        ask, commands = partial(self._reply, look), look.table.commands
+        static = self._hourly(look.table)
+        look.sections = fresh = Sections(static.sections)
+        self._collector.wake(commands)
+        look.asked_s = 0.0
+        await self._collector.collect(ask, fresh, commands, commands.poll)
+        look.shown_s = (look.asked_s, self._clock.monotonic())
+        seen = interpret(look.dialect, fresh, look.shown_s)
+        asks_why = seen.state is not MinerState.HASHING and seen.reason is not Reason.ACCESS_DENIED and commands.idle
+        if asks_why:
+            try:
+                await self._collector.collect(ask, fresh, commands, commands.idle)
+            except Transient:
+                # The reason stays open; the figures already read stand.
+                return seen
+            except AgentError:
+                pass
+        elif static.is_whole:
+            return seen
+        await self._read_static(look, static)
+        return interpret(look.dialect, fresh, look.shown_s)
+
+    async def _named(self, look: Look) -> str:
+        await self._find_dialect(look)
         sections = Sections()
-        seen = Observation(dialect)
-        look = _Look(self._table)
+        seen = Observation(look.dialect)
         ask, commands = partial(self._reply, look), look.table.commands
         for command in commands.identity:
             await self._collector.ask_into(ask, sections, commands, command)
-            seen = interpret(dialect, sections)
+            seen = interpret(look.dialect, sections)
             if seen.answers_to(self._miner_id) or (not self._miner_id and seen.identities):
                 break
         if seen.answers_to(self._miner_id):
@@ -178,6 +192,15 @@ class Device:
                 await self._reply(look, commands.poll[0])  # is it the page alone that is silent, or the miner?
             raise self._nameless(seen, sections)
         return seen.identities[0]
+
+    def _cut_short(self, look: Look, lacks: str) -> Transient:
+        limit = self._deadlines.total_s
+        if not look.asked:
+            told = f"{self.address}: other requests of ours took more than {limit:g} s; it is tried again"
+            return SessionBusy(told)
+        self._forget()
+        lacks = lacks if look.dialect else "no firmware showed itself"
+        return TimedOut(f"{self.address}: {lacks} within {limit:g} s; it is tried again")
 
     def _nameless(self, seen: Observation, sections: Sections) -> AgentError:
         told = f"names itself only {seen.identities[0]}" if seen.identities else "names neither MAC nor serial"
@@ -278,42 +301,45 @@ class Device:
                 finally:
                     stream.close()
 
-    async def _find_dialect(self) -> str:
-        """Return the dialect to read by: the one found out, else what the device shows at this moment."""
+    async def _find_dialect(self, look: Look) -> None:
+        """Have ``look`` read by the dialect found out, else by what the device shows at this moment."""
         if self._settled:
-            return self._dialect
-        limit = self._deadlines.total_s
-        try:
-            async with asyncio.timeout(limit):
-                found = await find_dialect(self._tell)
-        except TimeoutError:
-            raise TimedOut(f"{self.address}: no firmware showed itself within {limit:g} s; it is tried again") from None
-        self._table = table_of(found.dialect)
+            look.dialect = self._dialect
+            return
+        found = await find_dialect(partial(self._tell, look))
+        self._table = look.table = table_of(found.dialect)
         if not found.readable:
             raise Garbled(f"{self.address}: no miner's API answers there; check the address and port")
         self._static = None
         if found.certain:
             self._dialect, self._settled = found.dialect, True
-        return self._dialect if found.dialect == PLAIN else found.dialect
+        look.dialect = self._dialect if found.dialect == PLAIN else found.dialect
 
-    async def _tell(self, command: str) -> bytes:
+    async def _tell(self, look: Look, command: str) -> bytes:
         """Ask a command that tells the firmware; a wire's silence is none of the miner's until all are silent."""
         async with self._turn:
+            look.asked = True
             return await self._wires.reply(command, telling_table(command))
 
-    async def _static_sections(self, look: _Look) -> Sections | None:
-        now, silences = self._clock.monotonic(), self._silences
-        if self._static is not None and now - self._static_read_at < self._static_age_s:
-            return self._static
-        self._collector.forget()
-        sections, commands = Sections(), look.table.commands
-        # What tells of the miner comes first: where it is silent, nobody waits for the rest.
-        for command in sorted(commands.static, key=lambda command: not _is_telling(command, look.table)):
-            await self._collector.ask_into(partial(self._reply, look), sections, commands, command)
-        if silences == self._silences:  # else another device may have answered in the middle
-            left_out_s = max(0.0, self._static_age_s - _STATIC_RETRY_S) if look.silent else 0.0
-            self._static, self._static_read_at = sections, now - left_out_s
-        return sections
+    def _hourly(self, table: Table) -> Hourly:
+        """Return what does not change, begun anew where it is due; what tells of the miner comes first."""
+        now_s = self._clock.monotonic()
+        if self._static is None or self._static.is_due(now_s):
+            self._collector.forget()
+            commands = sorted(table.commands.static, key=lambda command: not _is_telling(command, table))
+            self._static = Hourly(commands, now_s, self._static_age_s, _STATIC_RETRY_S)
+        return self._static
+
+    async def _read_static(self, look: Look, static: Hourly) -> None:
+        if static.is_whole:
+            return
+        await static.read(
+            lambda sections, command: self._collector.ask_into(
+                partial(self._reply, look), sections, look.table.commands, command
+            )
+        )
+        if look.silent:
+            static.leave_out()
 
     async def _decoded(self, command: str, parameter: str | None = None) -> Decoded:
         async with self._turn:
@@ -321,7 +347,7 @@ class Device:
                 reply = await query(self._wires.address, command, parameter, self._deadlines)
         return decode(reply)
 
-    async def _reply(self, look: _Look, command: str) -> bytes | None:
+    async def _reply(self, look: Look, command: str) -> bytes | None:
         """Ask a command of the table, whichever wire it takes; None when one that tells nothing is silent.
 
         Such a wire is not asked again in the same look: one silence a look is waited for, not one a command.
@@ -330,6 +356,7 @@ class Device:
         if wire in look.silent:
             return None
         async with self._turn:
+            look.asked = True
             look.asked_s = look.asked_s or self._clock.monotonic()
             try:
                 return await self._wires.reply(command, look.table)
@@ -352,7 +379,6 @@ class Device:
 
     def _forget(self) -> None:
         """Forget what was found out about the device: another may answer next."""
-        self._silences += 1
         self._static = None
         self._settled = self._told
         self._wires.forget()

@@ -5,6 +5,7 @@ Deadlines are a fifth of those at a site, where the same must end within 5 s.
 
 import asyncio
 import contextlib
+import json
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,7 +23,8 @@ from agent.errors import AgentError
 from agent.reasons import reason_of
 from sitelink.clock import ManualClock
 from sitelink.types import MinerState, Reason
-from tests.contract.fake_miner import serving
+from tests.contract.fake_miner import FakeMiner, serving
+from tests.unit.agent.cgminer import replies_of
 
 pytestmark = pytest.mark.agent
 
@@ -40,11 +42,16 @@ def test_the_deadlines_here_are_a_fifth_of_those_at_a_site() -> None:
     assert (SCALED.connect_s, SCALED.first_byte_s, SCALED.total_s) == (0.2, 0.4, 1.0)
 
 
-async def verdict(dialect: str, address: Address) -> tuple[MinerState, Reason, float]:
-    """Return what a poll of ``dialect`` says of who answers at ``address``, on every wire, and how long it took."""
+def made(dialect: str, address: Address) -> Device:
+    """Return a device of ``dialect`` that is reached at ``address`` on every wire."""
     clock = ManualClock(datetime(2029, 1, 1, tzinfo=UTC))
     us = Credentials("root", "s3cret")
-    device = Device(address, dialect, clock, web_port=address.port, credentials=us, deadlines=SCALED)
+    return Device(address, dialect, clock, web_port=address.port, credentials=us, deadlines=SCALED)
+
+
+async def verdict(dialect: str, address: Address) -> tuple[MinerState, Reason, float]:
+    """Return what a poll of ``dialect`` says of who answers at ``address``, on every wire, and how long it took."""
+    device = made(dialect, address)
     began = time.monotonic()
     try:
         seen = await device.observe()
@@ -90,6 +97,18 @@ def dripping(head: bytes, drop: bytes) -> Speak:
             writer.write(drop)
             await writer.drain()
             await asyncio.sleep(0.05)
+
+    return speak
+
+
+def spread_over(reply: bytes, seconds: float) -> Speak:
+    async def speak(request: bytes, writer: asyncio.StreamWriter) -> None:
+        pieces = 20
+        step = -(-len(reply) // pieces)
+        for place in range(0, len(reply), step):
+            writer.write(reply[place : place + step])
+            await writer.drain()
+            await asyncio.sleep(seconds / pieces)
 
     return speak
 
@@ -145,6 +164,72 @@ DRIPS = {
 async def test_a_drip_ends_with_the_deadline(drip: str) -> None:
     async with serving(dripping(*DRIPS[drip])) as address:
         await judged(address, {Reason.TIMEOUT, Reason.GARBLED}, SCALED.total_s)
+
+
+SHORT_ERRORS = {
+    "rpc": b'{"STATUS":[{"STATUS":"E","When":1700000000,"Code":14,"Msg":"Invalid command"}],"id":1}\0',
+    "frame": b'\x26\0\0\0{"code":-2,"when":1,"msg":"invalid cmd"}',
+    "page": b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\n{}",
+    "login": b"HTTP/1.1 401 No\r\nWWW-Authenticate: Digest realm=x, nonce=y, qop=auth\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", SHORT_ERRORS)
+async def test_one_whole_answer_after_the_other_at_a_drip_costs_one_deadline(kind: str) -> None:
+    """Each answer took most of a deadline, and a poll of four of them 20 s; whatever it asks, a look has one deadline."""
+    told = set(Reason) - {Reason.NONE, Reason.COMMANDED, Reason.THERMAL, Reason.STARTING}
+    async with serving(spread_over(SHORT_ERRORS[kind], 0.85 * SCALED.total_s)) as address:
+        await judged(address, told, SCALED.total_s)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_who_answers_is_asked_within_one_deadline_too(dialect: str) -> None:
+    async with serving(spread_over(SHORT_ERRORS["rpc"], 0.85 * SCALED.total_s)) as address:
+        device = made(dialect, address)
+        began = time.monotonic()
+        with pytest.raises(AgentError):
+            await device.identity()
+        device.close()
+    assert time.monotonic() - began < SCALED.total_s + SLACK_S
+
+
+@pytest.mark.parametrize("hashes", [True, False])
+async def test_a_look_cut_short_tells_only_the_state_that_was_truly_told(hashes: bool) -> None:
+    """A rate above nothing shows that it hashes; nothing in a part of the poll does not show that it stands still."""
+    rate = 100_000.0 if hashes else 0.0
+    summary = {"STATUS": [{"STATUS": "S", "Code": 11}], "SUMMARY": [{"Elapsed": 9000, "MHS 5s": rate}], "id": 1}
+    slowly = dripping(b"{", b" ")
+
+    async def speak(request: bytes, writer: asyncio.StreamWriter) -> None:
+        if json.loads(request)["command"] == "summary":
+            writer.write(json.dumps(summary).encode() + b"\0")
+        elif "+" not in request.decode():
+            await slowly(request, writer)
+        else:
+            writer.write(SHORT_ERRORS["rpc"])
+
+    async with serving(speak) as address:
+        state, reason, took_s = await verdict("cgminer", address)
+    assert (state, reason) == ((MinerState.HASHING, Reason.NONE) if hashes else (MinerState.UNKNOWN, Reason.TIMEOUT))
+    assert took_s < SCALED.total_s + SLACK_S
+
+
+async def test_what_does_not_change_is_read_over_several_looks_of_a_slow_miner() -> None:
+    """Three answers a look is all that fits; static data is four more, and no look is lost to it."""
+    quick = FakeMiner(dict(replies_of.luxos()))
+
+    async def speak(request: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.3 * SCALED.total_s)
+        await quick.speak(request, writer)
+
+    async with serving(speak) as address:
+        luxos = made("luxos", address)
+        seen = [await luxos.observe() for _ in range(2)]
+        quick.asked.clear()
+        seen.append(await luxos.observe())
+    assert [one.state for one in seen] == [MinerState.HASHING] * 3
+    assert (seen[1].mac, seen[1].power_limit_w) == ("62:f7:5e:00:00:01", 3050)
+    assert quick.commands() == ["summary+power+temps+fans+pools"]
 
 
 GARBAGE = {

@@ -1,0 +1,39 @@
+"""What one reading of a device goes by and has found, whatever another reading finds meanwhile.
+
+Invariant: a reading that is cut short tells the state only where what came truly tells it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.cgminer.dialects.table import Table
+from agent.cgminer.observation import Observation
+from agent.cgminer.replies import interpret
+from agent.cgminer.sections import Sections
+from sitelink.types import MinerState, Reason
+
+_SAYS_NOTHING: Final = (Reason.NOT_REPORTED, Reason.GARBLED)
+
+
+@dataclass(slots=True)
+class Look:
+    """One reading. ``silent`` are wires not to be asked again."""
+
+    table: Table
+    dialect: str = ""
+    silent: set[str] = field(default_factory=set)
+    asked: bool = False
+    """Whether anything was sent: until then it only waited for its turn."""
+    asked_s: float = 0.0
+    """When the first request was sent since this was last 0, its turn waited for."""
+    sections: Sections | None = None
+    shown_s: tuple[float, float] | None = None
+    """Between which moments the poll's commands were answered; None as long as one is not."""
+
+    def tells(self) -> Observation | None:
+        """Return what was read so far where it truly tells the state: not hashing is told by the whole poll alone."""
+        if self.sections is None:
+            return None
+        seen = interpret(self.dialect, self.sections, self.shown_s)
+        whole = self.shown_s is not None and (seen.state is MinerState.IDLE or seen.reason not in _SAYS_NOTHING)
+        return seen if whole or seen.state is MinerState.HASHING else None
