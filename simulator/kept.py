@@ -22,6 +22,7 @@ FACTORY_ACCOUNTS = {
     "vnish": ("admin", "admin"),
     "avalon": ("root", "root"),
     "luxos": ("root", "root"),
+    "cgminer": ("", ""),
     "epic": ("", "letmein"),
     "auradine": ("admin", "admin"),
     "innosilicon": ("admin", "admin"),

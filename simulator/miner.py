@@ -32,8 +32,8 @@ _REBOOT_AFTER_S, _BOOT_S, _INSTALL_S = 1.0, 30.0, 75.0
 _HALF = 0.45
 _MOVES_POWER = {"dead", "overheated", "ack_without_effect", "reports_idle", "reports_idle_now", "half_effect"}
 _HANDED_OUT = "logs handed out"
-_FORGETS_SLEEP = frozenset({"luxos"})
-"""Firmware whose sleep ends with a reboot; the others keep theirs. LuxOS's vendor has documented it both ways:
+_FORGETS_SLEEP = frozenset({"luxos", "cgminer"})
+"""Firmware whose stop ends with a reboot; the others keep theirs. LuxOS's vendor has documented it both ways:
 ``keeps_sleep`` is the other."""
 
 

@@ -13,14 +13,14 @@ from sitelink.units import TeraHashPerSecond, Watts
 DIALECTS = ("luxos", "whatsminer", "avalon", "antminer", "braiins")
 """What stands on a site unless it is asked for others."""
 FURTHER_DIALECTS = (
-    *("whatsminer-v3", "braiins-rest", "vnish"),
+    *("whatsminer-v3", "braiins-rest", "vnish", "cgminer"),
     *("hiveon", "innosilicon", "epic", "auradine", "goldshell", "bitaxe"),
 )
 """What stands there when asked for; those of the second line can be read and not be controlled."""
 ALL_DIALECTS = DIALECTS + FURTHER_DIALECTS
 CONTROLLABLE = ("luxos", "whatsminer", "avalon")
 """Who may lie on a default site; on another, whoever takes orders may."""
-TAKE_ORDERS = (*DIALECTS, *FURTHER_DIALECTS[:3])
+TAKE_ORDERS = (*DIALECTS, *FURTHER_DIALECTS[:4])
 LIARS = ("ack_without_effect", "reports_idle")
 _WEIGHT = {"luxos": 0.28, "whatsminer": 0.28, "avalon": 0.18, "antminer": 0.14, "braiins": 0.12}
 _FURTHER_WEIGHT = 0.1
@@ -69,6 +69,8 @@ MODELS = (
     _model("braiins-rest", "Antminer S21 Pro", 3510, 234, 65, 1.8, 8.5),
     _model("vnish", "Antminer S19j Pro", 3068, 104, 126, 1.6, 8.0),
     _model("vnish", "Antminer S21 Pro", 3510, 234, 65, 1.6, 8.0),
+    _model("cgminer", "KnCMiner rig", 2900, 88, 96, 2.0, 8.0),
+    _model("cgminer", "BitForce SC rig", 3150, 96, 128, 2.0, 8.0),
     _model("hiveon", "Antminer S19 Hiveon", 3250, 95, 76, 2.0, 8.0),
     _model("innosilicon", "T3+ 57T", 3300, 57, 96, 2.0, 9.0),
     _model("epic", "AntMiner S19 XP", 3010, 143, 110, 1.8, 8.0),

@@ -29,7 +29,7 @@ DIALECTS: Final = (
     *("auradine", "bitaxe", "antminer-web", EXOTIC, AUTO),
 )
 CONTROLLABLE: Final = frozenset(
-    ("antminer", "avalon", "braiins", "braiins-rest", "luxos", "vnish", "whatsminer", "whatsminer-v3")
+    ("antminer", "avalon", "braiins", "braiins-rest", "cgminer", "luxos", "vnish", "whatsminer", "whatsminer-v3")
 )
 """Dialects whose miners the agent stops and starts by their firmware's own commands."""
 MINER_FIELDS: Final = (

@@ -13,6 +13,7 @@ from simulator.dialects.bitaxe import Bitaxe
 from simulator.dialects.braiins import Braiins
 from simulator.dialects.braiins_rest import BraiinsRest
 from simulator.dialects.braiins_web import BraiinsWeb
+from simulator.dialects.cgminer import CgMiner
 from simulator.dialects.epic import Epic
 from simulator.dialects.goldshell import Goldshell
 from simulator.dialects.hiveon import Hiveon, HiveonWeb
@@ -62,6 +63,7 @@ def build_firmwares() -> dict[str, Firmware]:
         Firmware("whatsminer-v3", WhatsMiner(), framed=WhatsMinerV3()),
         Firmware("braiins-rest", web=BraiinsRest()),
         Firmware("vnish", Vnish(), VnishWeb()),
+        Firmware("cgminer", CgMiner()),
         Firmware("hiveon", Hiveon(), HiveonWeb()),
         Firmware("innosilicon", Innosilicon(), InnosiliconWeb()),
         Firmware("epic", web=Epic()),

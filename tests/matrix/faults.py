@@ -17,6 +17,19 @@ WITH_PAGES = frozenset(name for name, firmware in build_firmwares().items() if f
 WHATSMINERS = frozenset({"whatsminer", "whatsminer-v3"})
 IN_ITS_TIME = frozenset({"avalon", "whatsminer-v3"})
 """What these are told carries a moment of their own clock."""
+WITHOUT_A_MOMENT = frozenset(("avalon", verb) for verb in CHANGING - SWITCHING)
+"""On an Avalon, only a stop and a start do."""
+OPEN_LOGS = frozenset((name, Verb.LOGS) for name in ("antminer", "braiins", "braiins-rest", "vnish", "whatsminer-v3"))
+"""Logs that are read, not written, and need no right to write."""
+WITHOUT_PASSWORD = frozenset(
+    {
+        *(("avalon", verb) for verb in (Verb.STOP, Verb.START, Verb.REBOOT, Verb.LIMIT, Verb.BLINK)),
+        ("braiins", Verb.START),
+        *((name, Verb.START) for name in ("braiins-rest", "vnish")),  # told with the token of the stop
+        *((name, Verb.LOGS) for name in ("vnish", "whatsminer-v3")),
+    }
+)
+"""What is told without a password."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +68,20 @@ FAULTS = (
     Fault("hangs up as it is told", "hang_up", late=True),
     Fault("another miner answers", "wrong_identity"),
     Fault("another miner answers afterwards", "wrong_identity", late=True),
-    Fault("access denied", "access_denied"),
-    Fault("wrong password", "bad_password", firmwares=EVERYWHERE - {"luxos"}),
-    Fault("session in other hands", "session_busy", firmwares=frozenset({"luxos"})),
-    Fault("tokens exhausted", "token_exhausted", firmwares=WHATSMINERS),
+    Fault("access denied", "access_denied", spared=OPEN_LOGS),
+    Fault("wrong password", "bad_password", firmwares=EVERYWHERE - {"luxos", "cgminer"}, spared=WITHOUT_PASSWORD),
+    Fault(
+        "session in other hands",
+        "session_busy",
+        firmwares=frozenset({"luxos"}),
+        spared=frozenset({("luxos", Verb.POOLS)}),  # its pool commands need no session
+    ),
+    Fault(
+        "tokens exhausted",
+        "token_exhausted",
+        firmwares=WHATSMINERS,
+        spared=frozenset({("whatsminer", Verb.START), ("whatsminer-v3", Verb.LOGS)}),  # told with the stop's; with none
+    ),
     Fault("server error", "server_error", firmwares=WITH_PAGES),
     Fault("effect after 10 s", "delayed", verbs=CHANGING),
     Fault("says ok, does nothing", "ack_without_effect", verbs=CHANGING),
@@ -70,7 +93,7 @@ FAULTS = (
     ),
     Fault("overheated", "overheated", verbs=SWITCHING, settles_s=60),
     Fault("overheats as it is told", "overheated", late=True, verbs=SWITCHING),
-    Fault("its clock was never set", "clock_unset", firmwares=IN_ITS_TIME, verbs=CHANGING),
+    Fault("its clock was never set", "clock_unset", firmwares=IN_ITS_TIME, verbs=CHANGING, spared=WITHOUT_A_MOMENT),
     Fault("we are killed before sending", killed="before"),
     Fault("we are killed after sending", killed="after"),
 )

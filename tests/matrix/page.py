@@ -26,15 +26,18 @@ after them is the reason code. `not sent` means that nothing left the agent, so 
   its own patience (20 s), on a feeder without a meter. A feeder's meter can only take a `complete` away. A stop that is not
   complete, and a start until its miner is back, are tried again. A miner that stands still already sheds no load:
   `already_idle` is no `complete`. Nor is one that stopped itself because it is hot.
-* **A dash** stands where the fault cannot occur: a session is LuxOS's alone, tokens run out on Whatsminers, only web pages
-  have server errors, and what is done once is never "already as wanted".
+* **A dash** stands where the fault cannot occur or cannot matter: a session is LuxOS's alone, tokens run out on Whatsminers, only web
+  pages have server errors, what is told without a password knows no wrong one, and what is done once is never "already as wanted".
+  A test plays what is dashed for want of a difference, and one sees that no fault passes as if there were none.
+* **Half of the boards** show by power. A start is `complete` once the miner hashes, with half of its boards as well, and where a firmware
+  shows no power, half a limit does not show.
 * **Faults marked "as it is told"** strike after the miner was identified and its configuration saved, while the order is
   on its way; the others are there from the start.
 * **Killed** means that the agent's process dies there and the order is taken up again from what it had kept. Reboot,
   firmware and logs are then looked at and never sent a second time: what cannot be seen is `outcome_unknown`.
 * **A missing column is missing on purpose:** the vendor documents no such command. The order is refused as
   `unsupported`, with what to use instead.
-* Plain CGMiner is not simulated; its one verb, pools, is tested against a hand-written miner.
+* **Plain CGMiner** shows no power and no lamp, so its stop and its lamp are never `complete` here; a feeder's meter judges the stop.
 """
 
 

@@ -26,6 +26,9 @@ _DRIVERS: Final[Mapping[str, Callable[[], Driver]]] = {
     "whatsminer-v3": WhatsminerV3,
 }
 
+_POWER_UNSEEN: Final = frozenset({"cgminer"})
+"""Firmwares whose own stop no figure of power proves."""
+
 
 def driver_of(dialect: str, whatsminer_password: str = "") -> Driver | None:
     """Return a new driver for one miner of ``dialect``, None where we can tell it nothing.
@@ -42,6 +45,14 @@ def controllable(dialect: str) -> bool:
     """Return whether miners of this dialect can be stopped and started by us."""
     driver = driver_of(dialect)
     return driver is not None and {Verb.STOP, Verb.START} <= driver.verbs
+
+
+def stops_before_outlet(dialect: str) -> bool:
+    """Return whether miners of this dialect are stopped by their firmware even where a switch stands before them.
+
+    Plain CGMiner's are not: their stop shows no power, and the switch proves that it takes it all.
+    """
+    return controllable(dialect) and dialect not in _POWER_UNSEEN
 
 
 def controllable_dialects() -> tuple[str, ...]:

@@ -4,20 +4,21 @@
     start   switch on (nobody answers before) --> the firmware's own start, where it has one
     observe the miner, where it answers; where it is silent, a switch that reads off says why
 
-Invariants: a firmware's own stop goes before its switch, which cuts the power off hard; nobody's power is taken before
-the miner has said that it is the one, or, where its firmware has no name to tell, a person has vouched for the wiring;
-a switch that reads off while its miner hashes on feeds another, which gets its power back at once; a start waits
-neither for the switch's state nor for its answer (ADR 0007); a silent miner behind a switch that is on, or cannot be
-read, stays unknown.
+Invariants: a firmware's own stop goes before its switch, which cuts the power off hard, but for plain CGMiner's, which
+proves nothing; nobody's power is taken before the miner has said that it is the one, or, where its firmware has no
+name to tell, a person has vouched for the wiring; a switch that reads off while its miner hashes on feeds another,
+which gets its power back at once; a start waits neither for the switch's state nor for its answer (ADR 0007); a silent
+miner behind a switch that is on, or cannot be read, stays unknown.
 """
 
 import asyncio
 import logging
 from typing import Final, Protocol
 
-from agent.cgminer.control import MinerControl, controllable
+from agent.cgminer.control import MinerControl
 from agent.cgminer.control.carry_out import DEADLINES_S, Keep, check_identity
 from agent.cgminer.control.driver import LOOK_S, Result, Wanted
+from agent.cgminer.control.drivers import stops_before_outlet
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.errors import AgentError, Nameless, Refused, Transient
@@ -234,4 +235,4 @@ class OutletControl:
         return ""
 
     def _has_own_stop(self) -> bool:
-        return controllable(self._device.dialect)
+        return stops_before_outlet(self._device.dialect)

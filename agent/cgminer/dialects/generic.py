@@ -15,10 +15,13 @@ from agent.cgminer.dialects.antminer import (
     in_antminer_unit,
     rated,
 )
+from agent.cgminer.dialects.judgement import judge
 from agent.cgminer.dialects.table import (
     Commands,
+    Facts,
     Sensors,
     Table,
+    Verdict,
     gigahash,
     hashrate,
     known,
@@ -57,6 +60,27 @@ def _in_summary(key: str) -> Reader[TeraHashPerSecond]:
 def _unit(sections: Sections, stated: str) -> str:
     """Return the unit of a rate; Innosilicon's Equihash A9 writes solutions a second under ``MHS``."""
     return "H" if any(_EQUIHASH.search(text) for text in sections.descriptions) else stated
+
+
+def _none_enabled(sections: Sections) -> TeraHashPerSecond | None:
+    """Return 0 where every device is disabled: the summary's average then decays for minutes, and nothing hashes."""
+    return TeraHashPerSecond(0.0) if _is_disabled(sections) else None
+
+
+def _is_disabled(sections: Sections) -> bool:
+    """Return whether there are devices and each was disabled, which only an order does."""
+    rows = sections.rows("devs")
+    return bool(rows) and all(row.get("Enabled") == "N" for row in rows)
+
+
+def _described(sections: Sections) -> str | None:
+    """Return the MAC that the owner gave with ``--api-description``: CGMiner itself has no name to tell."""
+    return next(filter(None, map(mac, sections.descriptions)), None)
+
+
+def _judge(sections: Sections, facts: Facts) -> Verdict:
+    """Judge as an Antminer; all devices disabled is how a stop that was ordered shows."""
+    return judge(facts, off=True) if _is_disabled(sections) else antminer_judge(sections, facts)
 
 
 def _sensors(sections: Sections) -> Sensors:
@@ -98,6 +122,7 @@ TABLE: Final = Table(
     commands=Commands(poll=("summary", "devs", "stats", "pools"), static=("version",), identity=("version", "stats")),
     fields={
         "hashrate_ths": (
+            _none_enabled,
             in_antminer_unit("GHS 5s"),
             first("stats", "MHS 5s", megahash),
             *(_in_summary(key) for key in _NOW_KEYS),
@@ -132,10 +157,15 @@ TABLE: Final = Table(
             first("version", "GCMiner", text),
             first("version", "SGMiner", text),
         ),
-        "mac": (first("version", "MAC", mac), first("summary", "MAC", mac), first("config", "MACAddr", mac)),
+        "mac": (
+            _described,
+            first("version", "MAC", mac),
+            first("summary", "MAC", mac),
+            first("config", "MACAddr", mac),
+        ),
         "serial": (first("stats", "miner_id", text), first("config", "SerialNumber", text)),
     },
     sensors=_sensors,
-    judge=antminer_judge,
+    judge=_judge,
     power_source=PowerSource.ESTIMATE,
 )

@@ -18,10 +18,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PAGE = REPOSITORY / "docs/control-matrix.md"
 SILENT = {"dead", "black_holed", "slow_drip", "hang_up"}
 HARMLESS = {"no fault", "already as wanted", "effect after 10 s", "its clock was never set"}
+SURVIVED = {"half of the boards follow", "overheats as it is told"}
+"""Where an order may well be carried out: a start with half of the boards, a stop that was told before the heat."""
 IDLE_BEFORE = (Verb.STOP, "already as wanted")
 """What stands still before its stop is no load that the stop has shed."""
-LOSES_UPDATES = {("avalon", "effect after 10 s"), ("luxos", "effect after 10 s")}
+LOSES_UPDATES = {(name, "effect after 10 s") for name in ("avalon", "cgminer", "luxos")}
 """Where the simulator's delay makes each of several commands begin from the pools before the first of them."""
+UNPROVEN = {
+    ("cgminer", Verb.STOP): "unverified power_unknown",  # it shows no power, and the cells have no meter
+    ("cgminer", Verb.BLINK): "unverified lamp_unknown",
+}
+"""What no miner of the firmware can show by itself, whatever becomes of the order."""
 _played: list[Cell] = []
 
 
@@ -58,7 +65,9 @@ async def test_without_a_fault_that_matters_every_verb_completes(firmware: str) 
     ends = {(cell.verb, cell.fault.title): cell.ending for cell in cells if not cell.complete}
     lost = {(Verb.POOLS, title) for name, title in LOSES_UPDATES if name == firmware}
     assert ends.pop(IDLE_BEFORE) == "unverified already_idle"
-    assert {end: what for end, what in ends.items() if end not in lost} == {}
+    unproven = {(firmware, verb): what for (verb, _), what in ends.items() if (firmware, verb) in UNPROVEN}
+    assert unproven == {pair: what for pair, what in UNPROVEN.items() if pair[0] == firmware}
+    assert {end: what for end, what in ends.items() if end not in lost and (firmware, end[0]) not in UNPROVEN} == {}
 
 
 @pytest.mark.parametrize("firmware", firmwares())
@@ -79,6 +88,24 @@ async def test_each_fault_of_the_page_is_felt(firmware: str) -> None:
 async def test_a_dash_stands_only_where_the_fault_makes_no_difference(firmware: str, fault: Fault) -> None:
     sound = {cell.verb: cell.ending for cell in await cells_of(firmware) if cell.fault.title == "no fault"}
     assert (await play(firmware, Verb.STOP, fault)).ending == sound[Verb.STOP]
+
+
+@pytest.mark.parametrize(
+    ("firmware", "verb", "fault"),
+    [(*pair, fault) for fault in FAULTS for pair in sorted(fault.spared)],
+    ids=lambda value: value.title if isinstance(value, Fault) else str(value),
+)
+async def test_what_a_fault_spares_ends_as_without_it(firmware: str, verb: Verb, fault: Fault) -> None:
+    sound = {cell.verb: cell.ending for cell in await cells_of(firmware) if cell.fault.title == "no fault"}
+    assert verb not in sound or (await play(firmware, verb, fault)).ending == sound[verb]
+
+
+@pytest.mark.parametrize("firmware", firmwares())
+async def test_no_fault_passes_as_if_there_were_none(firmware: str) -> None:
+    cells = [cell for cell in await cells_of(firmware) if cell.complete]
+    sound = {cell.verb: cell.ending for cell in cells if cell.fault.title == "no fault"}
+    passed = [cell for cell in cells if cell.fault.title not in HARMLESS | SURVIVED and not cell.fault.killed]
+    assert {(cell.verb, cell.fault.title) for cell in passed if cell.ending == sound[cell.verb]} == set()
 
 
 @pytest.mark.parametrize("firmware", firmwares())
@@ -115,4 +142,5 @@ async def test_a_denied_order_is_refused_and_not_repeated(firmware: str) -> None
 @pytest.mark.parametrize("firmware", firmwares())
 async def test_a_desired_state_survives_a_kill_at_any_step(firmware: str) -> None:
     killed = [cell for cell in await cells_of(firmware) if cell.fault.killed and cell.verb not in ONCE]
-    assert {(cell.verb, cell.fault.title): cell.ending for cell in killed if not cell.complete} == {}
+    ends = {(cell.verb, cell.fault.title): cell.ending for cell in killed if not cell.complete}
+    assert {end: what for end, what in ends.items() if what != UNPROVEN.get((firmware, end[0]))} == {}

@@ -18,7 +18,7 @@ from sitelink.types import MinerState
 from tests.contract.simulator.world import ask, clock_of, miner_of, raw, site, until, web
 
 PATIENT = Deadlines(connect_s=5, first_byte_s=10, total_s=20)
-NO_POWER = {"antminer", "goldshell", "innosilicon"}
+NO_POWER = {"antminer", "cgminer", "goldshell", "innosilicon"}
 NO_MAC = {"antminer", "braiins", "innosilicon"}
 READABLE = [name for name in ALL_DIALECTS if name in TABLES]
 
