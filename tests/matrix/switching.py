@@ -13,6 +13,7 @@ from agent.cgminer.control import MinerControl
 from agent.errors import AgentError, Permanent, Refused, Transient
 from agent.local_curtail import starting, stopping
 from agent.local_curtail.evidence import ALREADY_IDLE, MeterWord, StopFacts, Verdict, judge_start, judge_stop
+from agent.local_curtail.looks import LOOK_S
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.rules import SiteRules
@@ -73,7 +74,7 @@ class Switching:
                 return verdict
             if refusal is not None and now_s - sent_s >= stopping._SEND_AGAIN_S:
                 refusal, sent_s = await self._tell(self._reach.stop), now_s
-            await self.pause(stopping.LOOK_S)
+            await self.pause(LOOK_S)
 
     async def start(self) -> Verdict:
         """One attempt to bring the miner back."""
