@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from agent.errors import AgentError, BadInput, Refused
-from agent.findings import Proof
-from agent.local_curtail.evidence import Lie
+from agent.findings import Proof, of_outlet, proof_of
 from agent.local_curtail.records import MinerRecord
 from agent.local_curtail.site import LocalCurtail
 from agent.local_server import Answer, Ask, LocalServer
 from agent.local_socket import HUNG, NOT_KNOWN
 from agent.reasons import in_words, judged_in_words
 from sitelink.clock import Clock
-from sitelink.inventory import MinerEntry
-from sitelink.types import MinerState, Outcome, Reading, Verb
+from sitelink.inventory import CONTROLLABLE, MinerEntry
+from sitelink.types import MinerState, Reading, Verb
 
 _STORE_S: Final = 2.5
 """Less than the silence after which a client would take us for hung anyway."""
@@ -35,8 +34,6 @@ _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERBS: Final = (Verb.STOP, Verb.START)
 _ORDERS: Final = frozenset({"hello", "override", "release"})
 """What must get through however many look on; each order is preceded by a hello."""
-_OPEN: Final = frozenset({"feeder_did_not_drop", "feeder_clouded", "feeder_too_noisy"})
-_READS_OFF: Final = frozenset({"already_idle", "feeder_meter_silent", "power_unknown"})
 
 _Result = TypeVar("_Result")
 
@@ -190,7 +187,7 @@ class LocalRequests:
                     continue
                 left.discard(record.miner_id)
                 until_s = self._clock.monotonic() + _STUCK_S
-                yield judged_answer(record)
+                yield judged_answer(record, by_outlet=_stopped_by_outlet(self._fleet[record.miner_id]))
             if left:
                 await asyncio.sleep(_LOOK_EVERY_S)
         for name in left:
@@ -229,18 +226,20 @@ async def _stored(work: Coroutine[Any, Any, _Result]) -> _Result:
         raise Refused(HUNG, f"the daemon waits for its disk for more than {_STORE_S:g} s") from None
 
 
-def judged_answer(record: MinerRecord) -> Answer:
-    """Return how the books judge a miner, in the failsafe's words."""
-    evidence = judged_in_words(record.reason, record.evidence)
-    if record.outcome is Outcome.COMPLETE or (record.verb is Verb.STOP and record.reason in _READS_OFF):
-        proof = Proof.YES
-    else:
-        proof = Proof.OPEN if record.reason in _OPEN else Proof.NO
-    if record.lie is not Lie.NONE and proof is Proof.YES:
-        proof = Proof.OPEN
+def judged_answer(record: MinerRecord, *, by_outlet: bool = False) -> Answer:
+    """Return how the books judge a miner, in the failsafe's words; ``by_outlet``: it has no stop but its outlet."""
+    verdict = record.verdict
+    assert verdict is not None
+    if by_outlet and record.verb is Verb.STOP and not verdict.lie:
+        verdict = of_outlet(verdict)
+    proof = proof_of(record.verb, verdict, record.power_w)
     told = record.detail and proof is not Proof.YES  # the device's own cause and next step say more than the code's
-    what = f"{record.detail} ({record.reason})" if told else evidence
+    what = f"{record.detail} ({record.reason})" if told else judged_in_words(verdict.reason, verdict.evidence)
     return _finding(record.miner_id, proof, what, record.baseline_w, record.power_w)
+
+
+def _stopped_by_outlet(entry: MinerEntry) -> bool:
+    return bool(entry.outlet) and entry.dialect not in CONTROLLABLE
 
 
 def _finding(

@@ -99,6 +99,8 @@ _BY_EVIDENCE: Final[Mapping[Evidence, str]] = {
 }
 _RESTS: Final = frozenset({"power_below_idle", "outlet_off"})
 """After these, it matters on what they rest."""
+_ITSELF: Final = ("outlet_off", Evidence.DEVICE_STATE)
+"""Says already whose word it is."""
 
 
 def in_words(code: str) -> str:
@@ -115,6 +117,6 @@ def next_step(code: str) -> str:
 def judged_in_words(code: str, evidence: Evidence) -> str:
     """Return how an order was judged: in words, on what that rests, and the code to look up."""
     words = in_words(code)
-    if code in _RESTS and evidence in _BY_EVIDENCE:
+    if code in _RESTS and evidence in _BY_EVIDENCE and (code, evidence) != _ITSELF:
         words = f"{words}, {_BY_EVIDENCE[evidence]}"
     return code if words == code else f"{words} ({code})"

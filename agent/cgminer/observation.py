@@ -32,7 +32,7 @@ class Observation:
     device's own clock (``When``), which may be years off. ``control_board_id`` is the control board's own number, where
     the firmware gives it for a name. ``repaired`` names the rules that made a malformed reply
     readable; ``errors`` are the firmware's own error codes or lines. ``shown_s`` is between which monotonic seconds the
-    device gave its figures.
+    device gave its figures. ``by_outlet``: the miner was silent, and the switch before it reads off.
     """
 
     dialect: str
@@ -63,6 +63,7 @@ class Observation:
     device_time: datetime | None = None
     repaired: tuple[str, ...] = ()
     shown_s: tuple[float, float] | None = field(default=None, compare=False)
+    by_outlet: bool = False
 
     def reading(self, miner_id: str, read_at: datetime) -> Reading:
         """Return this observation as the reading of ``miner_id``: hottest sensors, fastest fan, shares summed."""

@@ -1,28 +1,34 @@
 """Drives the miners itself: for a site whose daemon is dead.
 
     miners, 64 at a time: first look -> intent in the ledger -> order -> looked at until it shows, or the deadline
-    feeder meters before and after: what the devices claim must have left the feeder
+    feeder meters: before the first order; then again and again, with a look at each miner, until they have told
 
 Invariants: a miner counts as done only when it has been read back, and a stop only when its feeder's meter, where there
-is one, leaves no room for it still to draw. One miner's failure is its own. The caller holds the journal's lock.
+is one, leaves no room for it still to draw (``weighing``), judged as the daemon judges it. One miner's failure is its
+own. The caller holds the journal's lock.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from agent.cgminer.control.driver import LOOK_S, SEND_AGAIN_S
+from agent.cgminer.observation import Observation
 from agent.cgminer.whose import check_whose
 from agent.descriptors import open_files
 from agent.errors import AccessDenied, AgentError, Permanent, Refused, Transient, UnsupportedDevice
 from agent.failsafe.choice import Figures
-from agent.failsafe.ledger import Intent, Ledger
-from agent.failsafe.report import WANTED, progress_line, report
+from agent.failsafe.ledger import Earlier, Intent, Ledger
+from agent.failsafe.readings import Readings
+from agent.failsafe.report import WANTED, progress_line, report, settling_line
 from agent.failsafe.sights import Sight, show
-from agent.findings import Finding, Proof, weigh
+from agent.failsafe.stops import Stop, Told, stop_of
+from agent.failsafe.weighing import Weighing
+from agent.findings import Finding, Proof
 from agent.fleet import switchable
-from agent.local_curtail.evidence import FeederBefore, judge_start, reads_idle
+from agent.local_curtail.evidence import FeederBefore, MeterWord, judge_start
+from agent.local_curtail.feeder import Member
 from agent.local_curtail.ports import Control, FeederMeter, Observed
 from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
 from agent.reasons import in_words
@@ -30,21 +36,18 @@ from agent.settings import Settings
 from sitelink.clock import Clock
 from sitelink.inventory import MinerEntry
 from sitelink.types import MinerState, Verb
-from sitelink.units import Watts
 
 _CONCURRENCY: Final = 64
 _OTHER_FILES: Final = 32
 _PROGRESS_S: Final = 5.0
-_SAMPLES: Final = 3
-_SAMPLE_S: Final = 0.25
-_BEFORE_S: Final = 2.0
-_AFTER_S: Final = 10.0
-"""Where many meters share a gateway they answer one after the other; what was sent is proven by them."""
+_SETTLE_S: Final = 12.0
+"""A miner that says it is off may be early, a contactor slow and a meter late; after this all would have shown."""
 _START_DEADLINE_S: Final = 30.0
 _NOT_TAKEN: Final = (Refused, AccessDenied, UnsupportedDevice)
 """After these nothing has changed at the device; after a garbled answer it may have."""
 _Order = Callable[[], Awaitable[None]]
-_Shows = Callable[[Observed], str | None]
+_Shows = Callable[[Observed | None, float], bool]
+"""Whether what was ordered shows in a look (None: the miner was silent) that began at a monotonic second."""
 
 
 class Failsafe:
@@ -65,7 +68,7 @@ class Failsafe:
         self._settings = settings
         self._spared = spared
         self._controls = controls
-        self._meters = meters
+        self._readings = Readings(meters, clock)
         self._clock = clock
         self._ledger = ledger
         self._say = say
@@ -75,7 +78,7 @@ class Failsafe:
         self._ordered = 0
         self._order_id = ""
         self._before: dict[str, FeederBefore | None] = {}
-        self._unfinished: dict[str, Intent] = {}
+        self._earlier = Earlier()
 
     async def status(self, entries: tuple[MinerEntry, ...]) -> int:
         """Print how each miner reads; return 1 when the state of one is unknown."""
@@ -88,15 +91,16 @@ class Failsafe:
 
     async def switch(self, verb: Verb, entries: tuple[MinerEntry, ...], order_id: str) -> int:
         """Order ``verb`` of each miner, and print what is proven; return 1 when one is not."""
-        feeders = sorted({entry.feeder_id for entry in entries} & set(self._meters))
-        self._before = await self._measured(feeders)
         if verb is Verb.STOP:
-            self._go_on_from(entries)
+            self._before = await self._readings.before(self._readings.among(entry.feeder_id for entry in entries))
+            await self._go_on_from(entries)
         self._say(f"{verb.value}: {len(entries)} miners, {self._at_once} at a time")
         self._order_id = order_id
         progress = asyncio.create_task(self._tell_progress([entry.miner_id for entry in entries]))
         try:
-            findings = await asyncio.gather(*(self._counted(entry, verb) for entry in entries))
+            found = await asyncio.gather(*(self._counted(entry, verb) for entry in entries))
+            progress.cancel()
+            weighings = await self._weighed([each for each in found if isinstance(each, Stop)])
         except asyncio.CancelledError:
             self._say(
                 f"interrupted: {self._ordered} of {len(entries)} miners were ordered, {len(self._done)} looked at to "
@@ -105,22 +109,23 @@ class Failsafe:
             raise
         finally:
             progress.cancel()
-        if verb is Verb.START:
-            return report(findings, (), WANTED[verb], self._say)
-        before_w = {feeder: None if item is None else item.power_w for feeder, item in self._before.items()}
-        weighed, lines = weigh(findings, before_w, await self._read(feeders, _AFTER_S))
-        return report(weighed, lines, WANTED[verb], self._say)
+        findings = [await self._judged(each, weighings) for each in found]
+        missing = sum(finding.proof is not Proof.YES for finding in findings)
+        await self._ledger.ended(order_id, f"{len(findings) - missing} of {len(findings)} miners {WANTED[verb]}")
+        lines = [line for weighing in weighings.values() if (line := weighing.line())]
+        return report(findings, lines, WANTED[verb], self._say)
 
-    def _go_on_from(self, entries: tuple[MinerEntry, ...]) -> None:
+    async def _go_on_from(self, entries: tuple[MinerEntry, ...]) -> None:
         """Take up the stops of a run that was killed: what it measured before them is what their feeders fell from.
 
         Where it also stopped miners that are not of this run, their fall is not to be told apart: then nothing is.
         """
-        unfinished = self._ledger.unfinished()
+        self._earlier = await self._ledger.earlier()
+        unfinished = self._earlier.unfinished
         by_id = {entry.miner_id: entry for entry in entries}
         if not unfinished.keys() <= by_id.keys():
+            self._earlier = replace(self._earlier, unfinished={})
             return
-        self._unfinished = unfinished
         for name, intent in unfinished.items():
             feeder, before = by_id[name].feeder_id, intent.before
             measured = self._before.get(feeder)
@@ -129,21 +134,83 @@ class Failsafe:
         if unfinished:
             self._say(f"going on from a run that did not end: {len(unfinished)} miners were told to stop already")
 
+    async def _weighed(self, stops: Sequence[Stop]) -> dict[str, Weighing]:
+        """Hold the stops against their feeders' meters until these agree, or ``_SETTLE_S`` is over."""
+        weighings = {
+            feeder: Weighing(
+                feeder,
+                before,
+                [stop.member for stop in stops if stop.entry.feeder_id == feeder],
+                {stop.entry.miner_id for stop in stops if stop.tells_power},
+            )
+            for feeder, before in self._before.items()
+        }
+        waiting = [each for each in weighings.values() if each.open and each.before is not None]
+        ends_s, told_s = self._clock.monotonic() + _SETTLE_S, float("-inf")
+        while waiting:
+            await self._weigh(waiting)
+            waiting = [each for each in waiting if each.open]
+            now_s = self._clock.monotonic()
+            if now_s >= ends_s:
+                break
+            if waiting and now_s - told_s >= _PROGRESS_S:
+                self._say(settling_line([each.feeder_id for each in waiting], ends_s - now_s))
+                told_s = now_s
+            if waiting:
+                await asyncio.sleep(LOOK_S)
+        return weighings
+
+    async def _weigh(self, weighings: Sequence[Weighing]) -> None:
+        """Read the meters; where that is not enough, look at each miner after it: so it draws at the most."""
+        await self._readings.take(weighings)
+        for each in weighings:
+            each.judge()
+        unclear = [each for each in weighings if each.open]
+        members = [member for each in unclear for member in each.members if member.seen is not None]
+        await asyncio.gather(*(self._look_again(member) for member in members))
+        for each in unclear:
+            each.judge()
+
+    async def _look_again(self, member: Member) -> None:
+        async with self._places:
+            began_s = self._clock.monotonic()
+            try:
+                seen = await self._controls[member.miner.miner_id].observe()
+            except AgentError:
+                return  # what it draws at the least is not known then, and it may have fallen by all that it drew
+            except Exception:  # noqa: BLE001 - each miner's supervisor; it is judged by what was seen before
+                return
+            member.look(seen, began_s, self._clock.monotonic())
+
+    async def _judged(self, each: Finding | Stop, weighings: Mapping[str, Weighing]) -> Finding:
+        if isinstance(each, Finding):
+            return each
+        weighing = weighings.get(each.entry.feeder_id)
+        finding = each.finding(MeterWord.NONE if weighing is None else weighing.word(each.member))
+        if not each.told.refused:
+            await self._note(finding, Verb.STOP)
+        return finding
+
+    async def _note(self, finding: Finding, verb: Verb) -> None:
+        name, proven = finding.entry.miner_id, finding.proof is Proof.YES
+        await self._ledger.found(name, verb, self._order_id, proven=proven, unsent=finding.unsent, what=finding.what)
+
     async def _tell_progress(self, ids: list[str]) -> None:
         while True:
             await asyncio.sleep(_PROGRESS_S)
             self._say(progress_line(ids, self._done))
 
-    async def _counted(self, entry: MinerEntry, verb: Verb) -> Finding:
-        finding = await self._alone(entry, self._stop(entry) if verb is Verb.STOP else self._start(entry))
+    async def _counted(self, entry: MinerEntry, verb: Verb) -> Finding | Stop:
+        """Do one miner's work; a stop whose feeder has yet to tell is returned as it stands."""
+        found = await self._alone(entry, self._stop(entry) if verb is Verb.STOP else self._start(entry))
         self._done.add(entry.miner_id)
-        proven = finding.proof is Proof.YES
-        await self._ledger.found(
-            entry.miner_id, verb, self._order_id, proven=proven, unsent=finding.unsent, what=finding.what
-        )
-        return finding
+        if isinstance(found, Finding):
+            await self._note(found, verb)
+        elif found.told.refused:
+            await self._note(found.finding(MeterWord.NONE), verb)
+        return found
 
-    async def _alone(self, entry: MinerEntry, work: Awaitable[Finding]) -> Finding:
+    async def _alone(self, entry: MinerEntry, work: Awaitable[Finding | Stop]) -> Finding | Stop:
         """Do one miner's work; its failure, whatever it is, is its own: the others are still stopped."""
         async with self._places:
             try:
@@ -162,7 +229,8 @@ class Failsafe:
                 return Sight(entry, MinerState.UNKNOWN, str(error))
             except Exception as error:  # noqa: BLE001 - each miner's supervisor; the table shows it
                 return Sight(entry, MinerState.UNKNOWN, f"failed: {error!r}")
-        return Sight(entry, seen.state, in_words(seen.reason.value), seen.power_w)
+        by_outlet = isinstance(seen, Observation) and seen.by_outlet
+        return Sight(entry, seen.state, in_words("outlet_off" if by_outlet else seen.reason.value), seen.power_w)
 
     async def _figures(self, entry: MinerEntry) -> Figures | None:
         async with self._places:
@@ -181,31 +249,32 @@ class Failsafe:
         await check_whose(control, entry.miner_id)
         return seen
 
-    async def _stop(self, entry: MinerEntry) -> Finding:
+    async def _stop(self, entry: MinerEntry) -> Finding | Stop:
         refused = self._untouchable(entry)
         if refused is not None:
             return refused
-        control = self._controls[entry.miner_id]
-        share = self._settings.control.idle_share
+        control, began_s = self._controls[entry.miner_id], self._clock.monotonic()
         first = await _first_look(control)
-        hashing = first.state is MinerState.HASHING
-        baseline_w = first.power_w if hashing and first.power_w else entry.nameplate_w or ASSUMED_NAMEPLATE_W
-        found = Finding(entry, Proof.NO, "still hashing after the order", first.power_w, was_hashing=hashing)
+        stop = stop_of(entry, first, self._settings.control.idle_share, self._earlier)
+        member = stop.member
+        member.look(first, began_s, self._clock.monotonic())
         intent = Intent(entry.miner_id, Verb.STOP, self._order_id)
-        told = self._unfinished.get(entry.miner_id)
-        if told is not None and told.baseline_w is not None:
-            baseline_w = told.baseline_w
-            found = replace(found, before_w=baseline_w, was_hashing=True)
-            intent = replace(intent, baseline_w=baseline_w, before=told.before)
-        elif hashing:
-            intent = replace(intent, baseline_w=baseline_w, before=self._before.get(entry.feeder_id))
+        if stop.was_hashing and not member.resumed:
+            told = self._earlier.unfinished.get(entry.miner_id)
+            before = self._before.get(entry.feeder_id) if told is None else told.before
+            intent = replace(intent, baseline_w=member.load_w, before=before)
         await self._intend(intent)
-        return await self._until(
-            found,
-            control.stop,
-            lambda seen: f"{seen.state.value}, read back" if reads_idle(seen, baseline_w, share) else None,
-            self._settings.control.device_deadline_s,
-        )
+        if intent.baseline_w is not None:
+            member.sent(self._clock.monotonic())
+
+        def off(seen: Observed | None, began_s: float) -> bool:
+            member.look(seen, began_s, self._clock.monotonic())
+            return seen is not None and member.idle_s is not None
+
+        stop.told = await self._until(control, control.stop, off, self._settings.control.device_deadline_s)
+        if stop.told.unsent:
+            member.withdraw()
+        return stop
 
     async def _start(self, entry: MinerEntry) -> Finding:
         control = self._controls[entry.miner_id]
@@ -215,45 +284,51 @@ class Failsafe:
             runs = first.state is MinerState.HASHING
             return replace(refused, proof=Proof.YES, what="hashing", after_w=first.power_w) if runs else refused
         load_w = entry.nameplate_w or ASSUMED_NAMEPLATE_W
-
-        def back(seen: Observed) -> str | None:
-            verdict = judge_start(seen, first.power_w, load_w)
-            return None if verdict is None else f"{verdict.reason}, read back"
-
         found = Finding(entry, Proof.NO, "not hashing after the order", first.power_w)
+
+        def back(seen: Observed | None, _: float) -> bool:
+            nonlocal found
+            verdict = None if seen is None else judge_start(seen, first.power_w, load_w)
+            if seen is not None:
+                found = replace(found, after_w=seen.power_w)
+            if verdict is not None:
+                found = replace(found, proof=Proof.YES, what=f"{verdict.reason}, read back")
+            return verdict is not None
+
         await self._intend(Intent(entry.miner_id, Verb.START, self._order_id))
-        return await self._until(found, control.start, back, _START_DEADLINE_S)
+        told = await self._until(control, control.start, back, _START_DEADLINE_S)
+        if found.proof is Proof.YES or (told.taken and not told.refused):
+            return found
+        return replace(found, what=told.trouble or found.what, unsent=told.unsent)
 
     async def _intend(self, intent: Intent) -> None:
         await self._ledger.intend(intent)
         self._ordered += 1
 
-    async def _until(self, found: Finding, order: _Order, shows: _Shows, patience_s: float) -> Finding:
+    async def _until(self, control: Control, order: _Order, shows: _Shows, patience_s: float) -> Told:
         """Order until it is taken, look until it shows; the order's own answer proves nothing."""
-        control = self._controls[found.entry.miner_id]
         deadline_s = self._clock.monotonic() + patience_s
-        taken, sends, sent_s, trouble = False, 0, float("-inf"), found.what
+        taken, sends, sent_s, untold = False, 0, float("-inf"), ""
         while True:
             if not taken and self._clock.monotonic() - sent_s >= SEND_AGAIN_S:
                 sent_s, sends = self._clock.monotonic(), sends + 1
                 try:
                     await order()
-                    taken = True
+                    taken, untold = True, ""
                 except (Permanent, Refused) as error:
-                    return replace(found, what=str(error), unsent=sends == 1 and isinstance(error, _NOT_TAKEN))
+                    unsent = sends == 1 and isinstance(error, _NOT_TAKEN)
+                    return Told(taken, str(error), refused=True, unsent=unsent)
                 except AgentError as error:
-                    trouble = str(error)
+                    untold = str(error)
+            seen, silent, began_s = None, "", self._clock.monotonic()
             try:
                 seen = await control.observe()
             except AgentError as error:
-                trouble = str(error)
-            else:
-                found = replace(found, after_w=seen.power_w)
-                proof = shows(seen)
-                if proof is not None:
-                    return replace(found, proof=Proof.YES, what=proof)
+                silent = str(error)
+            if shows(seen, began_s):
+                return Told(taken)
             if self._clock.monotonic() >= deadline_s:
-                return replace(found, what=found.what if taken else trouble)
+                return Told(taken, untold or silent)
             await asyncio.sleep(LOOK_S)
 
     def _untouchable(self, entry: MinerEntry) -> Finding | None:
@@ -264,37 +339,6 @@ class Failsafe:
                 entry, Proof.NO, f"{entry.dialect} firmware cannot be switched by us; use its own page or breaker"
             )
         return None
-
-    async def _read(self, feeders: Sequence[str], within_s: float) -> dict[str, Watts | None]:
-        """Return what each feeder draws now; None where its meter has not answered ``within_s`` seconds."""
-        reads = {feeder: asyncio.ensure_future(self._meters[feeder].read()) for feeder in feeders}
-        if reads:
-            await asyncio.wait(reads.values(), timeout=within_s)
-        late = [read for read in reads.values() if not read.done()]
-        for read in late:
-            read.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-        return {feeder: None if read.cancelled() else read.result().power_w for feeder, read in reads.items()}
-
-    async def _measured(self, feeders: list[str]) -> dict[str, FeederBefore | None]:
-        """Return what each feeder draws before anything is sent, from a few samples; None when its meter is silent.
-
-        No order waits longer than ``_BEFORE_S`` for them: a silent meter is not asked a second time.
-        """
-        samples: dict[str, list[Watts]] = {feeder: [] for feeder in feeders}
-        ends_s, speaking = self._clock.monotonic() + _BEFORE_S, list(feeders)
-        for place in range(_SAMPLES):
-            if place and speaking:
-                await asyncio.sleep(_SAMPLE_S)
-            left_s = ends_s - self._clock.monotonic()
-            if not speaking or left_s <= 0:
-                break
-            found = await self._read(speaking, left_s)
-            for feeder, power_w in found.items():
-                if power_w is not None:
-                    samples[feeder].append(power_w)
-            speaking = [feeder for feeder in speaking if found[feeder] is not None]
-        return {feeder: FeederBefore.of(found) for feeder, found in samples.items()}
 
 
 async def _first_look(control: Control) -> Observed:

@@ -12,10 +12,10 @@ once, and every miner is switched all the same.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Final, Self, TypeVar
 
 from agent.errors import AgentError, BadInput
@@ -53,6 +53,18 @@ class Intent:
     order_id: str
     baseline_w: Watts | None = None
     before: FeederBefore | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What runs and daemons before this one know of stops; each carries what its miner and its feeder drew before.
+
+    ``unfinished`` were sent a short while ago by a run that did not end: their feeders may have fallen already.
+    ``doubted`` were told to stop and not proven off: that they read off now proves no more than it did then.
+    """
+
+    unfinished: Mapping[str, Intent] = field(default_factory=dict)
+    doubted: Mapping[str, Intent] = field(default_factory=dict)
 
 
 class _Here:
@@ -204,27 +216,44 @@ class Ledger:
         except (sqlite3.Error, ValueError) as error:
             raise BadInput(f"{path}: cannot be read: {error}") from None
 
-    def unfinished(self) -> dict[str, Intent]:
-        """Return the stops that a run before this one sent a short while ago, and that nobody has judged since.
-
-        Their feeders may have fallen already: what they drew before is known only from here.
-        """
-        if self._books is None:
-            return {}
+    async def earlier(self) -> Earlier:
+        """Return what is known of stops before this run, nothing where the file cannot be used."""
+        if self._books is None or self._here is None:
+            return Earlier()
+        try:
+            over, found = await self._here.run(lambda file: (by_hand.over(file), by_hand.last_found(file)))
+        except AgentError as error:
+            self._lose(error)
+            return Earlier()
         now, _ = self._time.now()
-        return {
-            record.miner_id: Intent(
-                record.miner_id,
-                Verb.STOP,
-                record.order_id,
-                record.baseline_w,
-                FeederBefore(record.feeder_before_w, record.feeder_spread_w or Watts(0)),
-            )
-            for record in self._books.miners.values()
-            if record.verb is Verb.STOP and record.phase is Phase.SENT
-            if record.baseline_w is not None and record.feeder_before_w is not None and record.sent_at is not None
-            if timedelta(0) <= now - record.sent_at <= _SHORT_WHILE
+        stops = [record for record in self._books.miners.values() if record.verb is Verb.STOP]
+        unfinished = {
+            record.miner_id: _again(record)
+            for record in stops
+            if record.order_id not in over and self._is_under_way(record, now)
         }
+        doubted = {
+            record.miner_id: _again(record)
+            for record in stops
+            if record.baseline_w is not None and not record.complete
+            if record.lie or record.outcome is not None or found.get(record.miner_id) == by_hand.UNPROVEN
+        }
+        return Earlier(unfinished, doubted)
+
+    def _is_under_way(self, record: MinerRecord, now: datetime) -> bool:
+        """Return whether a stop was sent, under the order that its record names, a short while ago, and not judged."""
+        if record.phase is not Phase.SENT or record.outcome is not None or record.sent_at is None:
+            return False
+        if record.baseline_w is None or record.feeder_before_w is None:
+            return False
+        order = None if self._books is None else self._books.orders.get(record.order_id)
+        its_own = order is None or order.started_at <= record.sent_at
+        return its_own and timedelta(0) <= now - record.sent_at <= _SHORT_WHILE
+
+    async def ended(self, order_id: str, what: str) -> None:
+        """Note that the run under ``order_id`` has looked at all its miners to the end."""
+        now, _ = self._time.now()
+        self._lines.append(Line(now, order_id, "", by_hand.ENDED, what))
 
     async def intend(self, intent: Intent) -> None:
         """Make it durable that ``intent`` is about to be sent, as far as the file takes it."""
@@ -259,17 +288,11 @@ class Ledger:
         if intent.verb is Verb.STOP and intent.baseline_w is None and record.complete:
             return record  # it was off and proven so: the order takes that over
         now, _ = self._time.now()
-        sent = replace(
-            record,
-            phase=Phase.SENT,
-            outcome=None,
-            evidence=Evidence.NONE,
-            reason="",
-            detail="",
-            touched=True,
-            sent_at=now,
-            sent_no=books.next_number(),
-        )
+        untold = replace(record, outcome=None, evidence=Evidence.NONE, reason="", detail="")
+        sent = replace(untold, phase=Phase.SENT, touched=True)
+        if intent.verb is not Verb.STOP or intent.baseline_w is not None or record.baseline_w is None:
+            # else what is known of it was measured before its earlier order, and stays dated so
+            sent = replace(sent, sent_at=now, sent_no=books.next_number())
         if intent.verb is not Verb.STOP:
             return sent
         sent = replace(sent, off_since=record.off_since or now)
@@ -311,6 +334,13 @@ class Ledger:
                 "of this; start these miners yourself afterwards, with failsafe on"
             )
         self._books = self._here = None
+
+
+def _again(record: MinerRecord) -> Intent:
+    before = None
+    if record.feeder_before_w is not None:
+        before = FeederBefore(record.feeder_before_w, record.feeder_spread_w or Watts(0))
+    return Intent(record.miner_id, Verb.STOP, record.order_id, record.baseline_w, before)
 
 
 def _joined(entries: Iterable[Entry]) -> Entry:

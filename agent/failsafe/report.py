@@ -29,6 +29,11 @@ def progress_line(ids: Sequence[str], done: Container[str]) -> str:
     return f"  {len(ids) - len(waiting)} of {len(ids)} miners done{rest}"
 
 
+def settling_line(feeders: Sequence[str], left_s: float) -> str:
+    """Return whose meters are waited for, and for how long at most."""
+    return f"  waiting for the meter of {_first(feeders, _NAMED)} to show the fall, {left_s:.0f} s at most"
+
+
 def doubted(findings: Iterable[Finding]) -> list[str]:
     """Return a line for each feeder whose meter does not bear out what its miners say: whom to measure."""
     by_feeder: defaultdict[str, list[str]] = defaultdict(list)

@@ -18,6 +18,8 @@ SENT: Final = "sent"
 PROVEN: Final = "proven"
 UNPROVEN: Final = "unproven"
 RELEASED: Final = "released"
+ENDED: Final = "ended"
+"""Each miner of the order was looked at to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +50,15 @@ def last_lines(connection: sqlite3.Connection, count: int) -> tuple[Line, ...]:
         "SELECT at_us, order_id, miner_id, event, detail FROM curtail_by_hand ORDER BY place DESC LIMIT ?", (count,)
     ).fetchall()
     return tuple(Line(moment_of(row[0]), *row[1:]) for row in reversed(rows))
+
+
+def over(connection: sqlite3.Connection) -> frozenset[str]:
+    """Return the orders whose run has ended, or that were released."""
+    query = "SELECT DISTINCT order_id FROM curtail_by_hand WHERE event IN (?, ?)"
+    return frozenset(order_id for (order_id,) in connection.execute(query, (ENDED, RELEASED)))
+
+
+def last_found(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return by miner whether what was last found of it was proven or not."""
+    query = "SELECT miner_id, event FROM curtail_by_hand WHERE event IN (?, ?) ORDER BY place"
+    return dict(connection.execute(query, (PROVEN, UNPROVEN)).fetchall())

@@ -59,6 +59,8 @@ def test_a_reading_has_a_next_step_where_a_person_must_do_something():
             Evidence.FEEDER_METER,
             "it reads off, but the meter cannot tell it from its neighbours: measure it at the rack (feeder_clouded)",
         ),
+        ("outlet_off", Evidence.DEVICE_STATE, "its outlet reads off (outlet_off)"),
+        ("outlet_off", Evidence.FEEDER_METER, "its outlet reads off, its feeder's meter agrees (outlet_off)"),
         ("of_a_later_version", Evidence.NONE, "of_a_later_version"),
     ],
 )

@@ -100,9 +100,8 @@ class OutletControl:
                 raise
         power_w = await self._outlet.power_w()
         source = PowerSource.NONE if power_w is None else PowerSource.METER
-        return Observation(
-            self._device.dialect, MinerState.IDLE, Reason.COMMANDED, power_w=power_w, power_source=source
-        )
+        idle, why = MinerState.IDLE, Reason.COMMANDED
+        return Observation(self._device.dialect, idle, why, power_w=power_w, power_source=source, by_outlet=True)
 
     async def make_way(self) -> None:
         """See ``MinerControl.make_way``."""

@@ -11,9 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from agent.cgminer.observation import Observation
 from agent.errors import AccessDenied, BadInput, TimedOut
 from agent.failsafe import direct as module
 from agent.failsafe import ledger as ledger_module
+from agent.failsafe import readings as readings_module
 from agent.failsafe.direct import Failsafe
 from agent.failsafe.ledger import Intent, Ledger
 from agent.local_curtail import overrides, policy
@@ -36,6 +38,7 @@ class Seen:
     reason: Reason = Reason.NONE
     hashrate_ths: float | None = None
     uptime_s: int | None = None
+    shown_s: tuple | None = None
 
 
 @dataclass
@@ -71,6 +74,22 @@ def entry(name, dialect="luxos", feeder="F1"):
     return MinerEntry(name, "127.0.0.1", 4028, dialect, "S19", feeder, "R1", 1, Watts(3000), None)
 
 
+class Running(ManualClock):
+    """Runs on a little with each question; the wall clock stands."""
+
+    def monotonic(self):
+        self.mono += 0.01
+        return self.mono
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Looks come after one another at once."""
+    monkeypatch.setattr(module, "LOOK_S", 0.001)
+    monkeypatch.setattr(module, "_SETTLE_S", 1.0)
+    monkeypatch.setattr(readings_module, "_SAMPLE_S", 0.0)
+
+
 class Rig:
     """A failsafe over fake miners, with a ledger in a file of its own."""
 
@@ -81,7 +100,7 @@ class Rig:
             limits=SimpleNamespace(max_step_w=Watts(0)),
             database=tmp_path / "state" / "agent.db",
         )
-        self.clock = ManualClock(T0, 10.0)
+        self.clock = Running(T0, 10.0)
         self.controls = controls
         self.never_touch = frozenset(never_touch)
         self.number = 0
@@ -123,7 +142,7 @@ class Rig:
 async def test_off_leaves_an_override_and_proves_each_miner(tmp_path):
     rig = Rig(tmp_path, {"m1": FakeControl(), "m2": FakeControl()})
     assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2"))) == 0
-    assert rig.out.count("feeder meter agrees") == 2
+    assert rig.out.count("off, its feeder's meter agrees") == 2
     stored = sqlite3.connect(rig.settings.database)
     (active,) = overrides.active(stored, rig.clock)
     assert (active.override.verb, active.override.miner_ids) == (Verb.STOP, None)
@@ -166,7 +185,7 @@ async def test_what_was_done_stands_in_the_daemons_own_books(tmp_path):
     unsent = [(kind, json.loads(record)) for kind, record in rig.rows("SELECT kind, record FROM curtail_unsent")]
     assert [(one["order_id"], one["outcome"]) for kind, one in unsent if kind == "ack"] == [("failsafe-1", "expired")]
     events = rig.rows("SELECT event, miner_id FROM curtail_by_hand WHERE order_id = 'failsafe-2'")
-    assert events == [("ordered", ""), ("sent", "m1"), ("proven", "m1")]
+    assert events == [("ordered", ""), ("sent", "m1"), ("proven", "m1"), ("ended", "")]
 
 
 async def test_intents_that_come_together_share_a_wait_for_the_disk(tmp_path, monkeypatch):
@@ -177,7 +196,9 @@ async def test_intents_that_come_together_share_a_wait_for_the_disk(tmp_path, mo
     rig = Rig(tmp_path, {name: FakeControl() for name in names})
     assert await rig.switch(Verb.STOP, tuple(entry(name) for name in names)) == 0
     assert len(rig.records()) == len(names)
-    assert len(rig.rows("SELECT 1 FROM curtail_by_hand")) == 2 * len(names) + 1, "each sent, each found, one order"
+    assert len(rig.rows("SELECT 1 FROM curtail_by_hand")) == 2 * len(names) + 2, (
+        "each sent, each found, one order, its end"
+    )
     assert len(transactions) < 20
 
 
@@ -243,6 +264,7 @@ async def test_a_lie_is_caught_by_the_feeder_and_an_unswitchable_miner_is_named(
     assert await rig.switch(Verb.STOP, entries, frozenset({"m1", "m2", "m3"})) == 1
     assert "feeder F1 fell by 2950 W, its miners claim 5900 W: it still draws about 2950 W" in rig.out
     assert "not proven off: m1, m2, m3" in rig.out
+    assert "waiting for the meter of F1 to show the fall, 1 s at most" in rig.out
     assert not rig.controls["m3"].off
 
 
@@ -325,12 +347,11 @@ async def test_a_meter_that_never_answers_holds_up_no_order(tmp_path, monkeypatc
         await never.wait()
 
     monkeypatch.setattr(FakeMeter, "read", hung)
-    monkeypatch.setattr(module, "_BEFORE_S", 0.05)
-    monkeypatch.setattr(module, "_AFTER_S", 0.05)
+    monkeypatch.setattr(readings_module, "_BEFORE_S", 0.05)
     rig = Rig(tmp_path, {"m1": FakeControl()})
     async with asyncio.timeout(5):
         assert await rig.switch(Verb.STOP, (entry("m1"),)) == 0
-    assert len(asked) == 2, "once before and once after: a silent meter is not asked a second time"
+    assert len(asked) == 1, "a meter that was silent before can prove nothing after, and is not asked"
     assert "its meter did not answer" in rig.out
 
 
@@ -410,14 +431,12 @@ class Slow(FakeControl):
 
 
 @pytest.mark.parametrize("liars", [(), ("m1",), ("m4",)])
-async def test_a_run_that_goes_on_from_a_killed_one_knows_what_the_feeder_drew_before(tmp_path, monkeypatch, liars):
-    monkeypatch.setattr(module, "LOOK_S", 0.01)
-    monkeypatch.setattr(module, "_SAMPLE_S", 0.0)
+async def test_a_run_that_goes_on_from_a_killed_one_knows_what_the_feeder_drew_before(tmp_path, liars):
     names = [f"m{place}" for place in range(1, 7)]
     rig = Rig(tmp_path, {name: Slow(liar=name in liars) for name in names})
     async with rig.ledger() as ledger:  # killed: four are told to stop, nobody was looked at to the end
         killed = rig.failsafe(ledger)
-        before = (await killed._measured(["F1"]))["F1"]
+        before = (await killed._readings.before(["F1"]))["F1"]
         for name in names[:4]:
             await ledger.intend(Intent(name, Verb.STOP, "failsafe-0", Watts(3000), before))
             await rig.controls[name].stop()
@@ -428,12 +447,153 @@ async def test_a_run_that_goes_on_from_a_killed_one_knows_what_the_feeder_drew_b
     assert rig.records()["m1"].feeder_before_w == 18000
 
 
-async def test_a_killed_run_of_other_miners_lends_its_fall_to_nobody(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_SAMPLE_S", 0.0)
+async def test_a_killed_run_of_other_miners_lends_its_fall_to_nobody(tmp_path):
     rig = Rig(tmp_path, {"m1": FakeControl(), "m2": FakeControl(liar=True)})
     async with rig.ledger() as ledger:
-        before = (await rig.failsafe(ledger)._measured(["F1"]))["F1"]
+        before = (await rig.failsafe(ledger)._readings.before(["F1"]))["F1"]
         await ledger.intend(Intent("m1", Verb.STOP, "failsafe-0", Watts(3000), before))
         await rig.controls["m1"].stop()
     assert await rig.switch(Verb.STOP, (entry("m2"),)) == 1
     assert "open" in rig.out
+
+
+@dataclass
+class Figureless(FakeControl):
+    """A stock Antminer S19 Pro: its firmware tells no power."""
+
+    async def observe(self):
+        return replace(await super().observe(), power_w=None)
+
+
+@pytest.mark.parametrize("neighbours", [0, 3])
+async def test_a_liar_that_tells_no_power_is_not_proven_by_its_own_word(tmp_path, neighbours):
+    names = [f"m{number}" for number in range(neighbours)]
+    rig = Rig(tmp_path, {"liar": Figureless(liar=True)} | {name: FakeControl() for name in names})
+    assert await rig.switch(Verb.STOP, (entry("liar"),)) == 1
+    assert "0 of 1 miners proven off" in rig.out
+    assert "it reads off, but its feeder draws as before: measure it at the rack (feeder_did_not_drop)" in rig.out
+    assert "fell by 0 W, its miners claim 3000 W: it still draws about 3000 W that no miner owns up to" in rig.out
+    assert rig.records()["liar"].baseline_w == 3000
+    assert ("unproven", "liar") in rig.rows("SELECT event, miner_id FROM curtail_by_hand"), "not before its feeder told"
+
+
+async def test_an_honest_one_that_tells_no_power_is_proven_by_its_meter_and_only_by_that(tmp_path):
+    rig = Rig(tmp_path, {"m1": Figureless(), "m2": Figureless()})
+    assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2", feeder="unmetered"))) == 1
+    assert "off, its feeder's meter agrees" in rig.out
+    assert "1 of 2 miners proven off" in rig.out
+    assert (
+        "m2  R1        unknown  unknown  open    it reads off, tells no power, and no meter vouches for it" in rig.out
+    )
+
+
+async def test_a_meter_that_fell_silent_vouches_for_nobody_without_a_figure(tmp_path, monkeypatch):
+    rig = Rig(tmp_path, {"m1": Figureless(), "m2": FakeControl()})
+    real = FakeMeter.read
+
+    async def dies(self):
+        return await real(self) if not any(each.off for each in self.controls) else MeterSample("meter", T0, None)
+
+    monkeypatch.setattr(FakeMeter, "read", dies)
+    assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2"))) == 1
+    assert "not proven off: m1\n" in f"{rig.out}\n"
+    assert "feeder F1: its meter did not answer" in rig.out
+
+
+class Late(FakeMeter):
+    """Shows what flowed some readings ago."""
+
+    lag = 5
+
+    def __init__(self, controls):
+        super().__init__(controls)
+        self.shown = []
+
+    async def read(self):
+        self.shown.append(await super().read())
+        return self.shown[max(0, len(self.shown) - 1 - self.lag)]
+
+
+async def test_a_feeder_that_shows_the_fall_late_is_read_until_it_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "FakeMeter", Late)
+    rig = Rig(tmp_path, {"m1": FakeControl(), "m2": FakeControl()})
+    assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2"))) == 0, rig.out
+    assert "waiting for the meter of F1" in rig.out
+
+
+async def test_a_miner_that_wakes_while_its_feeder_is_waited_for_is_not_proven(tmp_path, monkeypatch):
+    class Waking(FakeControl):
+        async def observe(self):
+            seen = await super().observe()
+            self.off = False
+            return seen
+
+    rig = Rig(tmp_path, {"m1": Waking(), "m2": FakeControl()})
+    assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2"))) == 1
+    assert "not proven off: m1\n" in f"{rig.out}\n"
+    assert "still hashes" in rig.out
+
+
+async def test_a_run_after_one_that_ended_or_was_released_goes_on_from_none(tmp_path):
+    rig = Rig(tmp_path, {"m1": FakeControl(), "m2": FakeControl(liar=True), "m3": FakeControl()})
+    await rig.switch(Verb.STOP, (entry("m1"),), order_id="failsafe-1")
+    await rig.switch(Verb.STOP, (entry("m1"), entry("m3")), order_id="failsafe-2")
+    assert "going on" not in rig.out
+    async with rig.ledger() as ledger:  # killed, then released: its figures are of no use either
+        before = (await rig.failsafe(ledger)._readings.before(["F1"]))["F1"]
+        await ledger.intend(Intent("m2", Verb.STOP, "failsafe-3", Watts(3000), before))
+        await ledger.override("failsafe-3", Verb.STOP, frozenset({"m2"}), timedelta(hours=1))
+        await ledger.release(None, ("m1", "m2", "m3"))
+    await rig.switch(Verb.STOP, (entry("m2"),), order_id="failsafe-4")
+    assert "going on" not in rig.out
+
+
+async def test_a_killed_run_after_one_that_ended_lends_no_figure_of_that(tmp_path):
+    rig = Rig(tmp_path, {"m1": FakeControl(), "m2": FakeControl()})
+    await rig.switch(Verb.STOP, (entry("m1"),), order_id="failsafe-1")
+    rig.clock.advance(60)
+    async with rig.ledger() as ledger:  # killed: m1 was off already, so nothing of it was measured
+        await ledger.override("failsafe-2", Verb.STOP, None, timedelta(hours=1))
+        await ledger.intend(Intent("m1", Verb.STOP, "failsafe-2"))
+    await rig.switch(Verb.STOP, (entry("m1"),), order_id="failsafe-3")
+    assert "going on" not in rig.out
+    assert rig.records()["m1"].baseline_w == 3000, "what its feeder fell from stays known to the daemon"
+
+
+async def test_a_liar_is_not_proven_by_asking_again(tmp_path):
+    rig = Rig(tmp_path, {"m1": FakeControl(liar=True), "m2": FakeControl()})
+    assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2"))) == 1
+    rig.told.clear()
+    rig.clock.advance(3600)
+    assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2")), order_id="failsafe-2") == 1
+    assert "0 of 2 miners proven off" in rig.out
+    rig.controls["m1"].liar = False
+    rig.told.clear()
+    assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2")), order_id="failsafe-3") == 0, rig.out
+    assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2")), order_id="failsafe-4") == 0, "off before"
+
+
+class BehindAnOutlet(FakeControl):
+    """Silent once its coil is off: nothing but the coil can be read."""
+
+    async def observe(self):
+        if not self.off:
+            return Seen(MinerState.HASHING, Watts(3000))
+        return Observation("antminer-web", MinerState.IDLE, Reason.COMMANDED, by_outlet=True)
+
+
+@pytest.mark.parametrize(
+    ("feeder", "liar", "code", "told"),
+    [
+        ("unmetered", False, 0, "yes     its outlet reads off (outlet_off)"),
+        ("F1", False, 0, "yes     its outlet reads off, its feeder's meter agrees (outlet_off)"),
+        ("F1", True, 1, "open    it reads off, but its feeder draws as before"),
+    ],
+)
+async def test_where_only_a_coil_was_read_that_is_said(tmp_path, feeder, liar, code, told):
+    rig = Rig(tmp_path, {"m1": BehindAnOutlet(liar=liar)})
+    assert await rig.switch(Verb.STOP, (entry("m1", feeder=feeder),)) == code
+    assert told in rig.out
+    rig.told.clear()
+    await rig.status((entry("m1", feeder=feeder),))
+    assert "its outlet reads off" in rig.out

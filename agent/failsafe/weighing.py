@@ -1,0 +1,170 @@
+r"""What one feeder's meter says of the miners on it that were stopped at once. Pure.
+
+    before ──\        the whole run's orders leave together; then, until the meter has told or its time is over:
+              \__     two readings in a row --> a look at each miner --> who cannot be drawing any more?
+                 left
+
+    ceiling   left, less what the others certainly draw, is under half of a miner's load
+    surplus   the fall is more than all others can have fallen by: the rest is this miner's
+    figures   as surplus, where each tells its own power: what the meter showed of them before bounds their common error
+
+Invariants: a miner is cleared only where the meter leaves no room for it still to draw, and stays so; the load of one
+that tells no power is its nameplate's, never nothing; a meter that is silent or restless clears nobody. The first two
+rules are local curtailment's own.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.local_curtail.attribution import LEAST_SCALE, MOST_SCALE, surplus, too_noisy, under_ceiling
+from agent.local_curtail.claims import Claim, Sample
+from agent.local_curtail.evidence import DROP_SHARE, FeederBefore, MeterWord
+from agent.local_curtail.feeder import Member
+from sitelink.types import MinerState
+from sitelink.units import Watts
+
+SEES_AT_ONCE: Final = 8
+"""Of so many equal miners stopped at once a meter can tell one, whatever else draws on its feeder."""
+_UNLIKE_SHARE: Final = 0.02
+"""By how much firmwares differ in what they report of the same power."""
+_CERTAIN_SHARE: Final = 0.8
+"""What a miner that is seen hashing draws at the least, of what it reports."""
+_TOLERATED_SHARE: Final = 0.03
+"""By how much of their sum the figures of devices and meter may lie apart before it is told that somebody draws."""
+_LEAST_TOLERATED_W: Final = 1.0
+_SUSPECTS: Final = 3
+
+
+@dataclass(slots=True)
+class Weighing:
+    """One metered feeder: everybody of the run on it, and its meter's readings since they were ordered.
+
+    ``tell_power`` names those whose load is their own figure, not their nameplate's.
+    """
+
+    feeder_id: str
+    before: FeederBefore | None
+    members: Sequence[Member]
+    tell_power: Collection[str]
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def open(self) -> tuple[Member, ...]:
+        """Return the miners that read off and of which the meter has not told yet."""
+        return tuple(member for member in self.members if _reads_off(member) and member.known is None)
+
+    def judge(self) -> None:
+        """Settle whom the last readings clear."""
+        before, left_w = self.before, self.left_w
+        if before is None or left_w is None:
+            return
+        for member in self.open:
+            first = member.before or before
+            most_w = Watts(left_w + first.spread_w)
+            if too_noisy(first.spread_w, [member.load_w]):
+                continue
+            if under_ceiling(member.bound_w, first.power_w, most_w, self._certain_w(member)):
+                member.settle(known=True)
+        cleared = self._cleared(before)
+        for member in self.open:
+            if member.miner.miner_id in cleared and not too_noisy(before.spread_w, [member.load_w]):
+                member.settle(known=True)
+
+    def word(self, member: Member) -> MeterWord:
+        """Return what the meter says of ``member`` as things stand; nothing of one that does not read off."""
+        if not _reads_off(member):
+            return MeterWord.NONE
+        if member.known:
+            return MeterWord.CLEARED
+        before = member.before or self.before
+        left_w = self.left_w
+        if before is None or left_w is None:
+            return MeterWord.SILENT
+        if too_noisy(before.spread_w, [member.load_w]):
+            return MeterWord.NOISY
+        fell_w = before.power_w - left_w
+        nobody_fell = fell_w + before.spread_w < DROP_SHARE * LEAST_SCALE * member.bound_w
+        return MeterWord.ACCUSED if nobody_fell and not member.resumed else MeterWord.CLOUDED
+
+    @property
+    def left_w(self) -> Watts | None:
+        """Return what the feeder draws now, the larger of its last two readings; None where there are none."""
+        return Watts(max(sample.power_w for sample in self.samples[-2:])) if len(self.samples) > 1 else None
+
+    def line(self) -> str:
+        """Return what a technician is to know of this feeder, empty where nothing."""
+        before, left_w = self.before, self.left_w
+        if not any(_reads_off(member) for member in self.members):
+            return ""
+        if before is None or left_w is None:
+            return f"feeder {self.feeder_id}: its meter did not answer; its stops rest on the devices' word alone"
+        claims = [member.claim() for member in self.members if member.sent_s is not None and _reads_off(member)]
+        if not claims or not self.open:
+            return ""
+        fell_w, claimed_w = before.power_w - left_w, sum(claim.claimed_w for claim in claims)
+        excess_w, smallest_w = claimed_w - fell_w, min(claim.claimed_w for claim in claims)
+        tolerated_w = max(DROP_SHARE * smallest_w, _TOLERATED_SHARE * claimed_w, _LEAST_TOLERATED_W)
+        told = f"feeder {self.feeder_id} fell by {fell_w:.0f} W, its miners claim {claimed_w:.0f} W: "
+        if excess_w > tolerated_w:
+            return (
+                f"{told}it still draws about {excess_w:.0f} W that no miner owns up to"
+                f"{_whose(claims, excess_w, tolerated_w)}; measure those marked open at the rack"
+            )
+        if before.spread_w > excess_w and any(self.word(member) is MeterWord.NOISY for member in self.open):
+            return f"{told}but it moved by {before.spread_w:.0f} W before the order, too much to tell one miner"
+        return (
+            f"{told}too near to call, and its meter cannot tell each of {len(claims)} miners stopped at once; measure "
+            f"those marked open at the rack, or stop the whole feeder, or at most {SEES_AT_ONCE} at a time"
+        )
+
+    def _cleared(self, before: FeederBefore) -> frozenset[str]:
+        claims, samples = self._claims(), self.samples[-2:]
+        found = surplus(claims, before.power_w, samples, before.spread_w)
+        if not all(claim.miner_id in self.tell_power for claim in claims):
+            return found
+        told_w = sum(member.drawn_w for member in self.members if member.miner.miner_id in self.tell_power)
+        shown = max(LEAST_SCALE, (before.power_w + before.spread_w) / max(1.0, told_w))
+        scale = min(MOST_SCALE, shown + _UNLIKE_SHARE)
+        certain = {
+            claim.miner_id
+            for claim in claims
+            if claim.suspect and all(_falls_short(claim, claims, before, sample, scale) for sample in samples)
+        }
+        return found | certain
+
+    def _claims(self) -> list[Claim]:
+        return [member.claim() for member in self.members if member.sent_s is not None]
+
+    def _certain_w(self, member: Member) -> Watts:
+        """Return what others certainly drew at the last reading: each was looked at after it, and said at least so."""
+        last_s = self.samples[-1].at_s
+        seen = [(other, other.seen) for other in self.members if other is not member and other.looked_s >= last_s]
+        return Watts(
+            sum(
+                (_CERTAIN_SHARE if look.state is MinerState.HASHING else LEAST_SCALE) * look.power_w
+                for other, look in seen
+                if look is not None and look.power_w is not None
+                if look.state is MinerState.HASHING or other.idle_s is not None
+            )
+        )
+
+
+def _reads_off(member: Member) -> bool:
+    """Return whether ``member`` reads off after an order that found it drawing."""
+    return member.idle_s is not None and (member.sent_s is not None or member.resumed)
+
+
+def _falls_short(claim: Claim, claims: Sequence[Claim], before: FeederBefore, sample: Sample, scale: float) -> bool:
+    """Return whether the feeder fell by more than all others of ``claims`` can have, by half of this one's load."""
+    others_w = sum(other.at_most_w(sample.at_s + sample.unsure_s) for other in claims if other is not claim)
+    fell_w = before.power_w - before.spread_w - sample.power_w
+    return fell_w - scale * others_w >= DROP_SHARE * claim.claimed_w
+
+
+def _whose(claims: Sequence[Claim], excess_w: float, tolerated_w: float) -> str:
+    """Return whose own load the excess is, as far as that narrows it down."""
+    fitting = [claim.miner_id for claim in claims if abs(claim.claimed_w - excess_w) <= tolerated_w]
+    if not fitting:
+        return ""
+    return f", as much as {' or '.join(fitting) if len(fitting) <= _SUSPECTS else 'one of its miners'} drew"
