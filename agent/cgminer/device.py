@@ -10,7 +10,8 @@ Invariants:
   table, the wires that were silent) is its own.
 * What does not change (version, configuration, MAC) is read once an hour, behind what does (``hourly``), and again
   after each silence, because another device may have taken the address meanwhile.
-* How it takes commands (``collecting``) is remembered for the hour too, because one reply cut short looks the same.
+* How it takes commands (``collecting``, ``wires``) is remembered for the hour too, because one reply cut short looks
+  the same.
 * A dialect found out counts until the next silence, and a miner in trouble that shows none is asked again.
 * Only silence on the wire that the poll uses is the miner's silence; a closed web page beside it says nothing.
 """
@@ -21,7 +22,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
 
-from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines, exchange, query
+from agent.cgminer.client import DEFAULT_DEADLINES, Address, Deadlines, exchange
 from agent.cgminer.collecting import Collector
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import table_of
@@ -326,6 +327,8 @@ class Device:
         now_s = self._clock.monotonic()
         if self._static is None or self._static.is_due(now_s):
             self._collector.forget()
+            if self._static is not None:  # else a silence has done so, and what answered since is news
+                self._wires.try_json_again()
             commands = sorted(table.commands.static, key=lambda command: not _is_telling(command, table))
             self._static = Hourly(commands, now_s, self._static_age_s, _STATIC_RETRY_S)
         return self._static
@@ -344,7 +347,7 @@ class Device:
     async def _decoded(self, command: str, parameter: str | None = None) -> Decoded:
         async with self._turn:
             with self._heeding_silence():
-                reply = await query(self._wires.address, command, parameter, self._deadlines)
+                reply = await self._wires.rpc(command, parameter, order=True)
         return decode(reply)
 
     async def _reply(self, look: Look, command: str) -> bytes | None:

@@ -4,8 +4,10 @@
     "new:stats"    RPC with new_api       "v3:get.miner.status:pools"   framed: command and parameter
     "gql:system"   a query the table names
 
-Invariant: nothing here takes turns; the device does, so that one request is in flight. A token is fetched when the web
-page refuses us without one, and again when it has expired, once a call.
+Invariants: nothing here takes turns; the device does, so that one request is in flight. A token is fetched when the web
+page refuses us without one, and again when it has expired, once a call. RPC is asked in JSON; a device that shows that
+it does not understand it is asked once in plain text, and then only so, until ``try_json_again``. An order is said
+again in text only to who has refused it as not understood.
 """
 
 import re
@@ -20,13 +22,21 @@ from agent.cgminer.dialects.table import Login, Table
 from agent.cgminer.framed import FRAMED_PORT, converse
 from agent.cgminer.repair import decode
 from agent.cgminer.sections import NEW_API, dig, is_rpc
-from agent.cgminer.web import WebClient, WebReply, check_status
+from agent.cgminer.status import Status
+from agent.cgminer.web import GREETING, WebClient, WebReply, check_status
 from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, UnsupportedDevice
 from sitelink.miners import RPC_PORT, WEB_PORT
 
 RPC, FRAMED, WEB = "rpc", "framed", "web"
 _REDIRECTS: Final = 300
 _SERVER_FAILS: Final = 500
+_START: Final = 200
+_IN_TEXT: Final = b"STATUS="
+_OTHERS: Final = (b"<", b"SSH-", GREETING)
+"""How those begin who are no CGMiner in any form."""
+_NO_COMMAND: Final = (14, 23)
+"""CGMiner's codes for a command that it does not know, and for JSON that is none."""
+_NO_JSON: Final = re.compile(rb'"Code"\s*:\s*"?23\b')
 
 
 class Failing(Garbled):
@@ -57,6 +67,7 @@ class Wires:
         self._credentials = credentials
         self._web: WebClient | None = None
         self._opened: dict[str, Mapping[str, str]] = {}
+        self._speaks_text = self._text_tried = False
 
     @property
     def address(self) -> Address:
@@ -95,6 +106,11 @@ class Wires:
             self._web.close()
             self._web = None
         self._opened.clear()
+        self.try_json_again()
+
+    def try_json_again(self) -> None:
+        """Ask RPC in JSON from now on, as long as it is understood."""
+        self._speaks_text = self._text_tried = False
 
     async def reply(self, command: str, table: Table) -> bytes:
         """Ask one command of a table, whichever way it goes, and return the reply.
@@ -104,7 +120,7 @@ class Wires:
             TooLarge, Garbled: the answer is none.
         """
         if is_rpc(command):
-            return await exchange(self._address, _request(command), self._deadlines)
+            return await self.rpc(command)
         if command[0] == "/":
             return self._content(command, await self._read(table, "GET", command))
         kind, _, rest = command.partition(":")
@@ -113,6 +129,24 @@ class Wires:
             return self._content(command, await self._read(table, "POST", "/graphql", query))
         name, _, parameter = rest.partition(":")
         return await self.framed({"cmd": name, "param": parameter} if parameter else {"cmd": name})
+
+    async def rpc(self, command: str, parameter: str | None = None, *, order: bool = False) -> bytes:
+        """Ask one command, or several joined with ``+``, of CGMiner's RPC, in JSON or plain text as it is understood.
+
+        ``order``: it may change something, so it is not said twice to who may have understood it. Raises as ``query``.
+        """
+        if self._speaks_text:
+            return await exchange(self._address, _in_text(command, parameter), self._deadlines)
+        request = _request(command) if parameter is None else request_of(command, {"parameter": parameter})
+        reply = await exchange(self._address, request, self._deadlines)
+        if self._text_tried or command.startswith(NEW_API) or not is_misunderstood(reply, order=order):
+            return reply  # what is refused with ``new_api`` is asked without it first
+        self._text_tried = True
+        one, joint, _ = command.partition("+")
+        told = await exchange(self._address, _in_text(one, parameter), self._deadlines)
+        self._speaks_text = not is_misunderstood(told, order=False)
+        # Joined commands are JSON's alone: they are then asked one by one.
+        return reply if joint or not self._speaks_text else told
 
     async def _read(self, table: Table, method: str, target: str, json: object = None) -> WebReply:
         """Send a table's own request, once more under a fresh login where the one before has ended unsaid."""
@@ -236,6 +270,26 @@ def _cookie(given: str, name: str) -> str | None:
     named = re.search(rf"(?:^|[,;\s])({re.escape(name)}=[^;,\s]+)", given)
     found = named or re.match(r"\s*([^=;,\s]+=[^;,\s]+)", given)
     return found.group(1) if found else None
+
+
+def is_misunderstood(reply: bytes, *, order: bool) -> bool:
+    """Return whether ``reply`` shows that its sender knows no JSON; to an ``order``, only where it says so."""
+    start = reply[:_START].lstrip()
+    if start.startswith(b"{"):
+        return _NO_JSON.search(start) is not None
+    if start.startswith(_OTHERS):
+        return False
+    try:
+        document = decode(reply).document
+    except Garbled:
+        return not order
+    return start.startswith(_IN_TEXT) and Status.of(document).code in _NO_COMMAND
+
+
+@lru_cache(maxsize=256)
+def _in_text(command: str, parameter: str | None) -> bytes:
+    command = command.removeprefix(NEW_API)
+    return (command if parameter is None else f"{command}|{parameter}").encode()
 
 
 @lru_cache(maxsize=256)
