@@ -55,7 +55,9 @@ class Alone:
         spared = self._spared()
         chosen = members(self.choice, self.fleet, self.settings.site.inventory.name)
         async with self._ledger() as ledger:
-            failsafe, reached = self._failsafe(chosen, spared, ledger)
+            failsafe, reached = self._failsafe(
+                chosen, spared, ledger, self._beside(chosen) if verb is Verb.STOP else ()
+            )
             try:
                 if self.choice.load_w is not None:
                     fixed = spared | {entry.miner_id for entry in self.fleet if not switchable(entry)}
@@ -112,10 +114,19 @@ class Alone:
     def _ledger(self, *, read_only: bool = False) -> Ledger:
         return Ledger(self.settings, self.clock, self.new_id, self.say, read_only=read_only)
 
+    def _beside(self, chosen: tuple[MinerEntry, ...]) -> tuple[MinerEntry, ...]:
+        """Return the miners on the feeders of those chosen: what they do beside is not to be taken for a stop."""
+        ids, feeders = {entry.miner_id for entry in chosen}, {entry.feeder_id for entry in chosen} - {""}
+        return tuple(entry for entry in self.fleet if entry.feeder_id in feeders and entry.miner_id not in ids)
+
     def _failsafe(
-        self, chosen: tuple[MinerEntry, ...], spared: frozenset[str], ledger: Ledger
+        self,
+        chosen: tuple[MinerEntry, ...],
+        spared: frozenset[str],
+        ledger: Ledger,
+        beside: tuple[MinerEntry, ...] = (),
     ) -> tuple[Failsafe, Fleet]:
-        """Return what drives the miners chosen, and what has to be closed afterwards."""
+        """Return what drives the miners chosen and looks at those ``beside``, and what is to be closed afterwards."""
         settings, clock = self.settings, self.clock
         vault = Vault.open(settings)
         if vault.problem is not None:
@@ -123,13 +134,15 @@ class Alone:
         fleet = Fleet(settings, clock, vault)
         meters = self._meters(fleet)
         formers: Former = FormersOnFile(settings.database) if ledger.usable else HeldInMemory()
-        devices = fleet.devices(chosen)
+        reached = (*chosen, *beside)
+        devices = fleet.devices(reached)
         controls = {
             entry.miner_id: fleet.control(entry, devices[entry.miner_id], formers, self._outlet(entry, fleet))
-            for entry in chosen
+            for entry in reached
         }
         places = at_once(len(meters), self.say)
-        return Failsafe(settings, spared, dict(controls), dict(meters), clock, ledger, self.say, places), fleet
+        failsafe = Failsafe(settings, spared, dict(controls), dict(meters), clock, ledger, self.say, places, reached)
+        return failsafe, fleet
 
     def _outlet(self, entry: MinerEntry, fleet: Fleet) -> Outlet | None:
         try:

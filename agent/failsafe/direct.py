@@ -21,14 +21,14 @@ from agent.errors import AccessDenied, AgentError, Permanent, Refused, Transient
 from agent.failsafe.choice import Figures
 from agent.failsafe.ledger import Earlier, Intent, Ledger
 from agent.failsafe.readings import Readings
-from agent.failsafe.report import WANTED, progress_line, report, settling_line
+from agent.failsafe.report import WANTED, progress_line, report
+from agent.failsafe.settling import Settling
 from agent.failsafe.sights import Sight, show
 from agent.failsafe.stops import Stop, Told, stop_of
 from agent.failsafe.weighing import Weighing
 from agent.findings import Finding, Proof
 from agent.fleet import switchable
-from agent.local_curtail.evidence import FeederBefore, MeterWord, judge_start
-from agent.local_curtail.feeder import Member
+from agent.local_curtail.evidence import MeterWord, judge_start
 from agent.local_curtail.ports import Control, FeederMeter, Observed
 from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
 from agent.reasons import in_words
@@ -40,8 +40,6 @@ from sitelink.types import MinerState, Verb
 _CONCURRENCY: Final = 64
 _OTHER_FILES: Final = 32
 _PROGRESS_S: Final = 5.0
-_SETTLE_S: Final = 12.0
-"""A miner that says it is off may be early, a contactor slow and a meter late; after this all would have shown."""
 _START_DEADLINE_S: Final = 30.0
 _NOT_TAKEN: Final = (Refused, AccessDenied, UnsupportedDevice)
 """After these nothing has changed at the device; after a garbled answer it may have."""
@@ -63,12 +61,15 @@ class Failsafe:
         ledger: Ledger,
         say: Callable[[str], None],
         at_once: int = _CONCURRENCY,
+        fleet: Sequence[MinerEntry] = (),
     ) -> None:
-        """``spared`` are the miners that no order may touch; ``at_once`` are talked to at a time."""
+        """``spared`` are the miners that no order may touch; ``at_once`` are talked to at a time.
+
+        ``fleet`` are all that ``controls`` reach, those too that are only looked at, beside the ones that are ordered.
+        """
         self._settings = settings
         self._spared = spared
         self._controls = controls
-        self._readings = Readings(meters, clock)
         self._clock = clock
         self._ledger = ledger
         self._say = say
@@ -77,8 +78,9 @@ class Failsafe:
         self._done: set[str] = set()
         self._ordered = 0
         self._order_id = ""
-        self._before: dict[str, FeederBefore | None] = {}
         self._earlier = Earlier()
+        share, readings = settings.control.idle_share, Readings(meters, clock)
+        self._settling = Settling(readings, controls, fleet, self._places, clock, share, say)
 
     async def status(self, entries: tuple[MinerEntry, ...]) -> int:
         """Print how each miner reads; return 1 when the state of one is unknown."""
@@ -92,7 +94,7 @@ class Failsafe:
     async def switch(self, verb: Verb, entries: tuple[MinerEntry, ...], order_id: str) -> int:
         """Order ``verb`` of each miner, and print what is proven; return 1 when one is not."""
         if verb is Verb.STOP:
-            self._before = await self._readings.before(self._readings.among(entry.feeder_id for entry in entries))
+            await self._settling.measure(entries)
             await self._go_on_from(entries)
         self._say(f"{verb.value}: {len(entries)} miners, {self._at_once} at a time")
         self._order_id = order_id
@@ -100,7 +102,7 @@ class Failsafe:
         try:
             found = await asyncio.gather(*(self._counted(entry, verb) for entry in entries))
             progress.cancel()
-            weighings = await self._weighed([each for each in found if isinstance(each, Stop)])
+            weighings = await self._settling.settle([each for each in found if isinstance(each, Stop)])
         except asyncio.CancelledError:
             self._say(
                 f"interrupted: {self._ordered} of {len(entries)} miners were ordered, {len(self._done)} looked at to "
@@ -128,59 +130,11 @@ class Failsafe:
             return
         for name, intent in unfinished.items():
             feeder, before = by_id[name].feeder_id, intent.before
-            measured = self._before.get(feeder)
+            measured = self._settling.before.get(feeder)
             if before is not None and measured is not None and before.power_w > measured.power_w:
-                self._before[feeder] = before
+                self._settling.before[feeder] = before
         if unfinished:
             self._say(f"going on from a run that did not end: {len(unfinished)} miners were told to stop already")
-
-    async def _weighed(self, stops: Sequence[Stop]) -> dict[str, Weighing]:
-        """Hold the stops against their feeders' meters until these agree, or ``_SETTLE_S`` is over."""
-        weighings = {
-            feeder: Weighing(
-                feeder,
-                before,
-                [stop.member for stop in stops if stop.entry.feeder_id == feeder],
-                {stop.entry.miner_id for stop in stops if stop.tells_power},
-            )
-            for feeder, before in self._before.items()
-        }
-        waiting = [each for each in weighings.values() if each.open and each.before is not None]
-        ends_s, told_s = self._clock.monotonic() + _SETTLE_S, float("-inf")
-        while waiting:
-            await self._weigh(waiting)
-            waiting = [each for each in waiting if each.open]
-            now_s = self._clock.monotonic()
-            if now_s >= ends_s:
-                break
-            if waiting and now_s - told_s >= _PROGRESS_S:
-                self._say(settling_line([each.feeder_id for each in waiting], ends_s - now_s))
-                told_s = now_s
-            if waiting:
-                await asyncio.sleep(LOOK_S)
-        return weighings
-
-    async def _weigh(self, weighings: Sequence[Weighing]) -> None:
-        """Read the meters; where that is not enough, look at each miner after it: so it draws at the most."""
-        await self._readings.take(weighings)
-        for each in weighings:
-            each.judge()
-        unclear = [each for each in weighings if each.open]
-        members = [member for each in unclear for member in each.members if member.seen is not None]
-        await asyncio.gather(*(self._look_again(member) for member in members))
-        for each in unclear:
-            each.judge()
-
-    async def _look_again(self, member: Member) -> None:
-        async with self._places:
-            began_s = self._clock.monotonic()
-            try:
-                seen = await self._controls[member.miner.miner_id].observe()
-            except AgentError:
-                return  # what it draws at the least is not known then, and it may have fallen by all that it drew
-            except Exception:  # noqa: BLE001 - each miner's supervisor; it is judged by what was seen before
-                return
-            member.look(seen, began_s, self._clock.monotonic())
 
     async def _judged(self, each: Finding | Stop, weighings: Mapping[str, Weighing]) -> Finding:
         if isinstance(each, Finding):
@@ -261,7 +215,7 @@ class Failsafe:
         intent = Intent(entry.miner_id, Verb.STOP, self._order_id)
         if stop.was_hashing and not member.resumed:
             told = self._earlier.unfinished.get(entry.miner_id)
-            before = self._before.get(entry.feeder_id) if told is None else told.before
+            before = self._settling.before.get(entry.feeder_id) if told is None else told.before
             intent = replace(intent, baseline_w=member.load_w, before=before)
         await self._intend(intent)
         if intent.baseline_w is not None:

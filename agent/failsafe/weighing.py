@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.local_curtail.attribution import LEAST_SCALE, MOST_SCALE, surplus, too_noisy, under_ceiling
-from agent.local_curtail.claims import Claim, Sample
+from agent.local_curtail.claims import Claim, Knot, Sample
 from agent.local_curtail.evidence import DROP_SHARE, FeederBefore, MeterWord
 from agent.local_curtail.feeder import Member
 from sitelink.types import MinerState
@@ -34,19 +34,23 @@ _TOLERATED_SHARE: Final = 0.03
 """By how much of their sum the figures of devices and meter may lie apart before it is told that somebody draws."""
 _LEAST_TOLERATED_W: Final = 1.0
 _SUSPECTS: Final = 3
+_FULL_SHARE: Final = 0.9
+"""A miner beside that draws less than this share of what it drew is on its way down, or back."""
 
 
 @dataclass(slots=True)
 class Weighing:
     """One metered feeder: everybody of the run on it, and its meter's readings since they were ordered.
 
-    ``tell_power`` names those whose load is their own figure, not their nameplate's.
+    ``tell_power`` names those whose load is their own figure, not their nameplate's. ``beside`` are miners of the
+    feeder that nothing was sent to, seen running before: one that is not seen so after may have fallen by itself.
     """
 
     feeder_id: str
     before: FeederBefore | None
     members: Sequence[Member]
     tell_power: Collection[str]
+    beside: Sequence[Member] = ()
     samples: list[Sample] = field(default_factory=list)
 
     @property
@@ -123,7 +127,7 @@ class Weighing:
         found = surplus(claims, before.power_w, samples, before.spread_w)
         if not all(claim.miner_id in self.tell_power for claim in claims):
             return found
-        told_w = sum(member.drawn_w for member in self.members if member.miner.miner_id in self.tell_power)
+        told_w = sum(each.drawn_w for each in (*self.members, *self.beside) if each.miner.miner_id in self.tell_power)
         shown = max(LEAST_SCALE, (before.power_w + before.spread_w) / max(1.0, told_w))
         scale = min(MOST_SCALE, shown + _UNLIKE_SHARE)
         certain = {
@@ -134,17 +138,19 @@ class Weighing:
         return found | certain
 
     def _claims(self) -> list[Claim]:
-        return [member.claim() for member in self.members if member.sent_s is not None]
+        last_s = self.samples[-1].at_s
+        claims = [member.claim() for member in self.members if member.sent_s is not None]
+        return claims + [_may_have_fallen(member) for member in self.beside if not _runs_on(member, last_s)]
 
     def _certain_w(self, member: Member) -> Watts:
         """Return what others certainly drew at the last reading: each was looked at after it, and said at least so."""
         last_s = self.samples[-1].at_s
-        seen = [(other, other.seen) for other in self.members if other is not member and other.looked_s >= last_s]
+        seen = [(other, other.seen) for other in (*self.members, *self.beside)]
         return Watts(
             sum(
                 (_CERTAIN_SHARE if look.state is MinerState.HASHING else LEAST_SCALE) * look.power_w
                 for other, look in seen
-                if look is not None and look.power_w is not None
+                if other is not member and other.looked_s >= last_s and look is not None and look.power_w is not None
                 if look.state is MinerState.HASHING or other.idle_s is not None
             )
         )
@@ -153,6 +159,18 @@ class Weighing:
 def _reads_off(member: Member) -> bool:
     """Return whether ``member`` reads off after an order that found it drawing."""
     return member.idle_s is not None and (member.sent_s is not None or member.resumed)
+
+
+def _runs_on(member: Member, last_s: float) -> bool:
+    """Return whether ``member`` was seen after ``last_s`` to draw as it did."""
+    seen = member.seen
+    if seen is None or seen.state is not MinerState.HASHING or member.looked_s < last_s:
+        return False
+    return seen.power_w is None or seen.power_w >= _FULL_SHARE * member.drawn_w
+
+
+def _may_have_fallen(member: Member) -> Claim:
+    return Claim(member.miner.miner_id, member.drawn_w, (Knot(0.0, 0.0),))
 
 
 def _falls_short(claim: Claim, claims: Sequence[Claim], before: FeederBefore, sample: Sample, scale: float) -> bool:

@@ -16,6 +16,7 @@ from agent.errors import AccessDenied, BadInput, TimedOut
 from agent.failsafe import direct as module
 from agent.failsafe import ledger as ledger_module
 from agent.failsafe import readings as readings_module
+from agent.failsafe import settling as settling_module
 from agent.failsafe.direct import Failsafe
 from agent.failsafe.ledger import Intent, Ledger
 from agent.local_curtail import overrides, policy
@@ -86,7 +87,8 @@ class Running(ManualClock):
 def _quick(monkeypatch):
     """Looks come after one another at once."""
     monkeypatch.setattr(module, "LOOK_S", 0.001)
-    monkeypatch.setattr(module, "_SETTLE_S", 1.0)
+    monkeypatch.setattr(settling_module, "LOOK_S", 0.001)
+    monkeypatch.setattr(settling_module, "_SETTLE_S", 1.0)
     monkeypatch.setattr(readings_module, "_SAMPLE_S", 0.0)
 
 
@@ -104,6 +106,7 @@ class Rig:
         self.controls = controls
         self.never_touch = frozenset(never_touch)
         self.number = 0
+        self.beside = ()
 
     def new_id(self):
         self.number += 1
@@ -125,7 +128,8 @@ class Rig:
         meters = {"F1": FakeMeter(list(self.controls.values()))}
         for name, control in self.controls.items():
             control.name = control.name or name
-        return Failsafe(self.settings, self.never_touch, self.controls, meters, self.clock, ledger, self.told.append)
+        rest = (self.settings, self.never_touch, self.controls, meters, self.clock, ledger, self.told.append)
+        return Failsafe(*rest, fleet=tuple(entry(name) for name in self.beside))
 
     @property
     def out(self):
@@ -436,7 +440,7 @@ async def test_a_run_that_goes_on_from_a_killed_one_knows_what_the_feeder_drew_b
     rig = Rig(tmp_path, {name: Slow(liar=name in liars) for name in names})
     async with rig.ledger() as ledger:  # killed: four are told to stop, nobody was looked at to the end
         killed = rig.failsafe(ledger)
-        before = (await killed._readings.before(["F1"]))["F1"]
+        before = (await killed._settling._readings.before(["F1"]))["F1"]
         for name in names[:4]:
             await ledger.intend(Intent(name, Verb.STOP, "failsafe-0", Watts(3000), before))
             await rig.controls[name].stop()
@@ -450,7 +454,7 @@ async def test_a_run_that_goes_on_from_a_killed_one_knows_what_the_feeder_drew_b
 async def test_a_killed_run_of_other_miners_lends_its_fall_to_nobody(tmp_path):
     rig = Rig(tmp_path, {"m1": FakeControl(), "m2": FakeControl(liar=True)})
     async with rig.ledger() as ledger:
-        before = (await rig.failsafe(ledger)._readings.before(["F1"]))["F1"]
+        before = (await rig.failsafe(ledger)._settling._readings.before(["F1"]))["F1"]
         await ledger.intend(Intent("m1", Verb.STOP, "failsafe-0", Watts(3000), before))
         await rig.controls["m1"].stop()
     assert await rig.switch(Verb.STOP, (entry("m2"),)) == 1
@@ -540,7 +544,7 @@ async def test_a_run_after_one_that_ended_or_was_released_goes_on_from_none(tmp_
     await rig.switch(Verb.STOP, (entry("m1"), entry("m3")), order_id="failsafe-2")
     assert "going on" not in rig.out
     async with rig.ledger() as ledger:  # killed, then released: its figures are of no use either
-        before = (await rig.failsafe(ledger)._readings.before(["F1"]))["F1"]
+        before = (await rig.failsafe(ledger)._settling._readings.before(["F1"]))["F1"]
         await ledger.intend(Intent("m2", Verb.STOP, "failsafe-3", Watts(3000), before))
         await ledger.override("failsafe-3", Verb.STOP, frozenset({"m2"}), timedelta(hours=1))
         await ledger.release(None, ("m1", "m2", "m3"))
@@ -597,3 +601,33 @@ async def test_where_only_a_coil_was_read_that_is_said(tmp_path, feeder, liar, c
     rig.told.clear()
     await rig.status((entry("m1", feeder=feeder),))
     assert "its outlet reads off" in rig.out
+
+
+async def test_a_neighbour_that_trips_meanwhile_clears_no_liar(tmp_path):
+    class Tripping(Figureless):
+        async def stop(self):
+            await super().stop()
+            rig.controls["trips"].off = True
+
+    rig = Rig(tmp_path, {"liar": Tripping(liar=True), "trips": FakeControl(), "m0": FakeControl()})
+    rig.beside = ("trips", "m0")
+    assert await rig.switch(Verb.STOP, (entry("liar"),)) == 1
+    assert "open    it reads off, but the meter cannot tell it from its neighbours" in rig.out
+
+
+@pytest.mark.parametrize("looked_at", [True, False])
+async def test_neighbours_that_run_on_let_a_meter_tell_more_miners_and_a_silent_one_holds_up_nothing(
+    tmp_path, monkeypatch, looked_at
+):
+    class Silent(FakeControl):
+        async def observe(self):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(settling_module, "_BESIDE_S", 0.05)
+    names, beside = [f"m{number}" for number in range(20)], [f"n{number}" for number in range(20)]
+    rig = Rig(tmp_path, {name: FakeControl() for name in (*names, *beside)} | {"silent": Silent(off=True)})
+    rig.beside = (*beside, "silent") if looked_at else ()
+    code = await rig.switch(Verb.STOP, tuple(entry(name) for name in names))
+    assert code == (0 if looked_at else 1), rig.out
+    if not looked_at:
+        assert "its meter cannot tell each of 20 miners stopped at once" in rig.out
