@@ -20,6 +20,7 @@ from agent.cgminer.control import HeldInMemory, MinerControl
 from agent.cgminer.control.carry_out import DEADLINES_S, carry_out
 from agent.cgminer.control.driver import Driver, ReadBack, Result, Wanted
 from agent.cgminer.control.drivers import driver_of
+from agent.cgminer.control.outlet import OutletControl
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
@@ -32,6 +33,7 @@ from simulator.site import SimulatedSite
 from sitelink.clock import ManualClock
 from sitelink.types import Outcome, Verb
 from tests.contract.simulator.world import site
+from tests.matrix.contactor import ATTEMPTS, CONTACTOR, MINER_BEHIND, SILENT, Behind
 from tests.matrix.faults import SWITCHING, Fault
 from tests.matrix.switching import RULES, Switching
 
@@ -77,8 +79,8 @@ class Cell:
 
 
 def firmwares() -> tuple[str, ...]:
-    """Every firmware that both the drivers and the simulator know, in order of name."""
-    return tuple(sorted(name for name in build_firmwares() if driver_of(name) is not None))
+    """Every firmware that both the drivers and the simulator know, in order of name, and a contactor."""
+    return (*sorted(name for name in build_firmwares() if driver_of(name) is not None), CONTACTOR)
 
 
 def wanted_of(firmware: str, verb: Verb, miner: Miner) -> Wanted:
@@ -103,7 +105,7 @@ def wanted_of(firmware: str, verb: Verb, miner: Miner) -> Wanted:
 async def play(firmware: str, verb: Verb, fault: Fault) -> Cell:
     """Play one cell on a site of its own."""
     clock = ManualClock(NOON)
-    async with site(1, clock=clock, dialects=(firmware,), **_place()) as opened:
+    async with site(1, clock=clock, dialects=(_dialect(firmware),), **_place()) as opened:
         stage = _Stage(opened, clock, firmware, fault)
         try:
             return await stage.play(verb)
@@ -121,9 +123,10 @@ class _Stage:
         self._fault = fault
         self.miner = next(iter(opened.miners.values()))
         place = self.miner.place
+        self._behind = Behind(opened, self.miner) if firmware == CONTACTOR else None
         self._device = Device(
             Address(place.host, place.port),
-            firmware,
+            _dialect(firmware),
             clock,
             miner_id=place.miner_id,
             web_port=place.web_port,
@@ -143,6 +146,8 @@ class _Stage:
     def close(self) -> None:
         """Let go of the miner's connections."""
         self._device.close()
+        if self._behind is not None:
+            self._behind.close()
 
     async def play(self, verb: Verb) -> Cell:
         self._playing = verb
@@ -157,7 +162,7 @@ class _Stage:
         self._strikes = True
         before = len(self._site.orders)
         if self._fault.kind and not self._fault.late:
-            await self._site.set_fault(self.miner.place.miner_id, self._fault.kind)
+            await self._strike()
             await self._pass(self._fault.settles_s)
         ending, complete = await (self._switched(verb) if verb in SWITCHING else self._ending(wanted))
         received = [row for row in self._site.orders.rows(self._site.time.seconds()) if row["verb"] == verb.value]
@@ -197,16 +202,23 @@ class _Stage:
 
     async def _switch(self, verb: Verb, switching: Switching) -> Verdict:
         self._told = False
-        return await (switching.stop() if verb is Verb.STOP else switching.start())
+        if verb is Verb.STOP:
+            return await switching.stop()
+        verdict = await switching.start()
+        for _ in range(0 if self._behind is None else ATTEMPTS - 1):
+            if verdict.outcome is not Outcome.COMPLETE:
+                verdict = await switching.start()
+        return verdict
 
     def _new_switching(self) -> Switching:
         place = self.miner.place
         return Switching(self._new_control(), place.miner_id, place.model.nameplate_w, self._clock, self._pause)
 
-    def _new_control(self) -> MinerControl:
-        return MinerControl(
-            self._device, self.miner.place.miner_id, self._former, lambda _: _Struck(self._driver(), self)
-        )
+    def _new_control(self) -> MinerControl | OutletControl:
+        miner_id = self.miner.place.miner_id
+        if self._behind is not None:
+            return self._behind.control(MinerControl(self._device, miner_id, self._former), self._device, self)
+        return MinerControl(self._device, miner_id, self._former, lambda _: _Struck(self._driver(), self))
 
     def _driver(self) -> Driver:
         made = driver_of(self._firmware)
@@ -219,6 +231,12 @@ class _Stage:
             raise asyncio.CancelledError
         self._told = True
         if self._fault.late and self._strikes:
+            await self._strike()
+
+    async def _strike(self) -> None:
+        if self._fault.kind == SILENT:
+            await self._site.modbus.close()
+        else:
             await self._site.set_fault(self.miner.place.miner_id, self._fault.kind)
 
     def sent(self) -> None:
@@ -292,7 +310,7 @@ class _Stage:
         hashing = self.miner.true_hashing(self._site.time.seconds())
         match wanted.verb:
             case Verb.STOP:
-                return bool(state["asleep"]) and not hashing
+                return bool(state["asleep"] or not state["plugged"]) and not hashing
             case Verb.START:
                 return not state["asleep"] and hashing
             case Verb.LOGS:
@@ -338,6 +356,11 @@ class _Struck:
 
     async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
         return await self._driver.shows(device, wanted, before)
+
+
+def _dialect(firmware: str) -> str:
+    """The dialect of the miner that stands on the stage."""
+    return MINER_BEHIND if firmware == CONTACTOR else firmware
 
 
 def _holds(content: bytes, handed_out: tuple[bytes, ...]) -> bool:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from simulator.dialects import build_firmwares
 from sitelink.types import Verb
 from sitelink.verbs import ONCE
+from tests.matrix.contactor import CONTACTOR, SILENT
 
 SWITCHING = frozenset({Verb.STOP, Verb.START})
 CHANGING = frozenset(Verb) - {Verb.LOGS}
 DESIRED = frozenset(Verb) - ONCE
-EVERYWHERE = frozenset(build_firmwares())
-WITH_PAGES = frozenset(name for name, firmware in build_firmwares().items() if firmware.web is not None)
+FIRMWARES = frozenset(build_firmwares())
+EVERYWHERE = FIRMWARES | {CONTACTOR}
+WITH_PAGES = frozenset(name for name, firmware in build_firmwares().items() if firmware.web is not None) | {CONTACTOR}
 WHATSMINERS = frozenset({"whatsminer", "whatsminer-v3"})
 IN_ITS_TIME = frozenset({"avalon", "whatsminer-v3"})
 """What these are told carries a moment of their own clock."""
@@ -68,8 +70,8 @@ FAULTS = (
     Fault("hangs up as it is told", "hang_up", late=True),
     Fault("another miner answers", "wrong_identity"),
     Fault("another miner answers afterwards", "wrong_identity", late=True),
-    Fault("access denied", "access_denied", spared=OPEN_LOGS),
-    Fault("wrong password", "bad_password", firmwares=EVERYWHERE - {"luxos", "cgminer"}, spared=WITHOUT_PASSWORD),
+    Fault("access denied", "access_denied", firmwares=FIRMWARES, spared=OPEN_LOGS),
+    Fault("wrong password", "bad_password", firmwares=FIRMWARES - {"luxos", "cgminer"}, spared=WITHOUT_PASSWORD),
     Fault(
         "session in other hands",
         "session_busy",
@@ -83,15 +85,24 @@ FAULTS = (
         spared=frozenset({("whatsminer", Verb.START), ("whatsminer-v3", Verb.LOGS)}),  # told with the stop's; with none
     ),
     Fault("server error", "server_error", firmwares=WITH_PAGES),
-    Fault("effect after 10 s", "delayed", verbs=CHANGING),
+    Fault("effect after 10 s", "delayed", firmwares=FIRMWARES, verbs=CHANGING),
+    Fault("the contactor does not answer", SILENT, firmwares=frozenset({CONTACTOR})),
+    Fault("the contactor falls silent as it is told", SILENT, late=True, firmwares=frozenset({CONTACTOR})),
     Fault("says ok, does nothing", "ack_without_effect", verbs=CHANGING),
     Fault(
         "half of the boards follow",
         "half_effect",
+        firmwares=FIRMWARES,
         verbs=SWITCHING | {Verb.LIMIT},
         spared=frozenset({("avalon", Verb.LIMIT)}),  # its mode is in force with a restart, on all boards
     ),
-    Fault("overheated", "overheated", verbs=SWITCHING, settles_s=60),
+    Fault(
+        "overheated",
+        "overheated",
+        verbs=SWITCHING,
+        spared=frozenset({(CONTACTOR, Verb.START)}),  # without power it has cooled down
+        settles_s=60,
+    ),
     Fault("overheats as it is told", "overheated", late=True, verbs=SWITCHING),
     Fault("its clock was never set", "clock_unset", firmwares=IN_ITS_TIME, verbs=CHANGING, spared=WITHOUT_A_MOMENT),
     Fault("we are killed before sending", killed="before"),

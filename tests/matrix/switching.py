@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agent.cgminer.control import MinerControl
+from agent.cgminer.control.outlet import OutletControl
 from agent.errors import AgentError, Permanent, Refused, Transient
 from agent.local_curtail import starting, stopping
 from agent.local_curtail.evidence import ALREADY_IDLE, MeterWord, StopFacts, Verdict, judge_start, judge_stop
@@ -33,7 +34,7 @@ class Switching:
     ``baseline_w`` is durable before a stop is sent; ``touched`` until the miner has been seen back.
     """
 
-    control: MinerControl
+    control: MinerControl | OutletControl
     miner_id: str
     load_w: Watts
     clock: Clock
