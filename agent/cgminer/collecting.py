@@ -2,7 +2,8 @@
 
 Invariants:
 
-* Commands are joined into one request until the device shows that it does not take them so.
+* Commands are joined into one request until the device shows that it does not take them so; then they have their
+  ``turns``, two a poll.
 * A command that the firmware does not know is not asked again, but what its table has in its place.
 * A page that refuses our credentials is left alone: the next try may lock us out.
 * All of it is forgotten once an hour (``forget``), because one reply cut short looks the same.
@@ -12,9 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 
 from agent.cgminer.dialects.table import Commands
+from agent.cgminer.observation import Observation
 from agent.cgminer.repair import Decoded, decode
 from agent.cgminer.sections import NEW_API, Sections, is_rpc
 from agent.cgminer.status import Status
+from agent.cgminer.turns import MOST_REQUESTS, Turns
 from agent.cgminer.wires import Failing
 from agent.errors import AccessDenied, Garbled, UnsupportedDevice
 
@@ -29,12 +32,15 @@ class Collector:
         self._alone: set[str] = set()
         self._unknown: set[str] = set()
         self._refused: set[str] = set()
+        self._told: dict[str, Decoded] = {}
+        self._turns = Turns()
 
     def forget(self) -> None:
         """Begin anew: everything is asked again."""
         self._alone.clear()
         self._unknown.clear()
         self._refused.clear()
+        self._turns.forget()
 
     def forgive(self) -> None:
         """Ask again what was refused: we come with other credentials."""
@@ -53,6 +59,19 @@ class Collector:
             wanted += await self._joined(ask, sections, together, kind)
         for command in wanted:
             await self.ask_into(ask, sections, commands, command)
+
+    def now(self, commands: Commands) -> tuple[Sequence[str], Sequence[str]]:
+        """Return what of the poll to ask now, and what only where that does not show the miner hashing."""
+        if len(self._alone) <= MOST_REQUESTS:
+            return commands.poll, ()
+        asked = [one for one in commands.poll if not self._is_mute(commands, one)]
+        return self._turns.split(asked) if self._alone.issuperset(asked) else (commands.poll, ())
+
+    def learn(self, beneath: Sections, seen: Observation) -> None:
+        """Learn from a look that asked the whole poll which command tells most of it."""
+        if self._told:
+            self._turns.learn(self._told, beneath, seen)
+            self._told.clear()
 
     def wake(self, commands: Commands) -> None:
         """See to it that a poll asks something at all: else the device's silence would go unnoticed."""
@@ -93,6 +112,8 @@ class Collector:
         if status.unknown_command or (status.failed and command.startswith(NEW_API)):
             self._unknown.add(command)
         sections.add(decoded, command)
+        if len(self._alone) > MOST_REQUESTS and command in self._alone:
+            self._told[command] = decoded
 
     async def _ask_instead(self, ask: Ask, sections: Sections, commands: Commands, command: str) -> None:
         """Ask what stands in for a command that the firmware does not know, once for all such commands."""

@@ -37,8 +37,9 @@ from agent.cgminer.sections import Sections
 from agent.cgminer.stream import Limits, Stream
 from agent.cgminer.turn import Turn
 from agent.cgminer.web import WebReply
+from agent.cgminer.whose import nameless
 from agent.cgminer.wires import Wires, wire_of
-from agent.errors import AccessDenied, AgentError, Garbled, Nameless, SessionBusy, TimedOut, Transient
+from agent.errors import AgentError, Garbled, SessionBusy, TimedOut, Transient
 from sitelink.clock import Clock
 from sitelink.miners import AUTO, WEB_PORT
 from sitelink.types import MinerState, Reason
@@ -157,10 +158,7 @@ class Device:
         static = self._hourly(look.table)
         look.sections = fresh = Sections(static.sections)
         self._collector.wake(commands)
-        look.asked_s = 0.0
-        await self._collector.collect(ask, fresh, commands, commands.poll)
-        look.shown_s = (look.asked_s, self._clock.monotonic())
-        seen = interpret(look.dialect, fresh, look.shown_s)
+        seen = await self._polled(look, fresh, static.sections)
         asks_why = seen.state is not MinerState.HASHING and seen.reason is not Reason.ACCESS_DENIED and commands.idle
         if asks_why:
             try:
@@ -174,6 +172,21 @@ class Device:
             return seen
         await self._read_static(look, static)
         return interpret(look.dialect, fresh, look.shown_s)
+
+    async def _polled(self, look: Look, fresh: Sections, static: Sections) -> Observation:
+        """Ask what the poll asks, of a device that takes one command at a time not all of it while it hashes."""
+        ask, commands = partial(self._reply, look), look.table.commands
+        look.asked_s = 0.0
+        now, later = self._collector.now(commands)
+        await self._collector.collect(ask, fresh, commands, now)
+        seen = interpret(look.dialect, fresh, (look.asked_s, self._clock.monotonic()))
+        if later and seen.state is not MinerState.HASHING:
+            await self._collector.collect(ask, fresh, commands, later)
+            seen = interpret(look.dialect, fresh, (look.asked_s, self._clock.monotonic()))
+        look.shown_s = seen.shown_s
+        if not later:
+            self._collector.learn(static, seen)
+        return seen
 
     async def _named(self, look: Look) -> str:
         await self._find_dialect(look)
@@ -191,7 +204,7 @@ class Device:
         if not seen.identities or (undecided and (sections.denied or not seen.tells_only_board(self._miner_id))):
             if look.silent:
                 await self._reply(look, commands.poll[0])  # is it the page alone that is silent, or the miner?
-            raise self._nameless(seen, sections)
+            raise nameless(self.address, seen, sections)
         return seen.identities[0]
 
     def _cut_short(self, look: Look, lacks: str) -> Transient:
@@ -202,20 +215,6 @@ class Device:
         self._forget()
         lacks = lacks if look.dialect else "no firmware showed itself"
         return TimedOut(f"{self.address}: {lacks} within {limit:g} s; it is tried again")
-
-    def _nameless(self, seen: Observation, sections: Sections) -> AgentError:
-        told = f"names itself only {seen.identities[0]}" if seen.identities else "names neither MAC nor serial"
-        if sections.failing:
-            kind = SessionBusy if sections.busy else Transient
-            return kind(f"{self.address}: {told}; its web page cannot answer now; it is tried again")
-        if sections.denied:
-            return AccessDenied(f"{self.address}: {told}; the rest is closed to us: give its group credentials")
-        if sections and not seen.identities and not sections.garbled:
-            return Nameless(f"{self.address}: {told}; {seen.dialect} firmware may have none to tell")
-        list_so = f", or list it as {seen.identities[0]}" if seen.identities else ""
-        return Garbled(
-            f"{self.address}: {told}; check that {seen.dialect} firmware and its web page run there{list_so}"
-        )
 
     async def ask(self, command: str, parameter: str | None = None) -> Mapping[str, Any]:
         """Send one command and return its reply as an object.

@@ -5,7 +5,10 @@ Invariant: only a device that has no name to tell is taken at the inventory's wo
 
 from typing import Protocol
 
-from agent.errors import Garbled, WrongDevice
+from agent.cgminer.client import Address
+from agent.cgminer.observation import Observation
+from agent.cgminer.sections import Sections
+from agent.errors import AccessDenied, AgentError, Garbled, Nameless, SessionBusy, Transient, WrongDevice
 
 
 class Named(Protocol):
@@ -39,3 +42,17 @@ async def check_whose(device: Named, miner_id: str) -> None:
 def stranger(name: str, miner_id: str) -> WrongDevice:
     """Return the error for ``name`` answering where ``miner_id`` is listed."""
     return WrongDevice(f"{name} answers where the inventory has {miner_id}; find it: inventory follow")
+
+
+def nameless(address: Address, seen: Observation, sections: Sections) -> AgentError:
+    """Return why the device at ``address`` could not be told by what it calls itself, ``seen`` in ``sections``."""
+    told = f"names itself only {seen.identities[0]}" if seen.identities else "names neither MAC nor serial"
+    if sections.failing:
+        kind = SessionBusy if sections.busy else Transient
+        return kind(f"{address}: {told}; its web page cannot answer now; it is tried again")
+    if sections.denied:
+        return AccessDenied(f"{address}: {told}; the rest is closed to us: give its group credentials")
+    if sections and not seen.identities and not sections.garbled:
+        return Nameless(f"{address}: {told}; {seen.dialect} firmware may have none to tell")
+    list_so = f", or list it as {seen.identities[0]}" if seen.identities else ""
+    return Garbled(f"{address}: {told}; check that {seen.dialect} firmware and its web page run there{list_so}")

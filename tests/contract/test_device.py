@@ -43,15 +43,72 @@ async def test_a_poll_after_the_first_is_one_connection_and_static_data_is_read_
     assert (first.state, first.identities[0]) == (MinerState.HASHING, "62:f7:5e:00:00:01")
 
 
-async def test_a_device_that_does_not_join_is_asked_one_by_one_from_then_on() -> None:
+async def test_a_device_that_does_not_join_is_asked_two_commands_a_poll() -> None:
     answers = {"summary": made.whatsminer_summary(), "devs": made.WHATSMINER_DEVS, "pools": made.POOLS}
     miner = FakeMiner(dict(answers), joins=False)
     async with serving(miner.speak) as address:
         whatsminer = device(address, "whatsminer")
-        assert (await whatsminer.observe()).boards == 3
+        whole = await whatsminer.observe()
+        assert (whole.boards, len(whole.pools)) == (3, 2)
         miner.asked.clear()
-        assert (await whatsminer.observe()).boards == 3
-    assert miner.commands() == ["summary", "devs", "pools"]
+        seen = [await whatsminer.observe() for _ in range(3)]
+    assert miner.commands() == ["summary", "devs", "summary", "pools", "summary", "devs"]
+    # What was not asked is unknown, not what it was; what the state rests on is asked each time.
+    assert [(one.boards, len(one.pools)) for one in seen] == [(3, 0), (None, 2), (3, 0)]
+    assert {(one.state, one.hashrate_ths, one.power_w) for one in seen} == {
+        (MinerState.HASHING, whole.hashrate_ths, whole.power_w)
+    }
+
+
+CGMINER = {
+    "summary": made.answer(11, "SUMMARY", {"Elapsed": 9000, "MHS 5s": 100.0}),
+    "devs": made.answer(9, "DEVS", {"ASC": 0, "MHS 5s": 100.0, "Temperature": 60.0}),
+    "stats": made.answer(70, "STATS", {"STATS": 0, "Elapsed": 9000}),
+    "pools": made.POOLS,
+}
+
+
+@pytest.mark.parametrize("dialect", ["cgminer", "innosilicon"])
+async def test_a_poll_of_plain_cgminer_makes_two_connections(dialect: str) -> None:
+    """Where it takes no joined commands it was asked four, each poll."""
+    miner, time = FakeMiner(dict(CGMINER), joins=False), clock()
+    async with serving(miner.speak) as address:
+        plain = device(address, dialect, time)
+        await plain.observe()
+        polls = []
+        for _ in range(4):
+            miner.asked.clear()
+            assert (await plain.observe()).state is MinerState.HASHING
+            polls.append(miner.commands())
+        assert polls == [["summary", "devs"], ["summary", "stats"], ["summary", "pools"], ["summary", "devs"]]
+        time.advance(3601)
+        miner.asked.clear()
+        await plain.observe()
+        assert {"summary", "devs", "stats", "pools"} <= set(miner.commands()), "once an hour it is learnt anew"
+
+
+async def test_the_state_rests_on_the_command_that_tells_what_all_of_them_do() -> None:
+    """An Antminer's relative counts in its own unit, which ``stats`` alone knows; ``summary`` would be a thousandfold."""
+    stats = {"STATS": 1, "Elapsed": 9000, "GHS 5s": 504.0, "rate_unit": "MH", "temp1": 60}
+    summary = made.answer(11, "SUMMARY", {"Elapsed": 9000, "GHS 5s": 504.0})
+    miner = FakeMiner(CGMINER | {"stats": made.answer(70, "STATS", stats), "summary": summary}, joins=False)
+    async with serving(miner.speak) as address:
+        plain = device(address, "cgminer")
+        whole = await plain.observe()
+        miner.asked.clear()
+        assert {(await plain.observe()).hashrate_ths for _ in range(3)} == {whole.hashrate_ths}
+    assert [command for command in miner.commands() if command == "stats"] == ["stats"] * 3
+
+
+async def test_a_miner_that_stops_hashing_is_asked_all_to_learn_why() -> None:
+    miner = FakeMiner(dict(CGMINER), joins=False)
+    async with serving(miner.speak) as address:
+        plain = device(address, "cgminer")
+        await plain.observe()
+        miner.answers["summary"] = made.answer(11, "SUMMARY", {"Elapsed": 9000, "MHS 5s": 0.0})
+        miner.answers["devs"] = made.answer(9, "DEVS", {"ASC": 0, "MHS 5s": 0.0, "Temperature": 99.0})
+        seen = [await plain.observe() for _ in range(3)]
+    assert {(one.state, one.reason) for one in seen} == {(MinerState.IDLE, Reason.THERMAL)}
 
 
 async def test_a_whatsminers_model_is_read_with_what_does_not_change() -> None:

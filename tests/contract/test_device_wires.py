@@ -260,7 +260,7 @@ async def test_whatsminer_v3_that_does_not_join_is_asked_one_by_one_from_then_on
         await whatsminer.observe()
         miner.asked.clear()
         assert (await whatsminer.observe()).hashrate_ths == 171.259
-    assert miner.asked == [f"get.miner.status:{part}" for part in ("summary", "edevs", "pools")]
+    assert miner.asked == [f"get.miner.status:{part}" for part in ("summary", "edevs")]
 
 
 async def test_an_idle_whatsminer_v3_is_asked_why_each_time() -> None:
