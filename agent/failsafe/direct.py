@@ -11,7 +11,7 @@ own. The caller holds the journal's lock.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from agent.cgminer.control.driver import LOOK_S, SEND_AGAIN_S
 from agent.cgminer.observation import Observation
@@ -43,6 +43,7 @@ _PROGRESS_S: Final = 5.0
 _START_DEADLINE_S: Final = 30.0
 _NOT_TAKEN: Final = (Refused, AccessDenied, UnsupportedDevice)
 """After these nothing has changed at the device; after a garbled answer it may have."""
+_Answer = TypeVar("_Answer")
 _Order = Callable[[], Awaitable[None]]
 _Shows = Callable[[Observed | None, float], bool]
 """Whether what was ordered shows in a look (None: the miner was silent) that began at a monotonic second."""
@@ -111,7 +112,7 @@ class Failsafe:
             raise
         finally:
             progress.cancel()
-        findings = [await self._judged(each, weighings) for each in found]
+        findings = await asyncio.gather(*(self._judged(each, weighings) for each in found))
         missing = sum(finding.proof is not Proof.YES for finding in findings)
         await self._ledger.ended(order_id, f"{len(findings) - missing} of {len(findings)} miners {WANTED[verb]}")
         lines = [line for weighing in weighings.values() if (line := weighing.line())]
@@ -141,8 +142,22 @@ class Failsafe:
             return each
         weighing = weighings.get(each.entry.feeder_id)
         finding = each.finding(MeterWord.NONE if weighing is None else weighing.word(each.member))
+        if finding.proof is Proof.YES:
+            finding = await self._vouched(finding)
         if not each.told.refused:
             await self._note(finding, Verb.STOP)
+        return finding
+
+    async def _vouched(self, finding: Finding) -> Finding:
+        """Return ``finding``, unproven unless who answers now is the miner: a look tells what it does, not who."""
+        name = finding.entry.miner_id
+        async with self._places:
+            try:
+                await _twice(lambda: check_whose(self._controls[name], name))
+            except AgentError as error:
+                return replace(finding, proof=Proof.NO, what=str(error))
+            except Exception as error:  # noqa: BLE001 - each miner's supervisor; the table shows it
+                return replace(finding, proof=Proof.NO, what=f"failed: {error!r}")
         return finding
 
     async def _note(self, finding: Finding, verb: Verb) -> None:
@@ -208,7 +223,7 @@ class Failsafe:
         if refused is not None:
             return refused
         control, began_s = self._controls[entry.miner_id], self._clock.monotonic()
-        first = await _first_look(control)
+        first = await _twice(control.observe)
         stop = stop_of(entry, first, self._settings.control.idle_share, self._earlier)
         member = stop.member
         member.look(first, began_s, self._clock.monotonic())
@@ -232,7 +247,7 @@ class Failsafe:
 
     async def _start(self, entry: MinerEntry) -> Finding:
         control = self._controls[entry.miner_id]
-        first = await _first_look(control)
+        first = await _twice(control.observe)
         refused = self._untouchable(entry)
         if refused is not None:
             runs = first.state is MinerState.HASHING
@@ -295,13 +310,13 @@ class Failsafe:
         return None
 
 
-async def _first_look(control: Control) -> Observed:
-    """Return how a miner reads; a packet may be lost, so one that does not answer is asked twice. Raises AgentError."""
+async def _twice(ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    """Return what a miner answers; a packet may be lost, so one that does not is asked twice. Raises AgentError."""
     try:
-        return await control.observe()
+        return await ask()
     except Transient:
         await asyncio.sleep(LOOK_S)
-        return await control.observe()
+        return await ask()
 
 
 def at_once(meters: int, say: Callable[[str], None]) -> int:

@@ -117,10 +117,10 @@ class Weighing:
             )
         if before.spread_w > excess_w and any(self.word(member) is MeterWord.NOISY for member in self.open):
             return f"{told}but it moved by {before.spread_w:.0f} W before the order, too much to tell one miner"
-        return (
-            f"{told}too near to call, and its meter cannot tell each of {len(claims)} miners stopped at once; measure "
-            f"those marked open at the rack, or stop the whole feeder, or at most {SEES_AT_ONCE} at a time"
-        )
+        names = [member.miner.miner_id for member in self.open]
+        whom = " and ".join(names) if len(names) <= _SUSPECTS else f"{len(names)} of them"
+        fewer = f", or stop the whole feeder, or at most {SEES_AT_ONCE} at a time" if len(claims) > SEES_AT_ONCE else ""
+        return f"{told}its meter cannot tell {whom} from the others; measure those marked open at the rack{fewer}"
 
     def _cleared(self, before: FeederBefore) -> frozenset[str]:
         claims, samples = self._claims(), self.samples[-2:]

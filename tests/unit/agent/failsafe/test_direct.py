@@ -630,4 +630,16 @@ async def test_neighbours_that_run_on_let_a_meter_tell_more_miners_and_a_silent_
     code = await rig.switch(Verb.STOP, tuple(entry(name) for name in names))
     assert code == (0 if looked_at else 1), rig.out
     if not looked_at:
-        assert "its meter cannot tell each of 20 miners stopped at once" in rig.out
+        assert "its meter cannot tell 20 of them from the others" in rig.out
+
+
+async def test_a_stranger_that_idles_where_a_miner_was_stopped_proves_nothing(tmp_path):
+    class Swapped(FakeControl):
+        async def stop(self):
+            await super().stop()
+            self.name = "another"
+
+    rig = Rig(tmp_path, {"m1": Swapped(), "m2": FakeControl()})
+    assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2"))) == 1
+    assert "another answers where the inventory has m1" in rig.out
+    assert "not proven off: m1\n" in f"{rig.out}\n"

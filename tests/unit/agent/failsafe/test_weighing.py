@@ -123,8 +123,17 @@ def test_a_feeder_too_large_to_see_one_miner_clears_nobody_and_says_what_helps()
     figureless = [Miner(f"m{place}", said_w=None, says_w=None) for place in range(40)]
     weighing = weighed(figureless, base_w=100_000)
     assert words(weighing) == {MeterWord.CLOUDED}
-    assert "cannot tell each of 40 miners stopped at once; measure those marked open at the rack" in weighing.line()
+    assert (
+        "its meter cannot tell 40 of them from the others; measure those marked open at the rack, or" in weighing.line()
+    )
     assert f"at most {SEES_AT_ONCE} at a time" in weighing.line()
+
+
+def test_a_miner_too_small_for_its_meter_is_named_and_holds_back_no_other() -> None:
+    tiny = Miner("bitaxe", 18.0, 0.0, None, None, nameplate_w=18.0)
+    weighing = weighed([*fleet(7), tiny], base_w=60_000, noise=0.0005)
+    assert cleared(weighing) == {f"m{place}" for place in range(7)}
+    assert weighing.line().endswith("cannot tell bitaxe from the others; measure those marked open at the rack")
 
 
 @pytest.mark.parametrize("others", [0, 3])
