@@ -59,7 +59,7 @@ class Fault:
 
 FAULTS = (
     Fault("no fault"),
-    Fault("already as wanted", twice=True, verbs=DESIRED),  # a second reboot is another reboot
+    Fault("already as wanted", twice=True, verbs=DESIRED | {Verb.FIRMWARE}),  # a second reboot is another reboot
     Fault("dead", "dead"),
     Fault("accepts, never answers", "black_holed", hasty=True),
     Fault("slow drip", "slow_drip", hasty=True),

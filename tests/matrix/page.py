@@ -28,7 +28,7 @@ after them is the reason code. `not sent` means that nothing left the agent, so 
   complete, and a start until its miner is back, are tried again. A miner that stands still already sheds no load:
   `already_idle` is no `complete`. Nor is one that stopped itself because it is hot.
 * **A dash** stands where the fault cannot occur or cannot matter: a session is LuxOS's alone, tokens run out on Whatsminers, only web
-  pages have server errors, what is told without a password knows no wrong one, and what is done once is never "already as wanted".
+  pages have server errors, what is told without a password knows no wrong one, and a second reboot is another reboot.
   A test plays what is dashed for want of a difference, and one sees that no fault passes as if there were none.
 * **Half of the boards** show by power. A start is `complete` once the miner hashes, with half of its boards as well, and where a firmware
   shows no power, half a limit does not show.
