@@ -126,10 +126,9 @@ class Device:
             Transient: it does not answer.
             Permanent: it answers with too much, or with no miner's reply at all while its dialect is ``auto``.
         """
-        look = Look(self._table)
+        look = self._begun()
         try:
-            async with asyncio.timeout(self._deadlines.total_s):
-                return await self._observed(look)
+            return await self._observed(look)
         except TimeoutError:
             told = look.tells()
             if told is None:
@@ -145,12 +144,14 @@ class Device:
             Garbled: it names itself by nothing, or by nothing that can be compared with ``miner_id``; Nameless when
                 nothing is wrong but that its firmware has no name to tell.
         """
-        look = Look(self._table)
+        look = self._begun()
         try:
-            async with asyncio.timeout(self._deadlines.total_s):
-                return await self._named(look)
+            return await self._named(look)
         except TimeoutError:
             raise self._cut_short(look, "no name") from None
+
+    def _begun(self) -> Look:
+        return Look(self._table, asyncio.get_running_loop().time() + self._deadlines.total_s)
 
     async def _observed(self, look: Look) -> Observation:
         await self._find_dialect(look)
@@ -317,9 +318,22 @@ class Device:
 
     async def _tell(self, look: Look, command: str) -> bytes:
         """Ask a command that tells the firmware; a wire's silence is none of the miner's until all are silent."""
+        return await self._asked(look, command, telling_table(command))
+
+    async def _asked(self, look: Look, command: str, table: Table) -> bytes:
+        """Ask one command within what is left of the look. Raises TimeoutError at its end, else as ``Wires.reply``."""
+        if not look.asked and self._turn.is_free and self._wires.asks_once(command):
+            return await self._in_turn(
+                look, command, table
+            )  # its own deadline is the look's; a timer costs a poll more
+        async with asyncio.timeout_at(look.ends_at):
+            return await self._in_turn(look, command, table)
+
+    async def _in_turn(self, look: Look, command: str, table: Table) -> bytes:
         async with self._turn:
             look.asked = True
-            return await self._wires.reply(command, telling_table(command))
+            look.asked_s = look.asked_s or self._clock.monotonic()
+            return await self._wires.reply(command, table)
 
     def _hourly(self, table: Table) -> Hourly:
         """Return what does not change, begun anew where it is due; what tells of the miner comes first."""
@@ -357,17 +371,14 @@ class Device:
         wire = wire_of(command)
         if wire in look.silent:
             return None
-        async with self._turn:
-            look.asked = True
-            look.asked_s = look.asked_s or self._clock.monotonic()
-            try:
-                return await self._wires.reply(command, look.table)
-            except Transient:
-                if _is_telling(command, look.table):
-                    self._forget()
-                    raise
-                look.silent.add(wire)
-                return None
+        try:
+            return await self._asked(look, command, look.table)
+        except Transient:
+            if _is_telling(command, look.table):
+                self._forget()
+                raise
+            look.silent.add(wire)
+            return None
 
     @contextmanager
     def _heeding_silence(self, command: str = "") -> Iterator[None]:

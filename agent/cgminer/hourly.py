@@ -45,7 +45,7 @@ class Hourly:
             command = self._left.pop(0)
             try:
                 await ask_into(self.sections, command)
-            except asyncio.CancelledError:
+            except (TimeoutError, asyncio.CancelledError):
                 if command in self._cut:
                     self.leave_out()
                 else:

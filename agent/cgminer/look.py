@@ -17,9 +17,10 @@ _SAYS_NOTHING: Final = (Reason.NOT_REPORTED, Reason.GARBLED)
 
 @dataclass(slots=True)
 class Look:
-    """One reading. ``silent`` are wires not to be asked again."""
+    """One reading, which ends at ``ends_at`` by the event loop's time. ``silent`` are wires not to be asked again."""
 
     table: Table
+    ends_at: float
     dialect: str = ""
     silent: set[str] = field(default_factory=set)
     asked: bool = False

@@ -29,6 +29,11 @@ class Turn:
         self._held = self._transfers = False
         self._line: list[asyncio.Future[None]] = []
 
+    @property
+    def is_free(self) -> bool:
+        """Return whether it can be had at once."""
+        return not self._held
+
     async def __aenter__(self) -> None:
         """Take the turn.
 

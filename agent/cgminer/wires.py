@@ -67,7 +67,7 @@ class Wires:
         self._credentials = credentials
         self._web: WebClient | None = None
         self._opened: dict[str, Mapping[str, str]] = {}
-        self._speaks_text = self._text_tried = False
+        self._speaks_text = self._form_known = False
 
     @property
     def address(self) -> Address:
@@ -109,8 +109,12 @@ class Wires:
         self.try_json_again()
 
     def try_json_again(self) -> None:
-        """Ask RPC in JSON from now on, as long as it is understood."""
-        self._speaks_text = self._text_tried = False
+        """Ask RPC in JSON from now on, until the answer shows that it is not understood."""
+        self._speaks_text = self._form_known = False
+
+    def asks_once(self, command: str) -> bool:
+        """Return whether a command is one exchange, whatever comes of it: neither a login nor another form follows."""
+        return self._form_known if is_rpc(command) else command.startswith("v3:")
 
     async def reply(self, command: str, table: Table) -> bytes:
         """Ask one command of a table, whichever way it goes, and return the reply.
@@ -139,9 +143,11 @@ class Wires:
             return await exchange(self._address, _in_text(command, parameter), self._deadlines)
         request = _request(command) if parameter is None else request_of(command, {"parameter": parameter})
         reply = await exchange(self._address, request, self._deadlines)
-        if self._text_tried or command.startswith(NEW_API) or not is_misunderstood(reply, order=order):
+        if self._form_known or command.startswith(NEW_API):
             return reply  # what is refused with ``new_api`` is asked without it first
-        self._text_tried = True
+        self._form_known = True
+        if not is_misunderstood(reply, order=order):
+            return reply
         one, joint, _ = command.partition("+")
         told = await exchange(self._address, _in_text(one, parameter), self._deadlines)
         self._speaks_text = not is_misunderstood(told, order=False)
