@@ -53,6 +53,6 @@ def nameless(address: Address, seen: Observation, sections: Sections) -> AgentEr
     if sections.denied:
         return AccessDenied(f"{address}: {told}; the rest is closed to us: give its group credentials")
     if sections and not seen.identities and not sections.garbled:
-        return Nameless(f"{address}: {told}; {seen.dialect} firmware may have none to tell")
+        return Nameless(f"{address}: {told}; {seen.dialect} firmware may have none to tell; see docs/outlets.md")
     list_so = f", or list it as {seen.identities[0]}" if seen.identities else ""
     return Garbled(f"{address}: {told}; check that {seen.dialect} firmware and its web page run there{list_so}")
