@@ -9,8 +9,8 @@ _OTHERS: Final = 64
 
 
 def wanted_by_daemon(polled: int, ordered: int, meters: int) -> int:
-    """Return how many may be open at times: ``polled`` and ``ordered`` miners at once, ``meters``, and the rest."""
-    return polled + ordered + meters + _OTHERS
+    """Return how many may be open at times: ``polled`` miners, ``ordered`` looked at and told, ``meters``, others."""
+    return polled + 2 * ordered + meters + _OTHERS
 
 
 def open_files(needed: int) -> int:

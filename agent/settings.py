@@ -262,7 +262,7 @@ def _control(section: "_Section", password: str | None) -> ControlSettings:
     written = section.text_or_nothing("whatsminer_password")
     settings = ControlSettings(
         whatsminer_password=written if password is None else password,
-        concurrency=section.whole("concurrency", 256, 1, 4096),
+        concurrency=section.whole("concurrency", 64, 1, 4096),
         device_deadline_s=section.number("device_deadline_s", 20, 0.5, 600),
         idle_share=section.number("idle_share", 0.15, 0.01, 0.9),
     )

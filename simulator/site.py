@@ -14,6 +14,7 @@ import resource
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ _MOST_MINERS = 60_000
 _TIME_SCALES = (0.001, 10_000)
 _LOOK_S = 0.02
 _WHATSMINERS = ("whatsminer", "whatsminer-v3")
+_METERS_A_GATEWAY = 16
+"""Meters behind one address; the next ones are behind the next address."""
 _HOUSE_W, _HOUSE_SHARE = 2500.0, 0.008
 
 
@@ -131,7 +134,11 @@ class SimulatedSite(Service):
         self.bank = MeterBank(roster.site_id, roster.seed, feeders, Watts(house_w), self.time)
         self.contactors = Contactors(m for m in self.miners.values() if m.place.model.dialect not in TAKE_ORDERS)
         meters_host = options.meters_host or f"{roster.net}.0.1"
-        self.modbus = ModbusServer(self.bank, self.contactors, meters_host, options.meters_port)
+        first = ip_address(meters_host)
+        count = -(-len(self.bank.meters) // _METERS_A_GATEWAY)
+        hosts = [str(first + n) for n in range(count)]
+        self._gateways = [ModbusServer(self.bank, self.contactors, host, options.meters_port) for host in hosts]
+        self.modbus = self._gateways[0]
         self.control = ControlServer(*options.control, self._routes()) if options.control else None
 
     async def open(self) -> None:
@@ -142,7 +149,8 @@ class SimulatedSite(Service):
             miner.on_reboot = self._watch_reboot
         for name in self.listeners:
             await self._apply(name)
-        await self.modbus.start()
+        for gateway in self._gateways:
+            await gateway.start()
         if self.control is not None:
             await self.control.start()
         if self._options.out is not None:
@@ -155,7 +163,8 @@ class SimulatedSite(Service):
         for ports in self.listeners.values():
             for listener in ports:
                 await listener.close()
-        await self.modbus.close()
+        for gateway in self._gateways:
+            await gateway.close()
         if self.control is not None:
             await self.control.close()
         await asyncio.sleep(0)  # aborted transports close their sockets in the next turn of the loop
@@ -286,7 +295,8 @@ class SimulatedSite(Service):
 
     def _meter_row(self, meter_id: str) -> tuple[object, ...]:
         meter = self.bank.meters[meter_id]
-        url = f"modbus://{self.modbus.host}:{self.modbus.port}/{meter.unit}?register={meter.register}"
+        gateway = self._gateways[list(self.bank.meters).index(meter_id) // _METERS_A_GATEWAY]
+        url = f"modbus://{gateway.host}:{gateway.port}/{meter.unit}?register={meter.register}"
         return meter.meter_id, meter.kind, meter.feeder_id, url
 
 

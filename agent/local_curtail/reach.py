@@ -1,12 +1,13 @@
 """The way to the miners: so many at a time, whatever else goes on.
 
-Invariant: at most ``concurrency`` conversations with devices are open; a dead device holds its place only for the
-connect deadline that its control keeps. Polling stands back while an order is being sent. COMPLETE is said only of the
-miner that was asked for: a look tells what a device does, not who it is.
+Invariant: at most ``concurrency`` looks at devices are under way, and as many orders, which wait behind no look; a dead
+device holds its place only for the connect deadline that its control keeps. Polling stands back while an order is being
+sent. COMPLETE is said only of the miner that was asked for: a look tells what a device does, not who it is.
 """
 
 import asyncio
 from collections.abc import Callable
+from typing import Literal
 
 from agent.errors import AgentError
 from agent.local_curtail.evidence import Verdict
@@ -22,7 +23,13 @@ class Reach:
     def __init__(self, controls: Callable[[str], Control], concurrency: int, precedence: Precedence) -> None:
         self._controls = controls
         self._precedence = precedence
-        self._places = asyncio.Semaphore(concurrency)
+        self._places = _Places(concurrency)
+        self._orders = asyncio.Semaphore(concurrency)
+
+    @property
+    def crowded(self) -> bool:
+        """Return whether somebody waits for a place: what is begun now would be looked at late."""
+        return self._places.waiting > 0
 
     def control(self, miner_id: str) -> Control:
         """Return the control of one miner."""
@@ -60,11 +67,27 @@ class Reach:
     async def stop(self, miner_id: str) -> None:
         """Order one miner to stop. Raises AgentError."""
         with self._precedence.order():
-            async with self._places:
+            async with self._orders:
                 await self._controls(miner_id).stop()
 
     async def start(self, miner_id: str) -> None:
         """Order one miner to start. Raises AgentError."""
         with self._precedence.order():
-            async with self._places:
+            async with self._orders:
                 await self._controls(miner_id).start()
+
+
+class _Places(asyncio.Semaphore):
+    """So many places, and how many wait for one."""
+
+    def __init__(self, places: int) -> None:
+        super().__init__(places)
+        self.waiting = 0
+
+    async def acquire(self) -> Literal[True]:
+        """See ``asyncio.Semaphore.acquire``."""
+        self.waiting += 1
+        try:
+            return await super().acquire()
+        finally:
+            self.waiting -= 1

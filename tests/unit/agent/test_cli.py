@@ -206,7 +206,7 @@ def test_a_start_logs_the_settings_without_secrets_and_a_limit_that_is_too_low(
     assert "'concurrency': '4096'" in told
     assert "hush" not in told
     assert warned.startswith(
-        "agent: up to 4416 files and sockets are open at once, the system allows 1024; raise Limit"
+        "agent: up to 4288 files and sockets are open at once, the system allows 1024; raise Limit"
     )
 
 

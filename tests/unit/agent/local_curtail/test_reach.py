@@ -1,5 +1,6 @@
 """COMPLETE is said only of the miner that was asked for: who answers is read once more before it is recorded."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -64,3 +65,26 @@ async def test_what_is_not_complete_costs_no_question(outcome):
     verdict = Verdict(outcome, Evidence.NONE, "any")
     assert await reach_of(control).vouched("02:aa:00:00:00:01", verdict) == verdict
     assert control.asked == 0
+
+
+async def test_an_order_waits_behind_no_look():
+    looking, going_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Answering):
+        async def observe(self):
+            looking.set()
+            await going_on.wait()
+
+    control = Slow("02:aa:00:00:00:01")
+    reach = reach_of(control)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(reach.observe("m1"))
+        await looking.wait()
+        assert not reach.crowded
+        group.create_task(reach.observe("m1"))
+        await asyncio.sleep(0)
+        assert reach.crowded
+        async with asyncio.timeout(5):
+            await reach.stop("m1")
+        going_on.set()
+    assert not reach.crowded
