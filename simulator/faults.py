@@ -33,6 +33,7 @@ BEHAVIOUR = (
     "forgets_sleep",
     "keeps_sleep",
     "slow_reply",
+    "forgets_limit",
 )
 _LONGEST_S = 86_400.0
 _DEFAULT_SECONDS = {"self_waking": 20.0, "delayed": 10.0, "expired_token": 5.0, "slow_reply": 1.5}

@@ -63,6 +63,12 @@ class Kept:
     sleeps_on: bool = True
     more: dict[str, Any] = field(default_factory=dict)
 
+    def forget_limit(self) -> None:
+        """Be limited by nothing any more, as after a restart that does not keep what was set."""
+        self.mode, self.limit_w = "normal", None
+        for name in ("profile", "max_profile", "level", "next mode"):
+            self.more.pop(name, None)
+
     def level(self, nameplate_w: Watts) -> float:
         """Return what the device draws when running, as a share of its nameplate."""
         share = MODE_SHARES[self.mode]

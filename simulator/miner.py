@@ -26,15 +26,13 @@ from sitelink.units import TeraHashPerSecond, Watts
 
 __all__ = ["Miner", "SiteTime", "Snapshot"]
 
-_BOOTED_BEFORE_S = 40_000.0
-_UNSET_CLOCK_S = 986.0
+_BOOTED_BEFORE_S, _UNSET_CLOCK_S = 40_000.0, 986.0
 _REBOOT_AFTER_S, _BOOT_S, _INSTALL_S = 1.0, 30.0, 75.0
 _HALF = 0.45
 _MOVES_POWER = {"dead", "overheated", "ack_without_effect", "reports_idle", "reports_idle_now", "half_effect"}
 _HANDED_OUT = "logs handed out"
 _FORGETS_SLEEP = frozenset({"luxos", "cgminer"})
-"""Firmware whose stop ends with a reboot; the others keep theirs. LuxOS's vendor has documented it both ways:
-``keeps_sleep`` is the other."""
+"""Firmware whose stop ends with a reboot, unless ``keeps_sleep``: LuxOS's vendor has documented it both ways."""
 
 
 class Miner:
@@ -152,6 +150,8 @@ class Miner:
             self._note_unmoved(verb, now_s, effect)
             return
         at_s = now_s + delay_s + self._delay_s()
+        if self.has("forgets_limit") and goal is Goal.RUN and self._wanted is Goal.IDLE:
+            self.kept.forget_limit()
         self._wanted = goal
         if self.has("overheated"):
             return

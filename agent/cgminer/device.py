@@ -79,6 +79,7 @@ class Device:
         self._deadlines = deadlines
         self._static_age_s = static_age_s
         self._static: Hourly | None = None
+        self._named_by = Sections()
         self._collector = Collector()
         self._turn = Turn(lambda: wires.address, deadlines.total_s)  # no cycle: a device let go closes its sockets
 
@@ -110,6 +111,11 @@ class Device:
     def deadlines(self) -> Deadlines:
         """Return how patiently it is read."""
         return self._deadlines
+
+    @property
+    def named_by(self) -> Sections:
+        """Return what ``identity`` was told last, for whoever needs no more than that; empty before."""
+        return self._named_by
 
     def monotonic(self) -> float:
         """Return the clock's monotonic seconds."""
@@ -191,7 +197,7 @@ class Device:
 
     async def _named(self, look: Look) -> str:
         await self._find_dialect(look)
-        sections = Sections()
+        self._named_by = sections = Sections()
         seen = Observation(look.dialect)
         ask, commands = partial(self._reply, look), look.table.commands
         for command in commands.identity:

@@ -30,7 +30,8 @@ class Observation:
     sensors in or at chips, both in the device's own order. ``fans_rpm`` holds every fan that reports a speed, without
     those inside the power supply (``psu_fans_rpm``); ``fans_percent`` holds duty figures. ``device_time`` is the
     device's own clock (``When``), which may be years off. ``control_board_id`` is the control board's own number, where
-    the firmware gives it for a name. ``repaired`` names the rules that made a malformed reply
+    the firmware gives it for a name. ``power_mode`` is the mode the miner is set to, in the firmware's own word or
+    number. ``repaired`` names the rules that made a malformed reply
     readable; ``errors`` are the firmware's own error codes or lines. ``shown_s`` is between which monotonic seconds the
     device gave its figures. ``by_outlet``: the miner was silent, and the switch before it reads off.
     """
@@ -50,6 +51,7 @@ class Observation:
     power_w: Watts | None = None
     power_source: PowerSource = PowerSource.NONE
     power_limit_w: Watts | None = None
+    power_mode: str | None = None
     board_temps_c: tuple[Celsius, ...] = ()
     chip_temps_c: tuple[Celsius, ...] = ()
     env_temp_c: Celsius | None = None

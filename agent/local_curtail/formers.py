@@ -1,4 +1,4 @@
-"""What each miner was set to before a stop of ours, in ``agent.db``: its start restores that.
+"""What each miner was set to before a stop of ours, in ``agent.db``, until it runs with it again.
 
     load (once) --> memory <-- remember, durable first <-- a stop
                       '------> recall                  --> a start, whatever became of the disk
@@ -14,11 +14,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, TypeVar
 
+from agent.cgminer.control.former import is_settled
 from agent.errors import AgentError, Transient
 from agent.local_curtail.schema import schema
 from agent.storage import StorageFull, StorageLost, Writer, connect, in_transaction, uninterrupted
 
 _LOG: Final = logging.getLogger(__name__)
+_TOGETHER_S: Final = 0.01
 _Result = TypeVar("_Result")
 
 
@@ -74,6 +76,10 @@ class Formers:
         """See ``Former.recall``."""
         return self._kept.get(miner_id, "")
 
+    def owed(self) -> tuple[str, ...]:
+        """Return the miners that may still have to be given back what they were set to."""
+        return tuple(miner_id for miner_id, kept in self._kept.items() if not is_settled(kept))
+
 
 class FormersOnFile:
     """The failsafe's ``Former``: it has no writer, and no miner waits for the repair of a database.
@@ -84,14 +90,25 @@ class FormersOnFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._usable = True
+        self._coming: dict[str, str] = {}
         self._kept: dict[str, str] = {}
         self._kept = self._in_file(read) or {}
 
     async def remember(self, miner_id: str, configuration: str) -> None:
         """See ``Former.remember``; never raises."""
-        if self._kept.get(miner_id) != configuration:
-            self._in_file(lambda connection: write(connection, miner_id, configuration))
-            self._kept[miner_id] = configuration
+        if self._kept.get(miner_id) == configuration:
+            return
+        self._coming[miner_id] = configuration
+        await asyncio.sleep(_TOGETHER_S)  # those who come meanwhile share one transaction
+        coming, self._coming = self._coming, {}
+
+        def work(connection: sqlite3.Connection) -> None:
+            for name, kept in coming.items():
+                write(connection, name, kept)
+
+        if coming:
+            self._in_file(work)
+            self._kept |= coming
 
     async def recall(self, miner_id: str) -> str:
         """See ``Former.recall``."""

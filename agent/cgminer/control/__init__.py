@@ -1,6 +1,6 @@
 """Tell a miner what to do, whatever its firmware. What these return proves nothing; what is read back does.
 
-    stop      --> who answers? --> former configuration kept --> driver.send
+    stop      --> who answers? --> former configuration kept --> driver.send        restore: keeping.py
     start     --> who answers? --> former recalled           --> driver.send
     carry_out --> any verb, read back to its end (carry_out.py)
 
@@ -9,27 +9,27 @@ sent to a device at a time, and its turn is waited for under a deadline, while r
 waits for nothing (ADR 0007); a log that is being fetched gives way to a stop and a start.
 """
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from agent.cgminer.control.carry_out import DEADLINES_S, Keep, carry_out, check_identity, unsupported
 from agent.cgminer.control.driver import Driver, ReadBack, Result, Wanted
 from agent.cgminer.control.drivers import controllable, controllable_dialects, driver_of
 from agent.cgminer.control.former import Former, HeldInMemory
 from agent.cgminer.control.giving_way import GivingWay
+from agent.cgminer.control.keeping import Keeping
+from agent.cgminer.control.limits import KeepsLimit
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
 from agent.cgminer.turn import Turn
-from agent.errors import AccessDenied, Permanent, Transient, UnsupportedDevice
+from agent.errors import AccessDenied, Transient, UnsupportedDevice
 from sitelink.miners import AUTO
-from sitelink.types import Verb
+from sitelink.types import Outcome, Verb
 from sitelink.verbs import SWITCHING
 
 __all__ = ["Former", "HeldInMemory", "MinerControl", "Result", "Wanted", "controllable", "controllable_dialects"]
 
-_LOG: Final = logging.getLogger(__name__)
 _WAIT_S: Final = 5.0
 """How long an order waits for another one to the same device; it is then tried again, and holds up no others."""
 
@@ -48,6 +48,7 @@ class MinerControl:
         self._device = device
         self._miner_id = miner_id
         self._former = former if former is not None else HeldInMemory()
+        self._keeping = Keeping(device, miner_id, self._former)
         self._drivers = drivers
         self._made: dict[str, _InTurn | None] = {}
         self._turn = Turn(lambda: device.address, _WAIT_S)
@@ -64,7 +65,9 @@ class MinerControl:
 
     async def observe(self) -> Observation:
         """Read the miner. Raises Transient or Permanent."""
-        return await self._device.observe()
+        seen = await self._device.observe()
+        self._keeping.saw(seen)
+        return seen
 
     async def stop(self) -> None:
         """Order the miner to stop, once what its start restores is kept; safe to repeat.
@@ -77,13 +80,8 @@ class MinerControl:
         wanted = Wanted(Verb.STOP)
         async with self._logs.switching():
             driver = await self._checked(wanted.verb)
-            try:
-                former = await driver.former(self._device, wanted)
-            except Permanent as error:
-                # A stop is worth more than the mode it is started in again.
-                _LOG.warning("%s: is stopped without its configuration: %s", self._miner_id, error)
-                former = ""
-            await self._keep(former)
+            former = await driver.former(self._device, wanted)
+            await self._keeping.remember(former)
             await driver.send(self._device, wanted, former)
 
     async def start(self) -> None:
@@ -91,7 +89,23 @@ class MinerControl:
         wanted = Wanted(Verb.START)
         async with self._logs.switching():
             driver = await self._checked(wanted.verb)
+            self._keeping.started()
             await driver.send(self._device, wanted, await self._former.recall(self._miner_id))
+
+    async def restore(self) -> bool:
+        """Give a miner that runs again what its restart has lost; return whether nothing is left to do.
+
+        It goes by the looks that others make: it makes none itself, and tells a miner that stands nothing.
+
+        Raises:
+            Transient: it cannot now. WrongDevice: another miner answers there.
+        """
+        if not await self._keeping.kept():
+            return True
+        driver = self._driver()
+        if driver is None:
+            return False
+        return await self._keeping.restore(driver, self._identify)
 
     async def make_way(self) -> None:
         """End the fetching of a log, if one is under way: the miner is about to be looked at for a stop or start."""
@@ -114,19 +128,19 @@ class MinerControl:
 
         async def keep_both(former: str) -> None:
             if wanted.verb is Verb.STOP:
-                await self._keep(former)
+                await self._keeping.remember(former)
             await keep(former)
 
         if wanted.verb is Verb.START:
+            self._keeping.started()
             kept = kept or await self._former.recall(self._miner_id)
         patience_s = DEADLINES_S[wanted.verb] if deadline_s is None else deadline_s
-        return await carry_out(
+        result = await carry_out(
             driver, self._device, self._miner_id, wanted, keep=keep_both, deadline_s=patience_s, kept=kept
         )
-
-    async def _keep(self, former: str) -> None:
-        if former:
-            await self._former.remember(self._miner_id, former)
+        if wanted.verb is Verb.LIMIT and result.outcome is not Outcome.REFUSED:
+            await self._keeping.settle()  # it is meant to run so from now on
+        return result
 
     async def _checked(self, verb: Verb) -> Driver:
         """Return the driver, once the device has shown that it is ours and can be told ``verb``."""
@@ -163,15 +177,16 @@ class MinerControl:
         dialect = self._device.dialect
         if dialect not in self._made:
             driver = self._drivers(dialect)
-            self._made[dialect] = None if driver is None else _InTurn(driver, self._turn, self._logs)
+            self._made[dialect] = None if driver is None else _InTurn(driver, self._turn, self._logs, self._keeping)
         return self._made[dialect]
 
 
 class _InTurn:
     """A driver whose orders wait for each other: a session, and a configuration read and written back, is for one."""
 
-    def __init__(self, driver: Driver, turn: Turn, logs: GivingWay) -> None:
+    def __init__(self, driver: Driver, turn: Turn, logs: GivingWay, keeping: Keeping) -> None:
         self._driver = driver
+        self._keeping = keeping
         self._turn = turn
         self._logs = logs
 
@@ -180,6 +195,8 @@ class _InTurn:
         return self._driver.verbs
 
     async def former(self, device: Device, wanted: Wanted) -> str:
+        if wanted.verb is Verb.STOP:
+            return await self._keeping.before_stop(self._driver)
         return await self._driver.former(device, wanted)
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
@@ -190,3 +207,6 @@ class _InTurn:
 
     async def shows(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
         return await self._driver.shows(device, wanted, before)
+
+    async def lost(self, device: Device, kept: Mapping[str, Any], seen: Observation) -> Wanted | None:
+        return await self._driver.lost(device, kept, seen) if isinstance(self._driver, KeepsLimit) else None

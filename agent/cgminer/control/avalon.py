@@ -22,7 +22,8 @@ AvalonPS7 ASCSET.md; success is STATUS I, code 118, with "success", or code 119.
 
 import json
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from agent.cgminer.control.asked import blink_asked, mode_asked, pools_asked, power_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
@@ -44,6 +45,8 @@ _SET_INFO: Final = 118
 _SET_OK: Final = 119
 _LEAD_S: Final = 2
 """``When`` is cut to whole seconds and the order needs its way; two seconds keep it from lying in the past."""
+_NUMBERED: Final = "workmode"
+"""A mode by its number, in an order of our own that gives a miner back what it had."""
 _HOME_MODES: Final = {"low": 0, "normal": 1, "high": 2}
 _MODES: Final = {"normal": 0, "high": 1}
 _WRONG: Final = ("passw", "auth")
@@ -65,7 +68,9 @@ class Avalon:
         return _VERBS
 
     async def former(self, device: Device, wanted: Wanted) -> str:
-        """Return the work mode before another, the pools before new ones, the lamp before it blinks."""
+        """Return the work mode before another or a stop, the pools before new ones, the lamp before it blinks."""
+        if wanted.verb is Verb.STOP:
+            return await self.limits(device, None)
         if wanted.verb is Verb.LIMIT:
             return json.dumps({"workmode": await _unit_value(device, "WORKMODE")})
         if wanted.verb is Verb.POOLS:
@@ -73,6 +78,18 @@ class Avalon:
         if wanted.verb is Verb.BLINK:
             return json.dumps({"led": await _unit_value(device, "Led")})
         return ""
+
+    async def limits(self, device: Device, seen: Observation | None) -> str:
+        """See ``KeepsLimit.limits``; the look has it."""
+        mode = seen.power_mode if seen is not None else await _unit_value(device, "WORKMODE")
+        return json.dumps({_NUMBERED: mode}) if mode and mode.isdecimal() else ""
+
+    async def lost(self, device: Device, kept: Mapping[str, Any], seen: Observation) -> Wanted | None:
+        """See ``KeepsLimit.lost``."""
+        former = kept.get(_NUMBERED)
+        if not isinstance(former, str) or not former.isdecimal() or seen.power_mode in (None, former):
+            return None
+        return Wanted(Verb.LIMIT, {_NUMBERED: former})
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""
@@ -147,13 +164,16 @@ async def _switch(device: Device, action: str) -> None:
 
 async def _mode_number(device: Device, wanted: Wanted) -> tuple[bool, int]:
     """Return whether it is a home model, and by which number its mode goes there."""
-    if power_asked(wanted) is not None:
+    numbered = wanted.parameters.get(_NUMBERED)
+    if numbered is None and power_asked(wanted) is not None:
         raise Refused(
             "power_limit_unsupported", f"{device.address}: has no limit in watts; give a mode, or stop it whole"
         )
     rows = (await device.ask("version")).get("VERSION")
     named = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
     home = _HOME.search(f"{named.get('PROD', '')} {named.get('MODEL', '')}") is not None
+    if numbered is not None:
+        return home, int(numbered)
     modes = _HOME_MODES if home else _MODES
     mode = mode_asked(wanted)
     if mode not in modes:

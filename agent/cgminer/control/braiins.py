@@ -19,6 +19,7 @@ from agent.cgminer.control import graphql
 from agent.cgminer.control.asked import blink_asked, pools_asked, power_asked_alone
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Wanted
+from agent.cgminer.control.limits import kept_limit, lost_limit
 from agent.cgminer.control.read_back import shows_limited, shows_rebooted, shows_set, shows_started, shows_stopped
 from agent.cgminer.control.web_answers import credentials_of
 from agent.cgminer.credentials import Credentials
@@ -64,8 +65,10 @@ class Braiins:
         return _VERBS
 
     async def former(self, device: Device, wanted: Wanted) -> str:
-        """Return the tuning, the groups of pools, or the lamp that ``wanted`` replaces."""
+        """Return the limit before a stop, the tuning, the groups of pools, or the lamp that ``wanted`` replaces."""
         match wanted.verb:
+            case Verb.STOP:
+                return await self.limits(device, None)
             case Verb.LIMIT:
                 return json.dumps({"autotuning": await _tuning(device)})
             case Verb.POOLS:
@@ -74,6 +77,16 @@ class Braiins:
                 return json.dumps({"faultLight": await _lamp(device)})
             case _:
                 return ""
+
+    async def limits(self, device: Device, seen: Observation | None) -> str:
+        """See ``KeepsLimit.limits``: what was set, not the target of a hot moment, which the look has."""
+        if device.credentials is None:
+            return ""  # nobody could give it back either
+        return kept_limit(await _target_w(device))
+
+    async def lost(self, device: Device, kept: Mapping[str, Any], seen: Observation) -> Wanted | None:
+        """See ``KeepsLimit.lost``."""
+        return lost_limit(kept, await _target_w(device))
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""

@@ -13,12 +13,14 @@ Source: the OpenAPI documents of 25.07 and 26.04 (developer.braiins-os.com); Min
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from agent.cgminer.control.asked import blink_asked, pools_asked, power_asked_alone, version_asked
 from agent.cgminer.control.commanded import refuse_while_stopped, shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Wanted
+from agent.cgminer.control.limits import kept_limit, lost_limit
 from agent.cgminer.control.read_back import shows, shows_limited, shows_rebooted, shows_set, shows_started
 from agent.cgminer.control.versions import runs
 from agent.cgminer.control.web_answers import (
@@ -70,8 +72,10 @@ class BraiinsRest:
         return _VERBS
 
     async def former(self, device: Device, wanted: Wanted) -> str:
-        """Return the tuner's configuration, the groups of pools, or the lamp that ``wanted`` replaces."""
+        """Return what ``wanted`` replaces: the power target (STOP), the tuner's configuration, the pools, the lamp."""
         match wanted.verb:
+            case Verb.STOP:
+                return await self.limits(device, None)
             case Verb.LIMIT:
                 return json.dumps({"tuner": dig(await _get(device, "configuration/miner"), ("tuner",))})
             case Verb.POOLS:
@@ -82,6 +86,14 @@ class BraiinsRest:
                 return json.dumps({"version": await _version(device)})
             case _:
                 return ""
+
+    async def limits(self, device: Device, seen: Observation | None) -> str:
+        """See ``KeepsLimit.limits``: what was set, not the target of a hot moment, which the look has."""
+        return kept_limit(await _set_w(device))
+
+    async def lost(self, device: Device, kept: Mapping[str, Any], seen: Observation) -> Wanted | None:
+        """See ``KeepsLimit.lost``."""
+        return lost_limit(kept, await _set_w(device))
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""
@@ -147,6 +159,11 @@ async def _put(device: Device, target: str, told: object = None) -> None:
 
 async def _status(device: Device) -> int | None:
     return whole(dig(await _get(device, _DETAILS), ("status",)))
+
+
+async def _set_w(device: Device) -> int | None:
+    """Return the power target that was set; power scaling may have the tuner keep to less for a time."""
+    return whole(dig(await _get(device, "configuration/miner"), ("tuner", "power_target", "watt")))
 
 
 async def _version(device: Device) -> str:

@@ -1,10 +1,13 @@
-"""What a miner was set to before it was stopped, kept until its start brings it back.
+"""What a miner was set to before it was stopped, kept until it runs with it again, and then marked as settled.
 
 Invariants: what is remembered is durable before the stop is sent; a start asks what is remembered and waits for
 nothing: whoever keeps it answers from memory, with an empty text where nothing is known (ADR 0007).
 """
 
-from typing import Protocol
+import json
+from typing import Final, Protocol
+
+_SETTLED: Final = "settled"
 
 
 class Former(Protocol):
@@ -36,3 +39,17 @@ class HeldInMemory:
     async def recall(self, miner_id: str) -> str:
         """See ``Former.recall``."""
         return self._kept.get(miner_id, "")
+
+
+def settled(configuration: str) -> str:
+    """Return ``configuration`` marked: the miner was seen to run with it again, or is meant to run otherwise."""
+    try:
+        kept = json.loads(configuration)
+    except ValueError:
+        kept = None
+    return json.dumps({**(kept if isinstance(kept, dict) else {}), _SETTLED: True})
+
+
+def is_settled(configuration: str) -> bool:
+    """Return whether nothing of ``configuration`` is left to be brought back."""
+    return f'"{_SETTLED}"' in configuration

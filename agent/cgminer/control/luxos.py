@@ -9,7 +9,8 @@ Invariants:
 * The device has one session for everybody, so ours is opened late, used at once and always closed (luxos_session).
 * The vendor's page on ``curtail`` has said both that a reboot ends a sleep and that a sleep outlives it: nothing here
   relies on either. A start always sends ``wakeup``; a reboot is proven by the uptime alone, asleep or not.
-* A miner that wakes up is as it was: there is nothing to keep for a start.
+* Its profile comes with ``config``, which says who answers; only where ATM steers it is ``atm`` asked, too, for then
+  the ceiling is what it was limited to, and not the profile of that moment.
 * ATM raises the profile again on its own. Where it was on it is put back on, but no higher than the limit's profile.
 
 Source: docs.luxor.tech, LuxOS API: logon, logoff, session, curtail, atm, atmset, profiles, profileset, ledset,
@@ -40,6 +41,10 @@ _ACTIONS: Final = {Verb.STOP: "sleep", Verb.START: "wakeup"}
 _VERBS: Final = frozenset({Verb.STOP, Verb.START, Verb.LIMIT, Verb.POOLS, Verb.BLINK, Verb.REBOOT})
 
 
+_NAMED: Final = "profile"
+"""A profile by its name, in an order of our own that gives a miner back what it had."""
+
+
 class _Profile(NamedTuple):
     """One profile the firmware offers."""
 
@@ -62,7 +67,9 @@ class LuxOs:
         return _VERBS
 
     async def former(self, device: Device, wanted: Wanted) -> str:
-        """Return profile and ATM before a limit, the pools before new ones, the lamp before it blinks."""
+        """Return profile and ATM before a limit or a stop, the pools before new ones, the lamp before it blinks."""
+        if wanted.verb is Verb.STOP:
+            return await self.limits(device, None)
         if wanted.verb is Verb.LIMIT:
             self._profile = None
             config, atm = await _first(device, "config", "CONFIG"), await _first(device, "atm", "ATM")
@@ -72,6 +79,30 @@ class LuxOs:
         if wanted.verb is Verb.BLINK:
             return json.dumps({"red": (await _first(device, "config", "CONFIG")).get("RedLed")})
         return ""
+
+    async def limits(self, device: Device, seen: Observation | None) -> str:
+        """See ``KeepsLimit.limits``."""
+        rows = device.named_by.rows("config")
+        config = rows[0] if rows else await _first(device, "config", "CONFIG")
+        if is_curtailed(config.get("CurtailMode")) or not isinstance(config.get("Profile"), str):
+            return ""
+        atm = await _first(device, "atm", "ATM") if config.get("IsAtmEnabled") is True else {"Enabled": False}
+        bounds = {name: atm.get(name) for name in ("Enabled", "MaxProfile") if name in atm}
+        return json.dumps({"profile": config["Profile"], "atm": bounds})
+
+    async def lost(self, device: Device, kept: Mapping[str, Any], seen: Observation) -> Wanted | None:
+        """See ``KeepsLimit.lost``."""
+        former, atm = kept.get("profile"), kept.get("atm")
+        config = await _first(device, "config", "CONFIG")
+        if not isinstance(former, str) or not isinstance(atm, dict) or is_curtailed(config.get("CurtailMode")):
+            return None
+        steered, steers = atm.get("Enabled") is True, config.get("IsAtmEnabled") is True
+        if not steered:
+            same = not steers and config.get("Profile") == former
+        else:
+            former = atm.get("MaxProfile") or ""
+            same = not former or (steers and (await _first(device, "atm", "ATM")).get("MaxProfile") == former)
+        return None if same else Wanted(Verb.LIMIT, {_NAMED: former})
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""
@@ -106,7 +137,7 @@ class LuxOs:
         profile = await self._profile_for(device, wanted)
         steered = _steered_before(former)
         async with self._session.held(device) as session:
-            if steered:
+            if steered or config.get("IsAtmEnabled") is True:
                 await _tell(device, session, "atmset", "enabled=false")
             await _tell(device, session, "profileset", profile.name)
             if steered:
@@ -125,6 +156,9 @@ class LuxOs:
     async def _profile_for(self, device: Device, wanted: Wanted) -> _Profile:
         """Return the profile that ``wanted`` means, asked for once an order."""
         if self._profile is None or self._profile[0] != wanted.parameters:
+            name = wanted.parameters.get(_NAMED)
+            if name is not None:
+                return _Profile(name, None, None)
             self._profile = (wanted.parameters, _choose(device, await _profiles(device), wanted))
         return self._profile[1]
 

@@ -186,6 +186,10 @@ class OutletControl:
         except Transient as error:
             raise error if trouble is None else trouble from None
 
+    async def restore(self) -> bool:
+        """See ``MinerControl.restore``. Raises as it does."""
+        return await self._inner.restore()
+
     async def _powered(self) -> AgentError | None:
         """Switch on; return what the switch came to: the miner may have its power all the same."""
         try:

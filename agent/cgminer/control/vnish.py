@@ -59,6 +59,8 @@ _VERBS: Final = frozenset(
 )
 _API: Final = "/api/v1/"
 _LOGS: Final = ("status", "miner", "autotune", "system", "messages", "api")
+_PRESET: Final = "preset"
+"""Where the overclocking has its preset, and a preset by name in an order of our own that gives back what there was."""
 _TUNED: Final = "tuned"
 _PLAIN_SCHEME: Final = "stratum+tcp://"
 
@@ -72,8 +74,10 @@ class Vnish:
         return _VERBS
 
     async def former(self, device: Device, wanted: Wanted) -> str:
-        """Return the overclocking, the pools, the lamp or the version that ``wanted`` replaces."""
+        """Return what ``wanted`` replaces: the preset (STOP), the overclocking, the pools, the lamp or the version."""
         match wanted.verb:
+            case Verb.STOP:
+                return await self.limits(device, None)
             case Verb.LIMIT:
                 return json.dumps({"overclock": _overclock(device, await _settings(device))})
             case Verb.POOLS:
@@ -85,6 +89,18 @@ class Vnish:
             case _:
                 return ""
 
+    async def limits(self, device: Device, seen: Observation | None) -> str:
+        """See ``KeepsLimit.limits``."""
+        preset = _ceiling(_overclock(device, await _settings(device)))
+        return json.dumps({_PRESET: preset}) if isinstance(preset, str) and preset else ""
+
+    async def lost(self, device: Device, kept: Mapping[str, Any], seen: Observation) -> Wanted | None:
+        """See ``KeepsLimit.lost``."""
+        former = kept.get(_PRESET)
+        if not isinstance(former, str) or _ceiling(_overclock(device, await _settings(device))) == former:
+            return None
+        return Wanted(Verb.LIMIT, {_PRESET: former})
+
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""
         match wanted.verb:
@@ -95,7 +111,7 @@ class Vnish:
                 if await _state(device) in OFF:
                     await _post(device, "mining/start")
             case Verb.LIMIT:
-                await _limit(device, power_asked_alone(wanted, device.address))
+                await _limit(device, wanted)
             case Verb.POOLS:
                 await _set_pools(device, pools_asked(wanted))
             case Verb.BLINK:
@@ -181,12 +197,23 @@ def _overclock(device: Device, settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-async def _limit(device: Device, limit_w: Watts) -> None:
-    preset = _preset_for(device, await _get(device, "autotune/presets"), limit_w)
+def _ceiling(overclock: Mapping[str, Any]) -> Any:
+    """Return the preset that the miner is limited to: the highest it may switch to, where it switches by itself."""
+    switcher = overclock.get("preset_switcher")
+    if isinstance(switcher, dict) and switcher.get("enabled") and switcher.get("top_preset"):
+        return switcher["top_preset"]
+    return overclock.get(_PRESET)
+
+
+async def _limit(device: Device, wanted: Wanted) -> None:
+    preset = wanted.parameters.get(_PRESET)
+    if preset is None:
+        limit_w = power_asked_alone(wanted, device.address)
+        preset = _preset_for(device, await _get(device, "autotune/presets"), limit_w)
     overclock = _overclock(device, await _settings(device))
     changed = {**overclock, "preset": preset}
     switcher = overclock.get("preset_switcher")
-    if isinstance(switcher, dict) and switcher.get("enabled"):
+    if isinstance(switcher, dict) and switcher.get("enabled") and number(preset) is not None:
         changed["preset_switcher"] = _capped(switcher, preset)
     await _save(device, {"miner": {"overclock": changed}})
 

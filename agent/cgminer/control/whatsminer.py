@@ -21,6 +21,7 @@ from typing import Any, Final
 from agent.cgminer.control.asked import blink_asked, limit_asked, mode_asked, pools_asked, power_asked, version_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Wanted
+from agent.cgminer.control.limits import kept_limit, lost_limit
 from agent.cgminer.control.read_back import (
     shows,
     shows_limited,
@@ -70,7 +71,9 @@ class Whatsminer:
         return frozenset(Verb)
 
     async def former(self, device: Device, wanted: Wanted) -> str:
-        """Return mode and limit before a limit, the pools before new ones, the lamp before it blinks."""
+        """Return mode and limit before a limit or a stop, the pools before new ones, the lamp before it blinks."""
+        if wanted.verb is Verb.STOP:
+            return await self.limits(device, None)
         if wanted.verb is Verb.LIMIT:
             said = await _told(device, "status")
             return json.dumps({name: said.get(name) for name in ("power_mode", "power_limit_set")})
@@ -81,6 +84,20 @@ class Whatsminer:
         if wanted.verb is Verb.FIRMWARE:
             return json.dumps({"version": await _version(device)})
         return ""
+
+    async def limits(self, device: Device, seen: Observation | None) -> str:
+        """See ``KeepsLimit.limits``; the look has both, else ``status`` has."""
+        if seen is not None and seen.power_limit_w is not None:
+            return kept_limit(seen.power_limit_w, seen.power_mode)
+        said = await _told(device, "status")
+        return "" if is_off(said) else kept_limit(number(said.get("power_limit_set")), said.get("power_mode"))
+
+    async def lost(self, device: Device, kept: Mapping[str, Any], seen: Observation) -> Wanted | None:
+        """See ``KeepsLimit.lost``."""
+        if seen.power_limit_w is not None:
+            return lost_limit(kept, seen.power_limit_w, seen.power_mode)
+        said = await _told(device, "status")
+        return lost_limit(kept, number(said.get("power_limit_set")), said.get("power_mode"))
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""

@@ -32,6 +32,7 @@ from typing import Any, Final
 from agent.cgminer.control.asked import blink_asked, limit_asked, mode_asked, pools_asked, power_asked, version_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Wanted
+from agent.cgminer.control.limits import kept_limit, lost_limit
 from agent.cgminer.control.read_back import (
     shows,
     shows_limited,
@@ -77,7 +78,9 @@ class WhatsminerV3:
         return frozenset(Verb)
 
     async def former(self, device: Device, wanted: Wanted) -> str:
-        """Return mode and limit before a limit, the pools before new ones, the lamp before it blinks."""
+        """Return mode and limit before a limit or a stop, the pools before new ones, the lamp before it blinks."""
+        if wanted.verb is Verb.STOP:
+            return await self.limits(device, None)
         if wanted.verb is Verb.LIMIT:
             said = await _told(device, "get.miner.setting")
             return json.dumps({name: said.get(name) for name in ("power-mode", "power-limit")})
@@ -88,6 +91,16 @@ class WhatsminerV3:
         if wanted.verb is Verb.FIRMWARE:
             return json.dumps({"version": await _version(device)})
         return ""
+
+    async def limits(self, device: Device, seen: Observation | None) -> str:
+        """See ``KeepsLimit.limits``; the look has no mode, so both are asked for."""
+        said = await _told(device, "get.miner.setting")
+        return kept_limit(number(said.get("power-limit")), said.get("power-mode"))
+
+    async def lost(self, device: Device, kept: Mapping[str, Any], seen: Observation) -> Wanted | None:
+        """See ``KeepsLimit.lost``."""
+        said = await _told(device, "get.miner.setting")
+        return lost_limit(kept, number(said.get("power-limit")), said.get("power-mode"))
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""

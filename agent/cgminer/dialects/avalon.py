@@ -166,6 +166,7 @@ TABLE: Final = Table(
         "expected_ths": (_over_units("GHSmm"),),
         "power_w": (_power,),
         "power_limit_w": (_limit,),
+        "power_mode": (_value("WORKMODE"),),
         "uptime_s": (first("stats", "Elapsed", whole), first("summary", "Elapsed", whole), _uptime),
         "model": (first("version", "PROD", text), first("version", "MODEL", text), first("version", "HWTYPE", text)),
         "firmware": (

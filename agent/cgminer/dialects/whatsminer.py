@@ -130,6 +130,7 @@ TABLE: Final = Table(
             first("summary", "Power Limit", positive_power),
             first("msg", "power_limit_set", positive_power),
         ),
+        "power_mode": (first("summary", "Power Mode", text), first("msg", "power_mode", text)),
         "env_temp_c": (first("summary", "Env Temp", live_temperature),),
         "uptime_s": (first("summary", "Elapsed", whole), first("devs", "Device Elapsed", whole)),
         "model": (first("devdetails", "Model", text), first("msg", "miner_type", text)),

@@ -21,10 +21,11 @@ async def carried(miner: FakeBraiins, asked: Wanted, **more: Any) -> tuple[Resul
         return await order(Braiins(), device, MINER_ID, asked, **more)
 
 
-async def test_a_stop_pauses_and_a_start_resumes_without_a_login() -> None:
+async def test_a_stop_pauses_and_a_start_resumes() -> None:
     miner = FakeBraiins()
     stopped, kept = await carried(miner, wanted(Verb.STOP))
-    assert (stopped.outcome, stopped.reason, kept) == (Outcome.COMPLETE, "power_below_idle", [""])
+    assert (stopped.outcome, stopped.reason) == (Outcome.COMPLETE, "power_below_idle")
+    assert list(json.loads(kept[0])) == ["power_limit_w"]
     started, _ = await carried(miner, wanted(Verb.START))
     assert (started.outcome, started.reason, started.evidence) == (
         Outcome.COMPLETE,

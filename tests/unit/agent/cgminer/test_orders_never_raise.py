@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from agent.cgminer.client import DEFAULT_DEADLINES, Address
 from agent.cgminer.control.driver import Driver, Wanted
 from agent.cgminer.control.drivers import driver_of
+from agent.cgminer.control.limits import KeepsLimit
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import TABLES
 from agent.cgminer.observation import Observation
 from agent.cgminer.repair import decode
 from agent.cgminer.replies import parse
+from agent.cgminer.sections import Sections
 from agent.cgminer.web import WebReply
 from agent.errors import AgentError, Garbled, Unreachable
 from sitelink.clock import ManualClock
@@ -71,6 +74,13 @@ class OddDevice:
     def monotonic(self) -> float:
         return self._clock.monotonic()
 
+    @property
+    def named_by(self) -> Sections:
+        sections = Sections()
+        with suppress(Garbled):
+            sections.add(decode(self._maybe(self._rng.choice(DOCUMENTS), 0.6)), "config")
+        return sections
+
     async def observe(self) -> Observation:
         sample = SAMPLES.get(self.dialect, SAMPLES["luxos"])
         return parse(self.dialect, {command: self._maybe(reply, 0.2) for command, reply in sample.items()})
@@ -119,6 +129,11 @@ async def ordered(driver: Driver, device: Any, wanted: Wanted) -> None:
                 await driver.shows(device, wanted, before)
         except AgentError:
             continue
+    if isinstance(driver, KeepsLimit):
+        kept = {"power_limit_w": 1.0, "mode": "low", "profile": "p", "atm": {"Enabled": True}, "workmode": "7"}
+        for each in (kept, {"preset": "2500", "profile": 3, "atm": []}, {}):
+            with suppress(AgentError):
+                await driver.lost(device, each, before)
 
 
 @pytest.mark.parametrize("dialect", CONTROLLED)
