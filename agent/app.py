@@ -128,7 +128,7 @@ class Agent:
         self.forwarder = self._forwarder(identity)
         self._restorer = Restorer(self._formers.owed, controls.get, OrdersOnFile(writer).hold_off)
         self._requests = self._local_requests(inventory)
-        self._follower = follower_of(settings, inventory, devices, vault, self._latest, rng, clock)
+        self._follower = follower_of(settings, inventory, devices, vault, self._latest, rng, clock, self.curtail.mended)
         self._loaded = False
 
     async def load(self, broken: Path | None) -> None:

@@ -24,7 +24,7 @@ from agent.discover.shown import Look
 from agent.discover.standing import Standing, judge, remembered
 from agent.discover.sweep import Manners, Sweep
 from agent.discover.targets import hosts_of
-from agent.errors import BadInput
+from agent.errors import BadInput, Transient
 from agent.inventory.learned import Learned, path_in
 from agent.settings import Settings
 from agent.vault import Vault
@@ -41,6 +41,7 @@ LOST_FOR_S: Final = 150.0
 BETWEEN_SWEEPS_S: Final = 600.0
 _GENTLE: Final = Manners(at_once=8, knocks_per_s=20.0)
 SweepOf = Callable[[Sequence[str]], Coroutine[Any, Any, tuple[Look, ...]]]
+Mended = Callable[[Sequence[str]], Awaitable[None]]
 
 
 class Reachable(Protocol):
@@ -68,8 +69,12 @@ class Follower:
         latest: Callable[[str], Reading | None],
         sweep: SweepOf,
         clock: Clock,
+        mended: Mended,
     ) -> None:
-        """``listed`` is the inventory as its file has it, ``hosts`` those of the site's ranges, empty for none."""
+        """``listed`` is the inventory as its file has it, ``hosts`` those of the site's ranges, empty for none.
+
+        ``mended`` is told for which miners other passwords count now.
+        """
         self._listed = listed
         self._devices = devices
         self._vault = vault
@@ -78,6 +83,7 @@ class Follower:
         self._latest = latest
         self._sweep = sweep
         self._clock = clock
+        self._mended = mended
         self._lost_since: dict[str, float] = {}
         self._next_sweep_mono = float("-inf")
         self._noted = self._stamp()
@@ -99,7 +105,7 @@ class Follower:
             if self._vault.problem is not None:
                 _LOG.error("vault: %s; miners keep the passwords they have", self._vault.problem)
             else:
-                self._show_passwords()
+                await self._show_passwords()
         if self._stamp() != self._noted:
             self._noted = self._stamp()
             self._place(Learned.load(self._state_dir))
@@ -143,13 +149,19 @@ class Follower:
                 )
                 device.address = address
 
-    def _show_passwords(self) -> None:
+    async def _show_passwords(self) -> None:
+        changed = []
         for entry in self._listed:
             device = self._devices.get(entry.miner_id)
             if device is not None:
                 found = self._vault.credentials(entry, device.dialect)
                 if found != device.credentials:
                     device.credentials = found
+                    changed.append(entry.miner_id)
+        try:
+            await self._mended(changed)
+        except Transient as error:
+            _LOG.warning("follow: orders refused before are not tried again with the new passwords: %s", error)
 
     def _lost(self) -> frozenset[str]:
         lost: set[str] = set()
@@ -183,11 +195,12 @@ def follower_of(
     latest: Callable[[str], Reading | None],
     rng: random.Random,
     clock: Clock,
+    mended: Mended,
 ) -> Follower:
     """Return the daemon's follower. Raises BadInput when a range of the settings is none."""
     sweep = gentle_sweep(listed, vault, rng)
     hosts = ranges_of(settings)
-    return Follower(listed, devices, vault, settings.site.state_dir, hosts, latest, sweep, clock)
+    return Follower(listed, devices, vault, settings.site.state_dir, hosts, latest, sweep, clock, mended)
 
 
 def gentle_sweep(listed: Sequence[MinerEntry], vault: Vault, rng: random.Random) -> SweepOf:

@@ -24,17 +24,19 @@ from typing import Final
 
 from agent.local_curtail import overrides, records
 from agent.local_curtail import tasks as task_rows
-from agent.local_curtail.evidence import UNREACHABLE, Verdict
+from agent.local_curtail.evidence import Verdict
 from agent.local_curtail.moments import microseconds
 from agent.local_curtail.policy import OVERRIDE
 from agent.local_curtail.ports import Outbox, SiteNow
 from agent.local_curtail.records import MinerRecord, OrderRecord
 from agent.storage import StorageFull, Writer, uninterrupted
-from sitelink.types import Ack, BatchBody, Notice, NoticeCode, Verb
+from sitelink.types import Ack, BatchBody, Notice, NoticeCode, Reason, Verb
 
 _LOG: Final = logging.getLogger(__name__)
 JOURNAL_LOST: Final = "journal_lost"
 """The order, and the cause, under which miners are started whose orders were lost."""
+_OFTEN: Final = frozenset({Reason.UNREACHABLE.value, Reason.TIMEOUT.value})
+"""Of a dead miner this is no news."""
 _KEEP_ACKS: Final = timedelta(days=7)
 
 
@@ -282,7 +284,7 @@ class Books:
             return None
         connection.execute("INSERT OR REPLACE INTO curtail_details VALUES (?, ?, ?, ?)", (*key, verdict.detail))
         if verdict.detail:
-            level = logging.INFO if verdict.reason == UNREACHABLE.reason else logging.WARNING
+            level = logging.INFO if verdict.reason in _OFTEN else logging.WARNING
             _LOG.log(level, "%s of %s: %s: %s", record.verb.value, record.miner_id, verdict.reason, verdict.detail)
         connection.execute(
             "INSERT OR REPLACE INTO curtail_acks (order_id, miner_id, verb, outcome, evidence, reason, at_us,"

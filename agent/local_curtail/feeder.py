@@ -45,11 +45,13 @@ _EXPLAIN_S: Final = (0.5, 4.0)
 """First and longest wait between two searches for explanations."""
 _MOVING_S: Final = 6.0
 """For so long after its order a miner that is not idle is taken to be on its way down."""
-_ACCUSE_AFTER_S: Final = 12.0
+_ACCUSE_AFTER_S: Final = 8.0
 """A miner that says it is off may be early, and a meter late; after this both would have shown."""
 _ALIVE_VALUES: Final = 3
 _CERTAIN_SHARE: Final = 0.8
 """What a miner draws at the least, of what it reports."""
+_FULLY_SHARE: Final = 0.85
+"""A miner that draws less of its nameplate may be on its way up; one that fell by more than the rest has fallen."""
 _KEPT_SAMPLES: Final = 400
 _FELL_MORE_SHARE: Final = 0.5
 
@@ -88,6 +90,12 @@ class Member:
     def bound_w(self) -> Watts:
         """Return the load to look for: no more than its nameplate, whatever it said it drew."""
         return Watts(min(self.load_w, self.miner.load_w))
+
+    def runs_on(self, since_s: float) -> bool:
+        """Return whether it was seen after ``since_s`` to run as fully as it always has."""
+        if self.resumed or self.looked_s < since_s or self.drawn_w < _FULLY_SHARE * self.miner.load_w:
+            return False
+        return all(knot.fallen_w < (1.0 - _FULLY_SHARE) * self.drawn_w for knot in self.knots)
 
     def sent(self, now_s: float) -> None:
         """Take note that the stop is being sent."""
@@ -352,16 +360,17 @@ class Feeder:
         return Watts(max(self._samples[-1].power_w, self._samples[-2].power_w))
 
     def _certain_w(self) -> dict[str, float]:
-        """Return what each was certainly drawing at the last reading: it was seen running after it, or says it is idle.
+        """Return what each was certainly drawing when the meter last told, though that be late.
 
-        One that says so may draw more, and no less than that.
+        One that says it is idle draws no less than it says; one that was seen running after the last reading, as fully
+        as when the round began, has been all the while. One that came back meanwhile has not: a late meter hides it.
         """
         last_s = self._samples[-1].at_s
         return {
-            member.miner.miner_id: _CERTAIN_SHARE * seen.power_w
+            member.miner.miner_id: _CERTAIN_SHARE * min(seen.power_w, member.drawn_w)
             for member in self._members
             if (seen := member.seen) is not None and seen.power_w is not None
-            if member.idle_s is not None or (seen.state is MinerState.HASHING and member.looked_s >= last_s)
+            if member.idle_s is not None or (seen.state is MinerState.HASHING and member.runs_on(last_s))
         }
 
     def _measure(self, *, last: bool = False) -> None:

@@ -2,17 +2,19 @@
 
 Invariants: a start waits for no stop; a stop on a metered feeder waits while a miner on it starts, and for a place in
 its round; what a killed process had under way goes first, while its drop still stands alone, then first tries, then
-repeated ones; a miner known dead goes last and gives its place in the ramp back. Where no ramp counts the order of
-stopping, one feeder goes after the other, so that each is judged as soon as it can be.
+repeated ones; a stop that only a person can make possible is not repeated; a miner known dead goes last and gives its
+place in the ramp back. Where no ramp counts the order of stopping, one feeder goes after the other, so that each is
+judged as soon as it can be.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from agent.local_curtail.books import Books
+from agent.local_curtail.failures import lasts
 from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.policy import OVERRIDE
 from agent.local_curtail.ramp import NO_RAMP, Pacer, Switched, capped, paced
@@ -22,9 +24,11 @@ from sitelink.types import Ramp, Reading, Reason, Verb
 
 _RETRY_S: Final = {Verb.STOP: (5.0, 60.0), Verb.START: (2.0, 15.0)}
 """First and slowest wait between attempts on a miner; each wait doubles the one before."""
+_STILL_OFF_S: Final = 600.0
+"""A start that was refused for good is tried again so seldom: a miner is not to stay off because nobody looked."""
 _ATTEMPTS_A_CONVERSATION: Final = 32
 """An attempt waits most of its time: this many share one open conversation with a device."""
-_FEEDERS_AT_ONCE: Final = 3
+_FEEDERS_AT_ONCE: Final = 8
 """How many feeders are begun at one choice."""
 _SETTLE_S: Final = 12.0
 """A started miner's power climbs for a while; a stop beside it would not show."""
@@ -89,6 +93,11 @@ class Lanes:
         for key, items in switched.items():
             self._pacers[key] = Pacer(self._ramp(key, ""), items)
 
+    def forgive(self, miner_ids: Collection[str]) -> None:
+        """Let none of these miners wait any longer for its next attempt."""
+        for miner_id in miner_ids:
+            self._retries.pop(miner_id, None)
+
     def busy(self, name: str) -> bool:
         """Return whether the miner or feeder ``name`` is being worked on."""
         return name in self._in_flight or bool(self._feeders.get(name))
@@ -139,6 +148,8 @@ class Lanes:
         tries = last.tries + 1 if last is not None and last.key == key else 1
         first_s, slowest_s = _RETRY_S[verb]
         wait_s = min(slowest_s, first_s * 2.0 ** min(tries - 1, 10))
+        if lasts(record.outcome, record.reason):
+            wait_s = _STILL_OFF_S
         self._retries[miner.miner_id] = _Retry(key, tries, now_s + wait_s)
 
     def _wanting(self, verb: Verb, now_s: float) -> list[MinerRecord]:
@@ -222,5 +233,7 @@ def _unfinished(record: MinerRecord) -> bool:
     if record.phase is not Phase.DONE:
         return True
     if record.complete or record.reason == "already_idle":
+        return False
+    if record.verb is Verb.STOP and lasts(record.outcome, record.reason):
         return False
     return record.verb is Verb.STOP or record.touched

@@ -26,7 +26,7 @@ from sitelink.units import Watts
 _LATE_S: Final = 120.0
 """A stop that a device carries out later than this after the next order to it is not expected."""
 
-
+_RAN_ON: Final = frozenset({"still_hashing", "no_reply"})
 _FULL_SHARE: Final = 0.9
 
 
@@ -52,13 +52,15 @@ class Neighbourhood:
         books: Books,
         reach: Reach,
         neighbours: Callable[[str], tuple[str, ...]],
+        loads_w: Callable[[str], Watts],
         site_time: SiteTime,
         rules: SiteRules,
     ) -> None:
-        """``neighbours`` gives the miners of a feeder."""
+        """``neighbours`` gives the miners of a feeder, ``loads_w`` what a miner draws by its nameplate."""
         self._books = books
         self._reach = reach
         self._neighbours = neighbours
+        self._loads_w = loads_w
         self._site_time = site_time
         self._rules = rules
         self._opening: dict[str, dict[str, _Stance]] = {}
@@ -107,15 +109,21 @@ class Neighbourhood:
         """Return the load of ``other`` that may have gone since ``own``'s feeder was measured."""
         if other.baseline_w is None or not self._is_loose(other):
             return Watts(0)
+        load_w = other.baseline_w
+        if other.sent_no > own.sent_no:
+            # It woke and was told again: what it drew before, when ``own`` was measured, is not on record any more.
+            load_w = Watts(max(load_w, self._loads_w(other.miner_id)))
         together = other.feeder_before_w == own.feeder_before_w
         if other.complete and other.verb is Verb.STOP and not other.woken:
             later = together or other.sent_no > own.sent_no or other.proven_no > own.sent_no
-            return other.baseline_w if later else Watts(0)
+            return load_w if later else Watts(0)
         stance = await self._stance(other)
         told_before = together or other.sent_no < own.sent_no
         if stance is _Stance.IDLE and other.lie is Lie.REPORTS_IDLE and told_before:
             return Watts(0)  # caught: it says so still, and draws on
-        return Watts(0) if stance is _Stance.RUNS else other.baseline_w
+        # One that runs now and came back since may have been down when a late meter was read.
+        ran_on = told_before and (other.verb is Verb.STOP and not other.woken and not _was_down(other))
+        return Watts(0) if stance is _Stance.RUNS and ran_on else load_w
 
     def _others(self, feeder: Feeder) -> list[MinerRecord]:
         inside = {member.miner.miner_id for member in feeder.members}
@@ -139,3 +147,8 @@ class Neighbourhood:
             return _Stance.IDLE
         full = seen.power_w is None or record.baseline_w is None or seen.power_w >= _FULL_SHARE * record.baseline_w
         return _Stance.RUNS if full and seen.state is MinerState.HASHING else _Stance.UNSURE
+
+
+def _was_down(record: MinerRecord) -> bool:
+    """Return whether its stop was judged with the miner anything but running on."""
+    return record.outcome is not None and record.reason not in _RAN_ON

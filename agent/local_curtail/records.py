@@ -137,11 +137,16 @@ _NO_OUTCOME: Final[dict[str, Any]] = {
 }
 
 
+def again(record: MinerRecord) -> MinerRecord:
+    """Return ``record`` as before its order was judged."""
+    return replace(record, **_NO_OUTCOME)
+
+
 def retarget(record: MinerRecord | None, desired: Desired, revision: int) -> Change | None:
     """Return how ``record`` changes when the policy wants ``desired``, None when it does not.
 
-    A miner passed from one stop order to another is not touched again: the new order takes over what is proven, and
-    is acknowledged with it.
+    A miner passed from one stop order to another is not touched again where its stop is proven, or it is a named liar:
+    the new order takes that over, and is acknowledged with it. What was not proven is tried anew.
     """
     if record is None:
         if desired.verb is Verb.START and not desired.order_id:
@@ -154,6 +159,8 @@ def retarget(record: MinerRecord | None, desired: Desired, revision: int) -> Cha
         return Change(replace(record, cause=desired.reason))
     if record.verb is Verb.STOP and desired.verb is Verb.STOP:
         moved = replace(record, order_id=desired.order_id, revision=revision, cause=desired.reason)
+        if record.outcome is not None and not record.complete and not record.lie:
+            return Change(again(moved))
         return Change(moved, *_closing(record), record.verdict)
     order_id = desired.order_id or record.order_id
     turned = replace(

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from agent.errors import Transient
 from agent.local_curtail import by_hand
-from agent.local_curtail.books import Books
+from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.executor import Executor, Wake
+from agent.local_curtail.failures import lasts
 from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.history import Event, last_events
 from agent.local_curtail.journal import Journal
@@ -22,7 +23,7 @@ from agent.local_curtail.overrides import Overrides, StoredOverride
 from agent.local_curtail.policy import whom
 from agent.local_curtail.ports import Control, FeederMeter, Observed, Outbox
 from agent.local_curtail.reach import Reach
-from agent.local_curtail.records import MinerRecord, OrderRecord, Stage
+from agent.local_curtail.records import MinerRecord, OrderRecord, Stage, again
 from agent.local_curtail.rounds import Rounds
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.salvage import salvage
@@ -94,7 +95,7 @@ class LocalCurtail:
         self._miners = by_id
         neighbours = _neighbours(miners)
         feeders = Feeders(feeder_meters, clock)
-        around = Neighbourhood(self._books, reach, neighbours, self.site_time, rules)
+        around = Neighbourhood(self._books, reach, neighbours, lambda name: by_id[name].load_w, self.site_time, rules)
         self._lanes = Lanes(self._books, by_id, feeders, rules, latest, lambda: reach.crowded)
         self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time, secrets)
         self._executor = Executor(
@@ -180,6 +181,17 @@ class LocalCurtail:
             await self._note_by_hand(line)
         self._wake.orders()
         return "" if failure is None else str(failure)
+
+    async def mended(self, miner_ids: Collection[str]) -> None:
+        """Try again what these miners refused for good: somebody may have mended it. Raises Transient."""
+
+        def build() -> Entry:
+            known = [self._books.miners[name] for name in miner_ids if name in self._books.miners]
+            return Entry(miners=[again(record) for record in known if lasts(record.outcome, record.reason)])
+
+        await self._books.apply(build)
+        self._lanes.forgive(miner_ids)
+        self._wake.work()
 
     async def release(self, miner_ids: Collection[str] | None) -> tuple[tuple[str, ...], str]:
         """End overrides, for ``miner_ids`` or all; return the ids of those ended or cut, and why it is not stored."""

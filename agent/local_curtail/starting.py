@@ -12,15 +12,15 @@ from dataclasses import replace
 from typing import Final
 
 from agent.cgminer.control.driver import LOOK_S, SEND_AGAIN_S
-from agent.errors import AgentError, Permanent, Refused, SessionBusy, Transient
+from agent.errors import AgentError, Permanent, Refused, Transient
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.evidence import UNREACHABLE, Verdict, judge_start
+from agent.local_curtail.failures import failed
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import Phase
 from agent.local_curtail.rules import SiteMiner
 from agent.local_curtail.site_time import SiteTime
-from agent.reasons import reason_of
 from sitelink.clock import Clock
 from sitelink.types import Evidence, MinerState, Outcome, Reason, Verb
 from sitelink.units import Watts
@@ -56,7 +56,7 @@ class Starter:
             return False
         refusal = await self._send(miner)
         if seen is None and refusal is not None:
-            await self._judge(miner, _failed(refusal), None)  # neither read nor told: it waits for its next attempt
+            await self._judge(miner, failed(refusal), None)  # neither read nor told: it waits for its next attempt
             return False
         verdict, power_w = await self._bring_back(miner, None if seen is None else seen.power_w, refusal)
         if verdict is not None:
@@ -68,7 +68,7 @@ class Starter:
         try:
             found = await self._reach.identity(miner.miner_id)
         except AgentError as error:
-            return _failed(error)
+            return failed(error)
         if found != miner.miner_id:
             return Verdict(Outcome.REFUSED, Evidence.NONE, "wrong_device")
         return Verdict(Outcome.COMPLETE, Evidence.DEVICE_STATE, "already_running")
@@ -86,7 +86,7 @@ class Starter:
         now: Observed | None = None
         while self._books.miners[miner.miner_id].verb is Verb.START:
             if isinstance(refusal, Refused):
-                return _failed(refusal), None  # whoever answers there, it proves nothing about this miner
+                return failed(refusal), None  # whoever answers there, it proves nothing about this miner
             now = await self._look(miner.miner_id)
             verdict = None if now is None else judge_start(now, before_w, baseline_w)
             if verdict is not None and not isinstance(refusal, Transient):
@@ -139,19 +139,11 @@ class Starter:
         await self._books.apply(build)
 
 
-def _failed(error: AgentError) -> Verdict:
-    if isinstance(error, Refused):
-        return Verdict(Outcome.REFUSED, Evidence.NONE, error.code, detail=str(error))
-    if isinstance(error, Transient) and not isinstance(error, SessionBusy):
-        return replace(UNREACHABLE, detail=str(error))
-    return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value, detail=str(error))
-
-
 def _still_off(seen: Observed | None, refusal: AgentError | None) -> Verdict:
     if seen is None:
         return UNREACHABLE
     if seen.state is MinerState.HASHING and refusal is not None and not isinstance(refusal, Transient):
         return Verdict(Outcome.COMPLETE, Evidence.DEVICE_STATE, "hashing")
     if refusal is not None and not isinstance(refusal, Transient):
-        return _failed(refusal)
+        return failed(refusal)
     return Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "fault" if seen.reason in _BROKEN else NOT_HASHING)

@@ -12,13 +12,12 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Final
 
-from agent.errors import AgentError, Refused, SessionBusy, Transient
+from agent.errors import AgentError, Transient
 from agent.local_curtail.attribution import NOTHING_EXPLAINED
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.claims import SUSPECT_SHARE
 from agent.local_curtail.evidence import (
     ALREADY_IDLE,
-    UNREACHABLE,
     FeederBefore,
     Lie,
     MeterWord,
@@ -27,6 +26,7 @@ from agent.local_curtail.evidence import (
     judge_stop,
     reads_idle,
 )
+from agent.local_curtail.failures import failed, of_trouble
 from agent.local_curtail.feeder import Feeder, Member
 from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.looks import FIRST_LOOK_S, pause_s
@@ -36,9 +36,8 @@ from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
-from agent.reasons import reason_of
 from sitelink.clock import Clock
-from sitelink.types import Evidence, MinerState, NoticeCode, Outcome, Verb
+from sitelink.types import MinerState, NoticeCode, Outcome, Verb
 from sitelink.units import Watts
 
 _SHORTEST_S: Final = 0.001
@@ -65,6 +64,7 @@ class _Attempt:
     feeder: Feeder | None
     acked: bool = False
     tried_s: float = 0.0
+    trouble: AgentError | None = None
 
     @property
     def miner_id(self) -> str:
@@ -111,7 +111,7 @@ class Stopper:
         try:
             seen = await self._reach.observe(miner.miner_id)
         except AgentError as error:
-            await self._judge(miner, _failed(error), None, acked=record.acked)
+            await self._judge(miner, failed(error), None, acked=record.acked)
             return False
         attempt = self._begin(miner, record, seen)
         self._attempts[miner.miner_id] = attempt
@@ -230,11 +230,12 @@ class Stopper:
         attempt.member.sent(attempt.tried_s)
         try:
             await self._reach.stop(attempt.miner_id)
-        except Transient:
+        except Transient as error:
+            attempt.trouble = error
             return None  # whether it arrived is unknown: the device is looked at, and told again if it runs on
         except AgentError as error:
-            return _failed(error)
-        attempt.acked = True
+            return failed(error)
+        attempt.acked, attempt.trouble = True, None
         attempt.member.acknowledged(self._clock.monotonic())
         return None
 
@@ -317,16 +318,15 @@ class Stopper:
 
     def _verdict(self, attempt: _Attempt) -> Verdict:
         member = attempt.member
-        return judge_stop(
-            StopFacts(
-                baseline_w=member.load_w,
-                idle_share=self._rules.idle_share,
-                acked=attempt.acked,
-                was_hashing=attempt.was_hashing,
-                seen=member.seen,
-                meter=MeterWord.NONE if attempt.feeder is None else attempt.feeder.word(member),
-            )
+        facts = StopFacts(
+            baseline_w=member.load_w,
+            idle_share=self._rules.idle_share,
+            acked=attempt.acked,
+            was_hashing=attempt.was_hashing,
+            seen=member.seen,
+            meter=MeterWord.NONE if attempt.feeder is None else attempt.feeder.word(member),
         )
+        return of_trouble(judge_stop(facts), attempt.trouble)
 
     def _deadline_s(self, attempt: _Attempt) -> float:
         """Return until when it is watched: a miner that reads idle until its feeder has had time to show it."""
@@ -376,11 +376,3 @@ async def _until(woken: asyncio.Event, seconds: float) -> None:
 def _unmoved(seen: Observed, baseline_w: Watts) -> bool:
     """Return whether a miner still draws what it drew: a stop sent to it has done nothing yet."""
     return seen.state is MinerState.HASHING and (seen.power_w is None or seen.power_w >= _UNMOVED_SHARE * baseline_w)
-
-
-def _failed(error: AgentError) -> Verdict:
-    if isinstance(error, Refused):
-        return Verdict(Outcome.REFUSED, Evidence.NONE, error.code, detail=str(error))
-    if isinstance(error, Transient) and not isinstance(error, SessionBusy):
-        return replace(UNREACHABLE, detail=str(error))
-    return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value, detail=str(error))

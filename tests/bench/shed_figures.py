@@ -1,7 +1,9 @@
 """What a shed came to, from the simulator's truth and device log and the agent's acks and notices. Pure.
 
 Device time is the simulator's own: from the stop that took effect at a device to the moment its true power passed the
-threshold. What is over it is ours: waiting, sending, looking, proving, writing it down.
+threshold. What is over it is ours: waiting, sending, looking, proving, writing it down. The quantiles are of those that
+were proven; ``unconfirmed`` counts those that were not, and ``p99_with_unconfirmed_s`` counts each of them with the
+whole time waited. ``p99_order_s`` is when the stops reached the devices: the shedding itself, whatever can be proven.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,20 +35,24 @@ class Shed:
         ordered = set(self.ordered)
         honest = [row for row in self.truth if row["miner_id"] in ordered and not row["dead"] and not row["liar"]]
         confirmed, device = self._confirmed_s(), self._device_s()
-        over = sorted(
-            confirmed.get(row["miner_id"], self.waited_s) - device.get(row["miner_id"], 0.0) for row in honest
-        )
+        over = {
+            row["miner_id"]: confirmed.get(row["miner_id"], self.waited_s) - device.get(row["miner_id"], 0.0)
+            for row in honest
+        }
+        proven = sorted(seconds for miner_id, seconds in over.items() if miner_id in confirmed)
         missing = [row["miner_id"] for row in honest if row["miner_id"] not in confirmed]
         times = sorted(device[row["miner_id"]] for row in honest if row["miner_id"] in device)
         return {
             "ordered": len(ordered),
             "honest": len(honest),
             "unconfirmed": len(missing),
-            "p50_over_device_s": _quantile(over, 0.5),
-            "p99_over_device_s": _quantile(over, 0.99),
+            "p50_over_device_s": _quantile(proven, 0.5),
+            "p99_over_device_s": _quantile(proven, 0.99),
+            "p99_with_unconfirmed_s": _quantile(sorted(over.values()), 0.99),
             "device_p50_s": _quantile(times, 0.5),
             "device_p99_s": _quantile(times, 0.99),
-            "last_order_s": self._last_order_s(),
+            "p99_order_s": _quantile(sorted(self._orders_s().values()), 0.99),
+            "last_order_s": round(max(self._orders_s().values(), default=0.0), 3),
             **self._liars(ordered),
         }
 
@@ -87,12 +93,13 @@ class Shed:
                 found.setdefault(order["miner_id"], (effect - received).total_seconds())
         return found
 
-    def _last_order_s(self) -> float:
+    def _orders_s(self) -> dict[str, float]:
+        """Return by miner the seconds from the signal to the first stop that reached it."""
         first: dict[str, float] = {}
         for order in self.orders:
             if order["verb"] == "stop":
                 first.setdefault(order["miner_id"], self._since_s(datetime.fromisoformat(order["received_at"])))
-        return round(max(first.values(), default=0.0), 3)
+        return first
 
     def _liars(self, ordered: set[str]) -> dict[str, float]:
         liars = {row["miner_id"]: row for row in self.truth if row["liar"] and row["miner_id"] in ordered}

@@ -276,6 +276,10 @@ def test_a_swap_is_checked_against_who_answers_and_takes_its_model_from_there(
     assert "note: nobody at 127.40.0.2 tells a name" in out
 
 
+async def nobody(miner_ids) -> None:
+    assert not miner_ids, "no password has changed"
+
+
 async def test_the_daemon_reads_a_lost_miner_where_it_answers_now(tmp_path: Path) -> None:
     miner = FakeMiner(dict(made.luxos()))
     async with site({"127.40.0.1": miner.speak}) as port:
@@ -286,7 +290,7 @@ async def test_the_daemon_reads_a_lost_miner_where_it_answers_now(tmp_path: Path
         device = Device(Address(entry.host, port), "luxos", clock, miner_id=LUXOS_MAC, deadlines=SHORT)
         lost = Reading(LUXOS_MAC, clock.now(), MinerState.UNKNOWN, Reason.UNREACHABLE)
         follower = follower_of(
-            settings, [entry], {LUXOS_MAC: device}, vault, {LUXOS_MAC: lost}.get, random.Random(1), clock
+            settings, [entry], {LUXOS_MAC: device}, vault, {LUXOS_MAC: lost}.get, random.Random(1), clock, nobody
         )
         with pytest.raises(Unreachable):
             await device.identity()

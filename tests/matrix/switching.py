@@ -14,6 +14,7 @@ from agent.cgminer.control.outlet import OutletControl
 from agent.errors import AgentError, Permanent, Refused, Transient
 from agent.local_curtail import starting, stopping
 from agent.local_curtail.evidence import ALREADY_IDLE, MeterWord, StopFacts, Verdict, judge_start, judge_stop
+from agent.local_curtail.failures import failed, of_trouble
 from agent.local_curtail.looks import LOOK_S
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.reach import Reach
@@ -50,7 +51,7 @@ class Switching:
         try:
             seen = await self._reach.observe(self.miner_id)
         except AgentError as error:
-            return stopping._failed(error)
+            return failed(error)
         was_hashing = self.baseline_w is not None  # an attempt that was cut short has seen it hash
         if self.baseline_w is None:
             drawing = (seen.power_w or 0.0) > RULES.idle_share * self.load_w
@@ -65,11 +66,11 @@ class Switching:
         refusal = await self._tell(self._reach.stop)
         sent_s = self.clock.monotonic()
         if refusal is not None and not isinstance(refusal, Transient):
-            return stopping._failed(refusal)
+            return failed(refusal)
         while True:
             seen = await self._look()
             facts = StopFacts(baseline_w, RULES.idle_share, refusal is None, was_hashing, seen, MeterWord.NONE)
-            verdict = judge_stop(facts)
+            verdict = of_trouble(judge_stop(facts), refusal)
             now_s = self.clock.monotonic()
             if verdict.outcome is Outcome.COMPLETE or verdict == ALREADY_IDLE or now_s >= ends_s:
                 return verdict
@@ -85,7 +86,7 @@ class Switching:
             return await self._reach.vouched(self.miner_id, running)
         refusal = await self._tell(self._reach.start)
         if seen is None and refusal is not None:
-            return starting._failed(refusal)
+            return failed(refusal)
         verdict = await self._watch_start(None if seen is None else seen.power_w, refusal)
         verdict = await self._reach.vouched(self.miner_id, verdict)
         self.touched = self.touched and verdict.outcome is not Outcome.COMPLETE
@@ -105,7 +106,7 @@ class Switching:
             if now_s - sent_s >= (starting._NO_EFFECT_S if refusal is None else starting.SEND_AGAIN_S):
                 refusal, sent_s = await self._tell(self._reach.start), self.clock.monotonic()
             await self.pause(starting.LOOK_S)
-        return starting._failed(refusal)
+        return failed(refusal)
 
     async def _tell(self, order: Callable[[str], Awaitable[None]]) -> AgentError | None:
         try:

@@ -181,3 +181,63 @@ def test_a_sites_limit_holds_for_all_its_orders_together():
         assert len(sent) == 6
         # Two miners fit into a step of ten seconds, the third must wait for the next.
         assert all(third - first >= 9.5 for first, third in zip(sent, sent[2:], strict=False))
+
+
+def test_a_stop_that_is_refused_for_good_is_not_repeated_until_somebody_has_mended_it():
+    schedule = three_miners(end_s=400)
+    schedule.miners[0].denied = True
+    seen = {}
+
+    async def mend(played: Play) -> None:
+        await until(played, 180)
+        seen["orders"] = played.world.miners["m00"].orders
+        seen["word"] = [(ack.outcome, ack.reason) for ack in played.world.outbox()[0] if ack.miner_id == "m00"]
+        played.world.miners["m00"].denied = False
+        await played.agent.mended(["m00", "m01"])
+        await until(played, 220)
+        seen["after"] = last_word(played, Verb.STOP)["m00"]
+
+    played = play(schedule, mend)
+    assert violations(played) == []
+    assert seen["orders"] == 1
+    assert seen["word"] == [(Outcome.REFUSED, "access_denied")]
+    assert seen["after"] is Outcome.COMPLETE
+
+
+def test_a_start_that_is_refused_for_good_is_repeated_seldom():
+    schedule = three_miners(end_s=60)
+    schedule.end_s = 900.0
+    seen = {}
+
+    async def close(played: Play) -> None:
+        await until(played, 55)
+        played.world.miners["m00"].denied = True
+        await until(played, 600)
+        seen["orders"] = played.world.miners["m00"].orders
+        played.world.miners["m00"].denied = False
+        await until(played, 880)
+        seen["hashing"] = played.world.miners["m00"].hashing
+
+    play(schedule, close)
+    assert seen["orders"] <= 3
+    assert seen["hashing"]
+
+
+def test_what_was_not_proven_is_tried_anew_by_the_next_order():
+    schedule = three_miners(end_s=400)
+    schedule.miners[0].denied = True
+    late = curtail("c2", 100, 400, ["m00", "m01", "m02"])
+    early = curtail("c1", 20, 100, ["m00", "m01", "m02"])
+    schedule.plans = [(3.0, make_plan(2, [early, late], end_s=800))]
+
+    async def mend(played: Play) -> None:
+        await until(played, 60)
+        played.world.miners["m00"].denied = False
+
+    played = play(schedule, mend)
+    assert violations(played) == []
+    acks, _ = played.world.outbox()
+    words = {(ack.order_id, ack.miner_id): ack.outcome for ack in acks if ack.verb is Verb.STOP}
+    assert words["c1", "m00"] is Outcome.REFUSED
+    assert words["c2", "m00"] is Outcome.COMPLETE
+    assert words["c2", "m01"] is Outcome.COMPLETE

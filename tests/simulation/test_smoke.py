@@ -13,6 +13,10 @@ from tests.simulation.invariants import violations
         3400,  # a late stop undid the start that followed it
         2153,  # a neighbour was restored between measuring a stop and judging it anew
         1850,  # a neighbour woke beside an honest stop, whose fall it hid
+        50015,  # a neighbour woke and was measured while warming up, and its first, larger fall proved a liar's stop
+        51235,  # a neighbour that woke was taken for running, and a late meter did not show it yet
+        50453,  # neighbours were started again, and a stuck meter still showed them off
+        50607,  # a neighbour woke, and a late meter still showed it off
         779,  # a neighbour woke and was stopped again, and a liar beside it went unnamed
     ],
 )

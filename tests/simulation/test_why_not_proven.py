@@ -28,7 +28,7 @@ def test_the_cause_of_a_stop_that_was_refused_is_kept_and_told(
     assert played.errors == []
     ((text,),) = played.world.disk.execute("SELECT record FROM curtail_miners")
     record = miner_of(text)
-    assert (record.verb, record.outcome, record.reason) == (Verb.STOP, Outcome.UNVERIFIED, "access_denied")
+    assert (record.verb, record.outcome, record.reason) == (Verb.STOP, Outcome.REFUSED, "access_denied")
     assert judged_answer(record)["what"] == f"{CAUSE} (access_denied)"
     told = [event.what for event in last_events(played.world.disk, 50) if event.miner_id == "m00"]
     assert f"stop: access_denied (none): {CAUSE}" in told

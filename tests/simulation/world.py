@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from agent.errors import TimedOut, Unreachable, WrongDevice
+from agent.errors import AccessDenied, TimedOut, Unreachable, WrongDevice
 from agent.local_curtail.schema import schema
 from agent.storage import StorageFull
 from sitelink.types import Ack, BatchBody, MeterSample, MinerState, Notice, Reason
@@ -94,6 +94,8 @@ class SimMiner:
     """It has left the inventory."""
     stolen: bool = False
     """Another device, which hashes, answers at its address."""
+    denied: bool = False
+    """It takes no orders from us: code 45."""
     orders: int = 0
     pending: list[tuple[float, str]] = field(default_factory=list)
     stopped_s: float | None = None
@@ -302,6 +304,8 @@ class SimControl:
             raise WrongDevice(f"other answers where the inventory has {miner.miner_id}")
         miner.settle(self._world.now_s)
         miner.orders += 1
+        if miner.denied:
+            raise AccessDenied("code 45; enable its API")
         if miner.orders in miner.lost_requests:
             await asyncio.sleep(2.0)
             raise TimedOut("lost on the way")

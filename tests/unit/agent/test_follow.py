@@ -63,12 +63,13 @@ class Site:
     reasons: dict[str, Reason] = field(default_factory=dict)
     there: dict[str, str] = field(default_factory=dict)
     swept: list[Sequence[str]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.devices = {entry.miner_id: Miner(Address(entry.host)) for entry in (A, B)}
         self.vault: Vault = opened(self.folder)
         self.follower = Follower(
-            [A, B], self.devices, self.vault, self.folder, self.hosts, self.latest, self.sweep, self.clock
+            [A, B], self.devices, self.vault, self.folder, self.hosts, self.latest, self.sweep, self.clock, self.mended
         )
 
     def latest(self, miner_id: str) -> Reading | None:
@@ -77,6 +78,9 @@ class Site:
             return None
         state = MinerState.HASHING if reason is Reason.NONE else MinerState.UNKNOWN
         return Reading(miner_id, NOON, state, reason)
+
+    async def mended(self, miner_ids: Sequence[str]) -> None:
+        self.told += miner_ids
 
     async def sweep(self, hosts: Sequence[str]) -> tuple[Look, ...]:
         self.swept.append(hosts)
