@@ -61,7 +61,8 @@ class Member:
     """One stop on the feeder. ``load_w`` is what the miner drew, ``drawn_w`` what it drew when it joined.
 
     ``resumed`` is a stop that was under way, or done, before the round: it is judged by ``before``, from its record.
-    ``known`` is how it is settled: True off, False drawing, None open.
+    ``cut_short`` is one whose process died a moment ago: a late meter may show its fall only now. ``known`` is how it
+    is settled: True off, False drawing, None open.
     """
 
     miner: SiteMiner
@@ -69,6 +70,7 @@ class Member:
     drawn_w: Watts
     idle_share: float
     resumed: bool = False
+    cut_short: bool = False
     before: FeederBefore | None = None
     seen: Observed | None = None
     sent_s: float | None = None
@@ -284,7 +286,7 @@ class Feeder:
     def cleared(self) -> frozenset[str]:
         """Return the miners without whose fall the meter cannot show what it shows."""
         before, claims = self._before, self._claims()
-        if before is None or too_noisy(before.spread_w, self._loads_w()):
+        if before is None or self._falls_late() or too_noisy(before.spread_w, self._loads_w()):
             return frozenset()
         return surplus(claims, before.power_w, self._samples_of_claims(), before.spread_w)
 
@@ -293,7 +295,7 @@ class Feeder:
         before, claims = self._before, self._claims()
         if before is None or self._disturbed or too_noisy(before.spread_w, self._loads_w()):
             return NOTHING_EXPLAINED
-        if len(claims) > _MOST_EXPLAINED:
+        if len(claims) > _MOST_EXPLAINED or self._falls_late():
             return NOTHING_EXPLAINED
         now_s = self._clock.monotonic()
         if now_s < self._explain_s or any(member.silent or self._moves(member) for member in self._sent()):
@@ -301,6 +303,9 @@ class Feeder:
         # What is not clear at once seldom is a moment later, and each time costs tens of milliseconds.
         self._explain_s, self._patience_s = now_s + self._patience_s, min(_EXPLAIN_S[1], 2 * self._patience_s)
         return explain(claims, before.power_w, self._samples_of_claims(), before.spread_w)
+
+    def _falls_late(self) -> bool:
+        return any(member.cut_short for member in self._members)
 
     def _sent(self) -> list[Member]:
         return [member for member in self._members if member.sent_s is not None]
@@ -328,8 +333,10 @@ class Feeder:
             return False
         due_s = member.idle_s + _ACCUSE_AFTER_S
         told = any(sample.at_s >= due_s for sample in self._samples)
+        until_s = member.idle_s + _ACCUSE_AFTER_S / 2
+        early = {sample.power_w for sample in self._samples if sample.at_s <= until_s}
         since = {sample.power_w for sample in self._samples if sample.at_s >= member.idle_s}
-        alive = len(since) >= _ALIVE_VALUES
+        alive = min(len(early), len(since)) >= _ALIVE_VALUES
         return told and alive
 
     def word(self, member: Member) -> MeterWord:

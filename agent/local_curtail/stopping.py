@@ -153,7 +153,16 @@ class Stopper:
             if record.feeder_before_w is not None and record.feeder_spread_w is not None:
                 before = FeederBefore(record.feeder_before_w, record.feeder_spread_w)
             drawn_w = known_w if seen.power_w is None else seen.power_w
-            member = Member(miner, known_w, drawn_w, share, resumed=True, before=before, seen=seen)
+            member = Member(
+                miner,
+                known_w,
+                drawn_w,
+                share,
+                resumed=True,
+                cut_short=self._cut_short(record),
+                before=before,
+                seen=seen,
+            )
             return _Attempt(member, True, now_s + patience_s, feeder, acked=record.acked)
         drawing = (seen.power_w or 0.0) > share * miner.load_w
         was_hashing = drawing or seen.state is MinerState.HASHING

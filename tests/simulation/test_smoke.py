@@ -17,6 +17,8 @@ from tests.simulation.invariants import violations
         51235,  # a neighbour that woke was taken for running, and a late meter did not show it yet
         50453,  # neighbours were started again, and a stuck meter still showed them off
         50607,  # a neighbour woke, and a late meter still showed it off
+        52794,  # a stop cut short fell just before the next round, and a late meter showed it within
+        53067,  # a meter was stuck when its round began, and told again before it was over
         779,  # a neighbour woke and was stopped again, and a liar beside it went unnamed
     ],
 )
