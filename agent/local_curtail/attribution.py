@@ -104,7 +104,7 @@ def surplus(claims: Sequence[Claim], before_w: Watts, samples: Sequence[Sample],
         if not claim.suspect:
             continue
         margin_w = max(_MARGIN_SHARE * claim.claimed_w, float(spread_w))
-        own_w = DROP_SHARE * claim.claimed_w
+        own_w = DROP_SHARE * claim.claimed_w + spread_w
         above = [
             fallen_w - MOST_SCALE * (all_w - each[place]) > margin_w and fallen_w - (all_w - each[place]) >= own_w
             for fallen_w, all_w, each in fallen
