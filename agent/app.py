@@ -36,7 +36,7 @@ from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity
 from agent.inventory.learned import Learned
 from agent.local_curtail.formers import Formers
-from agent.local_curtail.restoring import OrdersOnFile, Restorer
+from agent.local_curtail.restoring import Restorer
 from agent.local_curtail.schema import schema as curtail_schema
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
@@ -126,7 +126,7 @@ class Agent:
         self.curtail = self._curtailment(identity, inventory, controls, read)
         self._site_clock.site_time = self.curtail.site_time
         self.forwarder = self._forwarder(identity)
-        self._restorer = Restorer(self._formers.owed, controls.get, OrdersOnFile(writer).hold_off)
+        self._restorer = Restorer(self._formers.owed, controls.get, self.curtail.holds_off)
         self._requests = self._local_requests(inventory)
         self._follower = follower_of(settings, inventory, devices, vault, self._latest, rng, clock, self.curtail.mended)
         self._loaded = False

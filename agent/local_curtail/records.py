@@ -82,6 +82,11 @@ class MinerRecord:
         """Return whether the order is proven done."""
         return self.outcome is Outcome.COMPLETE
 
+    @property
+    def holds_off(self) -> bool:
+        """Return whether the order keeps the miner off, or its start has not been seen to work yet."""
+        return self.verb is Verb.STOP or not self.complete
+
     def judged(self, verdict: Verdict, power_w: Watts | None) -> "MinerRecord":
         """Return this record with its outcome; a liar stays one until a stop of it is proven."""
         return replace(

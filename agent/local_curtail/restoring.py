@@ -9,14 +9,10 @@ limit restarts some miners, and a whole site must not lose its load at once. Wha
 
 import asyncio
 import logging
-import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol, runtime_checkable
 
 from agent.errors import AgentError
-from agent.local_curtail.records import miner_of
-from agent.storage import Writer
-from sitelink.types import Outcome, Verb
 
 _LOG: Final = logging.getLogger(__name__)
 _ROUND_S: Final = 10.0
@@ -33,30 +29,6 @@ class Restorable(Protocol):
         ...
 
 
-class OrdersOnFile:
-    """What the books have on disk of each miner's order: no older than what was last sent."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-
-    async def hold_off(self, miner_id: str) -> bool:
-        """Return whether an order of ours keeps the miner off, or its start has not been seen to work yet.
-
-        Raises:
-            Transient: it cannot be read now.
-        """
-
-        def work(connection: sqlite3.Connection) -> str | None:
-            row = connection.execute("SELECT record FROM curtail_miners WHERE miner_id = ?", (miner_id,)).fetchone()
-            return None if row is None else str(row[0])
-
-        text = await self._writer.run(work)
-        if text is None:
-            return False
-        record = miner_of(text)
-        return record.verb is Verb.STOP or record.outcome is not Outcome.COMPLETE
-
-
 class Restorer:
     """Looks after the miners that were started."""
 
@@ -64,12 +36,9 @@ class Restorer:
         self,
         owed: Callable[[], Iterable[str]],
         controls: Callable[[str], object | None],
-        held_off: Callable[[str], Awaitable[bool]],
+        held_off: Callable[[str], bool],
     ) -> None:
-        """``owed`` gives who may have lost something, ``held_off`` whether an order of ours keeps a miner off.
-
-        ``held_off`` raises Transient when that cannot be read now: the miner then waits.
-        """
+        """``owed`` gives who may have lost something, ``held_off`` whether an order of ours keeps a miner off."""
         self._owed = owed
         self._controls = controls
         self._held_off = held_off
@@ -85,14 +54,13 @@ class Restorer:
         """Look at each once."""
         for miner_id in self._owed():
             control = self._controls(miner_id)
-            if isinstance(control, Restorable):
+            if isinstance(control, Restorable) and not self._held_off(miner_id):
                 await self._restore(miner_id, control)
 
     async def _restore(self, miner_id: str, control: Restorable) -> None:
         try:
             async with asyncio.timeout(_ONE_S):
-                if not await self._held_off(miner_id):
-                    await control.restore()
+                await control.restore()
         except (TimeoutError, AgentError) as error:
             if miner_id not in self._told:
                 _LOG.info("%s: what it was set to before its stop waits: %s", miner_id, error)

@@ -193,6 +193,11 @@ class LocalCurtail:
         self._lanes.forgive(miner_ids)
         self._wake.work()
 
+    def holds_off(self, miner_id: str) -> bool:
+        """Return whether an order of ours keeps the miner off, or its start has not been seen to work yet."""
+        record = self._books.miners.get(miner_id)
+        return record is not None and record.holds_off
+
     async def release(self, miner_ids: Collection[str] | None) -> tuple[tuple[str, ...], str]:
         """End overrides, for ``miner_ids`` or all; return the ids of those ended or cut, and why it is not stored."""
         names = frozenset(self._miners)

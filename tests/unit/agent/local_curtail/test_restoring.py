@@ -2,36 +2,23 @@
 
 import asyncio
 import logging
-from datetime import UTC, datetime
 
 import pytest
 
 from agent.cgminer.control.former import settled
 from agent.errors import Unreachable, WrongDevice
 from agent.local_curtail import restoring
-from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.formers import Formers
 from agent.local_curtail.records import MinerRecord
-from agent.local_curtail.restoring import OrdersOnFile, Restorer
+from agent.local_curtail.restoring import Restorer
 from agent.local_curtail.schema import schema
-from agent.local_curtail.site_time import SiteTime
-from sitelink.clock import ManualClock
-from sitelink.signing import KeyRing
 from sitelink.types import Outcome, Verb
 from tests.unit.agent.storage_fakes import InlineWriter
 
 pytestmark = pytest.mark.agent
 
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-class NoOutbox:
-    def append_in(self, connection: object, body: object) -> None:
-        pass
-
-
-async def nobody(_miner_id: str) -> bool:
+def nobody(_miner_id: str) -> bool:
     return False
 
 
@@ -51,7 +38,7 @@ class Miner:
 
 
 async def test_each_that_may_have_lost_something_is_asked_but_none_that_is_held_off() -> None:
-    async def only_m2(miner_id: str) -> bool:
+    def only_m2(miner_id: str) -> bool:
         return miner_id == "m2"
 
     miners = {name: Miner() for name in ("m1", "m2", "m3")}
@@ -100,12 +87,5 @@ async def test_what_is_owed_outlives_the_process_until_it_is_settled() -> None:
         (Verb.START, Outcome.COMPLETE, False),
     ],
 )
-async def test_a_miner_is_held_off_until_its_start_was_seen_to_work(
-    verb: Verb, outcome: Outcome | None, held: bool
-) -> None:
-    writer = InlineWriter()
-    await writer.run(schema)
-    books = Books(writer, NoOutbox(), lambda: "id", SiteTime(writer, ManualClock(NOON), "s", KeyRing(())))
-    await books.apply(lambda: Entry(miners=[MinerRecord("m1", verb, "o", 1, "plan", outcome=outcome)]))
-    orders = OrdersOnFile(writer)
-    assert (await orders.hold_off("m1"), await orders.hold_off("m2")) == (held, False)
+def test_a_miner_is_held_off_until_its_start_was_seen_to_work(verb: Verb, outcome: Outcome | None, held: bool) -> None:
+    assert MinerRecord("m1", verb, "o", 1, "plan", outcome=outcome).holds_off is held
