@@ -40,6 +40,9 @@ _LEAST_SAMPLES: Final = 4
 _SETTLED_SAMPLES: Final = 2
 _TAIL_SAMPLES: Final = 4
 _MOST_LIARS: Final = 3
+_SLACK_SHARE: Final = 0.5
+_SLACK_NOISES: Final = 6.0
+"""Sets are not tried whose fall, once all is over, is farther from the meter's than this."""
 _MOST_SETS: Final = 1000
 """Sets of liars tried at one delay: of many miners on one meter only few at once."""
 _DELAYS_S: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0)
@@ -195,9 +198,7 @@ def _of_settled(
     early = {
         claim.miner_id
         for claim in claims
-        if claim.suspect
-        and sum(sample.at_s - delay_s >= (claim.idle_s or claim.knots[-1].at_s) for sample in samples)
-        < _SETTLED_SAMPLES
+        if claim.suspect and sum(sample.at_s - delay_s >= claim.settled_s for sample in samples) < _SETTLED_SAMPLES
     }
     both = {still - early for still in kept} | {still | early for still in kept} if early else set(kept)
     return Explained(tuple(sorted(both, key=sorted)), Watts(misfit_w), delay_s)
@@ -227,7 +228,18 @@ def _fits(
         return found
     sizes = [size for size in range(2, _MOST_LIARS + 1) if math.comb(len(suspects), size) <= _MOST_SETS]
     sizes += [len(suspects)] if len(suspects) > max([1, *sizes]) else []
-    return found + [fit(places) for size in sizes for places in combinations(suspects, size)]
+    sets = [places for size in sizes for places in combinations(suspects, size)]
+    if samples[-1].at_s - delay_s >= max(claims[place].settled_s for place in falling):
+        smallest_w = min(claims[place].claimed_w for place in suspects)
+        fallen_w, slack_w = before_w - samples[-1].power_w, _SLACK_SHARE * smallest_w + _SLACK_NOISES * least_w
+        all_w = sum(claims[place].claimed_w for place in falling)
+        sets = [
+            places
+            for places in sets
+            for left_w in (all_w - sum(claims[place].claimed_w for place in places),)
+            if LEAST_SCALE * left_w - slack_w <= fallen_w <= MOST_SCALE * left_w + slack_w
+        ]
+    return found + [fit(places) for places in sets]
 
 
 @dataclass(frozen=True, slots=True)

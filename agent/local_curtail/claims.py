@@ -67,6 +67,11 @@ class Claim:
         return Watts(self.knots[-1].fallen_w)
 
     @property
+    def settled_s(self) -> float:
+        """Return from when on it says to have fallen by as much (monotonic seconds)."""
+        return self.knots[-1].at_s if self.idle_s is None else self.idle_s
+
+    @property
     def suspect(self) -> bool:
         """Return whether it claims a fall and is not judged yet."""
         return self.known is None and self.claimed_w >= SUSPECT_SHARE * self.load_w

@@ -43,6 +43,8 @@ _FRESH_S: Final = 3.0
 _WEIGH_S: Final = 0.5
 _EXPLAIN_S: Final = (0.5, 4.0)
 """First and longest wait between two searches for explanations."""
+_REST_TIMES: Final = 3.0
+"""After an explanation that took so long, none is begun for this many times as long."""
 _MOVING_S: Final = 6.0
 """For so long after its order a miner that is not idle is taken to be on its way down."""
 _ACCUSE_AFTER_S: Final = 8.0
@@ -144,15 +146,29 @@ class Member:
         return Claim(self.miner.miner_id, self.drawn_w, tuple(self.knots), self.idle_s, self.known, measured)
 
 
+@dataclass(slots=True)
+class Thought:
+    """What explaining costs a site: from ``free_s`` (monotonic seconds) on one of its feeders may do so again."""
+
+    free_s: float = 0.0
+
+    def spent(self, began_s: float, ended_s: float) -> None:
+        """Take note of an explanation, so that looks and orders keep most of the time."""
+        self.free_s = ended_s + _REST_TIMES * (ended_s - began_s)
+
+
 class Feeder:
     """One feeder's meter and the stops in flight on it."""
 
-    def __init__(self, feeder_id: str, meter: FeederMeter, clock: Clock, pace_s: Callable[[], float]) -> None:
+    def __init__(
+        self, feeder_id: str, meter: FeederMeter, clock: Clock, pace_s: Callable[[], float], thought: Thought
+    ) -> None:
         """``pace_s`` gives the least seconds between two readings, so that all feeders together are bounded."""
         self.feeder_id = feeder_id
         self._meter = meter
         self._clock = clock
         self._pace_s = pace_s
+        self._thought = thought
         self._watched = asyncio.Event()
         self._changed = asyncio.Event()
         self._samples: deque[Sample] = deque(maxlen=_KEPT_SAMPLES)
@@ -298,11 +314,15 @@ class Feeder:
         if len(claims) > _MOST_EXPLAINED or self._falls_late():
             return NOTHING_EXPLAINED
         now_s = self._clock.monotonic()
-        if now_s < self._explain_s or any(member.silent or self._moves(member) for member in self._sent()):
+        if now_s < max(self._explain_s, self._thought.free_s) or any(
+            member.silent or self._moves(member) for member in self._sent()
+        ):
             return NOTHING_EXPLAINED
         # What is not clear at once seldom is a moment later, and each time costs tens of milliseconds.
         self._explain_s, self._patience_s = now_s + self._patience_s, min(_EXPLAIN_S[1], 2 * self._patience_s)
-        return explain(claims, before.power_w, self._samples_of_claims(), before.spread_w)
+        explained = explain(claims, before.power_w, self._samples_of_claims(), before.spread_w)
+        self._thought.spent(now_s, self._clock.monotonic())
+        return explained
 
     def _falls_late(self) -> bool:
         return any(member.cut_short for member in self._members)

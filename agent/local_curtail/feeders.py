@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from agent.local_curtail.feeder import Feeder
+from agent.local_curtail.feeder import Feeder, Thought
 from agent.local_curtail.ports import FeederMeter
 from sitelink.clock import Clock
 
@@ -18,7 +18,8 @@ class Feeders(Mapping[str, Feeder]):
     """The metered feeders by id."""
 
     def __init__(self, meters: Mapping[str, FeederMeter], clock: Clock) -> None:
-        self._feeders = {name: Feeder(name, meter, clock, self._pace_s) for name, meter in meters.items()}
+        thought = Thought()
+        self._feeders = {name: Feeder(name, meter, clock, self._pace_s, thought) for name, meter in meters.items()}
 
     def __getitem__(self, feeder_id: str) -> Feeder:
         return self._feeders[feeder_id]
