@@ -26,8 +26,6 @@ from sitelink.units import Watts
 
 SEES_AT_ONCE: Final = 8
 """Of so many equal miners stopped at once a meter can tell one, whatever else draws on its feeder."""
-_UNLIKE_SHARE: Final = 0.02
-"""By how much firmwares differ in what they report of the same power."""
 _CERTAIN_SHARE: Final = 0.8
 """What a miner that is seen hashing draws at the least, of what it reports."""
 _TOLERATED_SHARE: Final = 0.03
@@ -127,13 +125,11 @@ class Weighing:
         found = surplus(claims, before.power_w, samples, before.spread_w)
         if not all(claim.miner_id in self.tell_power for claim in claims):
             return found
-        told_w = sum(each.drawn_w for each in (*self.members, *self.beside) if each.miner.miner_id in self.tell_power)
-        shown = max(LEAST_SCALE, (before.power_w + before.spread_w) / max(1.0, told_w))
-        scale = min(MOST_SCALE, shown + _UNLIKE_SHARE)
+        # Firmwares measure unlike each other: what all on the feeder show together tells of none.
         certain = {
             claim.miner_id
             for claim in claims
-            if claim.suspect and all(_falls_short(claim, claims, before, sample, scale) for sample in samples)
+            if claim.suspect and all(_falls_short(claim, claims, before, sample) for sample in samples)
         }
         return found | certain
 
@@ -173,11 +169,11 @@ def _may_have_fallen(member: Member) -> Claim:
     return Claim(member.miner.miner_id, member.drawn_w, (Knot(0.0, 0.0),))
 
 
-def _falls_short(claim: Claim, claims: Sequence[Claim], before: FeederBefore, sample: Sample, scale: float) -> bool:
+def _falls_short(claim: Claim, claims: Sequence[Claim], before: FeederBefore, sample: Sample) -> bool:
     """Return whether the feeder fell by more than all others of ``claims`` can have, by half of this one's load."""
     others_w = sum(other.at_most_w(sample.at_s + sample.unsure_s) for other in claims if other is not claim)
     fell_w = before.power_w - before.spread_w - sample.power_w
-    return fell_w - scale * others_w >= DROP_SHARE * claim.claimed_w
+    return fell_w - MOST_SCALE * others_w >= DROP_SHARE * claim.claimed_w
 
 
 def _whose(claims: Sequence[Claim], excess_w: float, tolerated_w: float) -> str:

@@ -34,7 +34,9 @@ _LEAST_NOISE_SHARE: Final = 0.03
 _UNSURE_TIMES: Final = 1.5
 """Errors of several miners, and of several looks at one, may add up."""
 _MARGIN_SHARE: Final = 0.1
-_POOR_SHARE: Final = 0.3
+_POOR_SHARE: Final = 0.1
+_DIM_SHARE: Final = 0.3
+"""Of the smallest claim: what even the best explanation may misfit, and what looks may leave unsure of it."""
 _TOO_NOISY_SHARE: Final = 0.45
 _LEAST_SAMPLES: Final = 4
 _SETTLED_SAMPLES: Final = 2
@@ -45,7 +47,31 @@ _SLACK_NOISES: Final = 6.0
 """Sets are not tried whose fall, once all is over, is farther from the meter's than this."""
 _MOST_SETS: Final = 1000
 """Sets of liars tried at one delay: of many miners on one meter only few at once."""
-_DELAYS_S: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0)
+_DELAYS_S: Final = (
+    -6.0,
+    -5.0,
+    -4.0,
+    -3.0,
+    -2.5,
+    -2.0,
+    -1.5,
+    -1.0,
+    -0.5,
+    0.0,
+    0.5,
+    1.0,
+    1.5,
+    2.0,
+    2.5,
+    3.0,
+    3.5,
+    4.0,
+    4.5,
+    5.0,
+    5.5,
+    6.0,
+)
+_COARSE_S: Final = 0.5
 _FINE_S: Final = 0.05
 _NEAR_TIMES: Final = 4.0
 _JITTER_S: Final = 0.025
@@ -129,6 +155,8 @@ def explain(claims: Sequence[Claim], before_w: Watts, samples: Sequence[Sample],
     suspects = [place for place, claim in enumerate(claims) if claim.suspect]
     if not suspects or len(_telling(claims, samples, 0.0)) < _LEAST_SAMPLES:
         return NOTHING_EXPLAINED
+    if not all(claims[place].live for place in suspects):
+        return NOTHING_EXPLAINED  # whose figures may trail what it does cannot be placed in time
     smallest_w = min(claims[place].claimed_w for place in suspects)
     least_w = max(_LEAST_NOISE_SHARE * smallest_w, spread_w / 2)
 
@@ -138,8 +166,9 @@ def explain(claims: Sequence[Claim], before_w: Watts, samples: Sequence[Sample],
     fits = [fit for delay_s in _DELAYS_S for fit in fits_at(delay_s)]
     fits += [fit for delay_s in _between(fits) for fit in fits_at(delay_s)]
     best = min(fits, key=lambda fit: fit.misfit_w)
-    if best.misfit_w > max(_POOR_SHARE * smallest_w, best.unsure_w, float(spread_w)):
-        return NOTHING_EXPLAINED
+    poor = best.misfit_w > max(_POOR_SHARE * smallest_w, float(spread_w))
+    if poor or best.unsure_w > _DIM_SHARE * smallest_w:
+        return NOTHING_EXPLAINED  # looks came too late or too seldom to tell one from another
     kept: dict[frozenset[str], float] = {}
     for fit in sorted(fits, key=lambda fit: fit.misfit_w):
         if fit.is_kept_beside(best, least_w):
@@ -176,9 +205,9 @@ def _between(fits: Sequence[_Fit]) -> list[float]:
     """Return the finer delays around those at which some explanation comes near the best."""
     near_w = _NEAR_TIMES * min(fit.misfit_w for fit in fits)
     near = {fit.delay_s for fit in fits if fit.misfit_w <= near_w}
-    steps = round((_DELAYS_S[1] - _DELAYS_S[0]) / _FINE_S)
+    steps = round(_COARSE_S / _FINE_S)
     fine = {round(delay_s + n * _FINE_S, 3) for delay_s in near for n in range(1 - steps, steps)}
-    return sorted(delay_s for delay_s in fine - set(_DELAYS_S) if 0.0 <= delay_s <= SLOWEST_METER_S)
+    return sorted(delay_s for delay_s in fine - set(_DELAYS_S) if _DELAYS_S[0] <= delay_s <= SLOWEST_METER_S)
 
 
 def _telling(claims: Sequence[Claim], samples: Sequence[Sample], delay_s: float) -> list[Sample]:

@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 
 from sitelink.units import Watts
 
+TRAILS_S: Final = 10.0
+"""By how much a device's figures may trail what it does: firmware refreshes them seldom, or averages them."""
 SUSPECT_SHARE: Final = 0.3
 """Share of its load from which a claimed fall is worth judging."""
 _ON_ITS_WAY: Final = (0.05, 0.95)
@@ -67,6 +69,11 @@ class Claim:
         return Watts(self.knots[-1].fallen_w)
 
     @property
+    def live(self) -> bool:
+        """Return whether its looks followed its fall, so that its curve can be trusted to seconds."""
+        return self.measured and len(self._on_its_way()) > 1
+
+    @property
     def settled_s(self) -> float:
         """Return from when on it says to have fallen by as much (monotonic seconds)."""
         return self.knots[-1].at_s if self.idle_s is None else self.idle_s
@@ -85,7 +92,7 @@ class Claim:
         most_w = 0.0
         for knot in self.knots:
             most_w = max(most_w, knot.fallen_w)
-            if knot.at_s - knot.unsure_s >= at_s:
+            if knot.at_s - knot.unsure_s - TRAILS_S >= at_s:
                 return most_w
         return max(most_w, float(self.load_w))  # one that reads idle may go on falling
 

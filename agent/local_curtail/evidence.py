@@ -147,8 +147,8 @@ _IDLE: Final = {
 }
 _PART: Final = {
     MeterWord.NONE: Verdict(Outcome.PARTIAL, Evidence.DEVICE_POWER, _ABOVE_IDLE),
-    MeterWord.SILENT: Verdict(Outcome.PARTIAL, Evidence.DEVICE_POWER, _ABOVE_IDLE),
-    MeterWord.NOISY: Verdict(Outcome.PARTIAL, Evidence.DEVICE_POWER, _ABOVE_IDLE),
+    MeterWord.SILENT: _IDLE[MeterWord.SILENT],
+    MeterWord.NOISY: _IDLE[MeterWord.NOISY],
     MeterWord.CLOUDED: CLOUDED,
     MeterWord.FELL_MORE: CLOUDED,
     MeterWord.CLEARED: Verdict(Outcome.PARTIAL, Evidence.FEEDER_METER, _ABOVE_IDLE),

@@ -112,8 +112,7 @@ class Executor:
                     await self._guarded_tick()
                 for miner in self._lanes.choose(self._clock.monotonic()):
                     group.create_task(self._work_on(miner))
-                if not self._lanes.held_back:
-                    await self._sleep(due_s)
+                await self._sleep(due_s)
                 if not self._wake.decide:
                     await asyncio.sleep(_GATHER_S)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.local_curtail.attribution import NOTHING_EXPLAINED, Explained, explain, surplus, too_noisy, under_ceiling
-from agent.local_curtail.claims import Claim, Knot, Sample
+from agent.local_curtail.claims import TRAILS_S, Claim, Knot, Sample
 from agent.local_curtail.evidence import FeederBefore, MeterWord, reads_idle
 from agent.local_curtail.ports import FeederMeter, Observed
 from agent.local_curtail.rules import SiteMiner
@@ -52,6 +52,8 @@ _ACCUSE_AFTER_S: Final = 8.0
 _ALIVE_VALUES: Final = 3
 _CERTAIN_SHARE: Final = 0.8
 """What a miner draws at the least, of what it reports."""
+_IDLE_SHARE: Final = 0.95
+"""The same of one that says it is idle: it may draw more, and hardly less."""
 _FULLY_SHARE: Final = 0.85
 """A miner that draws less of its nameplate may be on its way up; one that fell by more than the rest has fallen."""
 _KEPT_SAMPLES: Final = 400
@@ -98,6 +100,8 @@ class Member:
     def runs_on(self, since_s: float) -> bool:
         """Return whether it was seen after ``since_s`` to run as fully as it always has."""
         if self.resumed or self.looked_s < since_s or self.drawn_w < _FULLY_SHARE * self.miner.load_w:
+            return False
+        if self.sent_s is not None and self.looked_s < self.sent_s + TRAILS_S:
             return False
         return all(knot.fallen_w < (1.0 - _FULLY_SHARE) * self.drawn_w for knot in self.knots)
 
@@ -394,7 +398,8 @@ class Feeder:
         """
         last_s = self._samples[-1].at_s
         return {
-            member.miner.miner_id: _CERTAIN_SHARE * min(seen.power_w, member.drawn_w)
+            member.miner.miner_id: (_IDLE_SHARE if member.idle_s is not None else _CERTAIN_SHARE)
+            * min(seen.power_w, member.drawn_w)
             for member in self._members
             if (seen := member.seen) is not None and seen.power_w is not None
             if member.idle_s is not None or (seen.state is MinerState.HASHING and member.runs_on(last_s))

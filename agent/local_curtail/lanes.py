@@ -28,8 +28,6 @@ _STILL_OFF_S: Final = 600.0
 """A start that was refused for good is tried again so seldom: a miner is not to stay off because nobody looked."""
 _ATTEMPTS_A_CONVERSATION: Final = 32
 """An attempt waits most of its time: this many share one open conversation with a device."""
-_FEEDERS_AT_ONCE: Final = 8
-"""How many feeders are begun at one choice."""
 _SETTLE_S: Final = 12.0
 """A started miner's power climbs for a while; a stop beside it would not show."""
 
@@ -53,12 +51,8 @@ class Lanes:
         feeders: Feeders,
         rules: SiteRules,
         latest: Callable[[str], Reading | None],
-        crowded: Callable[[], bool],
     ) -> None:
-        """``feeders`` are those with a meter, ``latest`` gives a miner's last reading.
-
-        ``crowded`` tells whether all places to talk to devices are taken and somebody waits for one.
-        """
+        """``feeders`` are those with a meter, ``latest`` gives a miner's last reading."""
         self._books = books
         self._miners = miners
         self._metered = feeders
@@ -69,8 +63,6 @@ class Lanes:
         self._in_flight: dict[str, Verb] = {}
         self._feeders: defaultdict[str, list[str]] = defaultdict(list)
         self._climbing_until_s: dict[str, float] = {}
-        self._crowded = crowded
-        self._may_open = 0
         self._retries: dict[str, _Retry] = {}
         self._turns: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {}
         self._pacers: dict[tuple[str, Verb], Pacer] = {}
@@ -102,18 +94,8 @@ class Lanes:
         """Return whether the miner or feeder ``name`` is being worked on."""
         return name in self._in_flight or bool(self._feeders.get(name))
 
-    @property
-    def held_back(self) -> bool:
-        """Return whether feeders were left for the next choice."""
-        return self._may_open < 0
-
     def choose(self, now_s: float) -> Iterator[SiteMiner]:
-        """Yield the miners to work on now, each taken at once: starts first, then stops.
-
-        While somebody waits for a place to talk to a device, no further feeder is begun: what is begun is looked at in
-        time, and so is proven, before the next.
-        """
-        self._may_open = 0 if self._crowded() else _FEEDERS_AT_ONCE
+        """Yield the miners to work on now, each taken at once: starts first, then stops."""
         for verb in (Verb.START, Verb.STOP):
             for record in sorted(self._wanting(verb, now_s), key=self._turn):
                 miner = self._miners[record.miner_id]
@@ -200,12 +182,7 @@ class Lanes:
         if any(self._in_flight[name] is Verb.START for name in working):
             return False
         climbing = self._climbing_until_s.get(miner.feeder_id, now_s) > now_s
-        if climbing or not feeder.accepts(now_s):
-            return False
-        if working:
-            return True
-        self._may_open -= 1
-        return self._may_open >= 0
+        return not climbing and feeder.accepts(now_s)
 
     def _paced(self, record: MinerRecord, miner: SiteMiner, now_s: float) -> bool:
         if record.phase is Phase.DONE:

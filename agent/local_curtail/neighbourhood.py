@@ -67,7 +67,7 @@ class Neighbourhood:
 
     async def remember(self, feeder: Feeder) -> None:
         """Look at the neighbours of a round that has just opened."""
-        self._opening[feeder.feeder_id] = {}
+        self._opening.pop(feeder.feeder_id, None)
         loose = [record for record in self._others(feeder) if self._is_loose(record)]
         stances = await asyncio.gather(*(self._stance(record) for record in loose))
         known = zip(loose, stances, strict=True)
@@ -75,7 +75,9 @@ class Neighbourhood:
 
     async def moved(self, feeder: Feeder) -> Moved:
         """Look at them again and return what may have happened beside the round."""
-        opening = self._opening.get(feeder.feeder_id, {})
+        if feeder.feeder_id not in self._opening:
+            return Moved(fell=True, rose=True)  # the round has just begun, and they are still being looked at
+        opening = self._opening[feeder.feeder_id]
         joined = {member.miner.miner_id for member in feeder.members}
         resumed = {member.miner.miner_id for member in feeder.members if member.resumed}
         others = {record.miner_id: record for record in self._others(feeder)}

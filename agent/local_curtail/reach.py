@@ -1,13 +1,13 @@
 """The way to the miners: so many at a time, whatever else goes on.
 
-Invariant: at most ``concurrency`` looks at devices are under way, and as many orders, which wait behind no look; a dead
-device holds its place only for the connect deadline that its control keeps. Polling stands back while an order is being
-sent. COMPLETE is said only of the miner that was asked for: a look tells what a device does, not who it is.
+Invariant: at most ``concurrency`` looks at devices are under way, as many stops and as many starts: a stop waits behind
+no look, a start behind no stop, and a stop whose order has ended meanwhile is not sent. A dead device holds its place
+only for the connect deadline that its control keeps. Polling stands back while an order is being sent. COMPLETE is said
+only of the miner that was asked for: a look tells what a device does, not who it is.
 """
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
 
 from agent.errors import AgentError
 from agent.local_curtail.evidence import Verdict
@@ -23,13 +23,9 @@ class Reach:
     def __init__(self, controls: Callable[[str], Control], concurrency: int, precedence: Precedence) -> None:
         self._controls = controls
         self._precedence = precedence
-        self._places = _Places(concurrency)
-        self._orders = asyncio.Semaphore(concurrency)
-
-    @property
-    def crowded(self) -> bool:
-        """Return whether somebody waits for a place: what is begun now would be looked at late."""
-        return self._places.waiting > 0
+        self._looks = asyncio.Semaphore(concurrency)
+        self._stops = asyncio.Semaphore(concurrency)
+        self._starts = asyncio.Semaphore(concurrency)
 
     def control(self, miner_id: str) -> Control:
         """Return the control of one miner."""
@@ -43,7 +39,7 @@ class Reach:
 
     async def identity(self, miner_id: str) -> str:
         """Read afresh who answers at one miner's address. Raises AgentError."""
-        async with self._places:
+        async with self._looks:
             return await self._controls(miner_id).identity()
 
     async def vouched(self, miner_id: str, verdict: Verdict) -> Verdict:
@@ -61,33 +57,20 @@ class Reach:
 
     async def observe(self, miner_id: str) -> Observed:
         """Read one miner. Raises AgentError."""
-        async with self._places:
+        async with self._looks:
             return await self._controls(miner_id).observe()
 
-    async def stop(self, miner_id: str) -> None:
-        """Order one miner to stop. Raises AgentError."""
-        with self._precedence.order():
-            async with self._orders:
+    async def stop(self, miner_id: str, wanted: Callable[[], bool]) -> bool:
+        """Order one miner to stop if that is still ``wanted`` at its turn; return whether it was. Raises AgentError."""
+        async with self._stops:
+            if not wanted():
+                return False
+            with self._precedence.order():
                 await self._controls(miner_id).stop()
+            return True
 
     async def start(self, miner_id: str) -> None:
         """Order one miner to start. Raises AgentError."""
         with self._precedence.order():
-            async with self._orders:
+            async with self._starts:
                 await self._controls(miner_id).start()
-
-
-class _Places(asyncio.Semaphore):
-    """So many places, and how many wait for one."""
-
-    def __init__(self, places: int) -> None:
-        super().__init__(places)
-        self.waiting = 0
-
-    async def acquire(self) -> Literal[True]:
-        """See ``asyncio.Semaphore.acquire``."""
-        self.waiting += 1
-        try:
-            return await super().acquire()
-        finally:
-            self.waiting -= 1

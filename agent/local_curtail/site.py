@@ -96,7 +96,7 @@ class LocalCurtail:
         neighbours = _neighbours(miners)
         feeders = Feeders(feeder_meters, clock)
         around = Neighbourhood(self._books, reach, neighbours, lambda name: by_id[name].load_w, self.site_time, rules)
-        self._lanes = Lanes(self._books, by_id, feeders, rules, latest, lambda: reach.crowded)
+        self._lanes = Lanes(self._books, by_id, feeders, rules, latest)
         self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time, secrets)
         self._executor = Executor(
             rules=rules,

@@ -238,7 +238,8 @@ class Stopper:
         attempt.tried_s = self._clock.monotonic()
         attempt.member.sent(attempt.tried_s)
         try:
-            await self._reach.stop(attempt.miner_id)
+            if not await self._reach.stop(attempt.miner_id, lambda: not self._ended(attempt)):
+                return None  # its order has ended, and its start takes over
         except Transient as error:
             attempt.trouble = error
             return None  # whether it arrived is unknown: the device is looked at, and told again if it runs on

@@ -89,8 +89,11 @@ def test_no_honest_miner_is_accused_once_a_late_meter_has_told(seed):
 
 def alone(fallen_w, *, steps=12, lag=0):
     """One miner of 3,400 W that says it is off after a second; the meter's fall, a quarter second apart."""
-    claim = Claim("m1", Watts(3400), (Knot(0.0, 0.0), Knot(1.0, 3350.0)), 1.0)
-    samples = [Sample(n / 4, Watts(30_000 - (fallen_w if n >= 4 + lag else 0) + n % 2)) for n in range(steps)]
+    knots = (Knot(0.0, 0.0), Knot(0.4, 1340.0), Knot(0.8, 2680.0), Knot(1.0, 3350.0))
+    claim = Claim("m1", Watts(3400), knots, 1.0)
+    samples = [
+        Sample(n / 4, Watts(30_000 - fallen_w * min(1.0, max(0.0, (n - lag) / 4)) + n % 2)) for n in range(steps)
+    ]
     return claim, samples
 
 
@@ -110,6 +113,15 @@ def test_what_others_fall_after_they_read_idle_is_none_of_the_liars():
     liar = Claim("liar", Watts(3400), (Knot(0.0, 0.0), Knot(1.0, 3350.0)), 1.0)
     samples = [Sample(n / 4, Watts(34_000 - (9 * 3350 if n >= 6 else 0))) for n in range(16)]
     assert "liar" not in surplus([*caught, liar], Watts(34_000), samples, Watts(10))
+
+
+def test_a_device_whose_figures_trail_tells_nothing_of_when():
+    """It fell at once and said so five seconds later; the liar beside it says that it fell at once."""
+    late = Claim("late", Watts(3400), (Knot(0.0, 0.0), Knot(1.0, 0.0), Knot(4.9, 0.0), Knot(5.1, 3350.0)), 5.1)
+    liar = Claim("liar", Watts(3400), (Knot(0.0, 0.0), Knot(0.4, 1340.0), Knot(0.8, 2680.0), Knot(1.1, 3350.0)), 1.1)
+    samples = [Sample(n / 4, Watts(30_000 - (3350 if n >= 4 else 0) + n % 2)) for n in range(80)]
+    assert "liar" not in surplus([late, liar], Watts(30_000), samples, Watts(10))
+    assert not explain([late, liar], Watts(30_000), samples, Watts(10)).cleared("liar")
 
 
 def test_half_a_miner_of_fall_clears_nobody():

@@ -67,24 +67,49 @@ async def test_what_is_not_complete_costs_no_question(outcome):
     assert control.asked == 0
 
 
-async def test_an_order_waits_behind_no_look():
-    looking, going_on = asyncio.Event(), asyncio.Event()
+class Hanging(Answering):
+    def __init__(self) -> None:
+        super().__init__("02:aa:00:00:00:01")
+        self.under_way, self.going_on = asyncio.Event(), asyncio.Event()
+        self.told: list[str] = []
 
-    class Slow(Answering):
-        async def observe(self):
-            looking.set()
-            await going_on.wait()
+    async def observe(self):
+        self.under_way.set()
+        await self.going_on.wait()
 
-    control = Slow("02:aa:00:00:00:01")
+    async def stop(self) -> None:
+        self.told.append("stop")
+        self.under_way.set()
+        await self.going_on.wait()
+
+    async def start(self) -> None:
+        self.told.append("start")
+
+
+async def test_a_stop_waits_behind_no_look_and_a_start_behind_no_stop():
+    control = Hanging()
     reach = reach_of(control)
     async with asyncio.TaskGroup() as group:
         group.create_task(reach.observe("m1"))
-        await looking.wait()
-        assert not reach.crowded
-        group.create_task(reach.observe("m1"))
-        await asyncio.sleep(0)
-        assert reach.crowded
+        await control.under_way.wait()
+        control.under_way.clear()
+        group.create_task(reach.stop("m1", lambda: True))
         async with asyncio.timeout(5):
-            await reach.stop("m1")
-        going_on.set()
-    assert not reach.crowded
+            await control.under_way.wait()
+            await reach.start("m1")
+        control.going_on.set()
+    assert control.told == ["stop", "start"]
+
+
+async def test_a_stop_that_waited_beyond_its_order_is_not_sent():
+    control, wanted = Hanging(), [True]
+    reach = reach_of(control)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(reach.stop("m1", lambda: True))
+        await control.under_way.wait()
+        waits = group.create_task(reach.stop("m2", lambda: wanted[0]))
+        await asyncio.sleep(0)
+        wanted[0] = False
+        control.going_on.set()
+    assert waits.result() is False
+    assert control.told == ["stop"]
