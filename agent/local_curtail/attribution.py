@@ -155,9 +155,14 @@ def explain(claims: Sequence[Claim], before_w: Watts, samples: Sequence[Sample],
     suspects = [place for place, claim in enumerate(claims) if claim.suspect]
     if not suspects or len(_telling(claims, samples, 0.0)) < _LEAST_SAMPLES:
         return NOTHING_EXPLAINED
+    smallest_w = min(claims[place].claimed_w for place in suspects)
+    last_s = max(claims[place].settled_s for place in suspects)
+    since = [before_w - sample.power_w for sample in samples if sample.at_s >= last_s + SLOWEST_METER_S]
+    if len(since) >= _LEAST_SAMPLES and max(since) + spread_w < DROP_SHARE * LEAST_SCALE * smallest_w:
+        nobody_fell = frozenset(claims[place].miner_id for place in suspects)
+        return Explained((nobody_fell,), Watts(max(map(abs, since))), 0.0)
     if not all(claims[place].live for place in suspects):
         return NOTHING_EXPLAINED  # whose figures may trail what it does cannot be placed in time
-    smallest_w = min(claims[place].claimed_w for place in suspects)
     least_w = max(_LEAST_NOISE_SHARE * smallest_w, spread_w / 2)
 
     def fits_at(delay_s: float) -> list[_Fit]:

@@ -1,7 +1,7 @@
 """One metered feeder while miners on it are stopped: its meter read densely, and everybody's word held against it.
 
     first stop joins --> round opens: meter read four times a second --> three readings: the power before
-    each stop: joins, waits for its turn (a second apart), is sent, is looked at
+    each stop: joins, waits for its turn (a quarter of a second apart), is sent, is looked at
     each reading, each look --> ceiling: who is proven off
     each second or so       --> explanations: who is cleared, who is accused (``attribution``)
     last stop leaves --> round closes

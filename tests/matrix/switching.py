@@ -63,7 +63,7 @@ class Switching:
 
     async def _watch_stop(self, baseline_w: Watts, was_hashing: bool) -> Verdict:
         ends_s = self.clock.monotonic() + RULES.device_deadline_s
-        refusal = await self._tell(self._reach.stop)
+        refusal = await self._tell(self._stop)
         sent_s = self.clock.monotonic()
         if refusal is not None and not isinstance(refusal, Transient):
             return failed(refusal)
@@ -75,7 +75,7 @@ class Switching:
             if verdict.outcome is Outcome.COMPLETE or verdict == ALREADY_IDLE or now_s >= ends_s:
                 return verdict
             if refusal is not None and now_s - sent_s >= stopping._SEND_AGAIN_S:
-                refusal, sent_s = await self._tell(self._reach.stop), now_s
+                refusal, sent_s = await self._tell(self._stop), now_s
             await self.pause(LOOK_S)
 
     async def start(self) -> Verdict:
@@ -107,6 +107,9 @@ class Switching:
                 refusal, sent_s = await self._tell(self._reach.start), self.clock.monotonic()
             await self.pause(starting.LOOK_S)
         return failed(refusal)
+
+    async def _stop(self, miner_id: str) -> None:
+        await self._reach.stop(miner_id, lambda: True)
 
     async def _tell(self, order: Callable[[str], Awaitable[None]]) -> AgentError | None:
         try:
