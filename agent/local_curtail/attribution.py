@@ -282,8 +282,7 @@ class _Sums:
 
     ``own`` is the fall's square, ``mixed`` its product with each curve, ``rows`` each curve's product with their total,
     ``pairs`` that of each two; ``unsure`` the summed variance of each curve, ``dated`` that of all by their dating;
-    ``count`` the samples. Behind the curves stand, for one whose miner reports no power, its ``others``: by how much it
-    may run otherwise.
+    ``count`` the samples.
     """
 
     count: int
@@ -293,7 +292,6 @@ class _Sums:
     pairs: list[list[float]]
     unsure: list[float]
     dated: float
-    others: list[range]
 
     @classmethod
     def of(cls, before_w: Watts, samples: Sequence[Sample], delay_s: float, claims: Sequence[Claim]) -> "_Sums":
@@ -303,11 +301,6 @@ class _Sums:
         along = [claim.along(times) for claim in claims]
         curves = [curve for curve, _ in along]
         steep = steepness(times, [sum(each) for each in zip(*curves, strict=True)], _JITTER_S)
-        others = []
-        for claim in claims:
-            differences = claim.otherwise(times)
-            others.append(range(len(curves), len(curves) + len(differences)))
-            curves += differences
         pairs = [[0.0] * len(curves) for _ in curves]
         for n, one in enumerate(curves):
             for m in range(n + 1):
@@ -316,44 +309,22 @@ class _Sums:
             count=len(samples),
             own=sum(map(mul, fallen, fallen)),
             mixed=[sum(map(mul, fallen, one)) for one in curves],
-            rows=[sum(row[: len(claims)]) for row in pairs],
+            rows=[sum(row) for row in pairs],
             pairs=pairs,
             unsure=[sum(unsure) for _, unsure in along],
             dated=sum(
                 slope**2 * (_JITTER_S**2 + sample.unsure_s**2) / 3.0
                 for slope, sample in zip(steep, samples, strict=True)
             ),
-            others=others,
         )
 
     def without(self, left_out: Sequence[int]) -> tuple[float, float]:
         """Return (misfit, what is unsure) in watts of the sum of all curves but ``left_out``, at its best scale."""
-        count = len(self.others)
-        square, mixed, unsure = sum(self.rows[:count]), sum(self.mixed[:count]), sum(self.unsure) + self.dated
+        square, mixed, unsure = sum(self.rows), sum(self.mixed), sum(self.unsure) + self.dated
         for n in left_out:
             square -= 2.0 * self.rows[n] - sum(self.pairs[n][m] for m in left_out)
             mixed -= self.mixed[n]
             unsure -= self.unsure[n]
         scale = 1.0 if square <= 0.0 else min(MOST_SCALE, max(LEAST_SCALE, mixed / square))
-        misfit = self.own - 2.0 * scale * mixed + scale * scale * square
-        misfit = max(0.0, misfit - self._otherwise(left_out, scale))
+        misfit = max(0.0, self.own - 2.0 * scale * mixed + scale * scale * square)
         return math.sqrt(misfit / self.count), math.sqrt(max(0.0, unsure) / self.count)
-
-    def _otherwise(self, left_out: Sequence[int], scale: float) -> float:
-        """Return by how much the misfit's square shrinks where curves run otherwise, each at its best."""
-        shrinks = 0.0
-        chosen: list[int] = []
-        for n, others in enumerate(self.others):
-            if n in left_out:
-                continue
-            best, best_n = 0.0, -1
-            for m in others:
-                stays = self.mixed[m] - scale * (self.rows[m] - sum(self.pairs[m][out] for out in left_out))
-                stays -= scale * sum(self.pairs[m][other] for other in chosen)
-                gain = scale * (2.0 * stays - scale * self.pairs[m][m])
-                if gain > best:
-                    best, best_n = gain, m
-            if best_n >= 0:
-                chosen.append(best_n)
-                shrinks += best
-        return shrinks

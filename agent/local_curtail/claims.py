@@ -24,11 +24,6 @@ _BOW: Final = (1.0, 0.5, 0.05)
 """How far from a straight line a miner may be that was seen on its way down never, once, or more often."""
 _DEVICE_SHARE: Final = 0.015
 """How far the scale of one device may be from that of all (standard deviation)."""
-_MUTE_SHARE: Final = 0.07
-"""How far the fall of a miner that reports no power is from the nearest of the ramps tried."""
-_USUAL_RAMP_S: Final = 2.0
-_OTHER_RAMPS_S: Final = (0.2, 0.8, 1.4, 2.5, 3.0, 3.6, 4.5)
-"""How long the power of a miner that does not report it may take to fall."""
 
 
 class Sample(NamedTuple):
@@ -96,26 +91,11 @@ class Claim:
                 return most_w
         return max(most_w, float(self.load_w))  # one that reads idle may go on falling
 
-    def otherwise(self, times: Sequence[float]) -> list[list[float]]:
-        """Return how its fall may differ from ``along``, in watts at each of ``times``; not at all where it is told."""
-        if self.measured or not self.claimed_w:
-            return []
-        usual, _ = self.along(times)
-        return [
-            [other_w - usual_w for other_w, usual_w in zip(self._ramp(times, lasts_s), usual, strict=True)]
-            for lasts_s in _OTHER_RAMPS_S
-        ]
-
     def along(self, times: Sequence[float]) -> tuple[list[float], list[float]]:
         """Return the watts it says it had fallen by at each of ``times``, which rise, and the variance of each.
 
         A fall may be a blow at any moment between two looks, and a look is dated no better than it lasted.
         """
-        if not self.measured and self.claimed_w:
-            fallen = self._ramp(times, _USUAL_RAMP_S)
-            first_s, last_s = self._begins_s(), self._begins_s() + _OTHER_RAMPS_S[-1]
-            varies_w2 = (_MUTE_SHARE * self.claimed_w) ** 2
-            return fallen, [varies_w2 if first_s < at_s < last_s else self._scaled_w2(self.claimed_w) for at_s in times]
         fallen, unsure = [], []
         line = self._line()
         bow = self._bow()
@@ -136,14 +116,6 @@ class Claim:
             bent = bow * max(passed, 1.0 - passed)
             unsure.append(rise_w**2 * (bent**2 + moved**2 / 3.0) + self._scaled_w2(fallen[-1]))
         return fallen, unsure
-
-    def _ramp(self, times: Sequence[float], lasts_s: float) -> list[float]:
-        """Return a straight fall from the last moment on at which it was known not to have begun."""
-        began_s, all_w = self._begins_s(), self.claimed_w
-        return [all_w * min(1.0, max(0.0, (at_s - began_s) / lasts_s)) for at_s in times]
-
-    def _begins_s(self) -> float:
-        return [knot.at_s for knot in self.knots if not knot.fallen_w][-1]
 
     @staticmethod
     def _scaled_w2(fallen_w: float) -> float:
