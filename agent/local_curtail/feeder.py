@@ -55,7 +55,7 @@ _CERTAIN_SHARE: Final = 0.8
 _IDLE_SHARE: Final = 0.95
 """The same of one that says it is idle: it may draw more, and hardly less."""
 _FULLY_SHARE: Final = 0.85
-"""A miner that draws less of its nameplate may be on its way up; one that fell by more than the rest has fallen."""
+"""One that fell by more than the rest of what it drew has fallen."""
 _KEPT_SAMPLES: Final = 400
 _FELL_MORE_SHARE: Final = 0.5
 
@@ -99,7 +99,7 @@ class Member:
 
     def runs_on(self, since_s: float) -> bool:
         """Return whether it was seen after ``since_s`` to run as fully as it always has."""
-        if self.resumed or self.looked_s < since_s or self.drawn_w < _FULLY_SHARE * self.miner.load_w:
+        if self.resumed or self.looked_s < since_s:
             return False
         if self.sent_s is not None and self.looked_s < self.sent_s + TRAILS_S:
             return False

@@ -21,6 +21,7 @@ AGENTS_TESTS = (
     "tests/unit/__init__.py",
     "tests/unit/agent",
     "tests/unit/sitelink",
+    "tests/veiled.py",
 )
 
 

@@ -339,7 +339,7 @@ def operator(link: Link, email: str, password: str) -> None:
             "ann's own words\nann's own words\n",
             "bob@example.com does not stand",
         ),
-        (("ann@example.com", "bob@example.com"), "", "ann@example.com does not stand"),
+        (("ann@example.com", "bob@example.com"), "", "ends before the password of ann@example.com"),
         (("ann@example.com", "new@example.com"), "ann's own words\nx\n", "new@example.com does not stand"),
         (("ann@example.com", "nobody@example.com"), "ann's own words\nx\n", "nobody@example.com does not stand"),
     ],
