@@ -19,7 +19,7 @@ from agent.failsafe.report import settling_line
 from agent.failsafe.stops import Stop, stop_of
 from agent.failsafe.weighing import Weighing
 from agent.local_curtail.evidence import FeederBefore
-from agent.local_curtail.feeder import Member
+from agent.local_curtail.member import Member
 from agent.local_curtail.ports import Control
 from sitelink.clock import Clock
 from sitelink.inventory import MinerEntry

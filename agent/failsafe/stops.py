@@ -9,7 +9,7 @@ from agent.cgminer.observation import Observation
 from agent.failsafe.ledger import Earlier
 from agent.findings import Finding, Proof, of_outlet, proof_of
 from agent.local_curtail.evidence import MeterWord, StopFacts, judge_stop
-from agent.local_curtail.feeder import Member
+from agent.local_curtail.member import Member
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.rules import SiteMiner
 from agent.reasons import judged_in_words

@@ -20,7 +20,7 @@ from typing import Final
 from agent.local_curtail.attribution import LEAST_SCALE, MOST_SCALE, surplus, too_noisy, under_ceiling
 from agent.local_curtail.claims import Claim, Knot, Sample
 from agent.local_curtail.evidence import DROP_SHARE, FeederBefore, MeterWord
-from agent.local_curtail.feeder import Member
+from agent.local_curtail.member import Member
 from sitelink.types import MinerState
 from sitelink.units import Watts
 

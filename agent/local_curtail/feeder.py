@@ -13,14 +13,14 @@ which a miner starts accuses nobody and clears only by the ceiling; what is sett
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from agent.local_curtail.attribution import NOTHING_EXPLAINED, Explained, explain, surplus, too_noisy, under_ceiling
-from agent.local_curtail.claims import TRAILS_S, Claim, Knot, Sample
-from agent.local_curtail.evidence import FeederBefore, MeterWord, reads_idle
+from agent.local_curtail.claims import Claim, Sample
+from agent.local_curtail.evidence import FeederBefore, MeterWord
+from agent.local_curtail.member import Member
 from agent.local_curtail.ports import FeederMeter, Observed
-from agent.local_curtail.rules import SiteMiner
 from sitelink.clock import Clock
 from sitelink.types import MinerState
 from sitelink.units import Watts
@@ -54,100 +54,8 @@ _CERTAIN_SHARE: Final = 0.8
 """What a miner draws at the least, of what it reports."""
 _IDLE_SHARE: Final = 0.95
 """The same of one that says it is idle: it may draw more, and hardly less."""
-_FULLY_SHARE: Final = 0.85
-"""One that fell by more than the rest of what it drew has fallen."""
 _KEPT_SAMPLES: Final = 400
 _FELL_MORE_SHARE: Final = 0.5
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """One stop on the feeder. ``load_w`` is what the miner drew, ``drawn_w`` what it drew when it joined.
-
-    ``resumed`` is a stop that was under way, or done, before the round: it is judged by ``before``, from its record.
-    ``cut_short`` is one whose process died a moment ago: a late meter may show its fall only now. ``known`` is how it
-    is settled: True off, False drawing, None open.
-    """
-
-    miner: SiteMiner
-    load_w: Watts
-    drawn_w: Watts
-    idle_share: float
-    resumed: bool = False
-    cut_short: bool = False
-    before: FeederBefore | None = None
-    seen: Observed | None = None
-    sent_s: float | None = None
-    looked_s: float = 0.0
-    idle_s: float | None = None
-    knots: list[Knot] = field(default_factory=list)
-    known: bool | None = None
-    weighs: bool = False
-    """It is this one's turn to weigh the round."""
-    left: bool = False
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def silent(self) -> bool:
-        """Return whether it did not answer when last looked at."""
-        return self.seen is None
-
-    @property
-    def bound_w(self) -> Watts:
-        """Return the load to look for: no more than its nameplate, whatever it said it drew."""
-        return Watts(min(self.load_w, self.miner.load_w))
-
-    def runs_on(self, since_s: float) -> bool:
-        """Return whether it was seen after ``since_s`` to run as fully as it always has."""
-        if self.resumed or self.looked_s < since_s:
-            return False
-        if self.sent_s is not None and self.looked_s < self.sent_s + TRAILS_S:
-            return False
-        return all(knot.fallen_w < (1.0 - _FULLY_SHARE) * self.drawn_w for knot in self.knots)
-
-    def sent(self, now_s: float) -> None:
-        """Take note that the stop is being sent."""
-        if self.sent_s is None:
-            self.sent_s = now_s
-            self.knots.append(Knot(now_s, 0.0))
-
-    def acknowledged(self, now_s: float) -> None:
-        """Take note that the device took the stop at some moment since it was sent."""
-        first = self.knots[0]
-        if len(self.knots) == 1 and not first.unsure_s:
-            half_s = (now_s - first.at_s) / 2
-            self.knots[0] = Knot(first.at_s + half_s, 0.0, half_s)
-
-    def withdraw(self) -> None:
-        """Take note that the stop was refused: nothing has changed at the device."""
-        self.sent_s = None
-        self.knots.clear()
-
-    def settle(self, known: bool) -> None:
-        """Say how it is settled and wake who waits."""
-        self.known = known
-        self.woken.set()
-
-    def look(self, seen: Observed | None, began_s: float, ended_s: float) -> None:
-        """Take note of what a look between ``began_s`` and ``ended_s`` showed."""
-        self.seen = seen
-        if seen is None:
-            return
-        began_s, ended_s = seen.shown_s or (began_s, ended_s)
-        self.looked_s = began_s
-        idle = reads_idle(seen, self.load_w, self.idle_share)
-        self.idle_s = (self.idle_s or ended_s) if idle else None
-        if self.sent_s is None:
-            return
-        left_w = seen.power_w if seen.power_w is not None else Watts(0.0 if idle else self.drawn_w)
-        at_s, unsure_s = (began_s + ended_s) / 2, (ended_s - began_s) / 2
-        if at_s > self.knots[-1].at_s:
-            self.knots.append(Knot(at_s, max(0.0, float(self.drawn_w - left_w)), unsure_s))
-
-    def claim(self) -> Claim:
-        """Return its word so far."""
-        measured = self.seen is None or self.seen.power_w is not None
-        return Claim(self.miner.miner_id, self.drawn_w, tuple(self.knots), self.idle_s, self.known, measured)
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ with it the beginning and the end of its fall, is known (``claims``).
 
 from typing import Final
 
-from agent.local_curtail.feeder import Member
+from agent.local_curtail.member import Member
 
 FIRST_LOOK_S: Final = 0.5
 LOOK_S: Final = 1.0

@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 from agent.errors import AgentError
 from agent.local_curtail.books import Books
 from agent.local_curtail.evidence import DROP_SHARE, Lie, reads_idle
-from agent.local_curtail.feeder import Feeder, Member
+from agent.local_curtail.feeder import Feeder
+from agent.local_curtail.member import Member
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord
 from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W, SiteRules

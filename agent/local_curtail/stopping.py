@@ -27,9 +27,10 @@ from agent.local_curtail.evidence import (
     reads_idle,
 )
 from agent.local_curtail.failures import failed, of_trouble
-from agent.local_curtail.feeder import Feeder, Member
+from agent.local_curtail.feeder import Feeder
 from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.looks import FIRST_LOOK_S, pause_s
+from agent.local_curtail.member import Member
 from agent.local_curtail.neighbourhood import Neighbourhood
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.reach import Reach

@@ -47,7 +47,9 @@ def test_a_stop_is_left_open_rightly_only_beside_a_true_liar_on_a_named_feeder(
 def test_the_run_fails_where_liars_stay_unnamed_or_too_many_honest_stops_stay_open() -> None:
     held = replace(FIGURES, curtailed_miners=100, verified=75, honest_clouded=25, liars=2, liars_named_by_feeder=2)
     assert held.failures() == ()
-    assert replace(held, honest_clouded=26).failures() == ("26 honest miners cannot be told from a liar on their feeder",)
+    assert replace(held, honest_clouded=26).failures() == (
+        "26 honest miners cannot be told from a liar on their feeder",
+    )
     assert replace(held, liars_named_by_feeder=1).failures() == (
         "1 of 2 liars were named neither by themselves nor by their feeder",
     )

@@ -9,7 +9,7 @@ import pytest
 from agent.failsafe.weighing import SEES_AT_ONCE, Weighing
 from agent.local_curtail.claims import Knot, Sample
 from agent.local_curtail.evidence import FeederBefore, MeterWord
-from agent.local_curtail.feeder import Member
+from agent.local_curtail.member import Member
 from agent.local_curtail.rules import SiteMiner
 from sitelink.types import MinerState, Reason
 from sitelink.units import Watts
