@@ -38,8 +38,8 @@ from agent.cgminer.stream import Limits, Stream
 from agent.cgminer.turn import Turn
 from agent.cgminer.web import WebReply
 from agent.cgminer.whose import nameless
-from agent.cgminer.wires import Wires, wire_of
-from agent.errors import AgentError, Garbled, SessionBusy, TimedOut, Transient
+from agent.cgminer.wires import Wires, is_telling, wire_of
+from agent.errors import AgentError, Garbled, Transient
 from sitelink.clock import Clock
 from sitelink.miners import AUTO, WEB_PORT
 from sitelink.types import MinerState, Reason
@@ -215,13 +215,9 @@ class Device:
         return seen.identities[0]
 
     def _cut_short(self, look: Look, lacks: str) -> Transient:
-        limit = self._deadlines.total_s
-        if not look.asked:
-            told = f"{self.address}: other requests of ours took more than {limit:g} s; it is tried again"
-            return SessionBusy(told)
-        self._forget()
-        lacks = lacks if look.dialect else "no firmware showed itself"
-        return TimedOut(f"{self.address}: {lacks} within {limit:g} s; it is tried again")
+        if look.asked:
+            self._forget()
+        return look.cut_short(self.address, lacks, self._deadlines.total_s)
 
     async def ask(self, command: str, parameter: str | None = None) -> Mapping[str, Any]:
         """Send one command and return its reply as an object.
@@ -230,10 +226,7 @@ class Device:
             Transient: it does not answer.
             Permanent: the reply is too long, or no object.
         """
-        document = (await self._decoded(command, parameter)).document
-        if not isinstance(document, dict):
-            raise Garbled(f"{self.address}: answers {command} with no object; check what runs there")
-        return document
+        return self._object_in(await self._decoded(command, parameter), command)
 
     async def send(self, request: bytes) -> bytes:
         """Send a request as it is and return the reply. Raises as ``query`` does."""
@@ -282,10 +275,12 @@ class Device:
         async with self._turn:
             with self._heeding_silence("v3:"):
                 reply = await self._wires.framed(document)
-        found = decode(reply).document
-        if not isinstance(found, dict):
-            raise Garbled(f"{self.address}: answers {document.get('cmd')} with no object; check what runs there")
-        return found
+        return self._object_in(decode(reply), document.get("cmd"))
+
+    def _object_in(self, decoded: Decoded, asked: object) -> Mapping[str, Any]:
+        if not isinstance(decoded.document, dict):
+            raise Garbled(f"{self.address}: answers {asked} with no object; check what runs there")
+        return decoded.document
 
     @asynccontextmanager
     async def connection(self, deadlines: Deadlines, *, framed: bool = False) -> AsyncIterator[tuple[Stream, Limits]]:
@@ -348,7 +343,7 @@ class Device:
             self._collector.forget()
             if self._static is not None:  # else a silence has done so, and what answered since is news
                 self._wires.try_json_again()
-            commands = sorted(table.commands.static, key=lambda command: not _is_telling(command, table))
+            commands = sorted(table.commands.static, key=lambda command: not is_telling(command, table))
             self._static = Hourly(commands, now_s, self._static_age_s, _STATIC_RETRY_S)
         return self._static
 
@@ -380,7 +375,7 @@ class Device:
         try:
             return await self._asked(look, command, look.table)
         except Transient:
-            if _is_telling(command, look.table):
+            if is_telling(command, look.table):
                 self._forget()
                 raise
             look.silent.add(wire)
@@ -392,7 +387,7 @@ class Device:
         try:
             yield
         except Transient:
-            if _is_telling(command, self._table):
+            if is_telling(command, self._table):
                 self._forget()
             raise
 
@@ -401,8 +396,3 @@ class Device:
         self._static = None
         self._settled = self._told
         self._wires.forget()
-
-
-def _is_telling(command: str, table: Table) -> bool:
-    """Return whether silence at ``command`` is the miner's: on the wire that the poll uses."""
-    return wire_of(command) == wire_of(table.commands.poll[0])

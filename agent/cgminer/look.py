@@ -6,10 +6,12 @@ Invariant: a reading that is cut short tells the state only where what came trul
 from dataclasses import dataclass, field
 from typing import Final
 
+from agent.cgminer.client import Address
 from agent.cgminer.dialects.table import Table
 from agent.cgminer.observation import Observation
 from agent.cgminer.replies import interpret
 from agent.cgminer.sections import Sections
+from agent.errors import SessionBusy, TimedOut, Transient
 from sitelink.types import MinerState, Reason
 
 _SAYS_NOTHING: Final = (Reason.NOT_REPORTED, Reason.GARBLED)
@@ -30,6 +32,13 @@ class Look:
     sections: Sections | None = None
     shown_s: tuple[float, float] | None = None
     """Between which moments the poll's commands were answered; None as long as one is not."""
+
+    def cut_short(self, address: Address, lacks: str, limit_s: float) -> Transient:
+        """Return the error of a reading that ``lacks`` something after ``limit_s``: the device's, or our own doing."""
+        if not self.asked:
+            return SessionBusy(f"{address}: other requests of ours took more than {limit_s:g} s; it is tried again")
+        lacks = lacks if self.dialect else "no firmware showed itself"
+        return TimedOut(f"{address}: {lacks} within {limit_s:g} s; it is tried again")
 
     def tells(self) -> Observation | None:
         """Return what was read so far where it truly tells the state: not hashing is told by the whole poll alone."""

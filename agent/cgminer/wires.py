@@ -57,6 +57,11 @@ def wire_of(command: str) -> str:
     return FRAMED if command.startswith("v3:") else WEB
 
 
+def is_telling(command: str, table: Table) -> bool:
+    """Return whether silence at ``command`` is the miner's: on the wire that the poll uses."""
+    return wire_of(command) == wire_of(table.commands.poll[0])
+
+
 class Wires:
     """One miner's ways in. ``web_port`` 80 means the firmware's own default, which its table names."""
 
