@@ -14,7 +14,7 @@ from typing import Any, Final
 from cloud.cli.demo.captures import Captured
 
 _CAPTURED: Final = "captured"
-_CLOUDED_SHARE: Final = 0.25
+_CLOUDED_SHARE: Final = 0.15
 """More honest miners than this left open beside a liar: the evidence no longer tells much."""
 
 
