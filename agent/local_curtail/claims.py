@@ -17,6 +17,8 @@ from sitelink.units import Watts
 
 TRAILS_S: Final = 10.0
 """By how much a device's figures may trail what it does: firmware refreshes them seldom, or averages them."""
+CATCHES_UP_S: Final = 2.0
+"""Within this time after its figures have caught up a miner is looked at, and its meter read."""
 SUSPECT_SHARE: Final = 0.3
 """Share of its load from which a claimed fall is worth judging."""
 _ON_ITS_WAY: Final = (0.05, 0.95)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.local_curtail.attribution import NOTHING_EXPLAINED, Explained, explain, surplus, too_noisy, under_ceiling
-from agent.local_curtail.claims import TRAILS_S, Claim, Sample
+from agent.local_curtail.claims import CATCHES_UP_S, TRAILS_S, Claim, Sample
 from agent.local_curtail.evidence import FeederBefore, MeterWord
 from agent.local_curtail.member import Member
 from agent.local_curtail.ports import FeederMeter, Observed
@@ -49,7 +49,6 @@ _MOVING_S: Final = 6.0
 """For so long after its order a miner that is not idle is taken to be on its way down."""
 _ACCUSE_AFTER_S: Final = 8.0
 """A miner that says it is off may be early, and a meter late; after this both would have shown."""
-_CATCHES_UP_S: Final = 2.0
 _ALIVE_VALUES: Final = 3
 _CERTAIN_SHARE: Final = 0.8
 """What a miner draws at the least, of what it reports."""
@@ -294,7 +293,7 @@ class Feeder:
         if member.idle_s is None:
             return 0.0
         running = [other.sent_s + TRAILS_S for other in self._sent() if other.sent_s and other.idle_s is None]
-        return max(member.idle_s + _ACCUSE_AFTER_S, *running, 0.0) + _CATCHES_UP_S
+        return max(member.idle_s + _ACCUSE_AFTER_S, *running, 0.0) + CATCHES_UP_S
 
     def left_w(self) -> Watts | None:
         """Return the feeder's power now, the larger of its last two readings; None when the meter is silent."""

@@ -15,7 +15,7 @@ from typing import Final
 from agent.errors import AgentError, Transient
 from agent.local_curtail.attribution import NOTHING_EXPLAINED
 from agent.local_curtail.books import Books, Entry
-from agent.local_curtail.claims import SUSPECT_SHARE, TRAILS_S
+from agent.local_curtail.claims import CATCHES_UP_S, SUSPECT_SHARE, TRAILS_S
 from agent.local_curtail.evidence import (
     ALREADY_IDLE,
     FeederBefore,
@@ -46,8 +46,6 @@ _SHORTEST_S: Final = 0.001
 _SEND_AGAIN_S: Final = 3.0
 _SECOND_LOOK_S: Final = 5.0
 """A miner told to stop long ago and reading idle now needs no full deadline: its feeder has fallen or it has not."""
-_CAUGHT_UP_S: Final = 2.0
-"""Within this time after its figures have caught up a miner is looked at."""
 _LATE_S: Final = 120.0
 _UNMOVED_SHARE: Final = 0.95
 """A miner cut short by a kill that still draws this share of its baseline has not begun to go down."""
@@ -195,7 +193,7 @@ class Stopper:
             await self._withdraw(attempt, record, refusal)
             return False
         # Whose figures may trail what it does is no liar before they have caught up.
-        patience_s = max(self._rules.device_deadline_s, TRAILS_S + _CAUGHT_UP_S)
+        patience_s = max(self._rules.device_deadline_s, TRAILS_S + CATCHES_UP_S)
         attempt.deadline_s = max(attempt.deadline_s, attempt.tried_s + patience_s)
         if member.resumed and record.phase is not Phase.SENT:
             attempt.deadline_s = attempt.tried_s + _SECOND_LOOK_S

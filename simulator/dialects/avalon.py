@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 
 from simulator.dialects.cgminer_pools import change_pools
-from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows
+from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows, work_counts
 from simulator.kept import Pool
 from simulator.miner import Miner, Snapshot
 from simulator.physics import Phase
@@ -204,18 +204,7 @@ def _summary(_miner: Miner, now: Snapshot) -> Section:
         "MHS 1m": round(rate * 0.998, 2),
         "MHS 5m": round(rate * 0.997, 2),
         "MHS 15m": round(average, 2),
-        "Found Blocks": 0,
-        "Getworks": now.accepted // 3,
-        "Accepted": now.accepted,
-        "Rejected": now.rejected,
-        "Hardware Errors": 0,
-        "Utility": round(now.accepted / max(now.elapsed_s, 1) * 60, 2),
-        "Discarded": 0,
-        "Stale": 0,
-        "Get Failures": 0,
-        "Local Work": now.accepted * 31,
-        "Remote Failures": 0,
-        "Network Blocks": 68,
+        **work_counts(now, hardware_errors=0),
         "Total MH": round(average * now.elapsed_s, 1),
         "Work Utility": 623462.2,
         "Difficulty Accepted": now.accepted * 262144.0,

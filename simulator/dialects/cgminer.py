@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 
 from simulator.dialects.cgminer_pools import change_pools
-from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows
+from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows, work_counts
 from simulator.miner import Miner, Snapshot
 from simulator.physics import Goal, Phase
 from sitelink.types import Verb
@@ -186,18 +186,7 @@ def _summary(miner: Miner, now: Snapshot) -> Section:
         "MHS av": average,
         "MHS 5s": rate,
         **dict.fromkeys(("MHS 1m", "MHS 5m", "MHS 15m"), average),
-        "Found Blocks": 0,
-        "Getworks": now.accepted // 3,
-        "Accepted": now.accepted,
-        "Rejected": now.rejected,
-        "Hardware Errors": 12,
-        "Utility": round(now.accepted / max(now.elapsed_s, 1) * 60, 2),
-        "Discarded": 0,
-        "Stale": 0,
-        "Get Failures": 0,
-        "Local Work": now.accepted * 31,
-        "Remote Failures": 0,
-        "Network Blocks": 68,
+        **work_counts(now, hardware_errors=12),
         "Total MH": round(average * now.elapsed_s, 1),
         "Best Share": 354914572,
         "Last getwork": now.when,

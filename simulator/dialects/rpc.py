@@ -153,6 +153,24 @@ class Dialect:
         return ("|".join(parts) + "|").encode()
 
 
+def work_counts(now: Snapshot, hardware_errors: int) -> Row:
+    """Return what a SUMMARY counts of work and shares, in the order of CGMiner's own."""
+    return {
+        "Found Blocks": 0,
+        "Getworks": now.accepted // 3,
+        "Accepted": now.accepted,
+        "Rejected": now.rejected,
+        "Hardware Errors": hardware_errors,
+        "Utility": round(now.accepted / max(now.elapsed_s, 1) * 60, 2),
+        "Discarded": 0,
+        "Stale": 0,
+        "Get Failures": 0,
+        "Local Work": now.accepted * 31,
+        "Remote Failures": 0,
+        "Network Blocks": 68,
+    }
+
+
 def pool_rows(miner: Miner, snapshot: Snapshot) -> tuple[Row, ...]:
     """Return the pools that ``miner`` keeps, the first in use, in the form that CGMiner 4.x firmwares share."""
     active = miner.kept.active_pool
