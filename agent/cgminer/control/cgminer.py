@@ -75,6 +75,10 @@ class CgMiner:
         enabled = [part.name for part in await _parts(device) if part.enabled]
         return json.dumps({"enabled": enabled}) if enabled else ""
 
+    def joined(self, earlier: str, found: str) -> str:
+        """See ``JoinsFormers.joined``: a stop that some devices did not take was sent again for these alone."""
+        return json.dumps({"enabled": list(dict.fromkeys((*_enabled_in(earlier), *_enabled_in(found))))})
+
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """See ``Driver.send``."""
         match wanted.verb:
@@ -138,11 +142,17 @@ async def _parts(device: Device) -> list[_Part]:
 def _to_enable(parts: list[_Part], former: str) -> list[_Part]:
     """Return what a start enables: what the stop has disabled, else whatever is disabled."""
     off = [part for part in parts if not part.enabled]
+    kept = _enabled_in(former)
+    return [part for part in off if part.name in kept] or off
+
+
+def _enabled_in(former: str) -> list[str]:
+    """Return the names of the devices that were enabled before a stop, as far as they were kept."""
     try:
-        kept = json.loads(former).get("enabled") if former else None
+        kept = json.loads(former).get("enabled")
     except (ValueError, AttributeError):
-        kept = None
-    return [part for part in off if isinstance(kept, list) and part.name in kept] or off
+        return []
+    return [name for name in kept if isinstance(name, str)] if isinstance(kept, list) else []
 
 
 async def _switch(device: Device, verb: Verb, parts: list[_Part]) -> None:

@@ -8,7 +8,8 @@ Invariants:
 * A stop neither waits for this reading longer than ``_READ_S`` nor fails for it; it then goes on without, and the log
   says so.
 * What is kept stands until the miner has been seen to run with it again, or a limit of ours has taken its place: a
-  second stop in between does not take what the restart left for what the miner was set to.
+  second stop in between does not take what the restart left for what the miner was set to, nor what a stop taken in
+  part left on for all that was on.
 * It is asked back at most ``_TRIES`` times, of the miner that answers to its name alone, and never of one that stands.
 """
 
@@ -16,7 +17,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from agent.cgminer.control.driver import Driver, Wanted
 from agent.cgminer.control.former import Former, is_settled, settled
@@ -44,6 +45,15 @@ class GivesBack(Protocol):
 
     async def send(self, device: Device, wanted: Wanted, former: str) -> bytes:
         """Send the order."""
+        ...
+
+
+@runtime_checkable
+class JoinsFormers(Protocol):
+    """A driver of a firmware that stops part by part, so that what a second attempt finds is not all there was."""
+
+    def joined(self, earlier: str, found: str) -> str:
+        """Return what was so before the first of two attempts: ``earlier`` was kept by it, ``found`` by the second."""
         ...
 
 
@@ -80,7 +90,7 @@ class Keeping:
         hashing = look if look is not None and look.state is MinerState.HASHING else None
         try:
             if not isinstance(driver, KeepsLimit):
-                return await driver.former(self._device, Wanted(Verb.STOP))
+                return await self._with_earlier(driver, await driver.former(self._device, Wanted(Verb.STOP)))
             async with asyncio.timeout(_READ_S):
                 return await driver.limits(self._device, hashing)
         except (TimeoutError, AgentError) as error:
@@ -90,6 +100,11 @@ class Keeping:
             told = error if isinstance(error, AgentError) else f"no answer within {_READ_S:g} s"
             _LOG.warning("%s: is stopped without its configuration: %s", self._miner_id, told)
             return ""
+
+    async def _with_earlier(self, driver: Driver, found: str) -> str:
+        """Return ``found`` with what stops since the last proven start have kept before."""
+        earlier = await self.kept()
+        return driver.joined(earlier, found) if earlier and found and isinstance(driver, JoinsFormers) else found
 
     async def remember(self, configuration: str) -> None:
         """Keep what ``before_stop`` returned; durable on return. Raises Transient when nothing was stored."""

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from agent.cgminer.control import MinerControl
+from agent.cgminer.control import HeldInMemory, MinerControl
 from agent.cgminer.control.driver import Wanted
 from agent.cgminer.control.drivers import driver_of, stops_before_outlet
+from agent.cgminer.control.former import settled
 from agent.cgminer.device import Device
-from agent.errors import Nameless
+from agent.errors import Nameless, Transient
 from agent.local_curtail.evidence import MeterWord, StopFacts, judge_stop
 from sitelink.types import Evidence, MinerState, Outcome, Reason, Verb
 from sitelink.units import Watts
@@ -100,6 +101,10 @@ async def at_work(rig: Rig) -> AsyncIterator[Device]:
         yield device_at(address, "cgminer")
 
 
+async def never(_former: str) -> None:
+    """Keep what an order replaces nowhere else."""
+
+
 @pytest.mark.parametrize("kind", ["ASC", "PGA"])
 async def test_a_stop_disables_every_device_and_stays_unproven_without_a_meter(kind: str) -> None:
     rig = Rig(kind=kind)
@@ -166,6 +171,40 @@ async def test_half_a_stop_is_no_stop_and_the_others_are_told_all_the_same() -> 
         result, _ = await order(device, STOP)
     assert (result.outcome, rig.enabled) == (Outcome.UNVERIFIED, [True, False, False])
     assert "does not disable ASC 0: code 115" in result.detail
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_start_after_a_stop_taken_piece_by_piece_brings_back_every_piece(*, restarted: bool) -> None:
+    rig, former = Rig(4), HeldInMemory()
+    rig.enabled[3] = False  # its owner's choice
+    async with at_work(rig) as device:
+        control = MinerControl(device, ID, former)
+        for unwilling in ({0, 1}, {1}):
+            rig.unwilling = unwilling
+            with pytest.raises(Transient, match="it is told again"):
+                await control.stop()
+            await control.observe()
+            control = MinerControl(device, ID, former) if restarted else control
+        rig.unwilling = set()
+        result, kept = await control.carry_out(STOP, never), await former.recall(ID)
+        assert (result.reason, rig.enabled) == ("power_unknown", [False] * 4)
+        assert json.loads(kept) == {"enabled": ["ASC 0", "ASC 1", "ASC 2"]}
+        await control.start()
+    assert rig.enabled == [True, True, True, False]
+
+
+async def test_what_its_owner_disables_after_a_proven_start_stays_disabled() -> None:
+    rig, former = Rig(), HeldInMemory()
+    async with at_work(rig) as device:
+        control = MinerControl(device, ID, former)
+        await control.stop()
+        await control.start()
+        await former.remember(ID, settled(await former.recall(ID)))  # it was seen to run
+        rig.enabled[1] = False
+        control = MinerControl(device, ID, former)
+        await control.stop()
+        await control.start()
+    assert rig.enabled == [True, False, True]
 
 
 async def test_an_ok_without_effect_is_seen() -> None:
