@@ -24,7 +24,7 @@ from agent.discover.shown import Look
 from agent.discover.standing import Standing, judge, remembered
 from agent.discover.sweep import Manners, Sweep
 from agent.discover.targets import hosts_of
-from agent.errors import BadInput, Transient
+from agent.errors import BadInput
 from agent.inventory.learned import Learned, path_in
 from agent.settings import Settings
 from agent.vault import Vault
@@ -73,7 +73,7 @@ class Follower:
     ) -> None:
         """``listed`` is the inventory as its file has it, ``hosts`` those of the site's ranges, empty for none.
 
-        ``mended`` is told for which miners other passwords count now.
+        ``mended`` is told for which miners other passwords count now; it must not raise.
         """
         self._listed = listed
         self._devices = devices
@@ -158,10 +158,7 @@ class Follower:
                 if found != device.credentials:
                     device.credentials = found
                     changed.append(entry.miner_id)
-        try:
-            await self._mended(changed)
-        except Transient as error:
-            _LOG.warning("follow: orders refused before are not tried again with the new passwords: %s", error)
+        await self._mended(changed)
 
     def _lost(self) -> frozenset[str]:
         lost: set[str] = set()

@@ -150,16 +150,17 @@ class Executor:
             return
 
     async def _work_on(self, miner: SiteMiner) -> None:
-        sent = False
+        sent = judged = False
         try:
             starts = self._books.miners[miner.miner_id].verb is Verb.START
             sent = await (self._starter if starts else self._stopper).attempt(miner)
+            judged = True
         except AgentError as error:
             _LOG.warning("miner %s: attempt broken off, it is repeated: %s", miner.miner_id, error)
         except Exception:  # noqa: BLE001 - the supervisor of these tasks: one miner must not end the others
             _LOG.exception("miner %s: attempt failed on a defect of ours; it is repeated", miner.miner_id)
         finally:
-            self._lanes.give_back(miner, self._clock.monotonic(), sent=sent)
+            self._lanes.give_back(miner, self._clock.monotonic(), sent=sent, judged=judged)
             self._wake.work()
 
     def _situation(self, active: tuple[StoredOverride, ...]) -> policy.Situation:

@@ -2,12 +2,12 @@
 
 Invariants: a start waits for no stop; a stop on a metered feeder waits while a miner on it starts, and for a place in
 its round; what a killed process had under way goes first, while its drop still stands alone, then first tries, then
-repeated ones; a stop that only a person can make possible is not repeated; a miner known dead goes last and gives its
-place in the ramp back. Where no ramp counts the order of stopping, one feeder goes after the other, so that each is
-judged as soon as it can be.
+repeated ones; a stop that only a person can make possible is repeated once after each mend, and after each start of the
+process, by an attempt that begins after it; a miner known dead goes last and gives its place in the ramp back. Where no
+ramp counts the order of stopping, one feeder goes after the other, so that each is judged as soon as it can be.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,6 +61,9 @@ class Lanes:
         self._rules = rules
         self._latest = latest
         self._in_flight: dict[str, Verb] = {}
+        self._mends: Counter[str] = Counter()
+        self._began: dict[str, int] = {}
+        self._tried: dict[str, int] = {}
         self._feeders: defaultdict[str, list[str]] = defaultdict(list)
         self._climbing_until_s: dict[str, float] = {}
         self._retries: dict[str, _Retry] = {}
@@ -69,7 +72,8 @@ class Lanes:
         self._limits: dict[Verb, Pacer] = {}
 
     def load(self, now: datetime, now_s: float) -> None:
-        """Rebuild the ramps' windows from the books."""
+        """Rebuild the ramps' windows from the books; what was refused for good may have been mended meanwhile."""
+        self._mends.update(record.miner_id for record in self._books.miners.values() if _given_up(record))
         switched: defaultdict[tuple[str, Verb], list[Switched]] = defaultdict(list)
         limited: defaultdict[Verb, list[Switched]] = defaultdict(list)
         for record in self._books.miners.values():
@@ -86,7 +90,11 @@ class Lanes:
             self._pacers[key] = Pacer(self._ramp(key, ""), items)
 
     def forgive(self, miner_ids: Collection[str]) -> None:
-        """Let none of these miners wait any longer for its next attempt."""
+        """Let none of these miners wait any longer: somebody may have mended what it refused.
+
+        Of an attempt under way nobody knows whether it meets the miner as it was before.
+        """
+        self._mends.update(miner_ids)
         for miner_id in miner_ids:
             self._retries.pop(miner_id, None)
 
@@ -105,13 +113,16 @@ class Lanes:
 
     def _take(self, miner: SiteMiner, verb: Verb) -> None:
         self._in_flight[miner.miner_id] = verb
+        self._began[miner.miner_id] = self._mends[miner.miner_id]
         self._feeders[miner.feeder_id].append(miner.miner_id)
         feeder = self._metered.get(miner.feeder_id)
         if feeder is not None and verb is Verb.START:
             feeder.disturb()
 
-    def give_back(self, miner: SiteMiner, now_s: float, *, sent: bool) -> None:
-        """Take note that the attempt on ``miner`` has ended."""
+    def give_back(self, miner: SiteMiner, now_s: float, *, sent: bool, judged: bool) -> None:
+        """Take note that the attempt on ``miner`` has ended, ``judged`` or broken off."""
+        if judged:
+            self._tried[miner.miner_id] = self._began[miner.miner_id]
         verb = self._in_flight.pop(miner.miner_id)
         self._feeders[miner.feeder_id].remove(miner.miner_id)
         record = self._books.miners[miner.miner_id]
@@ -130,7 +141,7 @@ class Lanes:
         tries = last.tries + 1 if last is not None and last.key == key else 1
         first_s, slowest_s = _RETRY_S[verb]
         wait_s = min(slowest_s, first_s * 2.0 ** min(tries - 1, 10))
-        if lasts(record.outcome, record.reason):
+        if lasts(record.outcome, record.reason) and not self._mended(miner.miner_id):
             wait_s = _STILL_OFF_S
         self._retries[miner.miner_id] = _Retry(key, tries, now_s + wait_s)
 
@@ -141,9 +152,16 @@ class Lanes:
             if record.verb is verb
             and record.miner_id in self._miners
             and record.miner_id not in self._in_flight
-            and _unfinished(record)
+            and (_unfinished(record) or self._forgiven(record))
             and self._due(record, now_s)
         ]
+
+    def _mended(self, miner_id: str) -> bool:
+        """Return whether somebody may have mended the miner since its last judged attempt began."""
+        return self._mends[miner_id] > self._tried.get(miner_id, 0)
+
+    def _forgiven(self, record: MinerRecord) -> bool:
+        return _given_up(record) and self._mended(record.miner_id)
 
     def _due(self, record: MinerRecord, now_s: float) -> bool:
         retry = self._retries.get(record.miner_id)
@@ -185,7 +203,7 @@ class Lanes:
         return not climbing and feeder.accepts(now_s)
 
     def _paced(self, record: MinerRecord, miner: SiteMiner, now_s: float) -> bool:
-        if record.phase is Phase.DONE:
+        if record.phase is Phase.DONE and not self._forgiven(record):
             return True  # its load was counted the first time
         key = (record.order_id, record.verb)
         pacer = self._pacers.get(key)
@@ -209,8 +227,11 @@ class Lanes:
 def _unfinished(record: MinerRecord) -> bool:
     if record.phase is not Phase.DONE:
         return True
-    if record.complete or record.reason == "already_idle":
-        return False
-    if record.verb is Verb.STOP and lasts(record.outcome, record.reason):
+    if record.complete or record.reason == "already_idle" or _given_up(record):
         return False
     return record.verb is Verb.STOP or record.touched
+
+
+def _given_up(record: MinerRecord) -> bool:
+    """Return whether its stop was refused for a reason that only a person can mend."""
+    return record.verb is Verb.STOP and record.phase is Phase.DONE and lasts(record.outcome, record.reason)

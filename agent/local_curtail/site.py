@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from agent.errors import Transient
 from agent.local_curtail import by_hand
-from agent.local_curtail.books import Books, Entry
+from agent.local_curtail.books import Books
 from agent.local_curtail.executor import Executor, Wake
-from agent.local_curtail.failures import lasts
 from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.history import Event, last_events
 from agent.local_curtail.journal import Journal
@@ -23,7 +22,7 @@ from agent.local_curtail.overrides import Overrides, StoredOverride
 from agent.local_curtail.policy import whom
 from agent.local_curtail.ports import Control, FeederMeter, Observed, Outbox
 from agent.local_curtail.reach import Reach
-from agent.local_curtail.records import MinerRecord, OrderRecord, Stage, again
+from agent.local_curtail.records import MinerRecord, OrderRecord, Stage
 from agent.local_curtail.rounds import Rounds
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.salvage import salvage
@@ -183,13 +182,10 @@ class LocalCurtail:
         return "" if failure is None else str(failure)
 
     async def mended(self, miner_ids: Collection[str]) -> None:
-        """Try again what these miners refused for good: somebody may have mended it. Raises Transient."""
+        """Try again what these miners refused for good: somebody may have mended it.
 
-        def build() -> Entry:
-            known = [self._books.miners[name] for name in miner_ids if name in self._books.miners]
-            return Entry(miners=[again(record) for record in known if lasts(record.outcome, record.reason)])
-
-        await self._books.apply(build)
+        Never raises and waits for no disk; a process that ends before it did so tries them when it starts again.
+        """
         self._lanes.forgive(miner_ids)
         self._wake.work()
 

@@ -1,13 +1,15 @@
 """Histories by hand: what random ones meet too seldom to be relied on."""
 
 import asyncio
+import itertools
 
 import pytest
 
+from agent.errors import AccessDenied
 from sitelink.types import NoticeCode, Outcome, Verb
 from tests.simulation.history import Crash, Play, Schedule, curtail, make_plan, play
 from tests.simulation.invariants import violations
-from tests.simulation.world import T0, SimMiner, Site
+from tests.simulation.world import T0, SimControl, SimMiner, Site
 
 
 def three_miners(*, end_s: float = 120.0, ramp: tuple[float, float] = (0.0, 0.0)) -> Schedule:
@@ -202,6 +204,93 @@ def test_a_stop_that_is_refused_for_good_is_not_repeated_until_somebody_has_mend
     assert seen["orders"] == 1
     assert seen["word"] == [(Outcome.REFUSED, "access_denied")]
     assert seen["after"] is Outcome.COMPLETE
+
+
+def test_what_was_mended_while_the_agent_was_down_is_tried_once_when_it_starts():
+    schedule = three_miners(end_s=400)
+    schedule.miners[0].denied = schedule.miners[1].denied = True
+    schedule.crashes = [Crash(None, 60.0, 5.0, cold=False)]
+    schedule.families = {"crash", "device"}
+    seen = {}
+
+    async def mend(played: Play) -> None:
+        await until(played, 62)
+        played.world.miners["m00"].denied = False
+        await until(played, 390)
+        seen.update({name: played.world.miners[name].orders for name in ("m00", "m01")})
+
+    played = play(schedule, mend)
+    assert violations(played) == []
+    assert played.lives == 2
+    words = last_word(played, Verb.STOP)
+    assert (words["m00"], words["m01"]) == (Outcome.COMPLETE, Outcome.REFUSED)
+    assert seen == {"m00": 2, "m01": 2}
+
+
+def test_a_refusal_of_an_attempt_that_began_before_the_mend_is_not_the_last_word(monkeypatch):
+    schedule = three_miners(end_s=400)
+    schedule.end_s = 420.0
+    order = SimControl._order
+
+    async def slow_order(control: SimControl, verb: str) -> None:
+        """Take the password that counts as the order begins; a token and a login take their time."""
+        used = right[control._miner.miner_id]
+        if control._miner.miner_id == "m00":
+            begun.set()
+        await asyncio.sleep(1.0)
+        if not used:
+            refused.append(control._world.now_s)
+            raise AccessDenied("wrong password")
+        await order(control, verb)
+
+    async def mend(played: Play) -> None:
+        await begun.wait()
+        await asyncio.sleep(0.5)
+        assert not refused
+        right["m00"] = True
+        await played.agent.mended(["m00"])
+
+    right, refused, begun = {"m00": False, "m01": True, "m02": True}, [], asyncio.Event()
+    monkeypatch.setattr(SimControl, "_order", slow_order)
+    played = play(schedule, mend)
+    assert len(refused) == 1
+    assert last_word(played, Verb.STOP)["m00"] is Outcome.COMPLETE
+    assert played.world.miners["m00"].orders == 2  # its stop and its start
+
+
+def test_a_mend_is_not_forgotten_while_the_disk_is_full():
+    schedule = three_miners(end_s=400)
+    schedule.miners[0].denied = True
+
+    async def mend(played: Play) -> None:
+        await until(played, 60)
+        played.world.disk_full = True
+        played.world.miners["m00"].denied = False
+        await played.agent.mended(["m00"])
+        await until(played, 100)
+        played.world.disk_full = False
+
+    played = play(schedule, mend)
+    assert violations(played) == []
+    assert last_word(played, Verb.STOP)["m00"] is Outcome.COMPLETE
+
+
+def test_what_a_mend_makes_possible_again_keeps_to_the_ramp():
+    schedule = three_miners(end_s=400, ramp=(3500.0, 10.0))
+    for miner in schedule.miners:
+        miner.denied = True
+
+    async def mend(played: Play) -> None:
+        await until(played, 60)
+        for miner in schedule.miners:
+            miner.denied = False
+        await played.agent.mended([miner.miner_id for miner in schedule.miners])
+
+    played = play(schedule, mend)
+    assert violations(played) == []
+    sent = sorted(now_s for now_s, _, verb in played.world.device_log if verb == "stop")
+    assert len(sent) == 3
+    assert all(later - earlier >= 9.5 for earlier, later in itertools.pairwise(sent))
 
 
 def test_a_start_that_is_refused_for_good_is_repeated_seldom():
