@@ -8,11 +8,14 @@ Invariants:
 * A COMMIT that failed for anything but a full disk is an unknown outcome: nobody may guess. ``StorageLost`` ends the
   process; the next one opens the file and reads what is there. It is no ``Exception``, so no task supervisor or
   careless handler can swallow it.
+* What is deleted or replaced is overwritten with zeros in the file. Where an agent of before wrote secrets in the open,
+  whoever takes them out says so (``forget_traces``), and once that is durable the file and its log are cleared of them.
 
       caller --run(work)--> queue --> one thread: BEGIN IMMEDIATE, work(connection), COMMIT --> result --> caller
 """
 
 import asyncio
+import logging
 import os
 import queue
 import sqlite3
@@ -25,12 +28,14 @@ from typing import Any, Final, Protocol, TypeVar
 from agent.errors import BadInput, Transient
 from agent.files import PRIVATE
 
+_LOG: Final = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _BUSY_S: Final = 5.0
 _BESIDE: Final = ("-wal", "-shm")
 _OTHERS: Final = 0o077
 _READ_WHOLE_BYTES: Final = 256 * 1024**2
+_WRITE_WHOLE_BYTES: Final = 64 * 1024**2
 _NOT_OPENED: Final = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR}
 _BROKEN_FILE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -68,12 +73,31 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     with _opening(path):
         _make_private(path)
-        connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, factory=_Connection
+        )
         connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA secure_delete=FAST")
+    connection.execute("PRAGMA secure_delete=ON")
     return connection
+
+
+class _Connection(sqlite3.Connection):
+    """One that remembers that traces of secrets are to go once its transaction is durable."""
+
+    rewrite_due = False
+    truncate_due = False
+
+
+def forget_traces(connection: sqlite3.Connection) -> None:
+    """Have what this transaction takes out leave no trace in the file's free space or its log, once it is committed.
+
+    For secrets that were written in the open. The file is written anew, unless it is so large that orders would wait
+    for it; its log is emptied as soon as nobody reads it.
+    """
+    if isinstance(connection, _Connection):
+        connection.rewrite_due = connection.truncate_due = True
 
 
 def _make_private(path: Path) -> None:
@@ -280,7 +304,30 @@ def in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Conne
             _roll_back(connection)
             raise StorageFull(f"agent.db: {error}; free some disk space") from error
         raise StorageLost(f"agent.db: COMMIT failed ({error}); whether it was stored is unknown, restarting") from error
+    if isinstance(connection, _Connection) and connection.truncate_due:
+        _clear(connection)
     return result
+
+
+def _clear(connection: _Connection) -> None:
+    """Clear the file, once, and its log, now or after a later transaction, of what was taken out of them."""
+    try:
+        if connection.rewrite_due:
+            connection.rewrite_due = False
+            _rewrite(connection)
+        connection.execute("PRAGMA busy_timeout=0")  # who reads meanwhile holds up nobody's order
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        connection.truncate_due = bool(busy)
+    except sqlite3.Error as error:
+        _LOG.warning("agent.db: traces of passwords that lay in it in the open are left: %s", error)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={round(_BUSY_S * 1000)}")
+
+
+def _rewrite(connection: _Connection) -> None:
+    (pages,), (page_bytes,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    if pages * page_bytes <= _WRITE_WHOLE_BYTES:
+        connection.execute("VACUUM")
 
 
 _PROGRAMMING: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from agent.local_curtail.moments import microseconds
 from agent.local_curtail.secrets import SECRET_VERBS, Secrets
+from agent.storage import forget_traces
 from sitelink.types import Command
 
 
@@ -73,10 +74,12 @@ def seal_commands(connection: sqlite3.Connection, kept: Iterable[tuple[Command, 
     """Seal the commands with passwords that an agent which sealed nothing has kept."""
     for command, payload in kept:
         if command.verb in SECRET_VERBS:
-            connection.execute(
+            changed = connection.execute(
                 "UPDATE curtail_commands SET payload = ? WHERE command_id = ? AND typeof(payload) = 'blob'",
                 (_stored(command, payload, secrets), command.command_id),
             )
+            if changed.rowcount:
+                forget_traces(connection)
 
 
 def hold_command(

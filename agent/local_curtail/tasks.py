@@ -7,13 +7,14 @@ these hold passwords they are sealed (``secrets``); rows of agents that did not 
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from agent.local_curtail.moments import microseconds, moment_of
 from agent.local_curtail.secrets import SECRET_VERBS, Secrets
+from agent.storage import forget_traces
 from sitelink.types import Command, Outcome, Verb
 
 _KEEP: Final = timedelta(days=7)
@@ -113,9 +114,23 @@ def read(connection: sqlite3.Connection, secrets: Secrets) -> dict[tuple[str, st
 def take_over(connection: sqlite3.Connection, secrets: Secrets) -> dict[tuple[str, str], Task]:
     """Return every task as ``read`` does, once the rows of an agent that sealed nothing are as ours."""
     found = read(connection, secrets)
+    if _in_the_open(connection, found):
+        forget_traces(connection)
     connection.execute("UPDATE curtail_tasks SET parameters = '[]', kept = '' WHERE outcome IS NOT NULL")
     write(connection, [task for task in found.values() if task.outcome is None and task.verb in SECRET_VERBS], secrets)
     return found
+
+
+def _in_the_open(connection: sqlite3.Connection, found: Mapping[tuple[str, str], Task]) -> bool:
+    """Return whether what is secret in any of the tasks ``found`` lies unsealed in its row."""
+    for command_id, miner_id, parameters, kept in connection.execute(
+        "SELECT command_id, miner_id, parameters, kept FROM curtail_tasks"
+    ).fetchall():
+        task = found[command_id, miner_id]
+        asked = parameters != _NOTHING and parameters == json.dumps(task.parameters)
+        if task.verb in SECRET_VERBS and (asked or (kept and kept == task.kept)):
+            return True
+    return False
 
 
 def is_stale(task: Task, now: datetime) -> bool:

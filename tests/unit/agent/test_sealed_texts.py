@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from agent.local_curtail import inbox, tasks
 from agent.local_curtail.schema import schema
 from agent.local_curtail.tasks import Task
 from agent.settings import load_settings
-from agent.storage import connect, in_transaction
+from agent.storage import connect, connect_read_only, in_transaction
 from agent.vault import Vault
 from agent.vault.texts import SealedTexts
 from sitelink.orders import read_command, write_command
@@ -29,6 +30,16 @@ ASKED = (("pools", f'[{{"url":"stratum+tcp://a.example:1","user":"u","password":
 KEPT = f'{{"pools": [{{"url": "stratum+tcp://b.example:1", "user": "u", "pass": "{SECRET}"}}]}}'
 TASK = Task("c1", "m1", 0, Verb.POOLS, ASKED, NOON, NOON + HOUR, begun=True, kept=KEPT)
 COMMAND = Command("c1", "s", "a", 1, 5, NOON, NOON + HOUR, Verb.POOLS, ("m1",), "why", parameters=ASKED)
+
+
+class InTheOpen:
+    """What an agent did that sealed nothing."""
+
+    def sealed(self, text: str, about: str) -> str:
+        return text
+
+    def opened(self, text: str, about: str) -> str:
+        return text
 
 
 def texts_in(folder: Path) -> SealedTexts:
@@ -73,13 +84,6 @@ def test_an_ended_order_keeps_neither(tmp_path: Path) -> None:
 
 
 def test_rows_of_an_agent_that_sealed_nothing_are_read_and_then_sealed_or_dropped(tmp_path: Path) -> None:
-    class InTheOpen:
-        def sealed(self, text: str, about: str) -> str:
-            return text
-
-        def opened(self, text: str, about: str) -> str:
-            return text
-
     secrets = texts_in(tmp_path)
     ended = replace(TASK, command_id="c0", outcome=Outcome.COMPLETE, ended_at=NOON)
     with closing(database_in(tmp_path)) as connection:
@@ -90,10 +94,75 @@ def test_rows_of_an_agent_that_sealed_nothing_are_read_and_then_sealed_or_droppe
         assert found[TASK.key] == TASK
         kept = [(COMMAND, write_command(COMMAND))]
         in_transaction(connection, lambda db: inbox.seal_commands(db, kept, secrets))
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         assert SECRET.encode() not in on_disk(tmp_path)
         assert tasks.read(connection, secrets)[TASK.key] == TASK
         assert inbox.commands(connection, secrets) == (write_command(COMMAND),)
+
+
+@pytest.mark.parametrize("padding", [10, 6000])
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_agent_that_sealed_nothing_leaves_no_trace_in_free_pages_or_the_log(
+    tmp_path: Path, padding: int, *, killed: bool
+) -> None:
+    secrets, long = texts_in(tmp_path), (("pools", f"{'u' * padding} {SECRET}"),)
+    old = [replace(TASK, command_id=f"c{n}", parameters=long, kept=f"{SECRET}{'k' * padding}") for n in range(40)]
+    with closing(database_in(tmp_path)) as before:
+        before.execute("PRAGMA secure_delete=OFF")
+        in_transaction(before, lambda db: tasks.write(db, old, InTheOpen()))
+        before.execute("DELETE FROM curtail_tasks WHERE command_id > 'c2'")
+        if not killed:
+            before.close()
+        with closing(database_in(tmp_path)) as connection:
+            found = in_transaction(connection, lambda db: tasks.take_over(db, secrets))
+            assert SECRET.encode() not in on_disk(tmp_path)
+            assert found
+            ended = [task.ended(Outcome.COMPLETE, NOON) for task in found.values()]
+            in_transaction(connection, lambda db: tasks.write(db, ended, secrets))
+            in_transaction(connection, lambda db: tasks.take_over(db, secrets))
+            assert tasks.read(connection, secrets) == {task.key: task for task in ended}
+        assert SECRET.encode() not in on_disk(tmp_path)
+
+
+def test_the_log_is_emptied_once_nobody_reads_it_any_more(tmp_path: Path) -> None:
+    secrets = texts_in(tmp_path)
+    with closing(database_in(tmp_path)) as connection:
+        in_transaction(connection, lambda db: tasks.write(db, [TASK], InTheOpen()))
+        with closing(connect_read_only(tmp_path / "state" / "agent.db")) as reader:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM curtail_tasks").fetchone() == (1,)
+            began_s = time.monotonic()
+            in_transaction(connection, lambda db: tasks.take_over(db, secrets))
+            assert time.monotonic() - began_s < 2, "an order waited for a reader"
+            assert SECRET.encode() in on_disk(tmp_path)
+        in_transaction(connection, lambda db: tasks.read(db, secrets))
+        assert SECRET.encode() not in on_disk(tmp_path)
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (5000,)
+
+
+def test_a_file_that_cannot_be_written_anew_stays_as_sound_as_it_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secrets = texts_in(tmp_path)
+    with closing(database_in(tmp_path)) as connection:
+        in_transaction(connection, lambda db: tasks.write(db, [TASK], InTheOpen()))
+        reading = connection.execute("SELECT command_id FROM curtail_tasks UNION ALL SELECT 'more'")
+        reading.fetchone()  # a statement under way: SQLite refuses to write the file anew
+        assert in_transaction(connection, lambda db: tasks.take_over(db, secrets)) == {TASK.key: TASK}
+        assert "traces of passwords" in caplog.text
+        reading.close()
+        in_transaction(connection, lambda db: tasks.read(db, secrets))
+        assert SECRET.encode() not in on_disk(tmp_path)
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (5000,)
+
+
+def test_what_is_replaced_later_is_overwritten_too(tmp_path: Path) -> None:
+    """Of texts that overflow into pages of their own nothing is left when their row ends."""
+    texts_in(tmp_path)
+    marked = replace(TASK, verb=Verb.LIMIT, parameters=(("mode", "u" * 6000 + "MARKED"),), kept="")
+    with closing(database_in(tmp_path)) as connection:
+        in_transaction(connection, lambda db: tasks.write(db, [marked]))
+        in_transaction(connection, lambda db: tasks.write(db, [marked.ended(Outcome.COMPLETE, NOON)]))
+    assert b"MARKED" not in on_disk(tmp_path)
 
 
 def test_without_a_key_nothing_is_stored_in_the_open_and_the_log_says_so(
