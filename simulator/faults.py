@@ -34,9 +34,18 @@ BEHAVIOUR = (
     "keeps_sleep",
     "slow_reply",
     "forgets_limit",
+    "trailing_snapshot",
+    "trailing_average",
 )
 _LONGEST_S = 86_400.0
-_DEFAULT_SECONDS = {"self_waking": 20.0, "delayed": 10.0, "expired_token": 5.0, "slow_reply": 1.5}
+_DEFAULT_SECONDS = {
+    "self_waking": 20.0,
+    "delayed": 10.0,
+    "expired_token": 5.0,
+    "slow_reply": 1.5,
+    "trailing_snapshot": 10.0,
+    "trailing_average": 10.0,
+}
 
 
 class BadFault(ValueError):

@@ -4,6 +4,7 @@ Invariants:
 
 * Everything is in closed form between two goals, so asking often or seldom gives the same answer.
 * Time never goes back; goals due in the future wait in ``pending`` and take effect exactly when due.
+* What was is kept for the last few changes, for those who show it late.
 * ``level`` is what a running miner draws, as a share of nameplate: 1 unless a power limit or mode holds it elsewhere.
 
       share of nameplate power
@@ -23,6 +24,7 @@ IDLE_SHARE = 0.15
 """A miner counts as stopped when its true power falls below this share of nameplate."""
 _HASHING_FROM = 0.3
 _HEAT_S = 45.0
+_KEPT = 8
 
 
 class Goal(StrEnum):
@@ -71,6 +73,33 @@ class _Due:
     level: float | None = field(compare=False, default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """How a drive goes from ``since_s`` on, in closed form, until its goal or level changes. Shares of nameplate."""
+
+    since_s: float
+    start: float
+    target: float
+    duration_s: float
+    level: float
+    runs: bool
+
+    def share(self, now_s: float) -> float:
+        """Return true power as a share of nameplate."""
+        elapsed = max(now_s - self.since_s, 0.0)
+        if elapsed >= self.duration_s:
+            return self.target
+        return self.start + (self.target - self.start) * elapsed / self.duration_s
+
+    def hash_share(self, now_s: float) -> float:
+        """Return hash rate as a share of nameplate: none while stopping, the upper part of the ramp while starting."""
+        if not self.runs:
+            return 0.0
+        share = self.share(now_s)
+        ramped = self.level * (share - _HASHING_FROM) / (self.level - _HASHING_FROM)
+        return max(0.0, min(share, ramped))
+
+
 class Drive:
     """The state of one miner's power electronics.
 
@@ -79,7 +108,18 @@ class Drive:
         now_s: the moment of construction; the drive is then settled at ``goal``.
     """
 
-    __slots__ = ("_effects", "_from", "_heat_from", "_pending", "_seconds", "_since_s", "_timing", "goal", "level")
+    __slots__ = (
+        "_earlier",
+        "_effects",
+        "_from",
+        "_heat_from",
+        "_pending",
+        "_seconds",
+        "_since_s",
+        "_timing",
+        "goal",
+        "level",
+    )
 
     def __init__(self, timing: Timing, now_s: float, goal: Goal = Goal.RUN) -> None:
         self.goal = goal
@@ -91,6 +131,12 @@ class Drive:
         self._seconds = -timing.warm_s * self._from
         self._pending: list[_Due] = []
         self._effects: list[Effect] = []
+        self._earlier: tuple[Leg, ...] = ()
+
+    def leg(self, at_s: float) -> Leg:
+        """Return how it was going at ``at_s``, as far back as that is kept."""
+        legs = (self._leg(), *self._earlier)
+        return next((leg for leg in legs if leg.since_s <= at_s), legs[-1])
 
     def head_for(self, goal: Goal, at_s: float, effect: Effect | None = None, level: float | None = None) -> None:
         """Head for ``goal`` from ``at_s`` on, at ``level`` where one is given; goals due later are dropped."""
@@ -107,12 +153,7 @@ class Drive:
 
     def share(self, now_s: float) -> float:
         """Return true power as a share of nameplate."""
-        duration = self._duration_s()
-        elapsed = now_s - self._since_s
-        target = self._target()
-        if elapsed >= duration:
-            return target
-        return self._from + (target - self._from) * elapsed / duration
+        return self._leg().share(now_s)
 
     def share_seconds(self, now_s: float) -> float:
         """Return the integral of ``share`` since construction, in seconds at nameplate."""
@@ -126,11 +167,7 @@ class Drive:
 
     def hash_share(self, now_s: float) -> float:
         """Return hash rate as a share of nameplate: none while stopping, the upper part of the ramp while starting."""
-        if self.goal is not Goal.RUN:
-            return 0.0
-        share = self.share(now_s)
-        ramped = self.level * (share - _HASHING_FROM) / (self.level - _HASHING_FROM)
-        return max(0.0, min(share, ramped))
+        return self._leg().hash_share(now_s)
 
     def heat(self, now_s: float) -> float:
         """Return how warm boards are: 0 at ambient, 1 in steady operation."""
@@ -155,6 +192,7 @@ class Drive:
     def _apply(self, due: _Due) -> None:
         goal, level = due.goal or self.goal, self.level if due.level is None else due.level
         if goal is not self.goal or level != self.level:
+            self._earlier = (self._leg(), *self._earlier)[:_KEPT]
             share, heat, seconds = self.share(due.at_s), self.heat(due.at_s), self.share_seconds(due.at_s)
             self._since_s, self._from, self._heat_from, self._seconds = due.at_s, share, heat, seconds
             self.goal, self.level = goal, level
@@ -165,6 +203,10 @@ class Drive:
         if due.effect is not None:
             due.effect.at_s = self._settled_s(due.at_s) if due.goal is None else self._crossing_s(due.at_s)
             self._effects.append(due.effect)
+
+    def _leg(self) -> Leg:
+        runs = self.goal is Goal.RUN
+        return Leg(self._since_s, self._from, self._target(), self._duration_s(), self.level, runs)
 
     def _settled_s(self, now_s: float) -> float:
         """Return when power has come to its target; ``now_s`` when it has, as in a miner that rests below its limit."""

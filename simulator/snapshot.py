@@ -1,6 +1,7 @@
 """What a miner reports at one instant, in no firmware's words. Pure: asking changes nothing.
 
-Invariant: every figure follows from the miner's shown electronics, its noise and the time.
+Invariant: every figure follows from the miner's shown electronics, its noise and the time; power and hash rate may
+trail (``trailing``).
 """
 
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from simulator import noise
 from simulator.physics import Phase
+from simulator.trailing import figures
 from sitelink.units import Celsius, TeraHashPerSecond, Watts
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ def take(miner: "Miner", now_s: float) -> Snapshot:
     """Return what ``miner``, advanced to ``now_s``, reports then."""
     place, shown, boards = miner.place, miner.shown, miner.place.model.boards
     key, heat, air_c = miner.noise_key, shown.heat(now_s), miner.time.ambient_c()
-    rate = TeraHashPerSecond(place.actual_ths * shown.hash_share(now_s) * wobble(key ^ 2, now_s, 0.012))
+    seen = figures(miner, now_s)
+    rate = TeraHashPerSecond(place.actual_ths * seen.hash_share * wobble(key ^ 2, seen.at_s, 0.012))
     hottest = tuple(
         air_c + heat * (34.0 + 2.5 * noise.at(key, board) + 0.8 * noise.smooth(key + board, now_s, 30))
         for board in range(boards)
@@ -69,8 +72,8 @@ def take(miner: "Miner", now_s: float) -> Snapshot:
         hashrate_ths=rate,
         average_ths=TeraHashPerSecond(place.actual_ths * hashed_s / max(now_s - miner.booted_s, 1.0)),
         ideal_ths=TeraHashPerSecond(place.model.nameplate_ths * miner.level),
-        board_ths=_split(key, rate, boards, now_s),
-        power_w=Watts(place.actual_w * shown.share(now_s) * wobble(key ^ 3, now_s, 0.008)),
+        board_ths=_split(key, rate, boards, seen.at_s),
+        power_w=Watts(place.actual_w * seen.share * wobble(key ^ 3, seen.at_s, 0.008)),
         power_limit_w=place.model.nameplate_w if limit_w is None else limit_w,
         board_c=tuple(Celsius(round(figure, 1)) for figure in hottest),
         chip_c=tuple(Celsius(round(figure + 14.0 * heat, 1)) for figure in hottest),

@@ -164,7 +164,7 @@ def _own(miner: Miner, code: int, message: Any, letter: str = "S") -> Row:
 def _summary(miner: Miner, now: Snapshot) -> Section:
     rate, average = now.hashrate_ths * 1e6, now.average_ths * 1e6
     row: Row = {
-        "Elapsed": now.running_s if now.hashing else now.elapsed_s,
+        "Elapsed": now.running_s if now.hashing and not now.switched_off else now.elapsed_s,
         "MHS av": round(average, 2),
         "MHS 5s": round(rate, 2),
         "MHS 1m": round(rate * 0.998, 2),

@@ -203,7 +203,7 @@ def _status(miner: Miner, now: Snapshot, wanted: Any) -> Row:
 
 def _summary(miner: Miner, now: Snapshot) -> Row:
     return {
-        "elapsed": now.running_s if now.hashing else now.elapsed_s,
+        "elapsed": now.running_s if now.hashing and not now.switched_off else now.elapsed_s,
         "bootup-time": now.elapsed_s,
         "freq-avg": 625 if now.hashing else 0,
         "target-freq": 0,

@@ -86,6 +86,8 @@ FAULTS = (
     ),
     Fault("server error", "server_error", firmwares=WITH_PAGES),
     Fault("effect after 10 s", "delayed", firmwares=FIRMWARES, verbs=CHANGING),
+    Fault("figures refreshed every 10 s", "trailing_snapshot"),
+    Fault("figures averaged over 10 s", "trailing_average"),
     Fault("the contactor does not answer", SILENT, firmwares=frozenset({CONTACTOR})),
     Fault("the contactor falls silent as it is told", SILENT, late=True, firmwares=frozenset({CONTACTOR})),
     Fault("says ok, does nothing", "ack_without_effect", verbs=CHANGING),

@@ -51,6 +51,9 @@ TIME_KEY = PrivateKey.generate()
 FORGER = PrivateKey.generate()
 DEADLINE_S = 20.0
 GRACE_S = 30.0
+TRAILING_SHARE = 0.1
+"""Of how many histories some devices show figures that trail."""
+LONGEST_TRAIL_S = 10.0
 CRASH_SITES = ("commit", "stop", "start")
 
 
@@ -104,7 +107,7 @@ def curtail(name: str, start_s: float, end_s: float, miners, *, down=(0.0, 0.0),
     )  # fmt: skip
 
 
-def generate(seed: int) -> Schedule:
+def generate(seed: int, trailing: float = TRAILING_SHARE) -> Schedule:
     rng = random.Random(f"{seed} schedule")
     on = {name: rng.random() < 0.6 for name in ("crash", "cut", "step", "device", "liar", "hostile", "replan", "meter")}
     feeders = ["F1", "F2", "F3"]
@@ -139,6 +142,7 @@ def generate(seed: int) -> Schedule:
     if on["hostile"]:
         schedule.hostile = _hostile(rng, schedule, start_s, end_s)
     _plant_power_faults(seed, schedule, chosen, start_s, end_s)
+    _plant_trailing(seed, schedule, chosen, trailing)
     if on["meter"] and rng.random() < 0.5:
         silent_s = rng.uniform(start_s, end_s)
         schedule.silent_meters.append((rng.choice(sorted(metered)), silent_s, silent_s + rng.uniform(5, 60)))
@@ -192,6 +196,19 @@ def _plant_power_faults(seed: int, schedule: Schedule, chosen: list[str], start_
             liar = honest.pop(rng.randrange(len(honest)))
             liar.liar, liar.pretends_idle = lie, name == "idle_now"
     schedule.families |= {name for name, active in on.items() if active}
+
+
+def _plant_trailing(seed: int, schedule: Schedule, chosen: list[str], share: float) -> None:
+    """Devices whose figures are refreshed seldom, or averaged; from a stream of its own."""
+    rng = random.Random(f"{seed} trailing")
+    if rng.random() >= share:
+        return
+    for miner in schedule.miners:
+        if miner.miner_id in chosen and not miner.liar and rng.random() < 0.5:
+            miner.trails = rng.choice(["snapshot", "average"])
+            miner.trails_s = rng.uniform(1, LONGEST_TRAIL_S)
+            miner.phase_s = rng.uniform(0, miner.trails_s)
+    schedule.families.add("trailing")
 
 
 def _plant_device_faults(rng, schedule: Schedule, chosen: list[str], start_s: float, end_s: float) -> None:
@@ -412,7 +429,9 @@ class Play:
                 for item in plan.curtailments
                 if miner.miner_id in item.miner_ids
             ]
-            overdue = now_s > max(ends, default=0.0) + 20 + max(0.0, miner.stop_delay_s - 4)
+            # Who goes off by itself once more, by a stop that comes late, is noticed once its figures show it.
+            late_s = max(0.0, miner.stop_delay_s - 4) + miner.trails_s
+            overdue = now_s > max(ends, default=0.0) + 20 + late_s
             starting = any(verb == "start" for _, verb in miner.pending)
             if overdue and not miner.hashing and not starting and miner.reachable_for(now_s, 20 + 15):
                 self.left_off.append((now_s, miner.miner_id))

@@ -330,3 +330,29 @@ def test_what_was_not_proven_is_tried_anew_by_the_next_order():
     assert words["c1", "m00"] is Outcome.REFUSED
     assert words["c2", "m00"] is Outcome.COMPLETE
     assert words["c2", "m01"] is Outcome.COMPLETE
+
+
+@pytest.mark.parametrize("trails", ["snapshot", "average"])
+def test_a_miner_whose_figures_trail_is_proven_off_and_back_and_called_no_liar(trails):
+    schedule = three_miners(end_s=200)
+    schedule.miners[0].trails, schedule.miners[0].trails_s = trails, 9.0
+    shown = []
+
+    async def look(played: Play) -> None:
+        await until(played, 30)
+        while played.world.now_s < 195:
+            played.world.settle()
+            shown.append(schedule.miners[0].look(played.world.now_s))
+            await asyncio.sleep(0.5)
+
+    schedule.miners[0].stop_delay_s = 12.0
+    played = play(schedule, look)
+    assert violations(played) == []
+    assert last_word(played, Verb.STOP) == dict.fromkeys(("m00", "m01", "m02"), Outcome.COMPLETE)
+    assert last_word(played, Verb.START) == dict.fromkeys(("m00", "m01", "m02"), Outcome.COMPLETE)
+    between = {seen.power_w for seen in shown if 100 < seen.power_w < 3300}
+    assert (len(between) > 10) is (trails == "average")
+    off_s = schedule.miners[0].turns[0][0]
+    assert schedule.miners[0].look(off_s + 2).power_w > schedule.miners[0].look(off_s + 10).power_w
+    _, notices = played.world.outbox()
+    assert NoticeCode.LIAR_NAMED not in {notice.code for notice in notices}

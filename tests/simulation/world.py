@@ -21,6 +21,7 @@ from sitelink.units import Watts
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IDLE_SHARE_TRUE = 0.015
 WARM_UP_S = 8.0
+TRAILING_POINTS = 40
 
 
 class Killed(BaseException):
@@ -96,6 +97,13 @@ class SimMiner:
     """Another device, which hashes, answers at its address."""
     denied: bool = False
     """It takes no orders from us: code 45."""
+    trails: str = ""
+    """Its figures are a "snapshot" refreshed every ``trails_s``, or an "average" over so long."""
+    trails_s: float = 0.0
+    phase_s: float = 0.0
+    """When its snapshots are refreshed."""
+    turns: list[tuple[float, bool]] = field(default_factory=list)
+    """Since when it hashed or did not, oldest first."""
     orders: int = 0
     pending: list[tuple[float, str]] = field(default_factory=list)
     stopped_s: float | None = None
@@ -105,12 +113,27 @@ class SimMiner:
             self.wakes_at.remove(due_s)
             if not self.hashing:
                 self.hashing, self.started_s = True, due_s
+                self._turn(due_s)
         for item in sorted(item for item in self.pending if item[0] <= now_s):
             self.pending.remove(item)
             if item[1] == "stop" and self.hashing:
                 self.hashing, self.stopped_s = False, item[0]
+                self._turn(item[0])
             elif item[1] == "start" and not self.hashing:
                 self.hashing, self.started_s = True, item[0]
+                self._turn(item[0])
+
+    def _turn(self, at_s: float) -> None:
+        self.turns.append((at_s, self.hashing))
+
+    def drew(self, at_s: float) -> tuple[float, bool]:
+        """Return what it drew at ``at_s``, and whether it hashed then."""
+        since_s, hashed = -1000.0, self.hashing if not self.turns else not self.turns[0][1]
+        for turn_s, what in self.turns:
+            if turn_s <= at_s:
+                since_s, hashed = turn_s, what
+        warm = min(1.0, 0.3 + 0.7 * (at_s - since_s) / WARM_UP_S)
+        return self.baseline_w * (warm if hashed else IDLE_SHARE_TRUE), hashed
 
     def reachable(self, now_s: float) -> bool:
         return not any(start <= now_s < end for start, end in self.dead)
@@ -131,8 +154,22 @@ class SimMiner:
         delay_s = self.stop_delay_s if verb == "stop" else self.start_delay_s
         self.pending.append((now_s + delay_s, verb))
 
+    def _trailing(self, now_s: float) -> Observation:
+        """Show power and hash rate as they were at the last refresh, or their mean over a while."""
+        if self.trails == "snapshot":
+            moments = [now_s - (now_s - self.phase_s) % self.trails_s]
+        else:
+            moments = [now_s - self.trails_s * (n + 0.5) / TRAILING_POINTS for n in range(TRAILING_POINTS)]
+        drawn = [self.drew(at_s) for at_s in moments]
+        power = Watts(self.says * sum(watts for watts, _ in drawn) / len(drawn))
+        rate = 100.0 * sum(hashed for _, hashed in drawn) / len(drawn)
+        state, reason = (MinerState.HASHING, Reason.NONE) if rate else (MinerState.IDLE, Reason.COMMANDED)
+        return Observation(state, reason, power, rate, int(now_s + 5000))
+
     def look(self, now_s: float) -> Observation:
         uptime = int(now_s + 5000)
+        if self.trails and not self.stolen:
+            return self._trailing(now_s)
         if not self.stolen and (self.pretends_idle or not self.hashing):
             power = Watts(self.says * self.baseline_w * IDLE_SHARE_TRUE)
             return Observation(MinerState.IDLE, Reason.COMMANDED, power, 0.0, uptime)

@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PAGE = REPOSITORY / "docs/control-matrix.md"
 SILENT = {"dead", "black_holed", "slow_drip", "hang_up"}
-HARMLESS = {"no fault", "already as wanted", "effect after 10 s", "its clock was never set"}
+TRAILING = {"figures refreshed every 10 s", "figures averaged over 10 s"}
+HARMLESS = {"no fault", "already as wanted", "effect after 10 s", "its clock was never set"} | TRAILING
 SURVIVED = {"half of the boards follow", "overheats as it is told"}
 """Where an order may well be carried out: a start with half of the boards, a stop that was told before the heat."""
 IDLE_BEFORE = (Verb.STOP, "already as wanted")

@@ -1,6 +1,7 @@
 """Each fault does what its name says, to whoever talks to the device and to nobody else."""
 
 import asyncio
+import itertools
 import json
 
 import pytest
@@ -279,3 +280,58 @@ async def test_a_fault_that_makes_no_sense_changes_nothing(body, said):
         assert answer.status_code == 400
         assert said in answer.json()["error"]
         assert all(miner.fault is None for miner in opened.miners.values())
+
+
+async def figures(opened, miner, every_s: float, seconds: int) -> list[tuple[float, float, MinerState]]:
+    """(watts, TH/s, state) as the agent reads them, once every ``every_s`` for ``seconds``."""
+    device = Device(address(miner), miner.place.model.dialect, SystemClock(), miner_id=miner.place.miner_id)
+    found = []
+    for _ in range(round(seconds / every_s)):
+        clock_of(opened).advance(every_s)
+        seen = await device.observe()
+        found.append((seen.power_w, seen.hashrate_ths, seen.state))
+    return found
+
+
+@pytest.mark.parametrize("dialect", ["luxos", "whatsminer", "avalon"])
+async def test_trailing_snapshot_shows_the_power_of_the_last_refresh(dialect):
+    async with site() as opened:
+        miner = await faulty(opened, dialect, "trailing_snapshot:8")
+        steady = await figures(opened, miner, 1, 16)
+        assert len({watts for watts, _, _ in steady}) <= 3
+        await control(miner).stop()
+        seen = await figures(opened, miner, 0.5, 40)
+        full = [watts > 0.9 * miner.place.actual_w for watts, _, _ in seen]
+        off = full.index(False)
+        assert 0 < off <= 16, "late by up to one refresh"
+        assert not any(full[off:])
+        assert len({watts for watts, _, _ in seen}) <= 6
+        assert miner.true_power_w(opened.time.seconds()) < 0.05 * miner.place.actual_w
+        assert seen[-1][2] is MinerState.IDLE
+
+
+@pytest.mark.parametrize("dialect", ["luxos", "whatsminer", "avalon"])
+async def test_trailing_average_falls_slowly_and_as_slowly_rises(dialect):
+    async with site() as opened:
+        miner = await faulty(opened, dialect, "trailing_average:10")
+        await figures(opened, miner, 1, 12)
+        await control(miner).stop()
+        seen = await figures(opened, miner, 1, 20)
+        shares = [watts / miner.place.actual_w for watts, _, _ in seen]
+        assert all(later <= earlier + 0.03 for earlier, later in itertools.pairwise(shares))
+        between = [share for share in shares if 0.2 < share < 0.8]
+        assert len(between) >= 4, "no blow, whatever the miner does"
+        assert shares[-1] < 0.1
+        assert seen[-1][1:] == (0.0, MinerState.IDLE)
+        assert seen[4][1] > 0, "so does the hash rate"
+
+
+async def test_trailing_figures_are_none_of_before_a_boot():
+    async with site() as opened:
+        miner = await faulty(opened, "luxos", "trailing_average:600")
+        await figures(opened, miner, 1, 2)
+        await opened.set_fault(miner.place.miner_id, "dead")
+        clock_of(opened).advance(10)
+        await opened.set_fault(miner.place.miner_id, "trailing_average:600")
+        clock_of(opened).advance(2)
+        assert miner.snapshot().power_w < 0.5 * miner.place.actual_w

@@ -43,6 +43,29 @@ def test_a_start_warms_up_before_it_hashes_fully():
     assert (made.phase(28.0), made.share(28.0)) == (Phase.HASHING, 1.0)
 
 
+def test_what_was_is_kept_for_those_who_show_it_late():
+    made = drive((Goal.IDLE, 10.0), (Goal.RUN, 20.0))
+    made.advance(40.0)
+    late = {at_s: made.leg(at_s).share(at_s) for at_s in (-500.0, 9.0, 11.0, 15.0, 24.0, 40.0)}
+    assert late == {
+        -500.0: 1.0,
+        9.0: 1.0,
+        11.0: pytest.approx(0.5075),
+        15.0: 0.015,
+        24.0: pytest.approx(0.5075),
+        40.0: 1.0,
+    }
+    assert made.leg(9.0).hash_share(9.0) == 1.0
+    assert made.leg(15.0).hash_share(15.0) == 0.0
+
+
+def test_only_the_last_few_changes_are_kept():
+    made = drive(*((Goal.IDLE if number % 2 else Goal.RUN, 10.0 * number) for number in range(1, 40)))
+    made.advance(400.0)
+    assert made.leg(395.0).share(395.0) == made.share(395.0)
+    assert made.leg(0.0).share(0.0) in {0.015, 1.0}
+
+
 def test_energy_is_the_integral_of_power_however_often_it_is_asked():
     often, seldom = drive((Goal.IDLE, 10.0), (Goal.RUN, 20.0)), drive((Goal.IDLE, 10.0), (Goal.RUN, 20.0))
     summed, step = 0.0, 0.01
