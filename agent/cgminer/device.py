@@ -125,14 +125,16 @@ class Device:
         """Let go of the connection that is kept for the next request, if one is."""
         self._wires.forget()
 
-    async def observe(self) -> Observation:
+    async def observe(self, *, glance: bool = False) -> Observation:
         """Read the miner. What it answers but cannot be understood gives state UNKNOWN with a reason.
+
+        A ``glance`` asks only whether it hashes and what it draws, not why it stands still.
 
         Raises:
             Transient: it does not answer.
             Permanent: it answers with too much, or with no miner's reply at all while its dialect is ``auto``.
         """
-        look = self._begun()
+        look = self._begun(glance=glance)
         try:
             return await self._observed(look)
         except TimeoutError:
@@ -156,8 +158,8 @@ class Device:
         except TimeoutError:
             raise self._cut_short(look, "no name") from None
 
-    def _begun(self) -> Look:
-        return Look(self._table, asyncio.get_running_loop().time() + self._deadlines.total_s)
+    def _begun(self, *, glance: bool = False) -> Look:
+        return Look(self._table, asyncio.get_running_loop().time() + self._deadlines.total_s, glance=glance)
 
     async def _observed(self, look: Look) -> Observation:
         await self._find_dialect(look)
@@ -166,6 +168,8 @@ class Device:
         look.sections = fresh = Sections(static.sections)
         self._collector.wake(commands)
         seen = await self._polled(look, fresh, static.sections)
+        if look.glance:
+            return seen
         asks_why = seen.state is not MinerState.HASHING and seen.reason is not Reason.ACCESS_DENIED and commands.idle
         if asks_why:
             try:
@@ -184,14 +188,14 @@ class Device:
         """Ask what the poll asks, of a device that takes one command at a time not all of it while it hashes."""
         ask, commands = partial(self._reply, look), look.table.commands
         look.asked_s = 0.0
-        now, later = self._collector.now(commands)
+        now, later = (commands.glance, ()) if look.glance else self._collector.now(commands)
         await self._collector.collect(ask, fresh, commands, now)
-        seen = interpret(look.dialect, fresh, (look.asked_s, self._clock.monotonic()))
+        seen = interpret(look.dialect, fresh, (look.asked_s, self._clock.monotonic()), glance=look.glance)
         if later and seen.state is not MinerState.HASHING:
             await self._collector.collect(ask, fresh, commands, later)
             seen = interpret(look.dialect, fresh, (look.asked_s, self._clock.monotonic()))
         look.shown_s = seen.shown_s
-        if not later:
+        if not later and not look.glance:
             self._collector.learn(static, seen)
         return seen
 

@@ -19,10 +19,14 @@ _SAYS_NOTHING: Final = (Reason.NOT_REPORTED, Reason.GARBLED)
 
 @dataclass(slots=True)
 class Look:
-    """One reading, which ends at ``ends_at`` by the event loop's time. ``silent`` are wires not to be asked again."""
+    """One reading, which ends at ``ends_at`` by the event loop's time. ``silent`` are wires not to be asked again.
+
+    A ``glance`` is after the state and the power alone.
+    """
 
     table: Table
     ends_at: float
+    glance: bool = False
     dialect: str = ""
     silent: set[str] = field(default_factory=set)
     asked: bool = False

@@ -25,6 +25,7 @@ __all__ = ["PLAIN", "Observation", "PoolShares", "identify", "interpret", "parse
 
 PLAIN = "cgminer"
 """The dialect of what shows itself as none of the others."""
+_GLANCE = ("hashrate_ths", "power_w", "uptime_s")
 _BEST_CHIP_J_PER_TH = 5.0
 """No chip made gets by on less, so an estimated draw below it is a firmware's missing figure."""
 
@@ -55,12 +56,18 @@ def read_sections(replies: Iterable[tuple[str, bytes]]) -> Sections:
     return sections
 
 
-def interpret(dialect: str, sections: Sections, shown_s: tuple[float, float] | None = None) -> Observation:
-    """Return what the sections tell, read by the table of ``dialect``. Never raises."""
+def interpret(
+    dialect: str, sections: Sections, shown_s: tuple[float, float] | None = None, *, glance: bool = False
+) -> Observation:
+    """Return what the sections tell, read by the table of ``dialect``: of a ``glance`` the state and the power alone.
+
+    Never raises.
+    """
     table = table_of(dialect)
     if not sections and not sections.statuses:
         return Observation(dialect, reason=_nothing(sections), repaired=tuple(sections.repaired))
-    values = {name: _field(table, name, sections) for name in table.fields}
+    names = [name for name in _GLANCE if name in table.fields] if glance else table.fields
+    values = {name: _field(table, name, sections) for name in names}
     sensors = table.sensors(sections)
     values["power_w"] = _plausible(values.get("power_w"), values.get("hashrate_ths"), table, sections)
     state, reason = table.judge(sections.fresh, Facts(values.get("hashrate_ths"), values.get("uptime_s"), sensors))

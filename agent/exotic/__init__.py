@@ -42,8 +42,8 @@ class ExoticDevice(Device):
         self._reader = reader
         self._name = miner_id.lower()
 
-    async def observe(self) -> Observation:
-        """Read the miner.
+    async def observe(self, *, glance: bool = False) -> Observation:  # noqa: ARG002 - the library knows no less
+        """Read the miner, all of it however little is wanted.
 
         Raises:
             Transient: it does not answer in time, or the library's process has ended.

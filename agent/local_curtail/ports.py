@@ -72,6 +72,15 @@ class Control(Protocol):
 
 
 @runtime_checkable
+class Glances(Protocol):
+    """A control whose device tells what it draws in fewer requests than all of it."""
+
+    async def glance(self) -> Observed:
+        """Read whether the device hashes and what it draws, not why it stands. Raises Transient or Permanent."""
+        ...
+
+
+@runtime_checkable
 class Orderable(Protocol):
     """A control that can be told more than stop and start."""
 

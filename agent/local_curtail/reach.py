@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from agent.errors import AgentError
 from agent.local_curtail.evidence import Verdict
-from agent.local_curtail.ports import Control, GivesWay, Observed
+from agent.local_curtail.ports import Control, GivesWay, Glances, Observed
 from agent.precedence import Precedence
 from agent.reasons import reason_of
-from sitelink.types import Evidence, Outcome, Reason
+from sitelink.types import Evidence, MinerState, Outcome, Reason
+from sitelink.units import Watts
 
 
 class Reach:
@@ -59,6 +60,16 @@ class Reach:
         """Read one miner. Raises AgentError."""
         async with self._looks:
             return await self._controls(miner_id).observe()
+
+    async def look(self, miner_id: str, idle_w: Watts) -> Observed:
+        """Read what one miner does, and all else once it draws no more than ``idle_w``. Raises AgentError."""
+        control = self._controls(miner_id)
+        async with self._looks:
+            if isinstance(control, Glances):
+                seen = await control.glance()
+                if seen.state is MinerState.HASHING or (seen.power_w or 0.0) > idle_w:
+                    return seen
+            return await control.observe()
 
     async def stop(self, miner_id: str, wanted: Callable[[], bool]) -> bool:
         """Order one miner to stop if that is still ``wanted`` at its turn; return whether it was. Raises AgentError."""

@@ -69,6 +69,10 @@ class MinerControl:
         self._keeping.saw(seen)
         return seen
 
+    async def glance(self) -> Observation:
+        """Read no more than whether the miner hashes and what it draws. Raises as ``observe``."""
+        return await self._device.observe(glance=True)
+
     async def stop(self) -> None:
         """Order the miner to stop, once what its start restores is kept; safe to repeat.
 

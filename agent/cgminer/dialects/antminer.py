@@ -250,6 +250,7 @@ TABLE: Final = Table(
     commands=Commands(
         poll=("new:stats", "pools"),
         idle=(CONF, _HEALTH),
+        brief=("new:stats",),
         static=("version", SYSTEM),
         identity=(SYSTEM, "stats"),
         joins=False,

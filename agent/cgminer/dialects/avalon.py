@@ -146,6 +146,7 @@ TABLE: Final = Table(
     dialect="avalon",
     commands=Commands(
         poll=("summary", "stats", "pools"),
+        brief=("summary", "stats"),
         static=("version",),
         identity=("version",),
     ),

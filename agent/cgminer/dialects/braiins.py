@@ -107,6 +107,7 @@ TABLE: Final = Table(
     commands=Commands(
         poll=("summary", "temps", "fans", "tunerstatus", "pools"),
         idle=(_STATE,),
+        brief=("summary", "tunerstatus"),
         static=("version", "devdetails", "devs", _NAMES, _NETWORK),
         identity=("config", _NETWORK),
         instead={

@@ -110,6 +110,7 @@ TABLE: Final = Table(
     dialect="braiins-rest",
     commands=Commands(
         poll=(_DETAILS, _STATS, _COOLING, _BOARDS, _TUNER, _POOLS),
+        brief=(_DETAILS, _STATS),
         identity=(_DETAILS,),
     ),
     fields={

@@ -91,6 +91,7 @@ TABLE: Final = Table(
     commands=Commands(
         poll=("summary", "power", "temps", "fans", "pools"),
         idle=("config", "events"),
+        brief=("summary", "power"),
         static=("config", "version", "profiles"),
         identity=("config",),
     ),

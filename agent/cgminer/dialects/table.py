@@ -59,6 +59,7 @@ class Commands:
     ``poll`` is asked each time, joined into one request when ``joins``; ``idle`` only when the miner is not hashing,
     to learn why; ``static`` once an hour; ``identity`` when the device must prove who it is, in turn
     until one names it. ``instead`` says what is asked in place of a command that a device's firmware does not know.
+    ``brief`` is what of the poll tells whether it hashes and what it draws; nothing means all of it.
     """
 
     poll: tuple[str, ...]
@@ -67,6 +68,12 @@ class Commands:
     identity: tuple[str, ...] = ()
     joins: bool = True
     instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    brief: tuple[str, ...] = ()
+
+    @property
+    def glance(self) -> tuple[str, ...]:
+        """Return what a glance asks."""
+        return self.brief or self.poll
 
     @property
     def every(self) -> tuple[str, ...]:

@@ -110,6 +110,7 @@ TABLE: Final = Table(
     commands=Commands(
         poll=("summary", "devs", "pools"),
         idle=("status",),
+        brief=("summary",),
         static=("devdetails", "get_version", "get_miner_info"),
         identity=("get_miner_info", "summary"),
         instead={"devs": ("stats",)},  # the M3 of 2018 lists its boards there

@@ -94,6 +94,7 @@ TABLE: Final = Table(
     commands=Commands(
         poll=(_SUMMARY, _BOARDS, _POOLS),
         idle=(_INFO,),
+        brief=(_SUMMARY,),
         static=(_INFO,),
         identity=(_INFO,),
     ),
