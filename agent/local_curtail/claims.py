@@ -37,11 +37,20 @@ class Sample(NamedTuple):
 
 
 class Knot(NamedTuple):
-    """By ``at_s`` (monotonic seconds), give or take ``unsure_s``, a miner had fallen by ``fallen_w``."""
+    """By ``at_s`` (monotonic seconds), give or take ``unsure_s``, a miner had fallen by ``fallen_w``.
+
+    Its figure may be as much as ``trails_s`` seconds older than that.
+    """
 
     at_s: float
     fallen_w: float
     unsure_s: float = 0.0
+    trails_s: float = TRAILS_S
+
+    @property
+    def surely_s(self) -> float:
+        """Return until when it had fallen by no more than this, for certain (monotonic seconds)."""
+        return self.at_s - self.unsure_s - self.trails_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,7 @@ class Claim:
         most_w = 0.0
         for knot in self.knots:
             most_w = max(most_w, knot.fallen_w)
-            if knot.at_s - knot.unsure_s - TRAILS_S >= at_s:
+            if knot.surely_s >= at_s:
                 return most_w
         return max(most_w, float(self.load_w))  # one that reads idle may go on falling
 

@@ -14,6 +14,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from agent.local_curtail.attribution import NOTHING_EXPLAINED, Explained, explain, surplus, too_noisy, under_ceiling
@@ -22,14 +23,13 @@ from agent.local_curtail.evidence import FeederBefore, MeterWord
 from agent.local_curtail.member import Member
 from agent.local_curtail.ports import FeederMeter, Observed
 from sitelink.clock import Clock
-from sitelink.types import MinerState
 from sitelink.units import Watts
 
 _MOST_EXPLAINED: Final = 40
 """Of more stops on one feeder one drowns in the inexactness of all: only what is left on the meter counts then."""
 _JOIN_S: Final = 10.0
 _STAGGER_S: Final = 0.25
-_SPREAD_S: Final = 2.5
+_SPREAD_S: Final = 1.5
 """The stops of a feeder leave a quarter of a second apart, to be told apart, but all of them within so long."""
 _SAMPLE_S: Final = 0.25
 _BEFORE_SAMPLE_S: Final = 0.12
@@ -188,28 +188,34 @@ class Feeder:
 
     def judge(self) -> None:
         """Settle whom the ceiling proves off; give one of the rest the turn to weigh, when that is due."""
-        left_w = self._left_w()
         waiting = [
             member for member in self._members if member.known is None and member.idle_s is not None and not member.left
         ]
-        if left_w is None or not waiting:
+        if self._left_w() is None or not waiting:
             return
-        certain = self._certain_w()
-        certain_w = sum(certain.values())
-        for member in waiting:
-            before = member.before if member.resumed else self._before
-            if before is None:
-                continue
-            most_w = Watts(left_w + before.spread_w)
-            others_w = Watts(certain_w - certain.get(member.miner.miner_id, 0.0))
-            if under_ceiling(member.bound_w, before.power_w, most_w, others_w):
-                member.settle(known=True)
+        self._settle_under(waiting, self._left_w(), self._certain_w())
+        running = [until_s for member in self._members if (until_s := member.ran_until_s) is not None]
+        if running:
+            until_s = min(running)
+            self._settle_under(waiting, self._left_w(until_s), self._certain_w(running=True))
         now_s = self._clock.monotonic()
         leader = next((member for member in waiting if member.known is None and not member.weighs), None)
         if leader is not None and now_s - self._weighed_s >= _WEIGH_S:
             self._weighed_s = now_s
             leader.weighs = True
             leader.woken.set()
+
+    def _settle_under(self, waiting: list[Member], left_w: Watts | None, certain: dict[str, float]) -> None:
+        """Settle those of ``waiting`` for whose load ``left_w`` has no room beside what others ``certain``ly draw."""
+        certain_w = sum(certain.values())
+        for member in waiting:
+            before = member.before if member.resumed else self._before
+            if before is None or left_w is None or member.known is not None:
+                continue
+            most_w = Watts(left_w + before.spread_w)
+            others_w = Watts(certain_w - certain.get(member.miner.miner_id, 0.0))
+            if under_ceiling(member.bound_w, before.power_w, most_w, others_w):
+                member.settle(known=True)
 
     def cleared(self) -> frozenset[str]:
         """Return the miners without whose fall the meter cannot show what it shows."""
@@ -292,31 +298,32 @@ class Feeder:
         """
         if member.idle_s is None:
             return 0.0
-        running = [other.sent_s + TRAILS_S for other in self._sent() if other.sent_s and other.idle_s is None]
-        return max(member.idle_s + _ACCUSE_AFTER_S, *running, 0.0) + CATCHES_UP_S
+        beside_running = any(other.idle_s is None for other in self._sent())
+        return member.idle_s + (TRAILS_S if beside_running else _ACCUSE_AFTER_S) + CATCHES_UP_S
 
     def left_w(self) -> Watts | None:
         """Return the feeder's power now, the larger of its last two readings; None when the meter is silent."""
         return self._left_w()
 
-    def _left_w(self) -> Watts | None:
-        if len(self._samples) < 2 or self._clock.monotonic() - self._samples[-1].at_s > _FRESH_S:
+    def _left_w(self, until_s: float = float("inf")) -> Watts | None:
+        """Return the larger of the last two readings up to ``until_s``; None when there are none that are fresh."""
+        if not self._samples or self._clock.monotonic() - self._samples[-1].at_s > _FRESH_S:
             return None
-        return Watts(max(self._samples[-1].power_w, self._samples[-2].power_w))
+        last = list(islice((one for one in reversed(self._samples) if one.at_s + one.unsure_s <= until_s), 2))
+        return Watts(max(one.power_w for one in last)) if len(last) == 2 else None
 
-    def _certain_w(self) -> dict[str, float]:
-        """Return what each was certainly drawing when the meter last told, though that be late.
+    def _certain_w(self, *, running: bool = False) -> dict[str, float]:
+        """Return what each draws for certain; with ``running`` those that run on count as well.
 
-        One that says it is idle draws no less than it says; one that was seen running after the last reading, as fully
-        as when the round began, has been all the while. One that came back meanwhile has not: a late meter hides it.
+        One that says it is idle draws no less than it says; one that ran on, as fully as when the round began, has done
+        so all the while. One that came back meanwhile has not: a late meter hides it.
         """
-        last_s = self._samples[-1].at_s
         return {
             member.miner.miner_id: (_IDLE_SHARE if member.idle_s is not None else _CERTAIN_SHARE)
             * min(seen.power_w, member.drawn_w)
             for member in self._members
             if (seen := member.seen) is not None and seen.power_w is not None
-            if member.idle_s is not None or (seen.state is MinerState.HASHING and member.runs_on(last_s))
+            if member.idle_s is not None or (running and member.ran_until_s is not None)
         }
 
     def _measure(self, *, last: bool = False) -> None:

@@ -10,12 +10,14 @@ from typing import Final
 
 from agent.local_curtail.member import Member
 
-FIRST_LOOK_S: Final = 0.5
+LOOKS_PER_S: Final = 1000.0
+"""A site's miners are looked at no more often than this, all together: more would come late, and make orders late."""
+_FIRST_LOOK_S: Final = 0.5
 LOOK_S: Final = 1.0
 _SOON_S: Final = 0.5
 _SOONEST_S: Final = 0.25
 _LATEST_S: Final = 2.5
-_BRISK_S: Final = 3.0
+_BRISK_S: Final = 8.0
 """For so long after its order a miner that has not begun to fall is looked at more often: it may fall at one blow."""
 _FALLS_SHARE: Final = 0.05
 _REST_SHARE: Final = 0.05
@@ -24,8 +26,20 @@ _IDLE_LOOK_S: Final = 5.0
 """How often a miner is looked at that reads idle and waits for its feeder's word."""
 
 
-def pause_s(member: Member) -> float:
-    """Return the seconds until ``member`` is to be looked at again, from the end of its last look on."""
+def first_pause_s(least_s: float) -> float:
+    """Return the seconds from an order to the first look at what came of it, ``least_s`` at the least."""
+    return max(least_s, _FIRST_LOOK_S)
+
+
+def pause_s(member: Member, least_s: float) -> float:
+    """Return the seconds until ``member`` is to be looked at again, from the end of its last look on.
+
+    ``least_s`` is how long it is left alone at the least.
+    """
+    return max(least_s, _pause_s(member))
+
+
+def _pause_s(member: Member) -> float:
     if member.resumed or member.seen is None or not member.knots:
         return LOOK_S
     first, last = member.knots[0], member.knots[-1]

@@ -7,10 +7,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.local_curtail.claims import TRAILS_S, Claim, Knot
+from agent.local_curtail.claims import Claim, Knot
 from agent.local_curtail.evidence import FeederBefore, reads_idle
+from agent.local_curtail.figures_age import FiguresAge
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.rules import SiteMiner
+from sitelink.types import MinerState
 from sitelink.units import Watts
 
 _FULLY_SHARE: Final = 0.85
@@ -43,6 +45,7 @@ class Member:
     """It is this one's turn to weigh the round."""
     left: bool = False
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _age: FiguresAge = field(default_factory=FiguresAge)
 
     @property
     def silent(self) -> bool:
@@ -54,13 +57,19 @@ class Member:
         """Return the load to look for: no more than its nameplate, whatever it said it drew."""
         return Watts(min(self.load_w, self.miner.load_w))
 
-    def runs_on(self, since_s: float) -> bool:
-        """Return whether it was seen after ``since_s`` to run as fully as it always has."""
-        if self.resumed or self.looked_s < since_s:
-            return False
-        if self.sent_s is not None and self.looked_s < self.sent_s + TRAILS_S:
-            return False
-        return all(knot.fallen_w < (1.0 - _FULLY_SHARE) * self.drawn_w for knot in self.knots)
+    @property
+    def idle_w(self) -> Watts:
+        """Return the most that counts as idle."""
+        return Watts(self.idle_share * self.load_w)
+
+    @property
+    def ran_until_s(self) -> float | None:
+        """Return until when it ran as fully as it always has, for certain; None where nobody knows."""
+        hashes = self.seen is not None and self.seen.state is MinerState.HASHING
+        if self.resumed or not hashes or not self.knots:
+            return None
+        fully = all(knot.fallen_w < (1.0 - _FULLY_SHARE) * self.drawn_w for knot in self.knots)
+        return self.knots[-1].surely_s if fully else None
 
     def sent(self, now_s: float) -> None:
         """Take note that the stop is being sent."""
@@ -94,12 +103,14 @@ class Member:
         self.looked_s = began_s
         idle = reads_idle(seen, self.load_w, self.idle_share)
         self.idle_s = (self.idle_s or ended_s) if idle else None
+        trails_s = self._age.shown(began_s, seen.power_w, seen.hashrate_ths)
         if self.sent_s is None:
             return
         left_w = seen.power_w if seen.power_w is not None else Watts(0.0 if idle else self.drawn_w)
         at_s, unsure_s = (began_s + ended_s) / 2, (ended_s - began_s) / 2
         if at_s > self.knots[-1].at_s:
-            self.knots.append(Knot(at_s, max(0.0, float(self.drawn_w - left_w)), unsure_s))
+            fallen_w = max(0.0, float(self.drawn_w - left_w))
+            self.knots.append(Knot(at_s, fallen_w, unsure_s, trails_s))
 
     def claim(self) -> Claim:
         """Return its word so far."""

@@ -29,7 +29,7 @@ from agent.local_curtail.evidence import (
 from agent.local_curtail.failures import failed, of_trouble
 from agent.local_curtail.feeder import Feeder
 from agent.local_curtail.feeders import Feeders
-from agent.local_curtail.looks import FIRST_LOOK_S, pause_s
+from agent.local_curtail.looks import LOOKS_PER_S, first_pause_s, pause_s
 from agent.local_curtail.member import Member
 from agent.local_curtail.neighbourhood import Neighbourhood
 from agent.local_curtail.ports import Observed
@@ -46,6 +46,8 @@ _SHORTEST_S: Final = 0.001
 _SEND_AGAIN_S: Final = 3.0
 _SECOND_LOOK_S: Final = 5.0
 """A miner told to stop long ago and reading idle now needs no full deadline: its feeder has fallen or it has not."""
+_KNOWN_S: Final = 8.0
+"""For so long who was asked for a name before its order needs no asking again."""
 _LATE_S: Final = 120.0
 _UNMOVED_SHARE: Final = 0.95
 """A miner cut short by a kill that still draws this share of its baseline has not begun to go down."""
@@ -64,6 +66,7 @@ class _Attempt:
     deadline_s: float
     feeder: Feeder | None
     acked: bool = False
+    acked_s: float | None = None
     tried_s: float = 0.0
     trouble: AgentError | None = None
 
@@ -110,7 +113,9 @@ class Stopper:
         await self._reach.make_way(miner.miner_id)
         began_s = self._clock.monotonic()
         try:
-            seen = await self._reach.observe(miner.miner_id)
+            seen = await self._reach.look(
+                miner.miner_id, Watts(self._rules.idle_share * (record.baseline_w or miner.load_w))
+            )
         except AgentError as error:
             await self._judge(miner, failed(error), None, acked=record.acked)
             return False
@@ -146,7 +151,7 @@ class Stopper:
         known_w = record.baseline_w
         share = self._rules.idle_share
         idles = known_w is not None and reads_idle(seen, known_w, share)
-        if known_w is not None and (idles or (self._cut_short(record) and not _unmoved(seen, known_w))):
+        if known_w is not None and (idles or self._may_be_falling(record, seen, known_w)):
             # An earlier attempt, of this process or a killed one, has stopped it or is doing so: measuring anew would
             # take a miner on its way down for one that draws little. It is judged by that attempt's feeder.
             patience_s = self._rules.device_deadline_s if record.phase is Phase.SENT else _SECOND_LOOK_S
@@ -170,6 +175,14 @@ class Stopper:
         baseline_w = seen.power_w if drawing and seen.power_w is not None else miner.load_w
         member = Member(miner, baseline_w, baseline_w, share, seen=seen)
         return _Attempt(member, was_hashing, 0.0, feeder if was_hashing else None)
+
+    def _may_be_falling(self, record: MinerRecord, seen: Observed, known_w: Watts) -> bool:
+        """Return whether a stop that the process died in may have reached the miner, by what that shows."""
+        if not self._cut_short(record) or record.sent_at is None:
+            return False
+        now, _ = self._site_time.now()
+        trails = (now - record.sent_at).total_seconds() < TRAILS_S
+        return trails or not _unmoved(seen, known_w)
 
     def _cut_short(self, record: MinerRecord) -> bool:
         """Return whether the process died a moment ago between this stop's intent and its verdict."""
@@ -204,9 +217,14 @@ class Stopper:
             verdict = record.verdict
         if verdict is not None:
             power_w = None if member.seen is None else member.seen.power_w
-            verdict = await self._reach.vouched(attempt.miner_id, verdict)
+            if not self._known(attempt):
+                verdict = await self._reach.vouched(attempt.miner_id, verdict)
             await self._judge(member.miner, verdict, power_w, acked=attempt.acked)
         return True
+
+    def _known(self, attempt: _Attempt) -> bool:
+        """Return whether the miner itself took the order a moment ago, and has answered ever since."""
+        return attempt.acked_s is not None and self._clock.monotonic() - attempt.acked_s < _KNOWN_S
 
     def _ended(self, attempt: _Attempt) -> bool:
         return self._books.miners[attempt.miner_id].verb is not Verb.STOP
@@ -248,14 +266,14 @@ class Stopper:
             return None  # whether it arrived is unknown: the device is looked at, and told again if it runs on
         except AgentError as error:
             return failed(error)
-        attempt.acked, attempt.trouble = True, None
-        attempt.member.acknowledged(self._clock.monotonic())
+        attempt.acked, attempt.acked_s, attempt.trouble = True, self._clock.monotonic(), None
+        attempt.member.acknowledged(attempt.acked_s)
         return None
 
     async def _watch(self, attempt: _Attempt) -> Verdict | None:
         """Look at the device until its stop is proven or the deadline has passed; None when the order has ended."""
         member = attempt.member
-        look_s = self._clock.monotonic() + FIRST_LOOK_S
+        look_s = self._clock.monotonic() + first_pause_s(self._least_s())
         while not self._ended(attempt):
             member.woken.clear()
             if member.weighs and attempt.feeder is not None:
@@ -263,7 +281,7 @@ class Stopper:
                 member.weighs = False
             if self._clock.monotonic() >= look_s:
                 await self._look(attempt)
-                look_s = self._clock.monotonic() + pause_s(member)
+                look_s = self._clock.monotonic() + pause_s(member, self._least_s())
             verdict = self._verdict(attempt)
             if verdict.outcome is Outcome.COMPLETE or verdict == ALREADY_IDLE or member.known is False:
                 return verdict
@@ -278,12 +296,16 @@ class Stopper:
             await _until(member.woken, min(look_s, deadline_s, max(again_s, now_s)) - now_s)
         return None
 
+    def _least_s(self) -> float:
+        """Return how long a miner is left alone at the least, so that all together are not looked at too often."""
+        return len(self._attempts) / LOOKS_PER_S
+
     async def _look(self, attempt: _Attempt) -> None:
         member, began_s = attempt.member, self._clock.monotonic()
         try:
-            seen: Observed | None = await self._reach.observe(attempt.miner_id)
+            seen: Observed | None = await self._reach.look(attempt.miner_id, member.idle_w)
         except AgentError:
-            seen = None
+            seen = attempt.acked_s = None  # another may answer next
         feeder = attempt.feeder
         if feeder is None:
             member.look(seen, began_s, self._clock.monotonic())
