@@ -29,7 +29,7 @@ _MOST_EXPLAINED: Final = 40
 """Of more stops on one feeder one drowns in the inexactness of all: only what is left on the meter counts then."""
 _JOIN_S: Final = 10.0
 _STAGGER_S: Final = 0.25
-_SPREAD_S: Final = 1.5
+_SPREAD_S: Final = 1.0
 """The stops of a feeder leave a quarter of a second apart, to be told apart, but all of them within so long."""
 _SAMPLE_S: Final = 0.25
 _BEFORE_SAMPLE_S: Final = 0.12

@@ -8,6 +8,8 @@ only of the miner that was asked for: a look tells what a device does, not who i
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
+from typing import cast
 
 from agent.errors import AgentError
 from agent.local_curtail.evidence import Verdict
@@ -35,8 +37,8 @@ class Reach:
     async def make_way(self, miner_id: str) -> None:
         """End what is under way at one miner and worth less than the stop or start that begins now."""
         control = self._controls(miner_id)
-        if isinstance(control, GivesWay):
-            await control.make_way()
+        if _gives_way(type(control)):
+            await cast("GivesWay", control).make_way()
 
     async def identity(self, miner_id: str) -> str:
         """Read afresh who answers at one miner's address. Raises AgentError."""
@@ -65,8 +67,8 @@ class Reach:
         """Read what one miner does, and all else once it draws no more than ``idle_w``. Raises AgentError."""
         control = self._controls(miner_id)
         async with self._looks:
-            if isinstance(control, Glances):
-                seen = await control.glance()
+            if _glances(type(control)):
+                seen = await cast("Glances", control).glance()
                 if seen.state is MinerState.HASHING or (seen.power_w or 0.0) > idle_w:
                     return seen
             return await control.observe()
@@ -85,3 +87,14 @@ class Reach:
         with self._precedence.order():
             async with self._starts:
                 await self._controls(miner_id).start()
+
+
+@lru_cache(maxsize=64)
+def _glances(kind: type) -> bool:
+    """Return what ``isinstance`` takes as long as a request to find out anew."""
+    return issubclass(kind, Glances)
+
+
+@lru_cache(maxsize=64)
+def _gives_way(kind: type) -> bool:
+    return issubclass(kind, GivesWay)
