@@ -21,6 +21,8 @@ CATCHES_UP_S: Final = 2.0
 """Within this time after its figures have caught up a miner is looked at, and its meter read."""
 SUSPECT_SHARE: Final = 0.3
 """Share of its load from which a claimed fall is worth judging."""
+_ANY_W: Final = 1e9
+"""More than a feeder carries."""
 _ON_ITS_WAY: Final = (0.05, 0.95)
 _BOW: Final = (1.0, 0.5, 0.05)
 """How far from a straight line a miner may be that was seen on its way down never, once, or more often."""
@@ -60,6 +62,7 @@ class Claim:
     ``knots`` rise in time, from the order's sending, with nothing fallen, on. ``idle_s`` is when it was first read
     idle, None while it has not been. ``known`` is whether it is judged already: True off, False drawing, None open.
     ``measured`` is whether it reports its power; of one that does not, a look shows only that its hashing has ended.
+    ``sized`` is whether anybody knows its load: one of unknown size may have fallen by any amount.
     """
 
     miner_id: str
@@ -68,6 +71,7 @@ class Claim:
     idle_s: float | None = None
     known: bool | None = None
     measured: bool = True
+    sized: bool = True
 
     @property
     def claimed_w(self) -> Watts:
@@ -94,7 +98,7 @@ class Claim:
         if at_s < self.knots[0].at_s - self.knots[0].unsure_s:
             return 0.0
         if not self.measured:
-            return self.load_w
+            return self.load_w if self.sized else _ANY_W
         most_w = 0.0
         for knot in self.knots:
             most_w = max(most_w, knot.fallen_w)

@@ -267,7 +267,7 @@ class Feeder:
 
     def may_accuse(self, member: Member) -> bool:
         """Return whether the time to accuse ``member`` has come, and nothing speaks against this round's meter."""
-        if self._disturbed or member.idle_s is None or member.resumed:
+        if self._disturbed or member.idle_s is None or member.resumed or member.early:
             return False
         due_s = member.idle_s + _ACCUSE_AFTER_S
         told = any(sample.at_s >= due_s for sample in self._samples)

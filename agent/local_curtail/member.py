@@ -15,6 +15,7 @@ from agent.local_curtail.rules import SiteMiner
 from sitelink.types import MinerState
 from sitelink.units import Watts
 
+_SMALLEST_W: Final = Watts(1000.0)
 _FULLY_SHARE: Final = 0.85
 """One that fell by more than the rest of what it drew has fallen."""
 
@@ -24,8 +25,9 @@ class Member:
     """One stop on the feeder. ``load_w`` is what the miner drew, ``drawn_w`` what it drew when it joined.
 
     ``resumed`` is a stop that was under way, or done, before the round: it is judged by ``before``, from its record.
-    ``cut_short`` is one whose process died a moment ago: a late meter may show its fall only now. ``known`` is how it
-    is settled: True off, False drawing, None open.
+    ``cut_short`` is one whose process died a moment ago: a late meter may show its fall only now. ``early`` is one that
+    runs by figures older than such a stop: it may have fallen before the round. ``untouched`` is one that no order of
+    ours had reached before. ``known`` is how it is settled: True off, False drawing, None open.
     """
 
     miner: SiteMiner
@@ -34,6 +36,8 @@ class Member:
     idle_share: float
     resumed: bool = False
     cut_short: bool = False
+    early: bool = False
+    untouched: bool = False
     before: FeederBefore | None = None
     seen: Observed | None = None
     sent_s: float | None = None
@@ -54,8 +58,11 @@ class Member:
 
     @property
     def bound_w(self) -> Watts:
-        """Return the load to look for: no more than its nameplate, whatever it said it drew."""
-        return Watts(min(self.load_w, self.miner.load_w))
+        """Return the load to look for: no more than its nameplate, whatever it said it drew.
+
+        Where neither is known it is that of the smallest miner worth curtailing.
+        """
+        return Watts(min(self.load_w, self.miner.load_w)) if self._sized else _SMALLEST_W
 
     @property
     def idle_w(self) -> Watts:
@@ -114,5 +121,13 @@ class Member:
 
     def claim(self) -> Claim:
         """Return its word so far."""
-        measured = self.seen is None or self.seen.power_w is not None
-        return Claim(self.miner.miner_id, self.drawn_w, tuple(self.knots), self.idle_s, self.known, measured)
+        knots = tuple(self.knots)
+        return Claim(self.miner.miner_id, self.drawn_w, knots, self.idle_s, self.known, self._measured, self._sized)
+
+    @property
+    def _measured(self) -> bool:
+        return self.seen is None or self.seen.power_w is not None
+
+    @property
+    def _sized(self) -> bool:
+        return self._measured or self.miner.nameplate_w is not None

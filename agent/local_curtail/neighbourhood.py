@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from agent.errors import AgentError
 from agent.local_curtail.books import Books
+from agent.local_curtail.claims import TRAILS_S
 from agent.local_curtail.evidence import DROP_SHARE, Lie, reads_idle
 from agent.local_curtail.feeder import Feeder
 from agent.local_curtail.member import Member
@@ -94,8 +95,11 @@ class Neighbourhood:
             rose |= record.woken or now is _Stance.UNSURE or (before is not _Stance.RUNS and now is not _Stance.IDLE)
         return Moved(fell, rose)
 
-    async def covers(self, member: Member, left_w: Watts) -> bool:
-        """Return whether a resumed stop is proven by the fall since its own order, beside all others that may fall."""
+    async def covers(self, member: Member, left_w: Watts, untold: frozenset[str] = frozenset()) -> bool:
+        """Return whether a resumed stop is proven by the fall since its own order, beside all others that may fall.
+
+        ``untold`` ran on, and had not been told to stop, when the feeder was down to ``left_w``.
+        """
         before = member.before
         if before is None:
             return False
@@ -105,6 +109,7 @@ class Neighbourhood:
         own = self._books.miners[member.miner.miner_id]
         names = self._neighbours(member.miner.feeder_id)
         others = [self._books.miners[name] for name in names if name != own.miner_id and name in self._books.miners]
+        others = [other for other in others if other.miner_id not in untold]
         maybe_w = await asyncio.gather(*(self._may_have_fallen_w(own, other) for other in others))
         return fallen_w >= DROP_SHARE * member.load_w + sum(maybe_w)
 
@@ -126,7 +131,13 @@ class Neighbourhood:
             return Watts(0)  # caught: it says so still, and draws on
         # One that runs now and came back since may have been down when a late meter was read.
         ran_on = told_before and (other.verb is Verb.STOP and not other.woken and not _was_down(other))
+        ran_on = ran_on and not self._trails(other)
         return Watts(0) if stance is _Stance.RUNS and ran_on else load_w
+
+    def _trails(self, record: MinerRecord) -> bool:
+        """Return whether its figures may still show it as it was before its last order."""
+        now, _ = self._site_time.now()
+        return record.sent_at is None or abs((now - record.sent_at).total_seconds()) < TRAILS_S
 
     def _others(self, feeder: Feeder) -> list[MinerRecord]:
         inside = {member.miner.miner_id for member in feeder.members}

@@ -151,7 +151,7 @@ class Stopper:
         known_w = record.baseline_w
         share = self._rules.idle_share
         idles = known_w is not None and reads_idle(seen, known_w, share)
-        if known_w is not None and (idles or self._may_be_falling(record, seen, known_w)):
+        if known_w is not None and (idles or (self._cut_short(record) and not _unmoved(seen, known_w))):
             # An earlier attempt, of this process or a killed one, has stopped it or is doing so: measuring anew would
             # take a miner on its way down for one that draws little. It is judged by that attempt's feeder.
             patience_s = self._rules.device_deadline_s if record.phase is Phase.SENT else _SECOND_LOOK_S
@@ -173,23 +173,16 @@ class Stopper:
         drawing = (seen.power_w or 0.0) > share * miner.load_w
         was_hashing = drawing or seen.state is MinerState.HASHING
         baseline_w = seen.power_w if drawing and seen.power_w is not None else miner.load_w
-        member = Member(miner, baseline_w, baseline_w, share, seen=seen)
+        early = self._cut_short(record, TRAILS_S)
+        member = Member(miner, baseline_w, baseline_w, share, early=early, untouched=not record.touched, seen=seen)
         return _Attempt(member, was_hashing, 0.0, feeder if was_hashing else None)
 
-    def _may_be_falling(self, record: MinerRecord, seen: Observed, known_w: Watts) -> bool:
-        """Return whether a stop that the process died in may have reached the miner, by what that shows."""
-        if not self._cut_short(record) or record.sent_at is None:
-            return False
-        now, _ = self._site_time.now()
-        trails = (now - record.sent_at).total_seconds() < TRAILS_S
-        return trails or not _unmoved(seen, known_w)
-
-    def _cut_short(self, record: MinerRecord) -> bool:
+    def _cut_short(self, record: MinerRecord, within_s: float = _LATE_S) -> bool:
         """Return whether the process died a moment ago between this stop's intent and its verdict."""
         if record.phase is not Phase.SENT or record.outcome is not None or record.sent_at is None:
             return False
         now, _ = self._site_time.now()
-        return (now - record.sent_at).total_seconds() < _LATE_S
+        return (now - record.sent_at).total_seconds() < within_s
 
     async def _carry_out(self, attempt: _Attempt, record: MinerRecord) -> bool:
         """Store the intent, send, watch and judge; return whether anything was sent."""
@@ -315,9 +308,13 @@ class Stopper:
 
     async def _cover(self, member: Member, feeder: Feeder) -> None:
         """Settle a resumed stop that the fall since its own order proves."""
-        left_w = feeder.left_w()
-        open_still = member.resumed and member.known is None and member.idle_s is not None
-        if open_still and left_w is not None and await self._neighbourhood.covers(member, left_w):
+        if not member.resumed or member.known is not None or member.idle_s is None:
+            return
+        untold = frozenset(other.miner.miner_id for other in feeder.members if other.untouched)
+        before, left_w = await feeder.before(), feeder.left_w()
+        if (before is not None and await self._neighbourhood.covers(member, before.power_w, untold)) or (
+            left_w is not None and await self._neighbourhood.covers(member, left_w)
+        ):
             member.settle(known=True)
 
     async def _weigh(self, feeder: Feeder, part: Member | None = None) -> None:

@@ -284,3 +284,17 @@ async def test_a_device_without_a_name_is_garbled() -> None:
     async with serving(miner.speak) as address:
         with pytest.raises(Garbled, match="names neither MAC nor serial"):
             await device(address, "braiins").identity()
+
+
+async def test_a_glance_asks_no_more_than_what_it_draws_and_whether_it_hashes() -> None:
+    miner = FakeMiner(dict(made.luxos()))
+    async with serving(miner.speak) as address:
+        luxos = device(address, "luxos")
+        whole = await luxos.observe()
+        miner.asked.clear()
+        seen = await luxos.observe(glance=True)
+        assert miner.commands() == ["summary+power"]
+        assert (seen.state, seen.power_w, seen.hashrate_ths) == (whole.state, whole.power_w, whole.hashrate_ths)
+        miner.asked.clear()
+        assert await luxos.observe() == whole
+        assert miner.commands() == ["summary+power+temps+fans+pools"]

@@ -51,6 +51,8 @@ TIME_KEY = PrivateKey.generate()
 FORGER = PrivateKey.generate()
 DEADLINE_S = 20.0
 GRACE_S = 30.0
+LIVELY_SHARE = 0.6
+"""Of how many histories the figures waver from second to second."""
 TRAILING_SHARE = 0.1
 """Of how many histories some devices show figures that trail."""
 LONGEST_TRAIL_S = 10.0
@@ -107,7 +109,8 @@ def curtail(name: str, start_s: float, end_s: float, miners, *, down=(0.0, 0.0),
     )  # fmt: skip
 
 
-def generate(seed: int, trailing: float = TRAILING_SHARE) -> Schedule:
+def generate(seed: int, trailing: float = TRAILING_SHARE, lively: float = LIVELY_SHARE) -> Schedule:
+    """Return the random history of ``seed``; ``trailing`` and ``lively`` are the shares that have such figures."""
     rng = random.Random(f"{seed} schedule")
     on = {name: rng.random() < 0.6 for name in ("crash", "cut", "step", "device", "liar", "hostile", "replan", "meter")}
     feeders = ["F1", "F2", "F3"]
@@ -143,6 +146,9 @@ def generate(seed: int, trailing: float = TRAILING_SHARE) -> Schedule:
         schedule.hostile = _hostile(rng, schedule, start_s, end_s)
     _plant_power_faults(seed, schedule, chosen, start_s, end_s)
     _plant_trailing(seed, schedule, chosen, trailing)
+    alive = random.Random(f"{seed} lively").random() < lively
+    for miner in miners:
+        miner.lively = alive
     if on["meter"] and rng.random() < 0.5:
         silent_s = rng.uniform(start_s, end_s)
         schedule.silent_meters.append((rng.choice(sorted(metered)), silent_s, silent_s + rng.uniform(5, 60)))

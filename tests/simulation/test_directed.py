@@ -11,6 +11,8 @@ from tests.simulation.history import Crash, Play, Schedule, curtail, make_plan, 
 from tests.simulation.invariants import violations
 from tests.simulation.world import T0, SimControl, SimMiner, Site
 
+COMPLETE = Outcome.COMPLETE
+
 
 def three_miners(*, end_s: float = 120.0, ramp: tuple[float, float] = (0.0, 0.0)) -> Schedule:
     """Three honest miners on one metered feeder, stopped from 20 s to ``end_s``."""
@@ -87,8 +89,9 @@ def test_a_stop_cut_short_is_judged_before_the_next_one_clouds_it():
     schedule.miners[0].liar = "reports_idle"
     windows = [curtail("c1", 20, 200, ["m01", "m02"]), curtail("c2", 24, 200, ["m00"])]
     schedule.plans = [(3.0, make_plan(2, windows, end_s=600))]
-    # The first stop has just left when the process dies; when it is back, the liar is due as well.
-    schedule.crashes = [Crash(Site("stop", 1, after=True), 15.0, 6.0, cold=False)]
+    # The first stop has just left when the process dies; when it is back, the liar is due as well, and no figures are
+    # older than the stop that was about to be sent to the third.
+    schedule.crashes = [Crash(Site("stop", 1, after=True), 15.0, 12.0, cold=False)]
     schedule.end_s = 390.0
     played = play(schedule)
     assert violations(played) == []
@@ -356,3 +359,60 @@ def test_a_miner_whose_figures_trail_is_proven_off_and_back_and_called_no_liar(t
     assert schedule.miners[0].look(off_s + 2).power_w > schedule.miners[0].look(off_s + 10).power_w
     _, notices = played.world.outbox()
     assert NoticeCode.LIAR_NAMED not in {notice.code for notice in notices}
+
+
+@pytest.mark.parametrize(("lively", "within_s"), [(True, 5.0), (False, 14.0)])
+def test_beside_one_that_runs_on_an_honest_stop_waits_for_figures_that_may_be_old(lively, within_s):
+    """Figures that waver from second to second are no ten seconds old."""
+    schedule = three_miners()
+    schedule.miners[0].liar = "ack_without_effect"
+    for miner in schedule.miners:
+        miner.lively = lively
+    played = play(schedule)
+    assert violations(played) == []
+    acks, _ = played.world.outbox()
+    proven = {a.miner_id: (a.at - T0).total_seconds() for a in acks if a.verb is Verb.STOP and a.outcome is COMPLETE}
+    assert proven.keys() == {"m01", "m02"}
+    off_s = max(schedule.miners[n].turns[0][0] for n in (1, 2))
+    assert max(proven.values()) - off_s < within_s
+    assert lively or max(proven.values()) - off_s > 9.0
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_fall_of_a_miner_whose_lively_figures_trail_proves_no_liar_off(seed):
+    schedule = three_miners(end_s=150)
+    schedule.seed = seed
+    liar, trailing, _ = schedule.miners
+    liar.liar = "reports_idle"
+    trailing.trails, trailing.trails_s, trailing.phase_s = ("snapshot", "average")[seed % 2], 3.0 + seed / 2, seed / 3
+    trailing.stop_delay_s = 1.0 + seed
+    for miner in schedule.miners:
+        miner.lively = True
+    played = play(schedule)
+    assert violations(played) == []
+    acks, _ = played.world.outbox()
+    assert "m00" not in {ack.miner_id for ack in acks if ack.verb is Verb.STOP and ack.outcome is COMPLETE}
+
+
+@pytest.mark.parametrize(("delay_s", "unseen", "asked"), [(2.0, (), 0), (2.0, (21.5, 22.6), 1), (12.0, (), 1)])
+def test_who_took_its_order_a_moment_ago_and_answered_since_is_not_asked_again(monkeypatch, delay_s, unseen, asked):
+    schedule = three_miners(end_s=100)
+    schedule.miners = schedule.miners[:1]
+    schedule.plans = [(3.0, make_plan(2, [curtail("c1", 20, 100, ["m00"])], end_s=500))]
+    schedule.miners[0].stop_delay_s = delay_s
+    schedule.miners[0].dead = [unseen] if unseen else []
+    names = []
+    identity = SimControl.identity
+
+    async def counted(control: SimControl) -> str:
+        names.append(control)
+        return await identity(control)
+
+    monkeypatch.setattr(SimControl, "identity", counted)
+
+    async def watch(played: Play) -> None:
+        await until(played, 60)
+        assert last_word(played, Verb.STOP) == {"m00": COMPLETE}
+        assert len(names) == asked
+
+    assert violations(play(schedule, watch)) == []

@@ -8,6 +8,7 @@ import asyncio
 import pickle
 import random
 import sqlite3
+import zlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IDLE_SHARE_TRUE = 0.015
 WARM_UP_S = 8.0
 TRAILING_POINTS = 40
+WAVERS = {"W": 0.004, "TH": 0.04}
 
 
 class Killed(BaseException):
@@ -102,6 +104,8 @@ class SimMiner:
     trails_s: float = 0.0
     phase_s: float = 0.0
     """When its snapshots are refreshed."""
+    lively: bool = False
+    """Its figures waver from second to second, as a running miner's do."""
     turns: list[tuple[float, bool]] = field(default_factory=list)
     """Since when it hashed or did not, oldest first."""
     orders: int = 0
@@ -160,9 +164,9 @@ class SimMiner:
             moments = [now_s - (now_s - self.phase_s) % self.trails_s]
         else:
             moments = [now_s - self.trails_s * (n + 0.5) / TRAILING_POINTS for n in range(TRAILING_POINTS)]
-        drawn = [self.drew(at_s) for at_s in moments]
-        power = Watts(self.says * sum(watts for watts, _ in drawn) / len(drawn))
-        rate = 100.0 * sum(hashed for _, hashed in drawn) / len(drawn)
+        drawn = [(at_s, *self.drew(at_s)) for at_s in moments]
+        power = Watts(self.says * sum(watts * self._wavers("W", at_s) for at_s, watts, _ in drawn) / len(drawn))
+        rate = 100.0 * sum(hashed * self._wavers("TH", at_s) for at_s, _, hashed in drawn) / len(drawn)
         state, reason = (MinerState.HASHING, Reason.NONE) if rate else (MinerState.IDLE, Reason.COMMANDED)
         return Observation(state, reason, power, rate, int(now_s + 5000))
 
@@ -173,7 +177,15 @@ class SimMiner:
         if not self.stolen and (self.pretends_idle or not self.hashing):
             power = Watts(self.says * self.baseline_w * IDLE_SHARE_TRUE)
             return Observation(MinerState.IDLE, Reason.COMMANDED, power, 0.0, uptime)
-        return Observation(MinerState.HASHING, Reason.NONE, Watts(self.says * self.true_power_w(now_s)), 100.0, uptime)
+        power = Watts(self.says * self.true_power_w(now_s) * self._wavers("W", now_s))
+        return Observation(MinerState.HASHING, Reason.NONE, power, 100.0 * self._wavers("TH", now_s), uptime)
+
+    def _wavers(self, unit: str, at_s: float) -> float:
+        """Return by what factor a figure is off in the second of ``at_s``."""
+        if not self.lively:
+            return 1.0
+        chance = zlib.crc32(f"{self.miner_id} {unit} {int(at_s)}".encode()) / 2**32
+        return 1.0 + WAVERS[unit] * (2.0 * chance - 1.0)
 
 
 @dataclass

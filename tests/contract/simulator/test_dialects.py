@@ -7,12 +7,13 @@ import json
 import pytest
 
 from agent.cgminer.client import Address
+from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.replies import identify, parse
 from simulator.dialects.ciphers import close_envelope, md5_crypt, open_envelope
 from simulator.roster import DIALECTS
 from sitelink.clock import SystemClock
-from sitelink.types import MinerState
+from sitelink.types import MinerState, Verb
 from tests.contract.simulator.world import ask, clock_of, miner_of, model_of, raw, site
 
 COMMANDS = {
@@ -343,3 +344,29 @@ async def test_an_endless_request_is_dropped():
                 assert await reader.read(-1) == b""
         writer.close()
         assert (await ask(opened, place.miner_id, "version"))["VERSION"]
+
+
+@pytest.mark.parametrize("dialect", sorted({*DIALECTS, "whatsminer-v3", "braiins-rest", "vnish", "cgminer"}))
+async def test_a_glance_shows_what_a_look_shows_of_state_and_power(dialect):
+    async with site(3, dialects=(dialect,)) as opened:
+        miner = miner_of(opened, dialect)
+        place = miner.place
+        secret = Credentials(miner.kept.user, miner.kept.password)
+        device = Device(
+            Address(place.host, place.port),
+            dialect,
+            clock_of(opened),
+            miner_id=place.miner_id,
+            web_port=place.web_port,
+            credentials=secret,
+        )
+        try:
+            glance, look = await device.observe(glance=True), await device.observe()
+            assert (glance.state, glance.power_w) == (look.state, look.power_w)
+            assert look.state is MinerState.HASHING
+            miner.order(Verb.STOP)
+            clock_of(opened).advance(60)
+            glance, look = await device.observe(glance=True), await device.observe()
+            assert (glance.state, glance.power_w) == (look.state, look.power_w)
+        finally:
+            device.close()

@@ -160,3 +160,13 @@ def test_what_is_left_bounds_what_each_can_draw(before_w, left_w, certain_w, off
 def test_a_restless_feeder_proves_nothing():
     assert too_noisy(Watts(1600), [Watts(3400), Watts(5000)])
     assert not too_noisy(Watts(1600), [Watts(5000)])
+
+
+def test_a_miner_of_unknown_size_may_be_all_that_fell():
+    """It reports no power and has no nameplate: of the others' falls its own leaves nothing to see."""
+    knots = (Knot(0.0, 0.0), Knot(2.0, 3400.0))
+    others = [Claim(f"m{n}", Watts(3400), knots, 2.0) for n in range(2)]
+    samples = [Sample(12.5 + n / 4, Watts(13600 - 10200)) for n in range(8)]
+    for sized, cleared in ((True, {"m0", "m1", "mute"}), (False, {"mute"})):
+        mute = Claim("mute", Watts(3400), knots, 2.0, measured=False, sized=sized)
+        assert surplus([*others, mute], Watts(13600), samples, Watts(20)) == cleared

@@ -11,7 +11,8 @@ from agent.local_curtail.evidence import Verdict
 from agent.local_curtail.reach import Reach
 from agent.precedence import Precedence
 from sitelink.clock import ManualClock
-from sitelink.types import Evidence, Outcome
+from sitelink.types import Evidence, MinerState, Outcome
+from sitelink.units import Watts
 
 OFF = Verdict(Outcome.COMPLETE, Evidence.DEVICE_POWER, "power_below_idle")
 
@@ -113,3 +114,40 @@ async def test_a_stop_that_waited_beyond_its_order_is_not_sent():
         control.going_on.set()
     assert waits.result() is False
     assert control.told == ["stop"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    state: MinerState
+    power_w: float | None
+
+
+class Glancing(Answering):
+    def __init__(self, glimpse: Shown) -> None:
+        super().__init__("")
+        self.glimpse, self.looks = glimpse, 0
+
+    async def glance(self):
+        return self.glimpse
+
+    async def observe(self):
+        self.looks += 1
+        return Shown(MinerState.IDLE, 40.0)
+
+
+@pytest.mark.parametrize(
+    ("glimpse", "looks"),
+    [
+        (Shown(MinerState.HASHING, 3000.0), 0),
+        (Shown(MinerState.HASHING, None), 0),
+        (Shown(MinerState.IDLE, 900.0), 0),
+        (Shown(MinerState.IDLE, 60.0), 1),
+        (Shown(MinerState.IDLE, None), 1),
+        (Shown(MinerState.UNKNOWN, None), 1),
+    ],
+)
+async def test_only_what_draws_no_more_than_idle_is_asked_why(glimpse, looks):
+    control = Glancing(glimpse)
+    seen = await reach_of(control).look("02:aa:00:00:00:01", Watts(450))
+    assert control.looks == looks
+    assert seen == (Shown(MinerState.IDLE, 40.0) if looks else glimpse)
