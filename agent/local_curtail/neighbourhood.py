@@ -95,10 +95,22 @@ class Neighbourhood:
             rose |= record.woken or now is _Stance.UNSURE or (before is not _Stance.RUNS and now is not _Stance.IDLE)
         return Moved(fell, rose)
 
-    async def covers(self, member: Member, left_w: Watts, untold: frozenset[str] = frozenset()) -> bool:
-        """Return whether a resumed stop is proven by the fall since its own order, beside all others that may fall.
+    async def covered(self, member: Member, feeder: Feeder) -> bool:
+        """Return whether a resumed stop is proven by the fall since its own order, beside all others that may fall."""
+        left_w = feeder.left_w()
+        if left_w is not None and await self._covers(member, left_w):
+            return True
+        # Whom no order of ours had reached ran until this round's; anybody else may have come back since.
+        untouched = frozenset(other.miner.miner_id for other in feeder.members if other.untouched)
+        before = await feeder.before()
+        return before is not None and await self._covers(member, before.power_w, untouched, came_back=True)
 
-        ``untold`` ran on, and had not been told to stop, when the feeder was down to ``left_w``.
+    async def _covers(
+        self, member: Member, left_w: Watts, untold: frozenset[str] = frozenset(), *, came_back: bool = False
+    ) -> bool:
+        """Return whether all but ``untold`` may have fallen, and ``member`` has, when the feeder drew ``left_w``.
+
+        ``came_back`` is whether those that run now may not have done so then.
         """
         before = member.before
         if before is None:
@@ -110,10 +122,10 @@ class Neighbourhood:
         names = self._neighbours(member.miner.feeder_id)
         others = [self._books.miners[name] for name in names if name != own.miner_id and name in self._books.miners]
         others = [other for other in others if other.miner_id not in untold]
-        maybe_w = await asyncio.gather(*(self._may_have_fallen_w(own, other) for other in others))
+        maybe_w = await asyncio.gather(*(self._may_have_fallen_w(own, other, came_back) for other in others))
         return fallen_w >= DROP_SHARE * member.load_w + sum(maybe_w)
 
-    async def _may_have_fallen_w(self, own: MinerRecord, other: MinerRecord) -> Watts:
+    async def _may_have_fallen_w(self, own: MinerRecord, other: MinerRecord, came_back: bool) -> Watts:
         """Return the load of ``other`` that may have gone since ``own``'s feeder was measured."""
         if other.baseline_w is None or not self._is_loose(other):
             return Watts(0)
@@ -131,7 +143,7 @@ class Neighbourhood:
             return Watts(0)  # caught: it says so still, and draws on
         # One that runs now and came back since may have been down when a late meter was read.
         ran_on = told_before and (other.verb is Verb.STOP and not other.woken and not _was_down(other))
-        ran_on = ran_on and not self._trails(other)
+        ran_on = ran_on and not came_back and not self._trails(other)
         return Watts(0) if stance is _Stance.RUNS and ran_on else load_w
 
     def _trails(self, record: MinerRecord) -> bool:

@@ -9,10 +9,11 @@ is left alone at once, its START takes over.
 """
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from agent.errors import AgentError, Transient
+from agent.local_curtail.attempt import Attempt
 from agent.local_curtail.attribution import NOTHING_EXPLAINED
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.claims import CATCHES_UP_S, SUSPECT_SHARE, TRAILS_S
@@ -46,8 +47,6 @@ _SHORTEST_S: Final = 0.001
 _SEND_AGAIN_S: Final = 3.0
 _SECOND_LOOK_S: Final = 5.0
 """A miner told to stop long ago and reading idle now needs no full deadline: its feeder has fallen or it has not."""
-_KNOWN_S: Final = 8.0
-"""For so long who was asked for a name before its order needs no asking again."""
 _LATE_S: Final = 120.0
 _UNMOVED_SHARE: Final = 0.95
 """A miner cut short by a kill that still draws this share of its baseline has not begun to go down."""
@@ -55,24 +54,6 @@ _LIES: Final = {
     Lie.ACK_WITHOUT_EFFECT: "ack without effect: it said ok and goes on hashing",
     Lie.REPORTS_IDLE: "reports idle, but its feeder did not drop",
 }
-
-
-@dataclass(slots=True, eq=False)
-class _Attempt:
-    """What one attempt knows while it lasts. ``feeder`` is None where no meter can judge it."""
-
-    member: Member
-    was_hashing: bool
-    deadline_s: float
-    feeder: Feeder | None
-    acked: bool = False
-    acked_s: float | None = None
-    tried_s: float = 0.0
-    trouble: AgentError | None = None
-
-    @property
-    def miner_id(self) -> str:
-        return self.member.miner.miner_id
 
 
 class Stopper:
@@ -95,7 +76,7 @@ class Stopper:
         self._clock = clock
         self._site_time = site_time
         self._rules = rules
-        self._attempts: dict[str, _Attempt] = {}
+        self._attempts: dict[str, Attempt] = {}
 
     def recall(self) -> None:
         """Wake each attempt whose order has ended."""
@@ -129,7 +110,7 @@ class Stopper:
             del self._attempts[miner.miner_id]
 
     async def _in_round(
-        self, attempt: _Attempt, feeder: Feeder, record: MinerRecord, seen: Observed, began_s: float
+        self, attempt: Attempt, feeder: Feeder, record: MinerRecord, seen: Observed, began_s: float
     ) -> bool:
         member = attempt.member
         opens = feeder.join(member)
@@ -145,7 +126,7 @@ class Stopper:
         finally:
             feeder.leave(member)
 
-    def _begin(self, miner: SiteMiner, record: MinerRecord, seen: Observed) -> _Attempt:
+    def _begin(self, miner: SiteMiner, record: MinerRecord, seen: Observed) -> Attempt:
         now_s = self._clock.monotonic()
         feeder = self._feeders.get(miner.feeder_id)
         known_w = record.baseline_w
@@ -169,13 +150,13 @@ class Stopper:
                 before=before,
                 seen=seen,
             )
-            return _Attempt(member, True, now_s + patience_s, feeder, acked=record.acked)
+            return Attempt(member, True, now_s + patience_s, feeder, acked=record.acked)
         drawing = (seen.power_w or 0.0) > share * miner.load_w
         was_hashing = drawing or seen.state is MinerState.HASHING
         baseline_w = seen.power_w if drawing and seen.power_w is not None else miner.load_w
         early = self._cut_short(record, TRAILS_S)
         member = Member(miner, baseline_w, baseline_w, share, early=early, untouched=not record.touched, seen=seen)
-        return _Attempt(member, was_hashing, 0.0, feeder if was_hashing else None)
+        return Attempt(member, was_hashing, 0.0, feeder if was_hashing else None)
 
     def _cut_short(self, record: MinerRecord, within_s: float = _LATE_S) -> bool:
         """Return whether the process died a moment ago between this stop's intent and its verdict."""
@@ -184,7 +165,7 @@ class Stopper:
         now, _ = self._site_time.now()
         return (now - record.sent_at).total_seconds() < within_s
 
-    async def _carry_out(self, attempt: _Attempt, record: MinerRecord) -> bool:
+    async def _carry_out(self, attempt: Attempt, record: MinerRecord) -> bool:
         """Store the intent, send, watch and judge; return whether anything was sent."""
         member = attempt.member
         if not await self._intend(attempt):
@@ -210,19 +191,15 @@ class Stopper:
             verdict = record.verdict
         if verdict is not None:
             power_w = None if member.seen is None else member.seen.power_w
-            if not self._known(attempt):
+            if not attempt.is_known(self._clock.monotonic()):
                 verdict = await self._reach.vouched(attempt.miner_id, verdict)
             await self._judge(member.miner, verdict, power_w, acked=attempt.acked)
         return True
 
-    def _known(self, attempt: _Attempt) -> bool:
-        """Return whether the miner itself took the order a moment ago, and has answered ever since."""
-        return attempt.acked_s is not None and self._clock.monotonic() - attempt.acked_s < _KNOWN_S
-
-    def _ended(self, attempt: _Attempt) -> bool:
+    def _ended(self, attempt: Attempt) -> bool:
         return self._books.miners[attempt.miner_id].verb is not Verb.STOP
 
-    async def _intend(self, attempt: _Attempt) -> bool:
+    async def _intend(self, attempt: Attempt) -> bool:
         """Store the intent; return False when the order has ended meanwhile. A resumed one keeps its first facts."""
         now, _ = self._site_time.now()
         member = attempt.member
@@ -247,7 +224,7 @@ class Stopper:
 
         return await self._books.apply(build)
 
-    async def _send(self, attempt: _Attempt) -> Verdict | None:
+    async def _send(self, attempt: Attempt) -> Verdict | None:
         """Send the stop; return a verdict only when trying on within this attempt is pointless."""
         attempt.tried_s = self._clock.monotonic()
         attempt.member.sent(attempt.tried_s)
@@ -263,7 +240,7 @@ class Stopper:
         attempt.member.acknowledged(attempt.acked_s)
         return None
 
-    async def _watch(self, attempt: _Attempt) -> Verdict | None:
+    async def _watch(self, attempt: Attempt) -> Verdict | None:
         """Look at the device until its stop is proven or the deadline has passed; None when the order has ended."""
         member = attempt.member
         look_s = self._clock.monotonic() + first_pause_s(self._least_s())
@@ -293,7 +270,7 @@ class Stopper:
         """Return how long a miner is left alone at the least, so that all together are not looked at too often."""
         return len(self._attempts) / LOOKS_PER_S
 
-    async def _look(self, attempt: _Attempt) -> None:
+    async def _look(self, attempt: Attempt) -> None:
         member, began_s = attempt.member, self._clock.monotonic()
         try:
             seen: Observed | None = await self._reach.look(attempt.miner_id, member.idle_w)
@@ -310,11 +287,7 @@ class Stopper:
         """Settle a resumed stop that the fall since its own order proves."""
         if not member.resumed or member.known is not None or member.idle_s is None:
             return
-        untold = frozenset(other.miner.miner_id for other in feeder.members if other.untouched)
-        before, left_w = await feeder.before(), feeder.left_w()
-        if (before is not None and await self._neighbourhood.covers(member, before.power_w, untold)) or (
-            left_w is not None and await self._neighbourhood.covers(member, left_w)
-        ):
+        if await self._neighbourhood.covered(member, feeder):
             member.settle(known=True)
 
     async def _weigh(self, feeder: Feeder, part: Member | None = None) -> None:
@@ -340,7 +313,7 @@ class Stopper:
         for member in () if moved.rose else accused:
             member.settle(known=False)
 
-    async def _last_word(self, attempt: _Attempt) -> Verdict:
+    async def _last_word(self, attempt: Attempt) -> Verdict:
         """Return the verdict at the deadline: what reads less power, but not idle, is weighed too."""
         member = attempt.member
         claims_part = bool(member.knots) and member.knots[-1].fallen_w >= SUSPECT_SHARE * member.drawn_w
@@ -348,7 +321,7 @@ class Stopper:
             await self._weigh(attempt.feeder, member)
         return self._verdict(attempt)
 
-    def _verdict(self, attempt: _Attempt) -> Verdict:
+    def _verdict(self, attempt: Attempt) -> Verdict:
         member = attempt.member
         facts = StopFacts(
             baseline_w=member.load_w,
@@ -360,7 +333,7 @@ class Stopper:
         )
         return of_trouble(judge_stop(facts), attempt.trouble)
 
-    def _deadline_s(self, attempt: _Attempt) -> float:
+    def _deadline_s(self, attempt: Attempt) -> float:
         """Return until when it is watched: a miner that reads idle until its feeder has had time to show it."""
         feeder, member = attempt.feeder, attempt.member
         if feeder is None or member.resumed:
@@ -381,7 +354,7 @@ class Stopper:
 
         await self._books.apply(build)
 
-    async def _withdraw(self, attempt: _Attempt, earlier: MinerRecord, verdict: Verdict) -> None:
+    async def _withdraw(self, attempt: Attempt, earlier: MinerRecord, verdict: Verdict) -> None:
         """Record a stop that the device or a rule refused: nothing has changed at the device."""
 
         def build() -> Entry | None:
