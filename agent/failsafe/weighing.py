@@ -13,6 +13,7 @@ that tells no power is its nameplate's, never nothing; a meter that is silent or
 rules are local curtailment's own.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -61,16 +62,23 @@ class Weighing:
         before, left_w = self.before, self.left_w
         if before is None or left_w is None:
             return
-        for member in self.open:
-            first = member.before or before
-            most_w = Watts(left_w + first.spread_w)
-            if too_noisy(first.spread_w, [member.load_w]):
-                continue
-            if under_ceiling(member.bound_w, first.power_w, most_w, self._certain_w(member)):
-                member.settle(known=True)
+        self._settle_under(before, left_w, running=False)
+        ran_until_s = [until_s for member in self.members if (until_s := member.ran_until_s) is not None]
+        if ran_until_s:
+            self._settle_under(before, self._left_w(min(ran_until_s)), running=True)
         cleared = self._cleared(before)
         for member in self.open:
             if member.miner.miner_id in cleared and not too_noisy(before.spread_w, [member.load_w]):
+                member.settle(known=True)
+
+    def _settle_under(self, before: FeederBefore, left_w: Watts | None, *, running: bool) -> None:
+        """Settle those for whose load ``left_w`` has no room; ``running`` is whether those told count that run on."""
+        for member in self.open:
+            first = member.before or before
+            if left_w is None or too_noisy(first.spread_w, [member.load_w]):
+                continue
+            certain_w = self._certain_w(member, running=running)
+            if under_ceiling(member.bound_w, first.power_w, Watts(left_w + first.spread_w), certain_w):
                 member.settle(known=True)
 
     def word(self, member: Member) -> MeterWord:
@@ -92,7 +100,11 @@ class Weighing:
     @property
     def left_w(self) -> Watts | None:
         """Return what the feeder draws now, the larger of its last two readings; None where there are none."""
-        return Watts(max(sample.power_w for sample in self.samples[-2:])) if len(self.samples) > 1 else None
+        return self._left_w(math.inf)
+
+    def _left_w(self, until_s: float) -> Watts | None:
+        last = [sample for sample in self.samples if sample.at_s + sample.unsure_s <= until_s][-2:]
+        return Watts(max(sample.power_w for sample in last)) if len(last) > 1 else None
 
     def line(self) -> str:
         """Return what a technician is to know of this feeder, empty where nothing."""
@@ -138,18 +150,25 @@ class Weighing:
         claims = [member.claim() for member in self.members if member.sent_s is not None]
         return claims + [_may_have_fallen(member) for member in self.beside if not _runs_on(member, last_s)]
 
-    def _certain_w(self, member: Member) -> Watts:
-        """Return what others certainly drew at the last reading: each was looked at after it, and said at least so."""
+    def _certain_w(self, member: Member, *, running: bool) -> Watts:
+        """Return what others certainly drew: each was looked at after the last reading, and said at least so.
+
+        One that was told to stop may have done so by then though it still shows that it runs; with ``running`` the
+        reading is of a moment until which it ran.
+        """
         last_s = self.samples[-1].at_s
-        seen = [(other, other.seen) for other in (*self.members, *self.beside)]
-        return Watts(
-            sum(
-                (_CERTAIN_SHARE if look.state is MinerState.HASHING else LEAST_SCALE) * look.power_w
-                for other, look in seen
-                if other is not member and other.looked_s >= last_s and look is not None and look.power_w is not None
-                if look.state is MinerState.HASHING or other.idle_s is not None
-            )
-        )
+        certain_w = 0.0
+        for other in (*self.members, *self.beside):
+            look = other.seen
+            if other is member or look is None or look.power_w is None or other.looked_s < last_s:
+                continue
+            if look.state is MinerState.HASHING:
+                told = other.sent_s is not None
+                counts = other.ran_until_s is not None and running if told else True
+                certain_w += _CERTAIN_SHARE * look.power_w if counts else 0.0
+            elif other.idle_s is not None:
+                certain_w += LEAST_SCALE * look.power_w
+        return Watts(certain_w)
 
 
 def _reads_off(member: Member) -> bool:

@@ -534,7 +534,8 @@ async def test_a_miner_that_wakes_while_its_feeder_is_waited_for_is_not_proven(t
 
     rig = Rig(tmp_path, {"m1": Waking(), "m2": FakeControl()})
     assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2"))) == 1
-    assert "not proven off: m1\n" in f"{rig.out}\n"
+    # Since when it draws again nobody knows, so what is left on the meter may be the other's.
+    assert "not proven off: m1, m2\n" in f"{rig.out}\n"
     assert "still hashes" in rig.out
 
 

@@ -154,7 +154,9 @@ def test_a_miner_that_hashes_on_after_its_order_is_no_cloud_once_it_was_looked_a
     weighing = weighed([Miner("m1"), deaf])
     (member,) = [member for member in weighing.members if member.miner.miner_id == "deaf"]
     member.known, member.knots = None, [Knot(1.0, 0.0)]
-    member.look(Seen(MinerState.HASHING, Watts(LOAD_W)), 20.0, 20.1)
+    member.look(Seen(MinerState.HASHING, Watts(LOAD_W)), 21.0, 21.1)  # no figure is older than ten seconds
+    for other in weighing.members:
+        other.looked_s = 21.0
     weighing.judge()
     assert cleared(weighing) == {"m1"}
     assert weighing.word(member) is MeterWord.NONE
@@ -197,3 +199,27 @@ def test_every_pair_of_liars_among_six_is_left_open() -> None:
         for place in pair:
             miners[place].draws_w = LOAD_W
         assert cleared(weighed(miners)) & {f"m{place}" for place in pair} == set()
+
+
+def beside_one_that_shows_it_runs(shown_w: list[float]) -> set[str]:
+    """One says that it is off, the other was told as well and shows ``shown_w``; the feeder fell by one load."""
+    quiet = Miner("quiet").member()
+    running = Member(SiteMiner("other", "F1", Watts(LOAD_W), True), Watts(LOAD_W), Watts(LOAD_W), 0.15)
+    running.sent(1.0)
+    for place, power_w in enumerate(shown_w):
+        running.look(Seen(MinerState.HASHING, Watts(power_w)), 4.0 + place, 4.1 + place)
+    weighing = Weighing("F1", FeederBefore(Watts(2 * LOAD_W), Watts(0)), [quiet, running], {"quiet", "other"})
+    last_s = 4.0 + len(shown_w) - 1
+    weighing.samples += [Sample(last_s - 5.0 + n / 2, Watts(LOAD_W + IDLE_W)) for n in range(10)]
+    quiet.look(Seen(MinerState.IDLE, Watts(IDLE_W)), last_s, last_s + 0.1)
+    weighing.judge()
+    return cleared(weighing)
+
+
+def test_whose_figures_may_be_old_hides_no_liar_beside_it() -> None:
+    """It may have stopped, and the other not: its figures have not changed since its order."""
+    assert beside_one_that_shows_it_runs([LOAD_W] * 6) == set()
+
+
+def test_whose_figures_are_seen_to_be_new_vouches_for_who_is_off_beside_it() -> None:
+    assert beside_one_that_shows_it_runs([LOAD_W - n for n in range(6)]) == {"quiet"}
