@@ -1,7 +1,7 @@
 """One metered feeder while miners on it are stopped: its meter read densely, and everybody's word held against it.
 
     first stop joins --> round opens: meter read four times a second --> three readings: the power before
-    each stop: joins, waits for its turn (a quarter of a second apart), is sent, is looked at
+    each stop: joins, waits for its turn (all of them within a second), is sent, is looked at
     each reading, each look --> ceiling: who is proven off
     each second or so       --> explanations: who is cleared, who is accused (``attribution``)
     last stop leaves --> round closes
@@ -30,7 +30,7 @@ _MOST_EXPLAINED: Final = 40
 _JOIN_S: Final = 10.0
 _STAGGER_S: Final = 0.25
 _SPREAD_S: Final = 1.0
-"""The stops of a feeder leave a quarter of a second apart, to be told apart, but all of them within so long."""
+"""The stops of a feeder leave up to a quarter of a second apart, to be told apart, but all of them within so long."""
 _SAMPLE_S: Final = 0.25
 _BEFORE_SAMPLE_S: Final = 0.12
 _BEFORE_SAMPLES: Final = 3

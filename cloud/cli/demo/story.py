@@ -163,7 +163,7 @@ class Story:
             stopped, planned = self._sites.truly_stopped()
             say(f"{stopped} of {planned} miners idle")
             enough = stopped >= max(1, planned // 10)
-            return f"{stopped} miners idle so far, a feeder's miners a quarter of a second apart" if enough else None
+            return f"{stopped} miners idle so far, a feeder's miners within a second" if enough else None
 
         return self._wait(stopping, 60, "no miner stopped")
 
