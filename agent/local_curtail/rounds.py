@@ -1,7 +1,8 @@
 """Looking again at what has been done: nothing stays true by itself.
 
     every 15 s  a held miner that hashes      -> SELF_WOKEN, stopped again
-                a restored miner that idles   -> started again (a late stop reached it), for a minute after its start
+                a restored miner that idles   -> started again (a late stop reached it), for a minute after its start,
+                                                 and for the first minute of a process that comes back
     every 5 s   feeder meter against what should remain on it -> FEEDER_DISAGREES, once per change
 
 What should remain on a feeder is its power before the first stop, less what those say to have shed who are proven off
@@ -31,6 +32,7 @@ _LOG: Final = logging.getLogger(__name__)
 SWEEP_S: Final = 15.0
 BALANCE_S: Final = 5.0
 _RESTORED_WATCH_S: Final = 60.0
+_RESTORED_EARLIER_S: Final = 600.0
 _TOLERATED_SHARE: Final = 0.03
 _HALF: Final = 0.5
 _AT_MOST: Final = 1.1
@@ -66,6 +68,7 @@ class Rounds:
         self._site_time = site_time
         self._latest = latest
         self._on_change = on_change
+        self._began_s = clock.monotonic()
 
     async def sweep_forever(self) -> None:
         """Look at held and freshly restored miners again and again."""
@@ -89,10 +92,15 @@ class Rounds:
             if record.phase is not Phase.DONE or self._busy(miner_id):
                 continue
             held = record.verb is Verb.STOP and (record.complete or record.reason == "already_idle")
-            fresh = record.sent_at is not None and (now - record.sent_at).total_seconds() < _RESTORED_WATCH_S
+            fresh = record.sent_at is not None and (now - record.sent_at).total_seconds() < self._watch_s()
             if held or (record.verb is Verb.START and record.complete and fresh):
                 due.append(miner_id)
         await asyncio.gather(*(self._look_at(miner_id) for miner_id in due))
+
+    def _watch_s(self) -> float:
+        """Return how old a start may be whose miner is looked at: older after a process that died."""
+        begun_lately = self._clock.monotonic() - self._began_s < _RESTORED_WATCH_S
+        return _RESTORED_EARLIER_S if begun_lately else _RESTORED_WATCH_S
 
     async def _look_at(self, miner_id: str) -> None:
         try:

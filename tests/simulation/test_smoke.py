@@ -20,6 +20,7 @@ from tests.simulation.invariants import violations
         52794,  # a stop cut short fell just before the next round, and a late meter showed it within
         53067,  # a meter was stuck when its round began, and told again before it was over
         54715,  # a noisy meter fell by chance, twice in a row
+        61532,  # a late stop undid a start, and the process died as it noticed: nobody looked again
         779,  # a neighbour woke and was stopped again, and a liar beside it went unnamed
     ],
 )
