@@ -1,5 +1,6 @@
 """What one device says, for a person: every figure with where it stands in which reply, and what had to be repaired."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +17,7 @@ from agent.cgminer.repair import decode
 from agent.cgminer.replies import interpret
 from agent.cgminer.sections import Row, Sections
 from agent.cgminer.wires import Wires
-from agent.errors import AgentError, Garbled, Transient
+from agent.errors import AgentError, Garbled, TimedOut, Transient
 from sitelink.miners import AUTO, WEB_PORT
 
 _QUOTED_BYTES: Final = 40
@@ -61,13 +62,18 @@ async def probe(
     """
     asked = _Asked(Wires(address, deadlines, web_port, credentials))
     try:
-        if dialect == AUTO:
-            dialect = (await find_dialect(asked.tell)).dialect
-        commands = table_of(dialect).commands
-        for command in (*commands.poll, *commands.every):
-            await asked.ask(command, table_of(dialect))
-            if asked.silence is not None:
-                raise asked.silence
+        async with asyncio.timeout(deadlines.total_s) as patience:
+            if dialect == AUTO:
+                dialect = (await find_dialect(asked.tell)).dialect
+            commands = table_of(dialect).commands
+            for command in (*commands.poll, *commands.every):
+                await asked.ask(command, table_of(dialect))
+                if asked.silence is not None:
+                    raise asked.silence
+                if asked.replies:
+                    patience.reschedule(None)  # it answers: what else it knows may take its time
+    except TimeoutError:
+        raise TimedOut(f"{address}: no whole reply within {deadlines.total_s:g} s; check what runs there") from None
     except Transient as error:
         raise type(error)(_once(error)) from None
     finally:

@@ -162,13 +162,19 @@ class Weighing:
             look = other.seen
             if other is member or look is None or look.power_w is None or other.looked_s < last_s:
                 continue
+            drawn_w = min(look.power_w, other.drawn_w, other.miner.load_w)
             if look.state is MinerState.HASHING:
                 told = other.sent_s is not None
                 counts = other.ran_until_s is not None and running if told else True
-                certain_w += _CERTAIN_SHARE * look.power_w if counts else 0.0
+                certain_w += _CERTAIN_SHARE * drawn_w if counts else 0.0
             elif other.idle_s is not None:
-                certain_w += LEAST_SCALE * look.power_w
-        return Watts(certain_w)
+                certain_w += LEAST_SCALE * drawn_w
+        return Watts(certain_w * self._before_share())
+
+    def _before_share(self) -> float:
+        """Return what the meter showed before of what its miners said, where that is less: they say too much then."""
+        said_w = sum(member.drawn_w for member in (*self.members, *self.beside) if not member.resumed)
+        return 1.0 if self.before is None or said_w <= 0.0 else min(1.0, self.before.power_w / said_w)
 
 
 def _reads_off(member: Member) -> bool:

@@ -167,5 +167,6 @@ def _not_idle(facts: StopFacts, seen: Observed) -> Verdict:
         return Verdict(Outcome.UNVERIFIED, evidence, "no_reply")
     if power_w is not None and power_w < _FALLING_SHARE * facts.baseline_w:
         return Verdict(Outcome.UNVERIFIED, evidence, "not_down_yet")
-    lie = Lie.NONE if facts.meter is MeterWord.FELL_MORE else Lie.ACK_WITHOUT_EFFECT
+    runs = seen.state is MinerState.HASHING and facts.meter is not MeterWord.FELL_MORE
+    lie = Lie.ACK_WITHOUT_EFFECT if runs else Lie.NONE
     return Verdict(Outcome.UNVERIFIED, evidence, "still_hashing", lie)

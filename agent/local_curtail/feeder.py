@@ -318,13 +318,20 @@ class Feeder:
         One that says it is idle draws no less than it says; one that ran on, as fully as when the round began, has done
         so all the while. One that came back meanwhile has not: a late meter hides it.
         """
+        share = self._before_share()
         return {
             member.miner.miner_id: (_IDLE_SHARE if member.idle_s is not None else _CERTAIN_SHARE)
-            * min(seen.power_w, member.drawn_w)
+            * share
+            * min(seen.power_w, member.drawn_w, member.miner.load_w)
             for member in self._members
             if (seen := member.seen) is not None and seen.power_w is not None
             if member.idle_s is not None or (running and member.ran_until_s is not None)
         }
+
+    def _before_share(self) -> float:
+        """Return what the meter showed before of what its miners said, where that is less: they say too much then."""
+        drawn_w = sum(member.drawn_w for member in self._members)
+        return 1.0 if self._before is None or drawn_w <= 0.0 else min(1.0, self._before.power_w / drawn_w)
 
     def _measure(self, *, last: bool = False) -> None:
         """Take the readings so far as the power before, once there are enough (or at ``last``)."""

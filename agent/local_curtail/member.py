@@ -9,7 +9,7 @@ from typing import Final
 
 from agent.local_curtail.claims import Claim, Knot
 from agent.local_curtail.evidence import FeederBefore, reads_idle
-from agent.local_curtail.figures_age import FiguresAge
+from agent.local_curtail.figure_age import FigureAge
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.rules import SiteMiner
 from sitelink.types import MinerState
@@ -26,8 +26,9 @@ class Member:
 
     ``resumed`` is a stop that was under way, or done, before the round: it is judged by ``before``, from its record.
     ``cut_short`` is one whose process died a moment ago: a late meter may show its fall only now. ``early`` is one that
-    runs by figures older than such a stop: it may have fallen before the round. ``untouched`` is one that no order of
-    ours had reached before. ``known`` is how it is settled: True off, False drawing, None open.
+    may have fallen before the round: it runs by figures older than such a stop, or draws next to nothing.
+    ``untouched`` is one that no order of ours had reached before. ``known`` is how it is settled: True off, False
+    drawing, None open.
     """
 
     miner: SiteMiner
@@ -49,7 +50,7 @@ class Member:
     """It is this one's turn to weigh the round."""
     left: bool = False
     woken: asyncio.Event = field(default_factory=asyncio.Event)
-    _age: FiguresAge = field(default_factory=FiguresAge)
+    _age: FigureAge = field(default_factory=FigureAge)
 
     @property
     def silent(self) -> bool:
@@ -110,7 +111,7 @@ class Member:
         self.looked_s = began_s
         idle = reads_idle(seen, self.load_w, self.idle_share)
         self.idle_s = (self.idle_s or ended_s) if idle else None
-        trails_s = self._age.shown(began_s, seen.power_w, seen.hashrate_ths)
+        trails_s = self._age.shown(began_s, seen.power_w)
         if self.sent_s is None:
             return
         left_w = seen.power_w if seen.power_w is not None else Watts(0.0 if idle else self.drawn_w)

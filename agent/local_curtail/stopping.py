@@ -131,7 +131,8 @@ class Stopper:
         feeder = self._feeders.get(miner.feeder_id)
         known_w = record.baseline_w
         share = self._rules.idle_share
-        idles = known_w is not None and reads_idle(seen, known_w, share)
+        # Its hash rate may be a mean over a minute; what it draws tells that an earlier stop has taken effect.
+        idles = known_w is not None and (reads_idle(seen, known_w, share) or _draws_idle(seen, share * known_w))
         if known_w is not None and (idles or (self._cut_short(record) and not _unmoved(seen, known_w))):
             # An earlier attempt, of this process or a killed one, has stopped it or is doing so: measuring anew would
             # take a miner on its way down for one that draws little. It is judged by that attempt's feeder.
@@ -154,7 +155,7 @@ class Stopper:
         drawing = (seen.power_w or 0.0) > share * miner.load_w
         was_hashing = drawing or seen.state is MinerState.HASHING
         baseline_w = seen.power_w if drawing and seen.power_w is not None else miner.load_w
-        early = self._cut_short(record, TRAILS_S)
+        early = self._cut_short(record, TRAILS_S) or _draws_idle(seen, share * miner.load_w)
         member = Member(miner, baseline_w, baseline_w, share, early=early, untouched=not record.touched, seen=seen)
         return Attempt(member, was_hashing, 0.0, feeder if was_hashing else None)
 
@@ -376,6 +377,10 @@ async def _until(woken: asyncio.Event, seconds: float) -> None:
             await woken.wait()
     except TimeoutError:
         return
+
+
+def _draws_idle(seen: Observed, idle_w: float) -> bool:
+    return seen.power_w is not None and seen.power_w <= idle_w
 
 
 def _unmoved(seen: Observed, baseline_w: Watts) -> bool:

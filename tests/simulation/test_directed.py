@@ -361,7 +361,7 @@ def test_a_miner_whose_figures_trail_is_proven_off_and_back_and_called_no_liar(t
     assert NoticeCode.LIAR_NAMED not in {notice.code for notice in notices}
 
 
-@pytest.mark.parametrize(("lively", "within_s"), [(True, 5.0), (False, 14.0)])
+@pytest.mark.parametrize(("lively", "within_s"), [(True, 8.0), (False, 14.0)])
 def test_beside_one_that_runs_on_an_honest_stop_waits_for_figures_that_may_be_old(lively, within_s):
     """Figures that waver from second to second are no ten seconds old."""
     schedule = three_miners()
@@ -416,3 +416,24 @@ def test_who_took_its_order_a_moment_ago_and_answered_since_is_not_asked_again(m
         assert len(names) == asked
 
     assert violations(play(schedule, watch)) == []
+
+
+@pytest.mark.parametrize("says", [1.3, 2.2])
+def test_one_that_says_it_draws_more_than_it_does_hides_no_liar(says):
+    schedule = three_miners(end_s=200)
+    liar, deaf, _ = schedule.miners
+    liar.liar, deaf.liar, deaf.says = "reports_idle", "ack_without_effect", says
+    for miner in schedule.miners:
+        miner.lively = True
+    acks, _ = play(schedule).world.outbox()
+    assert "m00" not in {ack.miner_id for ack in acks if ack.verb is Verb.STOP and ack.outcome is COMPLETE}
+
+
+@pytest.mark.parametrize("window_s", [30.0, 60.0])
+def test_a_hash_rate_that_is_a_mean_over_a_minute_makes_no_liar(window_s):
+    """Power tells at once that it is off; its hash rate says for a minute that it hashes."""
+    schedule = three_miners(end_s=200)
+    for miner in schedule.miners:
+        miner.rate_mean_s = window_s
+    _, notices = play(schedule).world.outbox()
+    assert NoticeCode.LIAR_NAMED not in {notice.code for notice in notices}

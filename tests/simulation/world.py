@@ -104,6 +104,8 @@ class SimMiner:
     trails_s: float = 0.0
     phase_s: float = 0.0
     """When its snapshots are refreshed."""
+    rate_mean_s: float = 0.0
+    """Over how long its hash rate is a mean."""
     lively: bool = False
     """Its figures waver from second to second, as a running miner's do."""
     turns: list[tuple[float, bool]] = field(default_factory=list)
@@ -175,6 +177,10 @@ class SimMiner:
         if self.trails and not self.stolen:
             return self._trailing(now_s)
         if not self.stolen and (self.pretends_idle or not self.hashing):
+            if self.stopped_s is not None and now_s - self.stopped_s < self.rate_mean_s:
+                left = 1.0 - (now_s - self.stopped_s) / self.rate_mean_s
+                drawn = Watts(self.says * self.baseline_w * IDLE_SHARE_TRUE)
+                return Observation(MinerState.HASHING, Reason.NONE, drawn, 100.0 * left, uptime)
             power = Watts(self.says * self.baseline_w * IDLE_SHARE_TRUE)
             return Observation(MinerState.IDLE, Reason.COMMANDED, power, 0.0, uptime)
         power = Watts(self.says * self.true_power_w(now_s) * self._wavers("W", now_s))
