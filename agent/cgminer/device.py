@@ -159,7 +159,7 @@ class Device:
             raise self._cut_short(look, "no name") from None
 
     def _begun(self, *, glance: bool = False) -> Look:
-        return Look(self._table, asyncio.get_running_loop().time() + self._deadlines.total_s, glance=glance)
+        return Look(self._table, asyncio.get_running_loop().time() + self._deadlines.total_s, glance)
 
     async def _observed(self, look: Look) -> Observation:
         await self._find_dialect(look)
@@ -170,8 +170,7 @@ class Device:
         seen = await self._polled(look, fresh, static.sections)
         if look.glance:
             return seen
-        asks_why = seen.state is not MinerState.HASHING and seen.reason is not Reason.ACCESS_DENIED and commands.idle
-        if asks_why:
+        if seen.state is not MinerState.HASHING and seen.reason is not Reason.ACCESS_DENIED and commands.idle:
             try:
                 await self._collector.collect(ask, fresh, commands, commands.idle)
             except Transient:
@@ -328,9 +327,8 @@ class Device:
     async def _asked(self, look: Look, command: str, table: Table) -> bytes:
         """Ask one command within what is left of the look. Raises TimeoutError at its end, else as ``Wires.reply``."""
         if not look.asked and self._turn.is_free and self._wires.asks_once(command):
-            return await self._in_turn(
-                look, command, table
-            )  # its own deadline is the look's; a timer costs a poll more
+            # Its own deadline is the look's; a timer costs a poll more.
+            return await self._in_turn(look, command, table)
         async with asyncio.timeout_at(look.ends_at):
             return await self._in_turn(look, command, table)
 
