@@ -23,7 +23,7 @@ NO_MAC = {"antminer", "braiins", "innosilicon"}
 READABLE = [name for name in ALL_DIALECTS if name in TABLES]
 
 
-def device_of(miner) -> Device:
+def device_of(miner, miner_id: str = "") -> Device:
     place = miner.place
     credentials = Credentials(miner.kept.user, miner.kept.password)
     address = Address(place.host, place.port)
@@ -31,6 +31,7 @@ def device_of(miner) -> Device:
         address,
         place.model.dialect,
         SystemClock(),
+        miner_id=miner_id,
         web_port=place.web_port,
         credentials=credentials,
         deadlines=PATIENT,

@@ -35,8 +35,7 @@ async def test_the_vault_and_the_miner_have_the_same_new_password(dialect: str, 
         former = Credentials(miner.kept.user, miner.kept.password)
         vault = Vault.open(settings)
         vault.put(dialect, former)
-        device = device_of(miner)
-        device._miner_id = entry.miner_id
+        device = device_of(miner, entry.miner_id)
         made = VaultControl(entry, device, HeldInMemory(), driver_of, vault)
         result = await made.carry_out(Wanted(Verb.PASSWORD), keep, deadline_s=20)
         assert result.outcome is Outcome.COMPLETE, (result.reason, result.detail)
