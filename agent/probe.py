@@ -57,8 +57,10 @@ async def probe(
 ) -> Probe:
     """Ask one device everything its dialect knows, one command at a time, whichever wire each takes.
 
+    Who it is shows within one exchange's whole deadline, over all wires together; what it knows may take longer.
+
     Raises:
-        AgentError: it does not answer at all.
+        AgentError: it does not answer at all, or not in time.
     """
     asked = _Asked(Wires(address, deadlines, web_port, credentials))
     try:
@@ -73,7 +75,8 @@ async def probe(
                 if asked.replies:
                     patience.reschedule(None)  # it answers: what else it knows may take its time
     except TimeoutError:
-        raise TimedOut(f"{address}: no whole reply within {deadlines.total_s:g} s; check what runs there") from None
+        lacks = "no firmware showed itself" if asked.replies else "no whole reply"
+        raise TimedOut(f"{address}: {lacks} within {deadlines.total_s:g} s; check what runs there") from None
     except Transient as error:
         raise type(error)(_once(error)) from None
     finally:

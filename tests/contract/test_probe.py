@@ -9,13 +9,16 @@ from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import table_of
 from agent.cgminer.wires import FRAMED, RPC, wire_of
-from agent.errors import Unreachable
+from agent.cli import main
+from agent.errors import TimedOut, Unreachable
 from agent.probe import as_json, as_table, probe, raw_replies
+from agent.reasons import reason_of
 from sitelink.inventory import DIALECTS
 from sitelink.types import MinerState, Reason
 from tests.contract.fake_miner import FakeMiner, Speak, serving
 from tests.contract.fake_web import Asked, FakeWeb, page, pages
 from tests.contract.test_miner_web import digest_server
+from tests.contract.test_no_answer_is_unknown import DRIPS, SCALED, SHORT_ERRORS, SLACK_S, dripping, spread_over
 from tests.unit.agent.cgminer import replies_of as made
 from tests.unit.agent.cgminer import wire_replies_of as native
 
@@ -121,6 +124,62 @@ async def test_a_person_is_not_told_that_it_is_tried_again() -> None:
     async with serving(hang_up) as address:
         with pytest.raises(Unreachable, match="closed the connection without an answer; try again"):
             await probe(address, "auto", SHORT)
+
+
+async def verdict(dialect: str, address: Address) -> tuple[MinerState, Reason, str | None, float]:
+    """Return what a probe by ``dialect``, on every wire at ``address``, says: state, reason, why; and its seconds."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        found = await probe(address, dialect, SCALED, web_port=address.port)
+    except TimedOut as error:
+        return MinerState.UNKNOWN, reason_of(error), str(error), loop.time() - began
+    return found.observation.state, found.observation.reason, found.stranger, loop.time() - began
+
+
+@pytest.mark.parametrize("drip", DRIPS)
+async def test_a_host_that_drips_is_unknown_with_a_reason_within_one_deadline(drip: str) -> None:
+    """Each wire waited out a whole deadline before the next was tried: 20 s of nothing at a site."""
+    dialects = ("auto", "antminer", "braiins", "vnish", "whatsminer-v3")
+    async with serving(dripping(*DRIPS[drip])) as address:
+        found = await asyncio.gather(*(verdict(dialect, address) for dialect in dialects))
+    for dialect, (state, reason, why, took_s) in zip(dialects, found, strict=True):
+        assert state is MinerState.UNKNOWN, dialect
+        assert reason in (Reason.TIMEOUT, Reason.GARBLED), dialect
+        assert (why or "").startswith(f"{address}: "), dialect
+        assert took_s < SCALED.total_s + SLACK_S, dialect
+
+
+async def test_a_host_that_drips_is_asked_nothing_more_once_its_time_is_over() -> None:
+    asked: list[bytes] = []
+    drip = dripping(*DRIPS["http body"])
+
+    async def speak(request: bytes, writer: asyncio.StreamWriter) -> None:
+        asked.append(request)
+        await drip(request, writer)
+
+    async with serving(speak) as address:
+        with pytest.raises(TimedOut, match="no whole reply within 1 s; check what runs there"):
+            await probe(address, "auto", SCALED, web_port=address.port)
+    assert [json.loads(request)["command"] for request in asked] == ["version"]
+
+
+async def test_who_answers_wholly_but_too_slowly_to_be_told_is_not_called_silent() -> None:
+    async with serving(spread_over(SHORT_ERRORS["rpc"], 0.6 * SCALED.total_s)) as address:
+        with pytest.raises(TimedOut, match="no firmware showed itself within 1 s"):
+            await probe(address, "auto", SCALED, web_port=address.port)
+
+
+async def test_the_command_says_why_nothing_is_known_of_a_host_that_drips(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("agent.cgminer.client.DEFAULT_DEADLINES", SCALED)
+    async with serving(dripping(*DRIPS["http head"])) as address:
+        told = ("poll", str(address), "--web-port", str(address.port))
+        assert await asyncio.to_thread(main, told) != 0
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == f"ballast-agent: {address}: no whole reply within 1 s; check what runs there\n"
 
 
 async def test_nobody_there_is_an_error() -> None:
