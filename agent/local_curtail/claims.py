@@ -16,7 +16,9 @@ from typing import Final, NamedTuple
 from sitelink.units import Watts
 
 TRAILS_S: Final = 10.0
-"""By how much a device's figures may trail what it does: firmware refreshes them seldom, or averages them."""
+"""By how much figures trail what a device does on most firmware: so long a stop is waited for at the least."""
+OLDEST_S: Final = 60.0
+"""How old figures may be at the most that do not show their age by changing."""
 CATCHES_UP_S: Final = 2.0
 """Within this time after its figures have caught up a miner is looked at, and its meter read."""
 SUSPECT_SHARE: Final = 0.3
@@ -47,7 +49,7 @@ class Knot(NamedTuple):
     at_s: float
     fallen_w: float
     unsure_s: float = 0.0
-    trails_s: float = TRAILS_S
+    trails_s: float = OLDEST_S
 
     @property
     def surely_s(self) -> float:

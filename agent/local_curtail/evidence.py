@@ -8,7 +8,7 @@ meter, the meter leaves no room for it still to draw (``attribution`` says how t
     idle           accused           UNVERIFIED  feeder_did_not_drop   a liar: reports idle
     idle           silent            UNVERIFIED  feeder_meter_silent
     idle           cannot tell whose UNVERIFIED  feeder_clouded
-    hashing        fell no further   UNVERIFIED  still_hashing         a liar if it said ok: ack without effect
+    hashing        fell no further   UNVERIFIED  still_hashing         a liar if it said ok, and its figures are new
     a little less  any               UNVERIFIED  not_down_yet          slow is no lie
     less power     cleared, or none  PARTIAL     power_above_idle
     less power     accused           UNVERIFIED  feeder_did_not_drop   a liar: reports less than it draws
@@ -76,7 +76,10 @@ class MeterWord(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StopFacts:
-    """What is known of one stop. ``seen`` None means the device did not answer."""
+    """What is known of one stop.
+
+    ``seen`` None means the device did not answer. ``fresh`` is whether its figures speak of after its order.
+    """
 
     baseline_w: Watts
     idle_share: float
@@ -84,6 +87,7 @@ class StopFacts:
     was_hashing: bool
     seen: Observed | None
     meter: MeterWord
+    fresh: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +171,6 @@ def _not_idle(facts: StopFacts, seen: Observed) -> Verdict:
         return Verdict(Outcome.UNVERIFIED, evidence, "no_reply")
     if power_w is not None and power_w < _FALLING_SHARE * facts.baseline_w:
         return Verdict(Outcome.UNVERIFIED, evidence, "not_down_yet")
-    runs = seen.state is MinerState.HASHING and facts.meter is not MeterWord.FELL_MORE
+    runs = seen.state is MinerState.HASHING and facts.fresh and facts.meter is not MeterWord.FELL_MORE
     lie = Lie.ACK_WITHOUT_EFFECT if runs else Lie.NONE
     return Verdict(Outcome.UNVERIFIED, evidence, "still_hashing", lie)

@@ -19,6 +19,8 @@ _SMALLEST_W: Final = Watts(1000.0)
 _FULLY_SHARE: Final = 0.85
 """One that fell by more than the rest of what it drew has fallen."""
 
+_RENEWALS: Final = 2
+
 
 @dataclass(slots=True, eq=False)
 class Member:
@@ -51,11 +53,18 @@ class Member:
     left: bool = False
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     _age: FigureAge = field(default_factory=FigureAge)
+    _figures: tuple[float | None, float | None] | None = None
+    _news: int = 0
 
     @property
     def silent(self) -> bool:
         """Return whether it did not answer when last looked at."""
         return self.seen is None
+
+    @property
+    def renewed(self) -> bool:
+        """Return whether its figures have changed twice since its order: what they show was measured after it."""
+        return self._news >= _RENEWALS
 
     @property
     def bound_w(self) -> Watts:
@@ -96,6 +105,7 @@ class Member:
         """Take note that the stop was refused: nothing has changed at the device."""
         self.sent_s = None
         self.knots.clear()
+        self._news = 0
 
     def settle(self, known: bool) -> None:
         """Say how it is settled and wake who waits."""
@@ -111,9 +121,11 @@ class Member:
         self.looked_s = began_s
         idle = reads_idle(seen, self.load_w, self.idle_share)
         self.idle_s = (self.idle_s or ended_s) if idle else None
-        trails_s = self._age.shown(began_s, seen.power_w)
+        trails_s = self._age.shown(began_s, seen.power_w, seen.hashrate_ths)
+        figures, self._figures = self._figures, (seen.power_w, seen.hashrate_ths)
         if self.sent_s is None:
             return
+        self._news += figures != self._figures
         left_w = seen.power_w if seen.power_w is not None else Watts(0.0 if idle else self.drawn_w)
         at_s, unsure_s = (began_s + ended_s) / 2, (ended_s - began_s) / 2
         if at_s > self.knots[-1].at_s:

@@ -4,7 +4,7 @@
     before the meter's word counts --> looked at again: who has fallen? who has risen?
 
 Invariants: a fall beside the round clears nobody, a rise beside it accuses nobody; a neighbour that does not answer may
-have done either. One that no order of ours has reached is taken to go on as it did.
+have done either. Those that no order of ours has reached are ``bystanders``.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 from agent.errors import AgentError
 from agent.local_curtail.books import Books
-from agent.local_curtail.claims import TRAILS_S
+from agent.local_curtail.bystanders import Bystanders
+from agent.local_curtail.claims import OLDEST_S
 from agent.local_curtail.evidence import DROP_SHARE, Lie, reads_idle
 from agent.local_curtail.feeder import Feeder
 from agent.local_curtail.member import Member
@@ -57,6 +58,7 @@ class Neighbourhood:
         loads_w: Callable[[str], Watts],
         site_time: SiteTime,
         rules: SiteRules,
+        bystanders: Bystanders,
     ) -> None:
         """``neighbours`` gives the miners of a feeder, ``loads_w`` what a miner draws by its nameplate."""
         self._books = books
@@ -65,13 +67,17 @@ class Neighbourhood:
         self._loads_w = loads_w
         self._site_time = site_time
         self._rules = rules
+        self._bystanders = bystanders
         self._opening: dict[str, dict[str, _Stance]] = {}
 
     async def remember(self, feeder: Feeder) -> None:
         """Look at the neighbours of a round that has just opened."""
         self._opening.pop(feeder.feeder_id, None)
         loose = [record for record in self._others(feeder) if self._is_loose(record)]
-        stances = await asyncio.gather(*(self._stance(record) for record in loose))
+        stances, _ = await asyncio.gather(
+            asyncio.gather(*(self._stance(record) for record in loose)),
+            self._bystanders.remember(feeder.feeder_id, self._untouched(feeder)),
+        )
         known = zip(loose, stances, strict=True)
         self._opening[feeder.feeder_id] = {record.miner_id: stance for record, stance in known}
 
@@ -84,7 +90,10 @@ class Neighbourhood:
         resumed = {member.miner.miner_id for member in feeder.members if member.resumed}
         others = {record.miner_id: record for record in self._others(feeder)}
         left = [others[name] for name in opening if name in others]
-        stances = await asyncio.gather(*(self._stance(record) for record in left))
+        stances, beside = await asyncio.gather(
+            asyncio.gather(*(self._stance(record) for record in left)),
+            self._bystanders.moved(feeder.feeder_id, self._untouched(feeder)),
+        )
         # One that idled when the round opened and has been stopped in it since woke between: it rose, then fell.
         # One that did not idle then, and does as it joins, has fallen before its word was heard.
         fell = rose = any((opening[name] is _Stance.IDLE) is not (name in resumed) for name in opening.keys() & joined)
@@ -93,20 +102,31 @@ class Neighbourhood:
             held = record.verb is Verb.STOP and record.complete
             fell |= before is not _Stance.IDLE and now is not _Stance.RUNS and not (held and before is _Stance.UNSURE)
             rose |= record.woken or now is _Stance.UNSURE or (before is not _Stance.RUNS and now is not _Stance.IDLE)
-        return Moved(fell, rose)
+        return Moved(fell or beside[0], rose or beside[1])
+
+    def joined(self, member: Member) -> None:
+        """Take note that ``member`` has joined the round open on its feeder."""
+        if not member.resumed:
+            self._bystanders.joined(member.miner.feeder_id, member.miner.miner_id)
 
     async def covered(self, member: Member, feeder: Feeder) -> bool:
         """Return whether a resumed stop is proven by the fall since its own order, beside all others that may fall."""
         left_w = feeder.left_w()
-        if left_w is not None and await self._covers(member, left_w):
+        if left_w is not None and await self._covers(member, feeder, left_w):
             return True
         # Whom no order of ours had reached ran until this round's; anybody else may have come back since.
         untouched = frozenset(other.miner.miner_id for other in feeder.members if other.untouched)
         before = await feeder.before()
-        return before is not None and await self._covers(member, before.power_w, untouched, came_back=True)
+        return before is not None and await self._covers(member, feeder, before.power_w, untouched, came_back=True)
 
     async def _covers(
-        self, member: Member, left_w: Watts, untold: frozenset[str] = frozenset(), *, came_back: bool = False
+        self,
+        member: Member,
+        feeder: Feeder,
+        left_w: Watts,
+        untold: frozenset[str] = frozenset(),
+        *,
+        came_back: bool = False,
     ) -> bool:
         """Return whether all but ``untold`` may have fallen, and ``member`` has, when the feeder drew ``left_w``.
 
@@ -119,10 +139,13 @@ class Neighbourhood:
         if fallen_w < DROP_SHARE * member.load_w:
             return False
         own = self._books.miners[member.miner.miner_id]
-        names = self._neighbours(member.miner.feeder_id)
+        names = self._neighbours(feeder.feeder_id)
         others = [self._books.miners[name] for name in names if name != own.miner_id and name in self._books.miners]
         others = [other for other in others if other.miner_id not in untold]
-        maybe_w = await asyncio.gather(*(self._may_have_fallen_w(own, other, came_back) for other in others))
+        maybe_w = await asyncio.gather(
+            *(self._may_have_fallen_w(own, other, came_back) for other in others),
+            self._bystanders.may_have_fallen_w(feeder.feeder_id, own.miner_id, self._untouched(feeder)),
+        )
         return fallen_w >= DROP_SHARE * member.load_w + sum(maybe_w)
 
     async def _may_have_fallen_w(self, own: MinerRecord, other: MinerRecord, came_back: bool) -> Watts:
@@ -149,12 +172,22 @@ class Neighbourhood:
     def _trails(self, record: MinerRecord) -> bool:
         """Return whether its figures may still show it as it was before its last order."""
         now, _ = self._site_time.now()
-        return record.sent_at is None or abs((now - record.sent_at).total_seconds()) < TRAILS_S
+        return record.sent_at is None or abs((now - record.sent_at).total_seconds()) < OLDEST_S
 
     def _others(self, feeder: Feeder) -> list[MinerRecord]:
         inside = {member.miner.miner_id for member in feeder.members}
         names = (name for name in self._neighbours(feeder.feeder_id) if name not in inside)
         return [self._books.miners[name] for name in names if name in self._books.miners]
+
+    def _untouched(self, feeder: Feeder) -> list[str]:
+        """Return the miners of the feeder, outside the round, that no order of ours can move."""
+        inside = {member.miner.miner_id for member in feeder.members}
+        records = self._books.miners
+        return [
+            name
+            for name in self._neighbours(feeder.feeder_id)
+            if name not in inside and not (name in records and self._is_loose(records[name]))
+        ]
 
     def _is_loose(self, record: MinerRecord) -> bool:
         """Return whether an order of ours may still move the miner."""

@@ -1,8 +1,8 @@
 """Looking again at what has been done: nothing stays true by itself.
 
     every 15 s  a held miner that hashes      -> SELF_WOKEN, stopped again
-                a restored miner that idles   -> started again (a late stop reached it), for a minute after its start,
-                                                 and for the first minute of a process that comes back
+                a restored miner that idles   -> started again (a late stop reached it), for two minutes after its
+                                                 start, and for the first two of a process that comes back
     every 5 s   feeder meter against what should remain on it -> FEEDER_DISAGREES, once per change
 
 What should remain on a feeder is its power before the first stop, less what those say to have shed who are proven off
@@ -18,6 +18,7 @@ from typing import Final
 
 from agent.errors import AgentError, Transient
 from agent.local_curtail.books import Books, Entry
+from agent.local_curtail.claims import OLDEST_S
 from agent.local_curtail.evidence import ALREADY_IDLE, CLOUDED, Lie
 from agent.local_curtail.ports import FeederMeter, Observed
 from agent.local_curtail.reach import Reach
@@ -31,7 +32,8 @@ from sitelink.units import Watts, megawatts
 _LOG: Final = logging.getLogger(__name__)
 SWEEP_S: Final = 15.0
 BALANCE_S: Final = 5.0
-_RESTORED_WATCH_S: Final = 60.0
+_RESTORED_WATCH_S: Final = 2 * OLDEST_S
+"""A figure as old as any may show a miner as it was before its stop."""
 _RESTORED_EARLIER_S: Final = 600.0
 _TOLERATED_SHARE: Final = 0.03
 _HALF: Final = 0.5

@@ -11,6 +11,7 @@ from typing import Any, Final
 from agent.errors import Transient
 from agent.local_curtail import by_hand
 from agent.local_curtail.books import Books
+from agent.local_curtail.bystanders import Bystanders
 from agent.local_curtail.executor import Executor, Wake
 from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.history import Event, last_events
@@ -94,7 +95,10 @@ class LocalCurtail:
         self._miners = by_id
         neighbours = _neighbours(miners)
         feeders = Feeders(feeder_meters, clock)
-        around = Neighbourhood(self._books, reach, neighbours, lambda name: by_id[name].load_w, self.site_time, rules)
+        bystanders = Bystanders(reach, lambda name: by_id[name].load_w, latest, rules.idle_share)
+        around = Neighbourhood(
+            self._books, reach, neighbours, lambda name: by_id[name].load_w, self.site_time, rules, bystanders
+        )
         self._lanes = Lanes(self._books, by_id, feeders, rules, latest)
         self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time, secrets)
         self._executor = Executor(

@@ -15,17 +15,16 @@ from typing import Final
 from agent.errors import AgentError, Transient
 from agent.local_curtail.attempt import Attempt
 from agent.local_curtail.attribution import NOTHING_EXPLAINED
+from agent.local_curtail.beginning import SECOND_LOOK_S, Beginning, told_long_ago
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.claims import CATCHES_UP_S, SUSPECT_SHARE, TRAILS_S
 from agent.local_curtail.evidence import (
     ALREADY_IDLE,
-    FeederBefore,
     Lie,
     MeterWord,
     StopFacts,
     Verdict,
     judge_stop,
-    reads_idle,
 )
 from agent.local_curtail.failures import failed, of_trouble
 from agent.local_curtail.feeder import Feeder
@@ -39,17 +38,12 @@ from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
 from sitelink.clock import Clock
-from sitelink.types import MinerState, NoticeCode, Outcome, Verb
+from sitelink.types import NoticeCode, Outcome, Verb
 from sitelink.units import Watts
 
 _SHORTEST_S: Final = 0.001
 """Two clocks differ by rounding; a wait below this would spin."""
 _SEND_AGAIN_S: Final = 3.0
-_SECOND_LOOK_S: Final = 5.0
-"""A miner told to stop long ago and reading idle now needs no full deadline: its feeder has fallen or it has not."""
-_LATE_S: Final = 120.0
-_UNMOVED_SHARE: Final = 0.95
-"""A miner cut short by a kill that still draws this share of its baseline has not begun to go down."""
 _LIES: Final = {
     Lie.ACK_WITHOUT_EFFECT: "ack without effect: it said ok and goes on hashing",
     Lie.REPORTS_IDLE: "reports idle, but its feeder did not drop",
@@ -100,7 +94,9 @@ class Stopper:
         except AgentError as error:
             await self._judge(miner, failed(error), None, acked=record.acked)
             return False
-        attempt = self._begin(miner, record, seen)
+        now, _ = self._site_time.now()
+        beginning = Beginning(miner, record, seen, self._rules, now)
+        attempt = beginning.attempt(self._feeders.get(miner.feeder_id), self._clock.monotonic())
         self._attempts[miner.miner_id] = attempt
         try:
             if attempt.feeder is None:
@@ -116,55 +112,16 @@ class Stopper:
         opens = feeder.join(member)
         try:
             if opens:
-                await self._neighbourhood.remember(feeder)
+                await asyncio.gather(self._neighbourhood.remember(feeder), feeder.before())
             before = await feeder.before()
             if not member.resumed:
                 member.before = before
+            self._neighbourhood.joined(member)
             feeder.look(member, seen, began_s)
             await self._cover(member, feeder)  # now, while what fell with it has not been joined by the next
             return await self._carry_out(attempt, record)
         finally:
             feeder.leave(member)
-
-    def _begin(self, miner: SiteMiner, record: MinerRecord, seen: Observed) -> Attempt:
-        now_s = self._clock.monotonic()
-        feeder = self._feeders.get(miner.feeder_id)
-        known_w = record.baseline_w
-        share = self._rules.idle_share
-        # Its hash rate may be a mean over a minute; what it draws tells that an earlier stop has taken effect.
-        idles = known_w is not None and (reads_idle(seen, known_w, share) or _draws_idle(seen, share * known_w))
-        if known_w is not None and (idles or (self._cut_short(record) and not _unmoved(seen, known_w))):
-            # An earlier attempt, of this process or a killed one, has stopped it or is doing so: measuring anew would
-            # take a miner on its way down for one that draws little. It is judged by that attempt's feeder.
-            patience_s = self._rules.device_deadline_s if record.phase is Phase.SENT else _SECOND_LOOK_S
-            before = None
-            if record.feeder_before_w is not None and record.feeder_spread_w is not None:
-                before = FeederBefore(record.feeder_before_w, record.feeder_spread_w)
-            drawn_w = known_w if seen.power_w is None else seen.power_w
-            member = Member(
-                miner,
-                known_w,
-                drawn_w,
-                share,
-                resumed=True,
-                cut_short=self._cut_short(record),
-                before=before,
-                seen=seen,
-            )
-            return Attempt(member, True, now_s + patience_s, feeder, acked=record.acked)
-        drawing = (seen.power_w or 0.0) > share * miner.load_w
-        was_hashing = drawing or seen.state is MinerState.HASHING
-        baseline_w = seen.power_w if drawing and seen.power_w is not None else miner.load_w
-        early = self._cut_short(record, TRAILS_S) or _draws_idle(seen, share * miner.load_w)
-        member = Member(miner, baseline_w, baseline_w, share, early=early, untouched=not record.touched, seen=seen)
-        return Attempt(member, was_hashing, 0.0, feeder if was_hashing else None)
-
-    def _cut_short(self, record: MinerRecord, within_s: float = _LATE_S) -> bool:
-        """Return whether the process died a moment ago between this stop's intent and its verdict."""
-        if record.phase is not Phase.SENT or record.outcome is not None or record.sent_at is None:
-            return False
-        now, _ = self._site_time.now()
-        return (now - record.sent_at).total_seconds() < within_s
 
     async def _carry_out(self, attempt: Attempt, record: MinerRecord) -> bool:
         """Store the intent, send, watch and judge; return whether anything was sent."""
@@ -184,7 +141,7 @@ class Stopper:
         patience_s = max(self._rules.device_deadline_s, TRAILS_S + CATCHES_UP_S)
         attempt.deadline_s = max(attempt.deadline_s, attempt.tried_s + patience_s)
         if member.resumed and record.phase is not Phase.SENT:
-            attempt.deadline_s = attempt.tried_s + _SECOND_LOOK_S
+            attempt.deadline_s = attempt.tried_s + SECOND_LOOK_S
         verdict = await self._watch(attempt)
         caught = member.resumed and record.lie is Lie.REPORTS_IDLE
         if verdict is not None and verdict.outcome is Outcome.COMPLETE and caught:
@@ -324,6 +281,7 @@ class Stopper:
 
     def _verdict(self, attempt: Attempt) -> Verdict:
         member = attempt.member
+        now, _ = self._site_time.now()
         facts = StopFacts(
             baseline_w=member.load_w,
             idle_share=self._rules.idle_share,
@@ -331,6 +289,7 @@ class Stopper:
             was_hashing=attempt.was_hashing,
             seen=member.seen,
             meter=MeterWord.NONE if attempt.feeder is None else attempt.feeder.word(member),
+            fresh=member.renewed or told_long_ago(self._books.miners[attempt.miner_id], now),
         )
         return of_trouble(judge_stop(facts), attempt.trouble)
 
@@ -377,12 +336,3 @@ async def _until(woken: asyncio.Event, seconds: float) -> None:
             await woken.wait()
     except TimeoutError:
         return
-
-
-def _draws_idle(seen: Observed, idle_w: float) -> bool:
-    return seen.power_w is not None and seen.power_w <= idle_w
-
-
-def _unmoved(seen: Observed, baseline_w: Watts) -> bool:
-    """Return whether a miner still draws what it drew: a stop sent to it has done nothing yet."""
-    return seen.state is MinerState.HASHING and (seen.power_w is None or seen.power_w >= _UNMOVED_SHARE * baseline_w)

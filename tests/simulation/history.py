@@ -55,7 +55,9 @@ LIVELY_SHARE = 0.6
 """Of how many histories the figures waver from second to second."""
 TRAILING_SHARE = 0.1
 """Of how many histories some devices show figures that trail."""
-LONGEST_TRAIL_S = 10.0
+LONGEST_TRAIL_S = 60.0
+ALONE_SHARE = 0.2
+"""Of how many histories a miner that nobody has ordered goes off, or comes back, by itself."""
 CRASH_SITES = ("commit", "stop", "start")
 
 
@@ -146,6 +148,7 @@ def generate(seed: int, trailing: float = TRAILING_SHARE, lively: float = LIVELY
         schedule.hostile = _hostile(rng, schedule, start_s, end_s)
     _plant_power_faults(seed, schedule, chosen, start_s, end_s)
     _plant_trailing(seed, schedule, chosen, trailing)
+    _plant_bystanders(seed, schedule, start_s, end_s)
     alive = random.Random(f"{seed} lively").random() < lively
     for miner in miners:
         miner.lively = alive
@@ -215,6 +218,24 @@ def _plant_trailing(seed: int, schedule: Schedule, chosen: list[str], share: flo
             miner.trails_s = rng.uniform(1, LONGEST_TRAIL_S)
             miner.phase_s = rng.uniform(0, miner.trails_s)
     schedule.families.add("trailing")
+
+
+def _plant_bystanders(seed: int, schedule: Schedule, start_s: float, end_s: float) -> None:
+    """Miners without an order that go off, or come back, by themselves; from a stream of their own."""
+    rng = random.Random(f"{seed} alone")
+    if rng.random() >= ALONE_SHARE:
+        return
+    ordered = {name for _, plan in schedule.plans for item in plan.curtailments for name in item.miner_ids}
+    for miner in schedule.miners:
+        if miner.miner_id in ordered or rng.random() < 0.3:
+            continue
+        miner.stands_alone = True
+        when_s = rng.uniform(start_s - 5, min(start_s + 60, end_s))
+        miner.hashing = rng.random() < 0.8
+        miner.pending.append((when_s, "stop" if miner.hashing else "start"))
+        if rng.random() < 0.5:
+            miner.dead.append((when_s, rng.choice([when_s + 30, 1e9])))
+        schedule.families.add("alone")
 
 
 def _plant_device_faults(rng, schedule: Schedule, chosen: list[str], start_s: float, end_s: float) -> None:
@@ -429,6 +450,8 @@ class Play:
             return
         self.world.settle()
         for miner in self.world.miners.values():
+            if miner.stands_alone:
+                continue
             ends = [
                 (item.interval.end - T0).total_seconds() + _ramp_s(item)
                 for _, plan in self.delivered

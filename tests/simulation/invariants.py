@@ -89,8 +89,8 @@ def _acks(play: Play, acks, notices) -> list[str]:
         touched = {m for m in members if any(name == m and verb == "stop" for _, name, verb in play.world.device_log)}
         if len(play.delivered) == 1 and not play.cold_boots:
             found += [f"{miner} has no final word under {order}" for miner in sorted((touched & members) - acked)]
-    quiet = not play.schedule.families & {"crash", "replan", "meter", "device", *POWER}
-    clouds = {m.feeder_id for m in play.schedule.miners if m.liar.startswith("reports_idle")}
+    quiet = not play.schedule.families & {"crash", "replan", "meter", "device", "alone", *POWER}
+    clouds = {m.feeder_id for m in play.schedule.miners if m.liar.startswith("reports_idle") or m.trails_s > 10}
     if quiet and _hold_s(play) > 110:
         for miner in play.schedule.miners:
             given = history.get(("c1", miner.miner_id, Verb.STOP))

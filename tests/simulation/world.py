@@ -95,6 +95,8 @@ class SimMiner:
     """What it reports of the power it draws."""
     removed: bool = False
     """It has left the inventory."""
+    stands_alone: bool = False
+    """It goes off and comes back without any order."""
     stolen: bool = False
     """Another device, which hashes, answers at its address."""
     denied: bool = False
@@ -107,7 +109,7 @@ class SimMiner:
     rate_mean_s: float = 0.0
     """Over how long its hash rate is a mean."""
     lively: bool = False
-    """Its figures waver from second to second, as a running miner's do."""
+    """Its power wavers from second to second as its hash rate does, and is not a constant of its model."""
     turns: list[tuple[float, bool]] = field(default_factory=list)
     """Since when it hashed or did not, oldest first."""
     orders: int = 0
@@ -188,7 +190,7 @@ class SimMiner:
 
     def _wavers(self, unit: str, at_s: float) -> float:
         """Return by what factor a figure is off in the second of ``at_s``."""
-        if not self.lively:
+        if unit == "W" and not self.lively:
             return 1.0
         chance = zlib.crc32(f"{self.miner_id} {unit} {int(at_s)}".encode()) / 2**32
         return 1.0 + WAVERS[unit] * (2.0 * chance - 1.0)

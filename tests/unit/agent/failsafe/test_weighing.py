@@ -154,7 +154,8 @@ def test_a_miner_that_hashes_on_after_its_order_is_no_cloud_once_it_was_looked_a
     weighing = weighed([Miner("m1"), deaf])
     (member,) = [member for member in weighing.members if member.miner.miner_id == "deaf"]
     member.known, member.knots = None, [Knot(1.0, 0.0)]
-    member.look(Seen(MinerState.HASHING, Watts(LOAD_W)), 21.0, 21.1)  # no figure is older than ten seconds
+    for began_s, less_w in ((19.0, 0.0), (20.0, 2.0), (21.0, 1.0)):  # its figures are new at each look
+        member.look(Seen(MinerState.HASHING, Watts(LOAD_W - less_w)), began_s, began_s + 0.1)
     for other in weighing.members:
         other.looked_s = 21.0
     weighing.judge()

@@ -1,0 +1,123 @@
+"""Miners of a feeder that no order of ours has reached: they may trip, or come back, by themselves beside a round.
+
+    round opens                 --> each is looked at: runs at so many watts, idles, or is gone
+    before the meter's word counts --> looked at again: a fall beside the round clears nobody
+
+Invariants: one that ran when some round opened and does not run as fully now may be what the meter has seen fall; one
+whose last poll had found it running counts as running then. One that had been gone before the round, by the poller's
+word, is taken to go on as it did: nobody can see it, and each site has a few.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from agent.errors import AgentError
+from agent.local_curtail.evidence import reads_idle
+from agent.local_curtail.reach import Reach
+from sitelink.types import MinerState, Reading, Reason
+from sitelink.units import Watts
+
+_FULL_SHARE: Final = 0.9
+_GONE: Final = frozenset({Reason.UNREACHABLE, Reason.TIMEOUT})
+
+
+class _Does(Enum):
+    RUNS = auto()
+    IDLES = auto()
+    SILENT = auto()
+
+
+class _Shown(NamedTuple):
+    """What a look at one of them showed; ``power_w`` is None where it does not say."""
+
+    does: _Does
+    power_w: Watts | None = None
+
+    def runs_as(self, before: "_Shown") -> bool:
+        """Return whether it runs as fully as ``before``."""
+        if self.does is not _Does.RUNS:
+            return False
+        return self.power_w is None or before.power_w is None or self.power_w >= _FULL_SHARE * before.power_w
+
+
+_RAN: Final = _Shown(_Does.RUNS)
+
+
+class Bystanders:
+    """The miners that no order has reached, feeder by feeder."""
+
+    def __init__(
+        self,
+        reach: Reach,
+        loads_w: Callable[[str], Watts],
+        latest: Callable[[str], Reading | None],
+        idle_share: float,
+    ) -> None:
+        """``loads_w`` gives what a miner draws by its nameplate, ``latest`` its last polled reading."""
+        self._reach = reach
+        self._loads_w = loads_w
+        self._latest = latest
+        self._idle_share = idle_share
+        self._opening: dict[str, dict[str, _Shown]] = {}
+        self._beside: dict[str, dict[str, _Shown]] = {}
+
+    async def remember(self, feeder_id: str, names: Collection[str]) -> None:
+        """Look at ``names`` as a round opens on ``feeder_id``; who is known to be gone is not waited for."""
+        opening = self._opening[feeder_id] = {}
+        there = [name for name in names if not self._is_gone(name)]
+        shown = await asyncio.gather(*(self._at_opening(name) for name in there))
+        opening.update(zip(there, shown, strict=True))
+
+    def joined(self, feeder_id: str, miner_id: str) -> None:
+        """Take note that ``miner_id`` is stopped for the first time in the round open on ``feeder_id``."""
+        self._beside[miner_id] = self._opening.setdefault(feeder_id, {})
+
+    async def moved(self, feeder_id: str, names: Collection[str]) -> tuple[bool, bool]:
+        """Return whether one of ``names`` may have fallen, and whether one may have risen, since the round opened."""
+        opening = self._opening.get(feeder_id, {})
+        known = [name for name in names if name in opening]
+        fell = rose = False
+        for name, now in zip(known, await asyncio.gather(*map(self._look, known)), strict=True):
+            ran = opening[name].does is _Does.RUNS
+            fell |= ran and not now.runs_as(opening[name])
+            rose |= not ran and now.does is not _Does.IDLES
+        return fell, rose
+
+    async def may_have_fallen_w(self, feeder_id: str, miner_id: str, names: Collection[str]) -> Watts:
+        """Return the load of those of ``names`` that may have gone since ``miner_id`` was first told to stop.
+
+        Of an order that an earlier process sent nobody knows who ran beside it: all did, but for those that are gone.
+        """
+        opening, beside = self._opening.get(feeder_id, {}), self._beside.get(miner_id)
+        before = {name: _RAN for name in names if not self._is_gone(name)} if beside is None else beside
+        ran = [name for name in names if name in before and before[name].does is _Does.RUNS]
+        shown = await asyncio.gather(*map(self._look, ran))
+        return Watts(
+            sum(
+                max(before[name].power_w or 0.0, self._loads_w(name))
+                for name, now in zip(ran, shown, strict=True)
+                if not all(one.runs_as(before[name]) for one in (now, opening.get(name, now)))
+            )
+        )
+
+    async def _at_opening(self, name: str) -> _Shown:
+        shown = await self._look(name)
+        polled = self._latest(name)
+        if shown.does is not _Does.RUNS and polled is not None and polled.state is MinerState.HASHING:
+            return _Shown(_Does.RUNS, polled.power_w)  # it has tripped since, a moment ago for all we know
+        return shown
+
+    async def _look(self, name: str) -> _Shown:
+        try:
+            seen = await self._reach.look(name, Watts(0))
+        except AgentError:
+            return _Shown(_Does.SILENT)
+        if seen.state is MinerState.HASHING and not reads_idle(seen, self._loads_w(name), self._idle_share):
+            return _Shown(_Does.RUNS, seen.power_w)
+        return _Shown(_Does.IDLES)
+
+    def _is_gone(self, name: str) -> bool:
+        polled = self._latest(name)
+        return polled is not None and polled.reason in _GONE

@@ -1,0 +1,76 @@
+"""A liar beside others: what its neighbours do, and how late their figures are, proves it off by no means."""
+
+import itertools
+
+import pytest
+
+from sitelink.types import NoticeCode, Outcome, Verb
+from tests.simulation.history import Play, Schedule, curtail, make_plan, play
+from tests.simulation.invariants import violations
+from tests.simulation.world import SimMiner
+
+LIAR = "m00"
+LOAD_W = 3400.0
+
+
+def on_one_feeder(ordered: int, *, beside: int = 0, liar: str = "reports_idle") -> Schedule:
+    """``ordered`` miners, the first of them a liar, stopped from 20 to 200 s, ``beside`` others that nobody orders."""
+    miners = [SimMiner(f"m{n:02d}", "F1", LOAD_W) for n in range(ordered + beside)]
+    miners[0].liar = liar
+    window = curtail("c1", 20, 200, [miner.miner_id for miner in miners[:ordered]])
+    return Schedule(7, miners, {"F1"}, [(3.0, make_plan(2, [window], end_s=600))], [], [], [], [], [], 390.0)
+
+
+def credited_and_named(played: Play) -> tuple[set[str], set[str]]:
+    acks, notices = played.world.outbox()
+    credited = {ack.miner_id for ack in acks if ack.verb is Verb.STOP and ack.outcome is Outcome.COMPLETE}
+    return credited, {notice.subject for notice in notices if notice.code is NoticeCode.LIAR_NAMED}
+
+
+@pytest.mark.parametrize("silent", [True, False])
+@pytest.mark.parametrize("trips_s", [20.6, 22.0, 24.0, 30.0, 40.0, 60.0, 130.0])
+def test_one_that_nobody_ordered_and_that_trips_by_itself_proves_no_liar_off(trips_s, silent):
+    for ordered in (2, 5):
+        schedule = on_one_feeder(ordered, beside=1)
+        tripping = schedule.miners[-1]
+        tripping.stands_alone, tripping.pending = True, [(trips_s, "stop")]
+        tripping.dead = [(trips_s, 1e9)] if silent else []
+        played = play(schedule)
+        credited, named = credited_and_named(played)
+        assert violations(played) == []
+        assert LIAR not in credited, f"{ordered} ordered"
+        assert named <= {LIAR}, f"{ordered} ordered"
+
+
+def test_one_that_nobody_ordered_and_that_goes_on_hides_nobody():
+    schedule = on_one_feeder(4, beside=2, liar="")
+    schedule.miners[-1].dead = [(0.0, 1e9)]  # it has never answered: it is taken to go on as it does
+    credited, named = credited_and_named(play(schedule))
+    assert (credited, named) == ({"m00", "m01", "m02", "m03"}, set())
+
+
+def test_one_that_nobody_ordered_and_that_comes_back_accuses_nobody():
+    schedule = on_one_feeder(3, beside=1, liar="")
+    schedule.miners[-1].hashing, schedule.miners[-1].stands_alone = False, True
+    schedule.miners[-1].pending = [(21.0, "start")]
+    schedule.families = {"alone"}
+    played = play(schedule)
+    assert violations(played) == []
+    assert credited_and_named(played)[1] == set()
+
+
+@pytest.mark.parametrize("trails", ["average", "snapshot"])
+@pytest.mark.parametrize("trails_s", [5.0, 11.0, 15.0, 30.0, 60.0])
+@pytest.mark.parametrize("liar", ["reports_idle", "ack_without_effect"])
+def test_neighbours_whose_figures_trail_prove_no_liar_off_and_are_called_none(trails, trails_s, liar):
+    for others, lively in itertools.product((1, 2, 4), (False, True)):
+        schedule = on_one_feeder(others + 1, liar=liar)
+        for n, miner in enumerate(schedule.miners):
+            miner.lively = lively
+            if n:
+                miner.trails, miner.trails_s, miner.phase_s = trails, trails_s, n * 0.37 * trails_s % trails_s
+        played = play(schedule)
+        credited, named = credited_and_named(played)
+        assert violations(played) == [], f"{others} others, lively {lively}"
+        assert LIAR not in credited, f"{others} others, lively {lively}"
+        assert named <= {LIAR}, f"{others} others, lively {lively}"
