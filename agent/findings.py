@@ -67,10 +67,14 @@ def of_outlet(verdict: Verdict) -> Verdict:
 
 
 def filled_in(words: str, entry: MinerEntry | None) -> str:
-    """Return ``words`` with the miner's own group of credentials for GROUP and its address for HOST, where known."""
+    """Return ``words`` with the miner's group of credentials for GROUP, its address for HOST, its id for THIS_MINER."""
     if entry is None:
         return words
-    return words.replace("GROUP", entry.credentials or entry.dialect).replace("HOST", entry.host or "HOST")
+    return (
+        words.replace("GROUP", entry.credentials or entry.dialect)
+        .replace("HOST", entry.host or "HOST")
+        .replace("THIS_MINER", entry.miner_id)
+    )
 
 
 def table(findings: Sequence[Finding]) -> list[str]:

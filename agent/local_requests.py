@@ -121,7 +121,8 @@ class LocalRequests:
         named, unknown = self._named(request)
         tasks = [asyncio.create_task(self._seen(name)) for name in (self._fleet if named is None else named)]
         try:
-            for item in await self._curtail.overrides():
+            overrides = await self._curtail.overrides()
+            for item in overrides:
                 yield {"say": f"override: {item.words()}"}
             for name in unknown:
                 yield _sight(name, MinerState.UNKNOWN, NOT_KNOWN)
@@ -130,7 +131,7 @@ class LocalRequests:
         finally:
             for task in tasks:
                 task.cancel()
-        yield {"result": {}}
+        yield {"result": {"overrides": [item.document() for item in overrides], "doubts": self._curtail.doubts()}}
 
     async def _figures(self, _: Answer) -> AsyncGenerator[Answer, None]:
         readings = {name: self._latest(name) for name in self._fleet}

@@ -24,8 +24,9 @@ def reason_of(error: AgentError) -> Reason:
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), Reason.NOT_REPORTED)
 
 
+_CUT_IT: Final = "go to its rack, cut its outlet or breaker, then say failsafe off --miner THIS_MINER again"
 _IN_WORDS: Final[Mapping[str, tuple[str, str]]] = {
-    # of readings; GROUP stands for the miner's group of credentials, HOST for its address
+    # of readings; GROUP stands for the miner's group of credentials, HOST for its address, THIS_MINER for itself
     "none": ("", ""),
     "commanded": ("stopped by an order", ""),
     "starting": ("it is starting up", ""),
@@ -87,6 +88,17 @@ _IN_WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "power_rising": ("its power rises", ""),
     "outlet_off": ("its outlet reads off", ""),
     "outlet_on": ("its outlet reads on", ""),
+    # of what stands against a miner's or a feeder's word
+    "reports_idle": ("LIAR: it says it is off, but its feeder did not drop", _CUT_IT),
+    "ack_without_effect": ("LIAR: it said ok to its stop and hashes on", _CUT_IT),
+    "self_woken": (
+        "it woke by itself under its stop, and was stopped again",
+        "look on its own page for a schedule or a watchdog; if it does so again, cut its outlet or breaker",
+    ),
+    "feeder_disagrees": (
+        "it draws more than its miners own up to",
+        "measure its open miners at the rack, cut the outlet of the one that draws; none does: check the meter",
+    ),
     "superseded": ("a later order took over", ""),
     "expired": ("its time was over before it was done", ""),
 }
@@ -107,6 +119,11 @@ def in_words(code: str) -> str:
     """Return a reason code in words with what to do next; the code itself where there are none."""
     cause, step = _IN_WORDS.get(code, (code, ""))
     return f"{cause}: {step}" if step else cause
+
+
+def cause_of(code: str) -> str:
+    """Return the cause behind a reason code in words; the code itself where there are none."""
+    return _IN_WORDS.get(code, (code, ""))[0]
 
 
 def next_step(code: str) -> str:

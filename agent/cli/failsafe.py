@@ -28,15 +28,18 @@ def add(commands: Commands) -> None:
         "--for", dest="duration", default="4h", metavar="2h", help="how long the daemon keeps to it (4h)"
     )
     failsafe.add_argument("--take-over", action="store_true", help="end a daemon that is hung, and go on without it")
+    failsafe.add_argument("--json", action="store_true", help="status: print one JSON object a look")
     failsafe.add_argument("--watch", action="store_true", help="status: look again and again until Ctrl-C")
 
 
 def _failsafe(options: argparse.Namespace) -> int:
     from agent.failsafe.run import Order, run_failsafe
 
+    if options.json and options.action != "status":
+        raise BadInput("--json: only status is told so; leave it out")
     if options.watch and options.action != "status":
         raise BadInput("--watch: only status can be watched; leave it out")
-    order = Order(options.action, _choice(options), duration_of(options.duration), options.take_over)
+    order = Order(options.action, _choice(options), duration_of(options.duration), options.take_over, options.json)
     settings = settings_of(options)
     return watched(lambda: run_failsafe(settings, order, sys.stdout), again=options.watch)
 

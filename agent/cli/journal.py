@@ -1,4 +1,4 @@
-"""What was ordered, sent and proven at the site, with reasons: journal."""
+"""What was ordered, sent, proven and found at the site, with reasons: journal."""
 
 import argparse
 from typing import Any, Final
@@ -11,7 +11,7 @@ _MOST: Final = 10_000
 
 def add(commands: Commands) -> None:
     """Add the commands."""
-    journal = commands.add_parser("journal", help="show what was ordered, sent and proven")
+    journal = commands.add_parser("journal", help="show what was ordered, sent, proven and found")
     takes_config(journal, _journal)
     journal.add_argument("--last", default="50", metavar="N", help="how many lines (50)")
     journal.add_argument("--json", action="store_true", help="print one JSON object a line")
@@ -33,4 +33,4 @@ def _journal(options: argparse.Namespace) -> int:
 
 def _line(event: dict[str, Any]) -> str:
     whom = event["miner_id"] or "-"
-    return f"{event['at'][:19]}  {event['event']:<10}  {event['order_id'] or '-':<26}  {whom:<18}  {event['what']}"
+    return f"{event['at'][:19]}  {event['event']:<20}  {event['order_id'] or '-':<26}  {whom:<18}  {event['what']}"

@@ -12,6 +12,7 @@ from typing import Final
 
 from agent.aside import Aside
 from agent.doctor import daemon, files, machine
+from agent.doctor.doubts import liars
 from agent.doctor.finding import Finding, bad
 from agent.doctor.orders import orders
 from agent.doctor.outlets import outlets
@@ -35,6 +36,7 @@ def examine(settings: Settings, clock: Clock) -> list[Finding]:
         "inventory": lambda: files.inventory(settings),
         "outlets": lambda: outlets(settings, clock),
         "orders": lambda: orders(settings, clock),
+        "liars": lambda: liars(settings),
         "identity": lambda: files.identity(settings),
         "disk": lambda: machine.disk(settings),
         "permissions": lambda: machine.permissions(settings),

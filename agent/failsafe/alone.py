@@ -4,6 +4,7 @@ Invariant: what cannot be had (meters, vault, database) is said, and the rest go
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,7 @@ from agent.failsafe.choice import Choice, members, pick
 from agent.failsafe.direct import Failsafe, at_once
 from agent.failsafe.ledger import Ledger
 from agent.failsafe.report import override_lines
+from agent.failsafe.sights import Around, Sight
 from agent.fleet import Fleet, switchable, untouchable
 from agent.inventory import load_meters
 from agent.local_curtail.formers import FormersOnFile
@@ -43,9 +45,9 @@ class Alone:
         """Stop or start the miners chosen, and print what is proven. Raises BadInput."""
         return asyncio.run(self._switch(verb, duration))
 
-    def status(self) -> int:
-        """Look at the miners chosen, and print how each reads."""
-        return asyncio.run(self._status())
+    def look(self) -> tuple[list[Sight], Around]:
+        """Look at the miners chosen; return how each reads, and what the file knows beside."""
+        return asyncio.run(self._look())
 
     def release(self) -> int:
         """End overrides; who runs then is the daemon's to decide, once it is back."""
@@ -74,21 +76,29 @@ class Alone:
             finally:
                 await reached.aclose()
 
-    async def _status(self) -> int:
+    async def _look(self) -> tuple[list[Sight], Around]:
         chosen = members(self.choice, self.fleet, self.settings.site.inventory.name)
         async with self._ledger(read_only=True) as ledger:
-            try:
-                stored = await ledger.active()
-            except AgentError as error:
-                self.say(f"overrides: unknown ({error})")
-            else:
-                for line in override_lines(stored):
-                    self.say(line)
+            around = self._around(ledger)
             failsafe, reached = self._failsafe(chosen, frozenset(), ledger)
             try:
-                return await failsafe.status(chosen)
+                return await failsafe.looks(chosen), around
             finally:
                 await reached.aclose()
+
+    def _around(self, ledger: Ledger) -> Around:
+        """Return overrides and doubts as the file holds them; what is wrong with it is said."""
+        feeders: defaultdict[str, list[str]] = defaultdict(list)
+        for entry in self.fleet:
+            feeders[entry.feeder_id].append(entry.miner_id)
+        try:
+            stored, doubts = ledger.active(), ledger.doubts(feeders)
+        except AgentError as error:
+            self.say(f"overrides, liars and feeders that disagree: unknown ({error})")
+            return Around()
+        for line in override_lines(stored):
+            self.say(line)
+        return Around([item.document() for item in stored], doubts)
 
     async def _release(self) -> int:
         chosen = members(self.choice, self.fleet, self.settings.site.inventory.name)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from agent.errors import AgentError, BadInput, Refused, SessionBusy, TimedOut
 from agent.failsafe.choice import Figures
 from agent.failsafe.report import WANTED, doubted, progress_line, report
-from agent.failsafe.sights import Sight, show
+from agent.failsafe.sights import Around, Sight
 from agent.findings import Finding, Proof, filled_in
 from agent.local_socket import HUNG, NOT_KNOWN, Conversation, Garbage
 from sitelink.inventory import MinerEntry
@@ -98,12 +98,15 @@ class ByDaemon:
         found = [findings.get(one.entry.miner_id, one) for one in rest]
         return report(found, doubted(found) if verb is Verb.STOP else (), WANTED[verb], self._say)
 
-    def look(self, entries: Sequence[MinerEntry]) -> int:
-        """Have the daemon look at ``entries`` now. Raises as ``ask``."""
+    def look(self, entries: Sequence[MinerEntry]) -> tuple[list[Sight], Around]:
+        """Have the daemon look at ``entries`` now; return what it sees, and what it knows beside. Raises as ``ask``."""
         answers: dict[str, Mapping[str, Any]] = {}
         request = {"ask": "look", "miners": [entry.miner_id for entry in entries]}
-        self.ask(request, lambda answer: answers.update({str(answer["miner"]): answer}))
-        return show([_sight(entry, answers.get(entry.miner_id, {})) for entry in entries], self._say)
+        result = self.ask(request, lambda answer: answers.update({str(answer["miner"]): answer}))
+        sights = [_sight(entry, answers.get(entry.miner_id, {})) for entry in entries]
+        # A daemon of an earlier version tells no doubts.
+        doubts = _mapping(result["doubts"]) if "doubts" in result else None
+        return sights, Around(tuple(result.get("overrides", ())), doubts)
 
     def figures(self) -> tuple[dict[str, Figures], frozenset[str]]:
         """Return what the daemon last read of each miner, and whom it may or can not switch. Raises as ``ask``."""

@@ -23,7 +23,7 @@ from agent.failsafe.ledger import Earlier, Intent, Ledger
 from agent.failsafe.readings import Readings
 from agent.failsafe.report import WANTED, progress_line, report
 from agent.failsafe.settling import Settling
-from agent.failsafe.sights import Sight, show
+from agent.failsafe.sights import Sight
 from agent.failsafe.stops import Stop, Told, stop_of
 from agent.failsafe.weighing import Weighing
 from agent.findings import Finding, Proof
@@ -83,9 +83,9 @@ class Failsafe:
         share, readings = settings.control.idle_share, Readings(meters, clock)
         self._settling = Settling(readings, controls, fleet, self._places, clock, share, say)
 
-    async def status(self, entries: tuple[MinerEntry, ...]) -> int:
-        """Print how each miner reads; return 1 when the state of one is unknown."""
-        return show(await asyncio.gather(*(self._look(entry) for entry in entries)), self._say)
+    async def looks(self, entries: tuple[MinerEntry, ...]) -> list[Sight]:
+        """Return how each miner reads now."""
+        return list(await asyncio.gather(*(self._look(entry) for entry in entries)))
 
     async def figures(self, entries: tuple[MinerEntry, ...]) -> dict[str, Figures]:
         """Return what each miner that answers says of itself now."""

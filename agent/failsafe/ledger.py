@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from agent.errors import AgentError, BadInput
 from agent.files import give_to_owner
@@ -24,7 +24,9 @@ from agent.local_curtail import by_hand, overrides, records
 from agent.local_curtail.anchor import StoredTime, stored_anchor
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.by_hand import Line
+from agent.local_curtail.doubts import NO_DOUBTS, stored_doubts
 from agent.local_curtail.evidence import FeederBefore
+from agent.local_curtail.notices import NotedOutbox
 from agent.local_curtail.policy import OVERRIDE, Desired, whom
 from agent.local_curtail.ramp import NO_RAMP, capped
 from agent.local_curtail.records import MinerRecord, OrderRecord, Phase, Stage
@@ -133,7 +135,7 @@ class Ledger:
             here = _Here(self._connection, self._lines)
             await here.run(schema)
             self._time = StoredTime(await here.run(stored_anchor), self._clock)
-            books = Books(here, UnsentOutbox(), self._new_id, self._time)
+            books = Books(here, NotedOutbox(UnsentOutbox()), self._new_id, self._time)
             await books.load()
             self._here, self._books = here, books
         except (OSError, sqlite3.Error, AgentError, ValueError, KeyError, TypeError) as error:
@@ -201,19 +203,22 @@ class Ledger:
 
         return await self._here.run(work)
 
-    async def active(self) -> tuple[overrides.StoredOverride, ...]:
-        """Return the overrides in force.
+    def active(self) -> tuple[overrides.StoredOverride, ...]:
+        """Return the overrides in force. Raises BadInput when the file cannot be read."""
+        return self._read(lambda connection: overrides.active(connection, self._clock), ())
 
-        Raises:
-            BadInput: the file cannot be read.
-        """
+    def doubts(self, feeders: Mapping[str, Collection[str]]) -> Mapping[str, Any]:
+        """Return what stands against miners and feeders, whose miners ``feeders`` names. Raises as ``active``."""
+        return self._read(lambda connection: stored_doubts(connection, feeders), NO_DOUBTS)
+
+    def _read(self, work: Callable[[sqlite3.Connection], Result], nothing: Result) -> Result:
         path = self._settings.database
         if not is_there(path):
-            return ()
+            return nothing
         try:
             with closing(connect_read_only(path)) as connection:
-                return overrides.active(connection, self._clock)
-        except (sqlite3.Error, ValueError) as error:
+                return work(connection)
+        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{path}: cannot be read: {error}") from None
 
     async def earlier(self) -> Earlier:

@@ -12,7 +12,8 @@ is there and goes on under the same order, which is taken once. Looking needs no
 """
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TextIO
@@ -21,13 +22,14 @@ from agent.errors import AgentError, BadInput, Refused, SessionBusy, TimedOut, U
 from agent.failsafe.by_daemon import ByDaemon
 from agent.failsafe.choice import Choice, members, pick
 from agent.failsafe.fence import pause, take_over
+from agent.failsafe.sights import Around, Sight, document, show
 from agent.inventory import load_sound
 from agent.local_socket import SILENCE_S
 from agent.lock import DAEMON, FAILSAFE, Held, Holder, StateLock, Unlockable, is_held
 from agent.settings import Settings
 from sitelink.clock import Clock, SystemClock
 from sitelink.inventory import MinerEntry
-from sitelink.types import Verb
+from sitelink.types import MinerState, Verb
 
 if TYPE_CHECKING:
     from agent.failsafe.alone import Alone
@@ -48,6 +50,7 @@ class Order:
     choice: Choice
     duration: timedelta
     take_over: bool = False
+    as_json: bool = False  # status: one JSON object; what else is to be said goes to stderr
 
 
 def run_failsafe(settings: Settings, order: Order, out: TextIO) -> int:
@@ -66,7 +69,7 @@ def run_failsafe(settings: Settings, order: Order, out: TextIO) -> int:
         raise BadInput(f"failsafe {order.action}: --mw chooses among miners to switch; name miners, racks or --all")
 
     def say(line: str) -> None:
-        print(line, file=out, flush=True)
+        print(line, file=sys.stderr if order.as_json else out, flush=True)
 
     fleet, complaints = _fleet(settings)
     for complaint in complaints[:_NAMED]:
@@ -74,7 +77,10 @@ def run_failsafe(settings: Settings, order: Order, out: TextIO) -> int:
     if len(complaints) > _NAMED:
         say(f"warning: left out: {len(complaints) - _NAMED} more rows; ballast-agent doctor")
     members(order.choice, fleet, settings.site.inventory.name)
-    code = _Run(settings, order, fleet, SystemClock(), say, partial=bool(complaints)).go()
+    run = _Run(settings, order, fleet, SystemClock(), say, partial=bool(complaints))
+    code = run.go()
+    if order.as_json:
+        print(run.shown, file=out, flush=True)
     return 1 if complaints and not order.choice.miners else code
 
 
@@ -112,6 +118,7 @@ class _Run:
         self._daemon = ByDaemon(self._state_dir, fleet, say)
         self._order_id = f"failsafe-{_new_id()}"
         self._chosen: tuple[MinerEntry, ...] | None = None
+        self.shown = ""
 
     def go(self) -> int:
         """Find who does the work until it is done."""
@@ -138,7 +145,7 @@ class _Run:
         order, daemon = self._order, self._daemon
         chosen = members(order.choice, self._fleet, self._settings.site.inventory.name)
         if order.action == "status":
-            return daemon.look(chosen)
+            return self._show(*daemon.look(chosen))
         if order.action == "release":
             named = bool(order.choice) and not order.choice.everything
             return daemon.release([entry.miner_id for entry in chosen] if named else None)
@@ -224,7 +231,13 @@ class _Run:
     def _look_ourselves(self, error: AgentError) -> int:
         if is_held(self._state_dir):
             self._say(f"the daemon does not answer ({error}); looking without it")
-        return self._made().status()
+        return self._show(*self._made().look())
+
+    def _show(self, sights: Sequence[Sight], around: Around) -> int:
+        if self._order.as_json:
+            self.shown = document(sights, around)
+            return 1 if any(sight.state is MinerState.UNKNOWN for sight in sights) else 0
+        return show(sights, around, self._say)
 
     def _alone(self) -> int:
         alone = self._made()

@@ -157,6 +157,11 @@ class Books:
         """Return what was last marked under ``name``, "" when nothing was."""
         return self._marks.get(name, "")
 
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """Return what was last marked, by name."""
+        return self._marks
+
     async def load(self) -> None:
         """Take up the books of an earlier process."""
         self._miners, self._orders, self._marks = await self._writer.run(_read)

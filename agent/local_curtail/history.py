@@ -2,20 +2,31 @@
 
     plans and commands accepted   curtail_plan, curtail_commands      by hand      curtail_by_hand, curtail_overrides
     judged, and why not proven    curtail_acks, curtail_details       under way    curtail_miners, curtail_tasks
+    told: liars, feeders, ...     curtail_notices
 
-Invariant: what a table no longer holds is not made up: acks are kept for seven days, lines by hand for ninety, and of
-plans only the one in force.
+Invariant: what a table no longer holds is not made up: acks are kept for seven days, lines by hand and the last notices
+for ninety, and of plans only the one in force.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from agent.local_curtail import by_hand, records
 from agent.local_curtail.moments import moment_of
+from agent.local_curtail.notices import last_notices
 from agent.local_curtail.records import Phase
+from sitelink.types import Notice, NoticeCode
+
+_OF_MINERS: Final = {NoticeCode.LIAR_NAMED, NoticeCode.SELF_WOKEN}
+_OF_ORDERS: Final = {
+    NoticeCode.CURTAILMENT_STARTED,
+    NoticeCode.CURTAILMENT_HELD,
+    NoticeCode.CURTAILMENT_RELEASED,
+    NoticeCode.CURTAILMENT_RESTORED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,7 @@ class Event:
 def last_events(connection: sqlite3.Connection, count: int) -> tuple[Event, ...]:
     """Return the last ``count`` events, oldest first."""
     events = [*_orders(connection, count), *_by_hand(connection, count), *_judged(connection, count)]
+    events += [_told(notice) for notice in last_notices(connection, count)]
     events += _under_way(connection)
     events.sort(key=lambda event: event.at)
     return tuple(events[-count:])
@@ -90,6 +102,16 @@ def _details(connection: sqlite3.Connection) -> Callable[[str, str, str], str]:
         return "" if row is None else str(row[0])
 
     return told
+
+
+def _told(notice: Notice) -> Event:
+    """Return a notice: of a miner, of an order, or of what stands before its words."""
+    code, subject, detail = notice.code, notice.subject, notice.detail
+    if code in _OF_MINERS:
+        return Event(notice.at, code.value, "", subject, detail)
+    if code in _OF_ORDERS:
+        return Event(notice.at, code.value, subject, "", detail)
+    return Event(notice.at, code.value, "", "", f"{subject}: {detail}" if subject else detail)
 
 
 def _under_way(connection: sqlite3.Connection) -> Iterator[Event]:

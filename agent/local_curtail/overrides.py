@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from agent.errors import Transient
 from agent.local_curtail.moments import microseconds, moment_of
@@ -37,6 +37,16 @@ class StoredOverride:
     def words(self) -> str:
         """Return it in a few words: what, of how many miners, until when."""
         return f"{self.override.verb.value} of {whom(self.override.miner_ids)} until {self.until:%Y-%m-%d %H:%M} UTC"
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain values; ``miners`` is how many it names, None for all."""
+        covered = self.override.miner_ids
+        return {
+            "override_id": self.override.override_id,
+            "verb": self.override.verb.value,
+            "miners": None if covered is None else len(covered),
+            "until": self.until.isoformat(),
+        }
 
     def holds(self, clock: Clock) -> bool:
         """Return whether it is still in force."""

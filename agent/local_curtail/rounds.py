@@ -3,7 +3,8 @@
     every 15 s  a held miner that hashes      -> SELF_WOKEN, stopped again
                 a restored miner that idles   -> started again (a late stop reached it), for two minutes after its
                                                  start, and for the first two of a process that comes back
-    every 5 s   feeder meter against what should remain on it -> FEEDER_DISAGREES, once per change
+    every 5 s   feeder meter against what should remain on it -> FEEDER_DISAGREES, once per change;
+                 marked for as long as it stands             (``doubts``)
 
 What should remain on a feeder is its power before the first stop, less what those say to have shed who are proven off
 or cannot be told apart (``feeder_clouded``). Where a miner reads off unproven, what all miners report is held against
@@ -19,7 +20,8 @@ from typing import Final
 from agent.errors import AgentError, Transient
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.claims import OLDEST_S
-from agent.local_curtail.evidence import ALREADY_IDLE, CLOUDED, Lie
+from agent.local_curtail.doubts import Difference, difference_of, mark_of, reads_off
+from agent.local_curtail.evidence import CLOUDED, Lie
 from agent.local_curtail.ports import FeederMeter, Observed
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, Phase
@@ -40,7 +42,6 @@ _HALF: Final = 0.5
 _AT_MOST: Final = 1.1
 """The largest share of its own figure that a miner is taken to draw."""
 _NAMED: Final = 6
-_SAYS_OFF: Final = {ALREADY_IDLE.reason, CLOUDED.reason, "feeder_did_not_drop", "feeder_meter_silent"}
 
 
 class Rounds:
@@ -82,6 +83,7 @@ class Rounds:
         """Compare each feeder that holds stopped miners with its meter again and again."""
         while True:
             await asyncio.sleep(BALANCE_S)
+            await self._forget()
             feeders = [feeder for feeder in self._meters if self._held(feeder)]
             await asyncio.gather(*(self._balance(feeder) for feeder in feeders))
 
@@ -150,13 +152,15 @@ class Rounds:
         excess_w = _missing_w(held, sample.power_w)
         if excess_w <= tolerated_w:
             excess_w, tolerated_w = self._unowned_w(feeder_id, held, sample.power_w), _least_w(held)
-        name = f"feeder:{feeder_id}"
+        name, now = mark_of(feeder_id), self._site_time.now()[0]
+        known = difference_of(self._books.mark(name))
         # Whole steps of the tolerance: noise does not count as a change.
         step = round(excess_w / tolerated_w) if excess_w > tolerated_w else 0
-        if str(step) == (self._books.mark(name) or "0"):
+        if step == (0 if known is None else known.step):
             return
-        entry = Entry(marks={name: str(step)})
+        entry = Entry(marks={name: ""})
         if step:
+            entry.marks[name] = Difference(step, excess_w, now if known is None else known.since).text()
             entry.notices.append((NoticeCode.FEEDER_DISAGREES, feeder_id, self._difference(feeder_id, held, excess_w)))
         try:
             await self._books.apply(lambda: entry)
@@ -165,11 +169,29 @@ class Rounds:
         if step:
             await self.sweep([record.miner_id for record in held])
 
+    async def _forget(self) -> None:
+        """Strike the differences of feeders that hold no stopped miner any more."""
+        over = [
+            mark_of(feeder_id)
+            for feeder_id in self._meters
+            if self._books.mark(mark_of(feeder_id)) and not self._stops(feeder_id)
+        ]
+        if not over:
+            return
+        try:
+            await self._books.apply(lambda: Entry(marks=dict.fromkeys(over, "")))
+        except Transient as error:
+            _LOG.debug("differences that are over could not be struck: %s", error)
+
+    def _stops(self, feeder_id: str) -> list[MinerRecord]:
+        records = (self._books.miners.get(name) for name in self._neighbours(feeder_id))
+        return [record for record in records if record is not None and record.verb is Verb.STOP]
+
     def _unowned_w(self, feeder_id: str, held: list[MinerRecord], feeder_w: Watts) -> Watts:
         """Return what the feeder draws more than all its miners can by their own word, where one reads off unproven."""
-        if not any(_reads_off(record) and not record.complete for record in held):
+        if not any(reads_off(record) and not record.complete for record in held):
             return Watts(0)
-        stopped = {record.miner_id: record.power_w for record in held if _reads_off(record)}
+        stopped = {record.miner_id: record.power_w for record in held if reads_off(record)}
         left_w = float(feeder_w)
         for miner_id in self._neighbours(feeder_id):
             reading = self._latest(miner_id)
@@ -182,7 +204,7 @@ class Rounds:
         return Watts(left_w)
 
     def _difference(self, feeder_id: str, held: list[MinerRecord], excess_w: Watts) -> str:
-        open_names = [record.miner_id for record in held if _reads_off(record) and not record.complete]
+        open_names = [record.miner_id for record in held if reads_off(record) and not record.complete]
         shown = ", ".join(open_names[:_NAMED]) + ("" if len(open_names) <= _NAMED else " and others")
         silent = sum(self._silent(miner_id) for miner_id in self._neighbours(feeder_id))
         return (
@@ -194,11 +216,6 @@ class Rounds:
     def _silent(self, miner_id: str) -> bool:
         reading = self._latest(miner_id)
         return reading is not None and reading.reason in {Reason.UNREACHABLE, Reason.TIMEOUT}
-
-
-def _reads_off(record: MinerRecord) -> bool:
-    """Return whether the miner itself says that it is off."""
-    return record.complete or record.lie is Lie.REPORTS_IDLE or record.reason in _SAYS_OFF
 
 
 def _missing_w(held: list[MinerRecord], feeder_w: Watts) -> Watts:

@@ -36,6 +36,10 @@ _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS curtail_by_hand (
         place INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL, order_id TEXT NOT NULL, miner_id TEXT NOT NULL,
         event TEXT NOT NULL, detail TEXT NOT NULL)""",
+    # notices.py: what was told to the cloud beside acks, for who stands at the site
+    """CREATE TABLE IF NOT EXISTS curtail_notices (
+        place INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, code TEXT NOT NULL, subject TEXT NOT NULL,
+        detail TEXT NOT NULL)""",
     # unsent.py: acks and notices of a failsafe that had no daemon to send them
     """CREATE TABLE IF NOT EXISTS curtail_unsent (
         place INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, record TEXT NOT NULL)""",

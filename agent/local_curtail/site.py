@@ -12,12 +12,14 @@ from agent.errors import Transient
 from agent.local_curtail import by_hand
 from agent.local_curtail.books import Books
 from agent.local_curtail.bystanders import Bystanders
+from agent.local_curtail.doubts import doubts
 from agent.local_curtail.executor import Executor, Wake
 from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.history import Event, last_events
 from agent.local_curtail.journal import Journal
 from agent.local_curtail.lanes import Lanes
 from agent.local_curtail.neighbourhood import Neighbourhood
+from agent.local_curtail.notices import NotedOutbox
 from agent.local_curtail.orders import Files, Orders
 from agent.local_curtail.overrides import Overrides, StoredOverride
 from agent.local_curtail.policy import whom
@@ -83,8 +85,9 @@ class LocalCurtail:
         wake = Wake()
         reach = Reach(controls, rules.concurrency, precedence)
         self.site_time = SiteTime(writer, clock, rules.site_id, time_keys)
-        self.journal = Journal(writer, outbox, self.site_time, ids, rules, by_id, order_keys, wake.orders, secrets)
-        self._books = Books(writer, outbox, ids, self.site_time)
+        noted = NotedOutbox(outbox)
+        self.journal = Journal(writer, noted, self.site_time, ids, rules, by_id, order_keys, wake.orders, secrets)
+        self._books = Books(writer, noted, ids, self.site_time)
         self._overrides = Overrides(writer, clock)
         self._clock = clock
         self._writer = writer
@@ -93,11 +96,11 @@ class LocalCurtail:
         self._reach = reach
         self._rules = rules
         self._miners = by_id
-        neighbours = _neighbours(miners)
+        self._by_feeder = _by_feeder(miners)
         feeders = Feeders(feeder_meters, clock)
         bystanders = Bystanders(reach, lambda name: by_id[name].load_w, latest, rules.idle_share)
         around = Neighbourhood(
-            self._books, reach, neighbours, lambda name: by_id[name].load_w, self.site_time, rules, bystanders
+            self._books, reach, self._neighbours, lambda name: by_id[name].load_w, self.site_time, rules, bystanders
         )
         self._lanes = Lanes(self._books, by_id, feeders, rules, latest)
         self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time, secrets)
@@ -118,7 +121,7 @@ class LocalCurtail:
                 by_id,
                 reach,
                 feeder_meters,
-                neighbours,
+                self._neighbours,
                 self._lanes.busy,
                 clock,
                 self.site_time,
@@ -127,6 +130,9 @@ class LocalCurtail:
             ),
             wake=wake,
         )
+
+    def _neighbours(self, feeder_id: str) -> tuple[str, ...]:
+        return self._by_feeder.get(feeder_id, ())
 
     async def load(self) -> None:
         """Take up where an earlier process stopped; the tables must exist."""
@@ -224,6 +230,10 @@ class LocalCurtail:
         active, records = await self._overrides.active(), tuple(self._books.miners.values())
         return Standing(now, trust, self.journal.plan, active, records, self._books.mark("fallback")).document()
 
+    def doubts(self) -> dict[str, Any]:
+        """Return what stands against the word of miners and feeders, as a plain document."""
+        return doubts(self._books.miners, self._books.marks, self._by_feeder)
+
     async def history(self, count: int) -> tuple[Event, ...]:
         """Return the last ``count`` events of the journal, oldest first. Raises Transient."""
         return await self._writer.run(lambda connection: last_events(connection, count))
@@ -257,9 +267,8 @@ class LocalCurtail:
         )
 
 
-def _neighbours(miners: tuple[SiteMiner, ...]) -> Callable[[str], tuple[str, ...]]:
+def _by_feeder(miners: tuple[SiteMiner, ...]) -> dict[str, tuple[str, ...]]:
     by_feeder: defaultdict[str, list[str]] = defaultdict(list)
     for miner in miners:
         by_feeder[miner.feeder_id].append(miner.miner_id)
-    frozen = {feeder: tuple(names) for feeder, names in by_feeder.items()}
-    return lambda feeder_id: frozen.get(feeder_id, ())
+    return {feeder: tuple(names) for feeder, names in by_feeder.items()}

@@ -32,7 +32,7 @@ class Standing:
             "now": self.now.isoformat(),
             "trust": self.trust.value,
             "plan": None if self.plan is None else _plan(self.plan, self.now),
-            "overrides": [_override(item) for item in self.overrides],
+            "overrides": [item.document() for item in self.overrides],
             "applies": _applies(self.records),
             "fallback": self.fallback,
         }
@@ -86,16 +86,6 @@ def _window(item: Curtailment, now: datetime) -> dict[str, Any]:
         "end": item.interval.end.isoformat(),
         "miners": len(item.miner_ids),
         "now": item.interval.contains(now),
-    }
-
-
-def _override(item: StoredOverride) -> dict[str, Any]:
-    covered = item.override.miner_ids
-    return {
-        "override_id": item.override.override_id,
-        "verb": item.override.verb.value,
-        "miners": None if covered is None else len(covered),
-        "until": item.until.isoformat(),
     }
 
 

@@ -21,6 +21,7 @@ from agent import local_requests, local_server, local_socket
 from agent.errors import Permanent, Refused, SessionBusy, TimedOut, Unreachable
 from agent.failsafe import by_daemon
 from agent.failsafe.by_daemon import ByDaemon
+from agent.failsafe.sights import show
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.schema import schema
 from agent.local_curtail.site import LocalCurtail
@@ -103,6 +104,10 @@ class Daemon:
 
     def asking(self) -> ByDaemon:
         return ByDaemon(self.folder, FLEET, self.told.append)
+
+    def look(self) -> int:
+        """Look at all miners and show that; return the exit code."""
+        return show(*self.asking().look(FLEET), self.told.append)
 
     async def ask(self, document: dict[str, Any]) -> list[dict[str, Any]]:
         return await asyncio.to_thread(self.ask_now, document)
@@ -281,14 +286,46 @@ async def test_figures_plan_and_journal_are_told(tmp_path: Path) -> None:
         assert answer["result"]["overrides"][0]["override_id"] == "f-1"
         assert answer["result"]["applies"] == [{"verb": "stop", "cause": "override", "miners": 1}]
         events = [answer["event"] for answer in await here.ask({"ask": "journal", "last": 10}) if "event" in answer]
-        assert [event["event"] for event in events] == ["ordered", "complete"]
+        kinds = [event["event"] for event in events]
+        assert [kind for kind in kinds if kind in {"ordered", "complete"}] == ["ordered", "complete"]
+        assert "curtailment_started" in kinds
 
 
 async def test_a_look_reads_each_miner_now(tmp_path: Path) -> None:
     async with daemon(tmp_path) as here:
-        assert await asyncio.to_thread(here.asking().look, FLEET) == 0
+        assert await asyncio.to_thread(here.look) == 0
         assert sum("hashing    3000 W" in line for line in here.told) == 3
         assert here.told[-1] == "3 miners: 3 hashing"
+
+
+async def test_a_look_tells_who_lies_from_the_books_and_which_overrides_hold(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as here:
+
+        async def deaf() -> None:
+            here.controls["m1"].stops += 1
+
+        here.controls["m1"].stop = deaf  # type: ignore[method-assign]
+        off = here.asking().switch
+        await asyncio.to_thread(off, Verb.STOP, FLEET[:2], timedelta(hours=1), "failsafe-1", everything=False)
+        sights, around = await asyncio.to_thread(here.asking().look, FLEET)
+        assert around.codes() == {"m1": ("ack_without_effect",)}
+        assert [item["override_id"] for item in around.overrides] == ["failsafe-1"]
+        here.told.clear()
+        assert show(sights, around, here.told.append) == 0
+        line = next(line for line in here.told if line.startswith("m1"))
+        assert "LIAR: it said ok to its stop and hashes on" in line
+        assert "failsafe off --miner m1 again" in line
+
+
+async def test_a_daemon_that_tells_no_doubts_is_of_an_earlier_version(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as here:
+
+        async def earlier(_: object) -> Any:
+            yield {"result": {}}
+
+        here.requests._server._asks = {**here.requests._server._asks, "look": earlier}
+        _, around = await asyncio.to_thread(here.asking().look, FLEET)
+        assert around.doubts is None
 
 
 async def test_a_look_at_one_that_answers_but_is_not_known_says_so_and_what_to_do(tmp_path: Path) -> None:
@@ -298,7 +335,7 @@ async def test_a_look_at_one_that_answers_but_is_not_known_says_so_and_what_to_d
             return Seen(MinerState.UNKNOWN, Watts(0), Reason.ACCESS_DENIED)
 
         here.controls["m1"].observe = closed  # type: ignore[method-assign]
-        assert await asyncio.to_thread(here.asking().look, FLEET) == 1
+        assert await asyncio.to_thread(here.look) == 1
         line = next(line for line in here.told if line.startswith("m1"))
         assert "unknown" in line
         assert "credentials set luxos" in line
@@ -396,7 +433,7 @@ async def test_a_row_newer_than_the_daemon_keeps_no_stop_from_the_others(tmp_pat
         await asyncio.to_thread(asking.switch, Verb.STOP, newer, timedelta(hours=1), "f-2", everything=True)
         assert "does not know it" in next(line for line in here.told if line.startswith("m9"))
         here.told.clear()
-        assert await asyncio.to_thread(asking.look, newer) == 1
+        assert await asyncio.to_thread(lambda: show(*asking.look(newer), here.told.append)) == 1
         assert "does not know it" in next(line for line in here.told if line.startswith("m9"))
 
 

@@ -84,6 +84,30 @@ def test_one_who_reported_idle_all_along_is_told_of_its_feeder():
     assert (told[0].at - T0).total_seconds() < 20 + 30
 
 
+def test_a_difference_stands_as_long_as_its_stops_and_is_told_anew_by_the_next(monkeypatch):
+    schedule = three_miners(end_s=80)
+    schedule.miners[0].liar, schedule.miners[0].pretends_idle = "reports_idle_now", True
+    again = curtail("c2", 150, 260, ["m00", "m01", "m02"])
+    schedule.plans = [(3.0, make_plan(2, [*schedule.plans[0][1].curtailments, again], end_s=700))]
+    schedule.end_s = 450.0
+    standing = {}
+
+    async def watch(played: Play) -> None:
+        for now_s in (15, 70, 140, 250, 440):
+            await until(played, now_s)
+            standing[now_s] = played.agent.doubts()["feeders"]
+
+    played = play(schedule, watch)
+    assert violations(played) == []
+    assert [bool(standing[now_s]) for now_s in standing] == [False, True, False, True, False]
+    (feeder,) = standing[70]
+    assert (feeder["feeder"], feeder["open"]) == ("F1", ["m00"])
+    assert feeder["excess_w"] == pytest.approx(3400, abs=600)
+    _, notices = played.world.outbox()
+    told = [notice for notice in notices if notice.code is NoticeCode.FEEDER_DISAGREES]
+    assert [(notice.at - T0).total_seconds() > 150 for notice in (told[0], told[-1])] == [False, True]
+
+
 def test_a_stop_cut_short_is_judged_before_the_next_one_clouds_it():
     schedule = three_miners(end_s=300)
     schedule.miners[0].liar = "reports_idle"

@@ -79,6 +79,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2
         (("failsafe", "off", "--config", "{config}", "--mw", "nan"), "--mw: 'nan' is no load; write megawatts"),
         (("failsafe", "off", "--config", "{config}", "--all", "--mw", "1"), "not allowed with argument --all"),
         (("failsafe", "off", "--config", "{config}", "--watch"), "--watch: only status can be watched"),
+        (("failsafe", "off", "--config", "{config}", "--json"), "--json: only status is told so"),
         (("journal", "--config", "{config}", "--last", "0"), "--last: '0' does not fit; write a whole number from 1"),
         (("journal", "--config", "{config}"), "agent.db: no such file; the agent has not run with these settings yet"),
         (("plan", "show", "--config", "{config}"), "agent.db: no such file; the agent has not run with these settings"),

@@ -13,12 +13,15 @@ import pytest
 
 from agent.cli import main
 from agent.doctor import daemon, examine, files, machine
+from agent.doctor.doubts import liars
 from agent.doctor.finding import Finding, Level, lines
 from agent.doctor.orders import orders
 from agent.doctor.outlets import outlets
 from agent.errors import TimedOut
 from agent.local_curtail import by_hand, overrides
 from agent.local_curtail.anchor import Anchor
+from agent.local_curtail.doubts import Difference, mark_of
+from agent.local_curtail.evidence import Lie
 from agent.local_curtail.records import MinerRecord, to_json
 from agent.local_curtail.schema import schema
 from agent.lock import StateLock
@@ -27,6 +30,7 @@ from agent.status import DaemonStatus, write_status
 from agent.storage import connect
 from sitelink.clock import ManualClock, SystemClock
 from sitelink.types import Outcome, Verb
+from sitelink.units import Watts
 
 pytestmark = pytest.mark.agent
 
@@ -255,6 +259,38 @@ def test_what_a_failsafe_could_not_prove_counts_while_its_order_is_in_force(sett
     assert found.step.endswith(" (m1: refused)")
     clock.advance(timedelta(hours=5).total_seconds())
     assert one(orders(settings, clock), Level.OK)
+
+
+def test_each_liar_and_each_feeder_that_disagrees_is_a_cause_with_its_step(settings: Settings) -> None:
+    assert list(liars(settings)) == []
+    connection = connect(settings.database)
+    schema(connection)
+    assert one(liars(settings), Level.OK).name == "liars"
+    liar = MinerRecord("m1", Verb.STOP, "c1", 1, "price", outcome=Outcome.UNVERIFIED, reason="feeder_did_not_drop")
+    liar = replace(liar, lie=Lie.REPORTS_IDLE)
+    woken = replace(liar, miner_id="m2", lie=Lie.NONE, woken=True, reason="")  # it has left the inventory
+    for record in (liar, woken):
+        connection.execute("INSERT INTO curtail_miners VALUES (?, ?)", (record.miner_id, to_json(record)))
+    mark = Difference(1, Watts(3400), NOON).text()
+    connection.execute("INSERT INTO curtail_marks VALUES (?, ?)", (mark_of("f1"), mark))
+    connection.close()
+    found = [(finding.level, finding.name, finding.what, finding.step) for finding in liars(settings)]
+    assert found[0] == (
+        Level.BAD,
+        "liars",
+        "m1 in rack r1: LIAR: it says it is off, but its feeder did not drop",
+        "go to its rack, cut its outlet or breaker, then say failsafe off --miner m1 again",
+    )
+    assert found[1][:3] == (
+        Level.WARN, "liars", "m2: it woke by itself under its stop, and was stopped again"
+    )  # fmt: skip
+    assert found[2][:3] == (
+        Level.BAD,
+        "feeders",
+        "f1 draws 0.0034 MW more than its miners own up to, since 2026-11-24 12:00 UTC; open: m1",
+    )
+    assert found[2][3].startswith("measure its open miners at the rack")
+    assert len(found) == 3
 
 
 def test_a_look_that_hangs_costs_its_own_finding(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

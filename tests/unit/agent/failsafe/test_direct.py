@@ -19,6 +19,7 @@ from agent.failsafe import readings as readings_module
 from agent.failsafe import settling as settling_module
 from agent.failsafe.direct import Failsafe
 from agent.failsafe.ledger import Intent, Ledger
+from agent.failsafe.sights import Around, show
 from agent.local_curtail import overrides, policy
 from agent.local_curtail.records import Phase, miner_of
 from agent.local_curtail.schema import schema
@@ -119,7 +120,7 @@ class Rig:
 
     async def status(self, entries):
         async with self.ledger(read_only=True) as ledger:
-            return await self.failsafe(ledger).status(entries)
+            return show(await self.failsafe(ledger).looks(entries), Around(), self.told.append)
 
     def ledger(self, *, read_only=False):
         return Ledger(self.settings, self.clock, self.new_id, self.told.append, read_only=read_only)
