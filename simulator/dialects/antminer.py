@@ -4,7 +4,7 @@ Invariants: every command that would change something is refused with code 45, a
 builds stand on site: S19 Pro of 2020, which does not know ``new_api`` and answers as ever, and the newer models.
 """
 
-from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows
+from simulator.dialects.rpc import Dialect, Request, Row, Section, difficulties, pool_rows, work_counts
 from simulator.miner import Miner, Snapshot
 from simulator.physics import Phase
 
@@ -49,23 +49,10 @@ def _summary(_miner: Miner, now: Snapshot) -> Section:
         "GHS 5s": round(rate, 2),
         "GHS av": round(average, 2),
         "GHS 30m": round(average, 2),
-        "Found Blocks": 0,
-        "Getwork": now.accepted // 3,
-        "Accepted": now.accepted,
-        "Rejected": now.rejected,
-        "Hardware Errors": 562,
-        "Utility": round(now.accepted / max(now.elapsed_s, 1) * 60, 2),
-        "Discarded": 0,
-        "Stale": 0,
-        "Get Failures": 0,
-        "Local Work": now.accepted * 31,
-        "Remote Failures": 0,
-        "Network Blocks": 82,
+        **work_counts(now, hardware_errors=562, network_blocks=82, getworks="Getwork"),
         "Total MH": average * now.elapsed_s * 1e3,
         "Work Utility": 1554353.85,
-        "Difficulty Accepted": now.accepted * 262144.0,
-        "Difficulty Rejected": now.rejected * 262144.0,
-        "Difficulty Stale": 0.0,
+        **difficulties(now),
         "Best Share": 12904207043,
         "Device Hardware%": 0.0,
         "Device Rejected%": 0.0,

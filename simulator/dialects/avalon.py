@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 
 from simulator.dialects.cgminer_pools import change_pools
-from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows, work_counts
+from simulator.dialects.rpc import Dialect, Request, Row, Section, difficulties, pool_rows, work_counts
 from simulator.kept import Pool
 from simulator.miner import Miner, Snapshot
 from simulator.physics import Phase
@@ -207,9 +207,7 @@ def _summary(_miner: Miner, now: Snapshot) -> Section:
         **work_counts(now, hardware_errors=0),
         "Total MH": round(average * now.elapsed_s, 1),
         "Work Utility": 623462.2,
-        "Difficulty Accepted": now.accepted * 262144.0,
-        "Difficulty Rejected": now.rejected * 262144.0,
-        "Difficulty Stale": 0.0,
+        **difficulties(now),
         "Best Share": 354914572,
         "Device Hardware%": 0.0,
         "Device Rejected%": 0.2007,

@@ -5,7 +5,7 @@ What its pages of every version share stands here too: the tuner's target and it
 
 from typing import Any
 
-from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows
+from simulator.dialects.rpc import Dialect, Request, Row, Section, difficulties, pool_rows, work_counts
 from simulator.kept import Pool
 from simulator.miner import Miner, Snapshot
 from simulator.physics import Phase
@@ -79,38 +79,25 @@ def _is_rows(value: Any) -> bool:
 def _summary(_miner: Miner, now: Snapshot) -> Section:
     rate, average = now.hashrate_ths * 1e6, now.average_ths * 1e6
     row: Row = {
-        "Accepted": now.accepted,
+        **work_counts(now, hardware_errors=186, network_blocks=0),
+        **difficulties(now),
         "Best Share": 65536,
         "Device Hardware%": 0.0016448500,
         "Device Rejected%": 0.0,
-        "Difficulty Accepted": now.accepted * 262144.0,
-        "Difficulty Rejected": now.rejected * 262144.0,
-        "Difficulty Stale": 0.0,
-        "Discarded": 0,
         "Elapsed": now.elapsed_s,
-        "Found Blocks": 0,
-        "Get Failures": 0,
-        "Getworks": now.accepted // 3,
-        "Hardware Errors": 186,
         "Last getwork": now.when,
-        "Local Work": now.accepted * 31,
         "MHS 15m": average,
         "MHS 1m": rate * 0.998,
         "MHS 24h": average,
         "MHS 5m": rate * 0.997,
         "MHS 5s": rate,
         "MHS av": average,
-        "Network Blocks": 0,
         "Pool Rejected%": 0.0,
         "Pool Stale%": 0.0,
-        "Rejected": now.rejected,
-        "Remote Failures": 0,
-        "Stale": 0,
         "Total MH": average * now.elapsed_s,
-        "Utility": now.accepted / max(now.elapsed_s, 1) * 60,
         "Work Utility": 184349.05814696933,
     }
-    return Section(11, "Summary", "SUMMARY", (row,))
+    return Section(11, "Summary", "SUMMARY", (dict(sorted(row.items())),))
 
 
 def _pools(miner: Miner, now: Snapshot) -> Section:

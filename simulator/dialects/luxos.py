@@ -10,7 +10,7 @@ from simulator import noise
 from simulator.access import lifetime_s
 from simulator.dialects.cgminer_pools import change_pools
 from simulator.dialects.luxos_writes import atm_enabled, atm_row, is_write, profile_name, profiles_of, write
-from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows
+from simulator.dialects.rpc import Dialect, Request, Row, Section, pool_rows, work_counts
 from simulator.miner import Miner, Snapshot
 from simulator.physics import Phase
 from sitelink.types import Verb
@@ -140,16 +140,14 @@ def _refresh(miner: Miner, name: str) -> bool:
 def _summary(_miner: Miner, now: Snapshot) -> Section:
     rate, average = now.hashrate_ths * 1e3, now.average_ths * 1e3
     row: Row = {
-        "Accepted": now.accepted,
-        "Best Share": 262144,
-        "Device Hardware%": 0.0,
-        "Device Rejected%": 0.0,
+        **work_counts(now, hardware_errors=0, network_blocks=0, local_works=0),
         "Difficulty Accepted": now.accepted * 262144,
         "Difficulty Rejected": now.rejected * 262144,
         "Difficulty Stale": 0,
-        "Discarded": 0,
+        "Best Share": 262144,
+        "Device Hardware%": 0.0,
+        "Device Rejected%": 0.0,
         "Elapsed": now.elapsed_s,
-        "Found Blocks": 0,
         "GHS 15m": round(average, 2),
         "GHS 1m": round(rate * 0.998, 2),
         "GHS 24h": round(average, 2),
@@ -157,22 +155,13 @@ def _summary(_miner: Miner, now: Snapshot) -> Section:
         "GHS 5m": round(rate * 0.997, 2),
         "GHS 5s": round(rate, 2),
         "GHS av": round(average, 2),
-        "Get Failures": 0,
-        "Getworks": now.accepted // 3,
-        "Hardware Errors": 0,
         "Last getwork": now.when - 4,
-        "Local Work": 0,
-        "Network Blocks": 0,
         "Pool Rejected%": round(100 * now.rejected / max(now.accepted, 1), 4),
         "Pool Stale%": 0.0,
-        "Rejected": now.rejected,
-        "Remote Failures": 0,
-        "Stale": 0,
         "Total MH": average * now.elapsed_s * 1e3,
-        "Utility": round(now.accepted / max(now.elapsed_s, 1) * 60, 2),
         "Work Utility": 11.5,
     }
-    return Section(11, "Summary", "SUMMARY", (row,))
+    return Section(11, "Summary", "SUMMARY", (dict(sorted(row.items())),))
 
 
 def _stats(miner: Miner, now: Snapshot) -> Section:

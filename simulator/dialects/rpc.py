@@ -16,6 +16,7 @@ from simulator.kept import Pool
 from simulator.miner import Miner, Snapshot
 
 Row = dict[str, Any]
+_SHARE_DIFFICULTY = 262144.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +154,17 @@ class Dialect:
         return ("|".join(parts) + "|").encode()
 
 
-def work_counts(now: Snapshot, hardware_errors: int) -> Row:
-    """Return what a SUMMARY counts of work and shares, in the order of CGMiner's own."""
+def work_counts(
+    now: Snapshot, *, hardware_errors: int, network_blocks: int = 68, getworks: str = "Getworks", local_works: int = 31
+) -> Row:
+    """Return what a SUMMARY counts of work and shares, in the order of CGMiner's own.
+
+    ``getworks`` is the name that the firmware gives that count: stock Antminers write ``Getwork`` in their SUMMARY, and
+    ``Getworks`` in POOLS as everybody does. ``local_works`` are counted a share. Source: replies of real devices.
+    """
     return {
         "Found Blocks": 0,
-        "Getworks": now.accepted // 3,
+        getworks: now.accepted // 3,
         "Accepted": now.accepted,
         "Rejected": now.rejected,
         "Hardware Errors": hardware_errors,
@@ -165,9 +172,18 @@ def work_counts(now: Snapshot, hardware_errors: int) -> Row:
         "Discarded": 0,
         "Stale": 0,
         "Get Failures": 0,
-        "Local Work": now.accepted * 31,
+        "Local Work": now.accepted * local_works,
         "Remote Failures": 0,
-        "Network Blocks": 68,
+        "Network Blocks": network_blocks,
+    }
+
+
+def difficulties(now: Snapshot) -> Row:
+    """Return the shares' summed difficulty, as a SUMMARY tells it."""
+    return {
+        "Difficulty Accepted": now.accepted * _SHARE_DIFFICULTY,
+        "Difficulty Rejected": now.rejected * _SHARE_DIFFICULTY,
+        "Difficulty Stale": 0.0,
     }
 
 
@@ -202,10 +218,10 @@ def _pool(snapshot: Snapshot, pool: Pool, number: int, *, active: bool, priority
         "Diff1 Shares": 0,
         "Proxy Type": "",
         "Proxy": "",
-        "Difficulty Accepted": accepted * 262144.0,
-        "Difficulty Rejected": rejected * 262144.0,
+        "Difficulty Accepted": accepted * _SHARE_DIFFICULTY,
+        "Difficulty Rejected": rejected * _SHARE_DIFFICULTY,
         "Difficulty Stale": 0.0,
-        "Last Share Difficulty": 262144.0 if active else 0.0,
+        "Last Share Difficulty": _SHARE_DIFFICULTY if active else 0.0,
         "Has Stratum": True,
         "Stratum Active": active,
         "Stratum URL": host if active else "",

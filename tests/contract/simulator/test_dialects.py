@@ -370,3 +370,23 @@ async def test_a_glance_shows_what_a_look_shows_of_state_and_power(dialect):
             assert (glance.state, glance.power_w) == (look.state, look.power_w)
         finally:
             device.close()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "capture"),
+    [
+        ("antminer", "antminer-stock_s19-stock-2022_summary.json"),
+        ("avalon", "avalon-cgminer_avalon-q_summary.json"),
+        ("braiins", "braiins-bosplus_s9-bos_summary.json"),
+        ("luxos", "luxos_s19k-pro_summary.json"),
+    ],
+)
+async def test_a_summary_names_what_it_counts_as_its_firmware_does(captures, dialect, capture):
+    """All from one builder; stock Antminers alone write ``Getwork`` there, and ``Getworks`` of a pool."""
+    (real,) = json.loads((captures / capture).read_bytes())["SUMMARY"]
+    async with site() as opened:
+        miner_id = miner_of(opened, dialect).place.miner_id
+        (row,) = (await ask(opened, miner_id, "summary"))["SUMMARY"]
+        pools = (await ask(opened, miner_id, "pools"))["POOLS"]
+    assert set(row) == set(real)
+    assert all("Getworks" in pool for pool in pools)
