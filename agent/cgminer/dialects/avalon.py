@@ -155,8 +155,8 @@ TABLE: Final = Table(
             _over_units("GHSspd"),
             first("summary", "MHS 5s", megahash),
             first("summary", "MHS 30s", megahash),
-            first("summary", "MHS 1m", megahash),
             first("devs", "MHS 5s", megahash),
+            first("summary", "MHS 1m", megahash),
             first("devs", "MHS 1m", megahash),
         ),
         "hashrate_average_ths": (

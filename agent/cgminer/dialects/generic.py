@@ -41,7 +41,7 @@ _NO_READING: Final = re.compile(
     r"max|min|set|limit|target|num|over|cut|warn|thresh|err|pre|count|freq|turn|stop|ctrl", re.IGNORECASE
 )
 _FAN_DUTY_KEYS: Final = ("Fan duty", "Duty", "Fan Percent", "fan_pwm")
-_NOW_KEYS: Final = ("5s", "10s", "20s", "30s", "1m")
+_NOW_KEYS: Final = ("5s", "10s", "20s", "30s")
 
 
 def _in_summary(key: str) -> Reader[TeraHashPerSecond]:
@@ -129,6 +129,7 @@ TABLE: Final = Table(
             summed("devs", "MHS 5s", megahash),
             summed("devs", "GHS 5s", gigahash),
             summed("devs", "MHS 20s", megahash),
+            _in_summary("1m"),
             _in_summary("av"),
         ),
         "hashrate_average_ths": (

@@ -3,7 +3,8 @@
     summary -> SUMMARY[0] {"HS RT", "Power", "Fan Speed In", ..}     devs -> DEVS[] one row a board
     status, get_miner_info, get_version, get_psu -> {"Msg": {..}} with values as text, "true" included
 
-Source: WhatsMiner API 2.0.5; docs/devices.md. ``Power`` -1 means unknown.
+Source: WhatsMiner API 2.0.5; docs/devices.md. ``Power`` -1 means unknown. ``Power_RT`` is of the moment by its name;
+over how long ``Power`` is a mean, if it is one, nobody says.
 """
 
 from collections.abc import Mapping
@@ -119,14 +120,14 @@ TABLE: Final = Table(
         "hashrate_ths": (
             first("summary", "HS RT", megahash),
             first("summary", "MHS 5s", megahash),
+            summed("devs", "MHS 5s", megahash),
             first("summary", "MHS 1m", megahash),
             first("summary", "MHS av", megahash),
-            summed("devs", "MHS 5s", megahash),
             summed("devs", "MHS av", megahash),
         ),
         "hashrate_average_ths": (first("summary", "MHS av", megahash), summed("devs", "MHS av", megahash)),
         "expected_ths": (first("summary", "Factory GHS", gigahash), first("summary", "Target MHS", megahash)),
-        "power_w": (first("summary", "Power", power), first("summary", "Power_RT", power)),
+        "power_w": (first("summary", "Power_RT", power), first("summary", "Power", power)),
         "power_limit_w": (
             first("summary", "Power Limit", positive_power),
             first("msg", "power_limit_set", positive_power),

@@ -114,6 +114,25 @@ def test_a_whatsminer_known_only_to_be_off_is_idle_and_minus_one_watt_is_unknown
     assert parse("whatsminer", {"summary": made.whatsminer_summary(Power=-1)}).power_w is None
 
 
+@pytest.mark.parametrize(
+    ("figures", "power_w"),
+    [({"Power_RT": 40}, 40), ({"Power_RT": -1}, 3350), ({"Power_RT": 0}, 0), ({}, 3350)],
+)
+def test_a_whatsminers_power_of_the_moment_goes_before_one_that_may_be_a_mean(
+    figures: dict[str, object], power_w: int
+) -> None:
+    summary = made.answer(11, "SUMMARY", {**made.WHATSMINER_SUMMARY, **figures})
+    assert parse("whatsminer", {"summary": summary}).power_w == power_w
+
+
+def test_a_rate_over_seconds_goes_before_one_over_a_minute_wherever_it_stands() -> None:
+    rates = made.answer(9, "DEVS", {"ASC": 0, "MHS 5s": 0.0, "MHS 1m": 7e6, "MHS av": 9e6})
+    for dialect in ("whatsminer", "cgminer", "avalon"):
+        minute = made.answer(11, "SUMMARY", {"Elapsed": 9000, "MHS 1m": 7e6, "MHS av": 9e6})
+        assert parse(dialect, {"summary": minute, "devs": rates}).hashrate_ths == 0, dialect
+        assert parse(dialect, {"summary": minute}).hashrate_ths == pytest.approx(7.0), dialect
+
+
 def test_a_whatsminer_lists_its_errors_apart_from_the_summary_too() -> None:
     listed = made.btminer(131, {"error_code": [{"218": "2024-06-15 10:30:00"}, "110", {"0x": None}]})
     replies = {"summary": made.whatsminer_summary(Error_Code_0=0), "get_error_code": listed}
