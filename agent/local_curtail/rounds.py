@@ -5,6 +5,7 @@
                                                  start, and for the first two of a process that comes back
     every 5 s   feeder meter against what should remain on it -> FEEDER_DISAGREES, once per change;
                  marked for as long as it stands             (``doubts``)
+                against what it drew when its stops were proven -> these are no longer counted   (``rises``)
 
 What should remain on a feeder is its power before the first stop, less what those say to have shed who are proven off
 or cannot be told apart (``feeder_clouded``). Where a miner reads off unproven, what all miners report is held against
@@ -25,6 +26,7 @@ from agent.local_curtail.evidence import CLOUDED, Lie
 from agent.local_curtail.ports import FeederMeter, Observed
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, Phase
+from agent.local_curtail.rises import Rises
 from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
 from agent.local_curtail.site_time import SiteTime
 from sitelink.clock import Clock
@@ -59,6 +61,7 @@ class Rounds:
         site_time: SiteTime,
         latest: Callable[[str], Reading | None],
         on_change: Callable[[], None],
+        rises: Rises,
     ) -> None:
         """``fleet`` is the inventory; ``busy`` tells whether a feeder or miner is worked on now and proves nothing."""
         self._books = books
@@ -71,6 +74,7 @@ class Rounds:
         self._site_time = site_time
         self._latest = latest
         self._on_change = on_change
+        self._rises = rises
         self._began_s = clock.monotonic()
 
     async def sweep_forever(self) -> None:
@@ -145,6 +149,8 @@ class Rounds:
 
     async def _balance(self, feeder_id: str) -> None:
         sample = await self._meters[feeder_id].read()
+        if sample.power_w is not None and self._held(feeder_id) and not self._busy(feeder_id):
+            await self._recheck(feeder_id, sample.power_w)
         held = self._held(feeder_id)
         if sample.power_w is None or not held:
             return
@@ -168,6 +174,17 @@ class Rounds:
             _LOG.warning("feeder %s: its difference could not be noted: %s", feeder_id, error)
         if step:
             await self.sweep([record.miner_id for record in held])
+
+    async def _recheck(self, feeder_id: str, power_w: Watts) -> None:
+        """Look whether those proven off still are; who may not be is tried again, who hashes was woken."""
+        try:
+            doubted = await self._rises.check(feeder_id, power_w)
+        except Transient as error:
+            _LOG.warning("feeder %s: its rise could not be noted: %s", feeder_id, error)
+            return
+        if doubted:
+            await self.sweep([record.miner_id for record in self._held(feeder_id)])
+            self._on_change()
 
     async def _forget(self) -> None:
         """Strike the differences of feeders that hold no stopped miner any more."""

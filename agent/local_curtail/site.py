@@ -26,6 +26,7 @@ from agent.local_curtail.policy import whom
 from agent.local_curtail.ports import Control, FeederMeter, Observed, Outbox
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, OrderRecord, Stage
+from agent.local_curtail.rises import Rises
 from agent.local_curtail.rounds import Rounds
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.salvage import salvage
@@ -102,6 +103,7 @@ class LocalCurtail:
         around = Neighbourhood(
             self._books, reach, self._neighbours, lambda name: by_id[name].load_w, self.site_time, rules, bystanders
         )
+        rises = Rises(self._books, reach, feeder_meters, self._neighbours, by_id, clock, rules.idle_share)
         self._lanes = Lanes(self._books, by_id, feeders, rules, latest)
         self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time, secrets)
         self._executor = Executor(
@@ -127,6 +129,7 @@ class LocalCurtail:
                 self.site_time,
                 latest,
                 wake.work,
+                rises,
             ),
             wake=wake,
         )

@@ -58,6 +58,8 @@ TRAILING_SHARE = 0.1
 LONGEST_TRAIL_S = 60.0
 ALONE_SHARE = 0.2
 """Of how many histories a miner that nobody has ordered goes off, or comes back, by itself."""
+RELAPSE_SHARE = 0.2
+"""Of how many histories a stopped miner draws again and says nothing of it."""
 CRASH_SITES = ("commit", "stop", "start")
 
 
@@ -149,6 +151,7 @@ def generate(seed: int, trailing: float = TRAILING_SHARE, lively: float = LIVELY
     _plant_power_faults(seed, schedule, chosen, start_s, end_s)
     _plant_trailing(seed, schedule, chosen, trailing)
     _plant_bystanders(seed, schedule, start_s, end_s)
+    _plant_relapses(seed, schedule, chosen, start_s, end_s)
     alive = random.Random(f"{seed} lively").random() < lively
     for miner in miners:
         miner.lively = alive
@@ -236,6 +239,18 @@ def _plant_bystanders(seed: int, schedule: Schedule, start_s: float, end_s: floa
         if rng.random() < 0.5:
             miner.dead.append((when_s, rng.choice([when_s + 30, 1e9])))
         schedule.families.add("alone")
+
+
+def _plant_relapses(seed: int, schedule: Schedule, chosen: list[str], start_s: float, end_s: float) -> None:
+    """Miners that draw again while they say that they are off; from a stream of its own."""
+    rng = random.Random(f"{seed} relapse")
+    honest = [m for m in schedule.miners if m.miner_id in chosen and not m.liar and not m.wakes]
+    honest = [m for m in honest if m.feeder_id in schedule.metered]
+    if rng.random() >= RELAPSE_SHARE or not honest:
+        return
+    since_s = rng.uniform(start_s + 10, max(start_s + 11, end_s - 30))
+    rng.choice(honest).relapses.append((since_s, since_s + rng.choice([15.0, 60.0, 1e9])))
+    schedule.families.add("relapse")
 
 
 def _plant_device_faults(rng, schedule: Schedule, chosen: list[str], start_s: float, end_s: float) -> None:

@@ -7,6 +7,8 @@ from sitelink.types import NoticeCode, Outcome, Verb
 from tests.simulation.history import GRACE_S, Play
 from tests.simulation.world import T0
 
+COUNTED_S = 90.0
+"""So long who draws again may still be counted: its neighbours' figures may trail for a minute."""
 POWER = frozenset({"late", "stuck", "noisy", "says"})
 
 
@@ -17,6 +19,7 @@ def violations(play: Play) -> list[str]:
     found += _stops_without_order(play)
     found += _lies(play, acks, notices)
     found += _acks(play, acks, notices)
+    found += _credit(play, acks)
     return found
 
 
@@ -46,7 +49,7 @@ def _lies(play: Play, acks, notices) -> list[str]:
         if ack.miner_id in liars and ack.verb is Verb.STOP and ack.outcome in {Outcome.COMPLETE, Outcome.PARTIAL}
     ]
     named = {notice.subject for notice in notices if notice.code is NoticeCode.LIAR_NAMED}
-    honest = {m.miner_id for m in play.schedule.miners if not m.liar and not m.wakes and m.stop_delay_s < 5}
+    honest = {m.miner_id for m in play.schedule.miners if not (m.liar or m.wakes or m.relapses) and m.stop_delay_s < 5}
     found += [f"honest {miner} called a liar" for miner in sorted(named & honest)]
     undisturbed = not play.schedule.families & {"crash", "replan", "meter", "late", "stuck", "noisy"}
     disagreeing = {notice.subject for notice in notices if notice.code is NoticeCode.FEEDER_DISAGREES}
@@ -90,7 +93,9 @@ def _acks(play: Play, acks, notices) -> list[str]:
         if len(play.delivered) == 1 and not play.cold_boots:
             found += [f"{miner} has no final word under {order}" for miner in sorted((touched & members) - acked)]
     quiet = not play.schedule.families & {"crash", "replan", "meter", "device", "alone", *POWER}
-    clouds = {m.feeder_id for m in play.schedule.miners if m.liar.startswith("reports_idle") or m.trails_s > 10}
+    clouds = {
+        m.feeder_id for m in play.schedule.miners if m.liar.startswith("reports_idle") or m.trails_s > 10 or m.relapses
+    }
     if quiet and _hold_s(play) > 110:
         for miner in play.schedule.miners:
             given = history.get(("c1", miner.miner_id, Verb.STOP))
@@ -98,6 +103,35 @@ def _acks(play: Play, acks, notices) -> list[str]:
             if given and not miner.liar and given[-1][0] is not Outcome.COMPLETE and not beside:
                 found.append(f"honest {miner.miner_id} ended {given[-1]}")
     return found
+
+
+def _credit(play: Play, acks) -> list[str]:
+    """Who draws again is not counted for long, and nobody is taken back on a feeder where nobody did."""
+    found = []
+    told = defaultdict(list)
+    for ack in acks:
+        if ack.verb is Verb.STOP:
+            told[ack.order_id, ack.miner_id].append(((ack.at - T0).total_seconds(), ack.outcome, ack.reason))
+    feeders = {miner.miner_id: miner.feeder_id for miner in play.schedule.miners}
+    drew_again = {m.feeder_id for m in play.schedule.miners if m.relapses or m.wakes}
+    undisturbed = not play.schedule.families & {"crash", "replan", "meter", "step", *POWER}
+    for (order, miner_id), said in told.items():
+        for (_, before, _), (at_s, after, reason) in itertools.pairwise(said):
+            back = before is Outcome.COMPLETE and (after, reason) == (Outcome.UNVERIFIED, "feeder_clouded")
+            if back and feeders[miner_id] not in drew_again:
+                found.append(f"honest {miner_id} was taken back under {order} at {at_s:.0f}")
+        for since_s, until_s in play.world.miners[miner_id].relapses if undisturbed else ():
+            off_s = min((at_s for at_s, outcome, _ in said if outcome is Outcome.COMPLETE), default=1e9)
+            late_s = max(since_s, off_s) + COUNTED_S
+            last = [outcome for at_s, outcome, _ in said if at_s <= late_s]
+            if late_s < min(until_s, _end_s(play, order)) and last and last[-1] is Outcome.COMPLETE:
+                found.append(f"{miner_id} draws again since {since_s:.0f} and counts at {late_s:.0f} under {order}")
+    return found
+
+
+def _end_s(play: Play, order: str) -> float:
+    items = [item for _, plan in play.delivered for item in plan.curtailments if item.curtailment_id == order]
+    return min((item.interval.end - T0).total_seconds() for item in items)
 
 
 def rare_states(play: Play) -> set[str]:

@@ -93,6 +93,8 @@ class SimMiner:
     pretends_idle: bool = False
     says: float = 1.0
     """What it reports of the power it draws."""
+    relapses: list[tuple[float, float]] = field(default_factory=list)
+    """When it draws again though it was stopped and says so."""
     removed: bool = False
     """It has left the inventory."""
     stands_alone: bool = False
@@ -150,8 +152,10 @@ class SimMiner:
         return not any(start <= now_s and now_s - seconds < end for start, end in self.dead)
 
     def true_power_w(self, now_s: float) -> float:
-        if not self.hashing:
+        if not self.hashing and not any(since <= now_s < until for since, until in self.relapses):
             return self.baseline_w * IDLE_SHARE_TRUE
+        if not self.hashing:
+            return self.baseline_w
         warm = min(1.0, 0.3 + 0.7 * (now_s - self.started_s) / WARM_UP_S)
         return self.baseline_w * warm
 
