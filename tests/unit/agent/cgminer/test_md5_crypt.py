@@ -1,9 +1,14 @@
 """Our md5-crypt and the token handshake give what the reference implementation gives."""
 
+import ctypes
 import json
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
+from agent.cgminer.control import md5_crypt as module
 from agent.cgminer.control.md5_crypt import md5_crypt
 from agent.cgminer.control.whatsminer_access import derive, seal, unseal
 
@@ -23,6 +28,35 @@ VECTORS = [
 @pytest.mark.parametrize(("password", "salt", "digest"), VECTORS)
 def test_it_agrees_with_openssl(password: str, salt: str, digest: str) -> None:
     assert md5_crypt(password, salt) == digest
+
+
+@pytest.mark.parametrize(("password", "salt", "digest"), VECTORS)
+def test_it_agrees_with_openssl_where_the_system_has_no_library(
+    password: str, salt: str, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_native", lambda: None)
+    assert md5_crypt(password, salt) == digest
+
+
+@given(some.text(max_size=700), some.text(max_size=12))
+def test_the_systems_library_changes_no_hash_whatever_a_device_sends_for_salt(password: str, salt: str) -> None:
+    secret = password.encode("utf-8", "replace")
+    assert md5_crypt(secret.decode(), salt) == module._in_python(secret, salt.encode()[:8])
+
+
+@pytest.mark.parametrize("said", [None, b"*0", b"$1$BQ5hoXV9$", b"$1$BQ5hoXV9$shorter"])
+def test_a_library_that_does_not_know_the_hash_is_not_used(said: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Crypt:
+        def __call__(self, secret: bytes, setting: bytes) -> bytes | None:
+            return said
+
+    monkeypatch.setattr(ctypes, "PyDLL", lambda name: SimpleNamespace(crypt=Crypt()))
+    module._native.cache_clear()
+    try:
+        assert md5_crypt("admin", "BQ5hoXV9") == "RxmaDUO33TS7O26yeMHZ81"
+        assert module._native() is None
+    finally:
+        module._native.cache_clear()
 
 
 def test_only_eight_bytes_of_salt_count() -> None:
