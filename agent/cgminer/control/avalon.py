@@ -60,7 +60,7 @@ class Avalon:
     """Control of one Avalon miner."""
 
     def __init__(self) -> None:
-        self._restarts = False
+        self._restarted_for: Wanted | None = None
 
     @property
     def verbs(self) -> frozenset[Verb]:
@@ -139,14 +139,14 @@ class Avalon:
             await _set(device, f"workmode,set,{number}")  # a build that has the home models' form only
         elif not (_done(status) or f"workmode[{number}]" in status.message.lower()):
             return  # it stays in another mode: a restart would be for nothing
-        self._restarts = True
+        self._restarted_for = wanted
         await _set(device, "reboot,0")
 
     async def _shows_mode(self, device: Device, wanted: Wanted, before: Observation) -> ReadBack:
         _, number = await _mode_number(device, wanted)
         if await _unit_value(device, "WORKMODE") != str(number):
             return ReadBack(Shown.NOT_YET, Evidence.DEVICE_STATE, "mode_not_in_force")
-        if self._restarts:
+        if self._restarted_for is wanted:
             restarted = shows_rebooted(await device.observe(), before)
             if restarted.shown is not Shown.DONE:
                 return restarted

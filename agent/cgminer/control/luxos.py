@@ -145,7 +145,7 @@ class LuxOs:
 
     async def _shows_limit(self, device: Device, wanted: Wanted, seen: Observation) -> ReadBack:
         profile = await self._profile_for(device, wanted)
-        if (await _first(device, "config", "CONFIG")).get("Profile") != profile.name:
+        if await _ceiling(device) != profile.name:
             return ReadBack(Shown.NOT_YET, Evidence.DEVICE_STATE, "limit_not_in_force")
         # What was asked for is to be kept to, not what the profile is made for: that may lie far below.
         ceiling_w = profile.power_w if (asked_w := power_asked(wanted)) is None else asked_w
@@ -161,6 +161,14 @@ class LuxOs:
                 return _Profile(name, None, None)
             self._profile = (wanted.parameters, _choose(device, await _profiles(device), wanted))
         return self._profile[1]
+
+
+async def _ceiling(device: Device) -> object:
+    """Return the profile that it goes no higher than: ATM's highest where that steers, else the one it is in."""
+    config = await _first(device, "config", "CONFIG")
+    if config.get("IsAtmEnabled") is True:
+        return (await _first(device, "atm", "ATM")).get("MaxProfile")
+    return config.get("Profile")
 
 
 def _order(wanted: Wanted) -> tuple[str, ...]:

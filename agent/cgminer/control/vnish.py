@@ -10,6 +10,7 @@ Invariants:
 * Only a tuned preset is chosen: an untuned one would tune for an hour at powers of its own. Asked for watts without a
   preset, the highest tuned one below them is taken; there being none, the order is refused.
 * What a setting needs (a restart of the miner) is done only while it is not stopped: a restart would start it.
+* Where a switcher chooses among presets by itself, its highest is the limit, and not the one of the moment.
 * Overclocking goes back as it was read, with the preset changed. The token is fetched and renewed by ``wires``.
 
 Source: the firmware's own OpenAPI document (1.2.6, 1.2.7): unlock, mining, settings, autotune, system, firmware, logs.
@@ -258,9 +259,9 @@ async def _save(device: Device, settings: Mapping[str, Any]) -> None:
 
 
 async def _shows_limit(device: Device, limit_w: Watts) -> ReadBack:
-    """Return whether a preset at or just below the limit is in force."""
+    """Return whether the miner may go no higher than the preset at or just below the limit."""
     preset = _preset_for(device, await _get(device, "autotune/presets"), limit_w)
-    set_w = number(_overclock(device, await _settings(device)).get("preset"))
+    set_w = number(_ceiling(_overclock(device, await _settings(device))))
     if set_w is None:
         return shows(False, "", "limit_not_in_force")  # "disabled": no preset holds it
     return shows_limited(Watts(set_w), await device.observe(), Watts(number(preset) or 0.0))

@@ -4,7 +4,7 @@ from typing import Any
 
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.control.carry_out import carry_out
-from agent.cgminer.control.driver import Result, Wanted
+from agent.cgminer.control.driver import Driver, Result, Wanted
 from agent.cgminer.control.drivers import driver_of
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
@@ -20,14 +20,16 @@ def device_at(address: Address, dialect: str, credentials: Credentials | None = 
     return Device(address, dialect, SystemClock(), miner_id=ID, credentials=credentials, deadlines=SHORT)
 
 
-async def order(device: Device, wanted: Wanted, *, kept: str = "", deadline_s: float = 0.4) -> tuple[Result, list[str]]:
-    """Carry an order out; return how it ended, and what was kept before it was sent."""
+async def order(
+    device: Device, wanted: Wanted, *, kept: str = "", deadline_s: float = 0.4, driver: Driver | None = None
+) -> tuple[Result, list[str]]:
+    """Carry an order out, by ``driver`` or a new one; return how it ended, and what was kept before it was sent."""
     texts: list[str] = []
 
     async def keep(former: str) -> None:
         texts.append(former)
 
-    driver = driver_of(device.dialect)
+    driver = driver or driver_of(device.dialect)
     assert driver is not None
     result = await carry_out(driver, device, ID, wanted, keep=keep, deadline_s=deadline_s, kept=kept, look_s=0.01)
     return result, texts
@@ -117,7 +119,8 @@ class LuxOs:
 
     def _config(self) -> dict[str, Any]:
         sleeping = "Sleep" if self.curtailed else "None"
-        return {"MACAddr": ID, "Profile": self.profile, "CurtailMode": sleeping, "RedLed": self.red}
+        shown = {"MACAddr": ID, "Profile": self.profile, "CurtailMode": sleeping, "RedLed": self.red}
+        return {**shown, "IsAtmEnabled": self.atm}
 
     def _watts(self) -> int:
         return 20 if self.curtailed else next(row["Watts"] for row in PROFILES if row["Profile Name"] == self.profile)

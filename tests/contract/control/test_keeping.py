@@ -169,8 +169,9 @@ class Counted:
 
     def __init__(self, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked = 0
-        for name in ("ask", "send", "call", "framed", "_reply"):
-            monkeypatch.setattr(device, name, self._counting(getattr(device, name)))
+        orders = [(device, name) for name in ("ask", "send", "call", "framed")]
+        for owner, name in (*orders, (device._looks, "_reply")):
+            monkeypatch.setattr(owner, name, self._counting(getattr(owner, name)))
 
     def _counting(self, plain):
         async def counted(*args, **named):

@@ -76,6 +76,25 @@ async def test_luxos_leaves_an_atm_alone_that_was_off() -> None:
     assert miner.told == ["profileset 410MHz"]
 
 
+async def test_luxos_is_not_limited_by_a_profile_that_atm_may_leave_upwards() -> None:
+    miner = LuxOs()
+    miner.profile = "410MHz"
+    async with luxos(miner) as device:
+        for _ in range(2):
+            result, _ = await order(device, limit(2200))
+            assert (result.outcome, result.reason) == (Outcome.COMPLETE, "power_within_limit")
+    assert miner.told == ["atmset enabled=false", "profileset 410MHz", "atmset enabled=true,max_profile=410MHz"]
+
+
+async def test_luxos_below_its_ceiling_keeps_to_its_limit() -> None:
+    """ATM has gone down by itself, for heat."""
+    miner = LuxOs()
+    miner.ceiling, miner.profile = "default", "410MHz"
+    async with luxos(miner) as device:
+        result, _ = await order(device, limit(2800))
+    assert (result.outcome, miner.told) == (Outcome.COMPLETE, [])
+
+
 async def test_luxos_puts_atm_back_on_where_a_killed_attempt_left_it_off() -> None:
     miner = LuxOs()
     miner.atm, miner.profile = False, "410MHz"
@@ -308,6 +327,15 @@ async def test_avalon_builds_that_know_the_home_models_form_alone_are_told_in_it
     async with avalon(miner) as device:
         assert (await order(device, limit(mode="high")))[0].outcome is Outcome.COMPLETE
     assert miner.told == ["workmode,set,1", "reboot,0"]
+
+
+async def test_an_avalon_that_was_restarted_into_a_mode_is_not_restarted_for_it_once_more() -> None:
+    miner, driver = Avalon(), driver_of("avalon")
+    async with avalon(miner) as device:
+        for _ in range(2):
+            result, _ = await order(device, limit(mode="high"), driver=driver)
+            assert (result.outcome, result.reason) == (Outcome.COMPLETE, "mode_in_force")
+    assert miner.told == ["workmode,1", "reboot,0"]
 
 
 async def test_an_avalon_mode_that_reads_as_set_is_not_in_force_before_the_restart() -> None:

@@ -81,6 +81,18 @@ async def test_the_preset_switcher_is_capped_with_the_limit() -> None:
     }
 
 
+async def test_a_preset_from_which_the_switcher_may_rise_is_no_limit_yet() -> None:
+    miner = FakeVnish()
+    overclock = miner.settings["miner"]["overclock"]
+    overclock["preset"] = "2800"
+    overclock["preset_switcher"] |= {"enabled": True, "top_preset": "3160"}
+    result, _ = await carried(miner, wanted(Verb.LIMIT, power_w="2800"))
+    assert (result.outcome, miner.told[0]) == (Outcome.COMPLETE, "settings")
+    assert miner.settings["miner"]["overclock"]["preset_switcher"]["top_preset"] == "2800"
+    result, _ = await carried(miner, wanted(Verb.LIMIT, power_w="2800"))
+    assert (result.outcome, miner.told.count("settings")) == (Outcome.COMPLETE, 1)
+
+
 @pytest.mark.parametrize("verb", [Verb.LIMIT, Verb.POOLS])
 async def test_settings_of_a_stopped_miner_do_not_start_it(verb: Verb) -> None:
     miner = FakeVnish(state="stopped")
