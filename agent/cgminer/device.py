@@ -28,6 +28,7 @@ from agent.cgminer.wires import Wires, is_telling
 from agent.errors import Garbled, Transient
 from sitelink.clock import Clock
 from sitelink.miners import WEB_PORT
+from sitelink.units import Watts
 
 _STATIC_AGE_S: Final = 3600.0
 
@@ -103,16 +104,17 @@ class Device:
         """Let go of the connection that is kept for the next request, if one is."""
         self._wires.forget()
 
-    async def observe(self, *, glance: bool = False) -> Observation:
+    async def observe(self, *, glance: bool = False, idle_w: Watts | None = None) -> Observation:
         """Read the miner. What it answers but cannot be understood gives state UNKNOWN with a reason.
 
-        A ``glance`` asks only whether it hashes and what it draws, not why it stands still.
+        A ``glance`` asks only whether it hashes and what it draws, not why it stands still; but of one that draws no
+        more than ``idle_w``, where that is given, until it says that it was told to stand, else all there is.
 
         Raises:
             Transient: it does not answer.
             Permanent: it answers with too much, or with no miner's reply at all while its dialect is ``auto``.
         """
-        return await self._looks.observe(glance=glance)
+        return await self._looks.observe(glance=glance, idle_w=idle_w)
 
     async def identity(self) -> str:
         """Read afresh who answers: ``miner_id`` if the device goes by that name, else its first name, lower-case.

@@ -13,6 +13,7 @@ from agent.cgminer.replies import interpret
 from agent.cgminer.sections import Sections
 from agent.errors import SessionBusy, TimedOut, Transient
 from sitelink.types import MinerState, Reason
+from sitelink.units import Watts
 
 _SAYS_NOTHING: Final = (Reason.NOT_REPORTED, Reason.GARBLED)
 
@@ -21,12 +22,13 @@ _SAYS_NOTHING: Final = (Reason.NOT_REPORTED, Reason.GARBLED)
 class Look:
     """One reading, which ends at ``ends_at`` by the event loop's time. ``silent`` are wires not to be asked again.
 
-    A ``glance`` is after the state and the power alone.
+    A ``glance`` is after the state and the power alone, and of a miner that draws no more than ``idle_w`` after why.
     """
 
     table: Table
     ends_at: float
     glance: bool = False
+    idle_w: Watts | None = None
     dialect: str = ""
     silent: set[str] = field(default_factory=set)
     asked: bool = False
@@ -36,6 +38,10 @@ class Look:
     sections: Sections | None = None
     shown_s: tuple[float, float] | None = None
     """Between which moments the poll's commands were answered; None as long as one is not."""
+
+    def runs(self, seen: Observation) -> bool:
+        """Return whether ``seen`` hashes, or draws more than a miner that stands."""
+        return seen.state is MinerState.HASHING or (seen.power_w or 0.0) > (self.idle_w or 0.0)
 
     def cut_short(self, address: Address, lacks: str, limit_s: float) -> Transient:
         """Return the error of a reading that ``lacks`` something after ``limit_s``: the device's, or our own doing."""

@@ -1,6 +1,7 @@
 """What one miner is asked, and when: a table's commands, at one moment or hourly, until they tell what is wanted.
 
     whose table? --> what the poll asks --> why it stands still, where it does --> what does not change, when due
+    glance: what tells state and power --> idle? was it told to be? --> all the rest, where that is not shown
 
 Invariants:
 
@@ -17,6 +18,7 @@ Invariants:
 """
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -36,6 +38,7 @@ from agent.errors import AgentError, Garbled, Transient
 from sitelink.clock import Clock
 from sitelink.miners import AUTO
 from sitelink.types import MinerState, Reason
+from sitelink.units import Watts
 
 _STATIC_RETRY_S: Final = 300.0
 """How soon static data is read again where a wire beside the poll's was silent, and so left out its part."""
@@ -92,9 +95,9 @@ class Looks:
         """Ask again what was refused: we come with other credentials."""
         self._collector.forgive()
 
-    async def observe(self, *, glance: bool = False) -> Observation:
+    async def observe(self, *, glance: bool = False, idle_w: Watts | None = None) -> Observation:
         """Read the miner, as ``Device.observe`` promises."""
-        look = self._begun(glance=glance)
+        look = self._begun(glance=glance, idle_w=idle_w)
         try:
             return await self._observed(look)
         except TimeoutError:
@@ -117,8 +120,8 @@ class Looks:
         self._settled = self._told
         self._wires.forget()
 
-    def _begun(self, *, glance: bool = False) -> Look:
-        return Look(self._table, asyncio.get_running_loop().time() + self._limit_s, glance)
+    def _begun(self, *, glance: bool = False, idle_w: Watts | None = None) -> Look:
+        return Look(self._table, asyncio.get_running_loop().time() + self._limit_s, glance, idle_w)
 
     async def _observed(self, look: Look) -> Observation:
         await self._find_dialect(look)
@@ -127,8 +130,13 @@ class Looks:
         look.sections = fresh = Sections(static.sections)
         self._collector.wake(commands)
         seen = await self._polled(look, fresh, static.sections)
-        if look.glance:
+        if look.glance and (look.idle_w is None or look.runs(seen)):
             return seen
+        if look.glance and seen.state is MinerState.IDLE:
+            return await self._why(look, fresh, static)
+        if look.glance:
+            look.glance, look.sections = False, (fresh := Sections(static.sections))
+            seen = await self._polled(look, fresh, static.sections)
         if seen.state is not MinerState.HASHING and seen.reason is not Reason.ACCESS_DENIED and commands.idle:
             try:
                 await self._collector.collect(ask, fresh, commands, commands.idle)
@@ -139,6 +147,23 @@ class Looks:
                 pass
         elif static.is_whole:
             return seen
+        await self._read_static(look, static)
+        return interpret(look.dialect, fresh, look.shown_s)
+
+    async def _why(self, look: Look, fresh: Sections, static: Hourly) -> Observation:
+        """Return why a miner stands that a glance shows idle: all of it unless it says that it was told to."""
+        ask, commands = partial(self._reply, look), look.table.commands
+        seen = interpret(look.dialect, fresh, look.shown_s, glance=True)
+        with suppress(AgentError):  # its reason may show in the rest
+            for command in commands.idle:
+                if seen.reason is Reason.COMMANDED:
+                    return seen
+                await self._collector.ask_into(ask, fresh, commands, command)
+                seen = interpret(look.dialect, fresh, look.shown_s, glance=True)
+        if seen.reason is Reason.COMMANDED:
+            return seen
+        rest = [command for command in commands.poll if command not in commands.glance]
+        await self._collector.collect(ask, fresh, commands, rest)
         await self._read_static(look, static)
         return interpret(look.dialect, fresh, look.shown_s)
 

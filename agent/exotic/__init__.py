@@ -19,6 +19,7 @@ from agent.exotic.figures import observation_of
 from agent.exotic.reader import Reader
 from sitelink.clock import Clock
 from sitelink.miners import EXOTIC
+from sitelink.units import Watts
 
 __all__ = ["DIALECT", "ExoticDevice", "Reader", "is_installed"]
 
@@ -42,7 +43,12 @@ class ExoticDevice(Device):
         self._reader = reader
         self._name = miner_id.lower()
 
-    async def observe(self, *, glance: bool = False) -> Observation:  # noqa: ARG002 - the library knows no less
+    async def observe(
+        self,
+        *,
+        glance: bool = False,  # noqa: ARG002 - the library knows no less
+        idle_w: Watts | None = None,  # noqa: ARG002 - it is all asked anyway
+    ) -> Observation:
         """Read the miner, all of it however little is wanted.
 
         Raises:

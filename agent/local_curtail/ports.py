@@ -75,8 +75,11 @@ class Control(Protocol):
 class Glances(Protocol):
     """A control whose device tells what it draws in fewer requests than all of it."""
 
-    async def glance(self) -> Observed:
-        """Read whether the device hashes and what it draws, not why it stands. Raises Transient or Permanent."""
+    async def glance(self, idle_w: Watts) -> Observed:
+        """Read whether the device hashes and what it draws, and why once it draws no more than ``idle_w``.
+
+        Raises Transient or Permanent.
+        """
         ...
 
 

@@ -16,7 +16,7 @@ from agent.local_curtail.evidence import Verdict
 from agent.local_curtail.ports import Control, GivesWay, Glances, Observed
 from agent.precedence import Precedence
 from agent.reasons import reason_of
-from sitelink.types import Evidence, MinerState, Outcome, Reason
+from sitelink.types import Evidence, Outcome, Reason
 from sitelink.units import Watts
 
 
@@ -64,13 +64,11 @@ class Reach:
             return await self._controls(miner_id).observe()
 
     async def look(self, miner_id: str, idle_w: Watts) -> Observed:
-        """Read what one miner does, and all else once it draws no more than ``idle_w``. Raises AgentError."""
+        """Read what one miner does, and why once it draws no more than ``idle_w``. Raises AgentError."""
         control = self._controls(miner_id)
         async with self._looks:
             if _glances(type(control)):
-                seen = await cast("Glances", control).glance()
-                if seen.state is MinerState.HASHING or (seen.power_w or 0.0) > idle_w:
-                    return seen
+                return await cast("Glances", control).glance(idle_w)
             return await control.observe()
 
     async def stop(self, miner_id: str, wanted: Callable[[], bool]) -> bool:

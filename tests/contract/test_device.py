@@ -7,9 +7,11 @@ import pytest
 
 from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.device import Device
+from agent.cgminer.observation import Observation
 from agent.errors import Garbled, Unreachable
 from sitelink.clock import ManualClock
 from sitelink.types import MinerState, Reason
+from sitelink.units import Watts
 from tests.contract.fake_miner import FakeMiner, serving, status
 from tests.unit.agent.cgminer import replies_of as made
 
@@ -298,3 +300,58 @@ async def test_a_glance_asks_no_more_than_what_it_draws_and_whether_it_hashes() 
         miner.asked.clear()
         assert await luxos.observe() == whole
         assert miner.commands() == ["summary+power+temps+fans+pools"]
+
+
+async def glanced_at_idle(
+    answers: dict[str, object], power_w: int = 40
+) -> tuple[FakeMiner, Observation, Observation, list[str]]:
+    """Return the miner, a glance at it and a look, and what the glance asked."""
+    idle = {
+        "summary": made.answer(11, "SUMMARY", {"Elapsed": 9000, "GHS 5s": 0.0}),
+        "power": made.answer(311, "POWER", {"PSU": True, "Watts": power_w}),
+    }
+    miner = FakeMiner({**made.luxos(), **idle, **answers})
+    async with serving(miner.speak) as address:
+        luxos = device(address, "luxos")
+        look = await luxos.observe()
+        miner.asked.clear()
+        glance = await luxos.observe(glance=True, idle_w=Watts(450))
+    return miner, glance, look, miner.commands()
+
+
+async def test_a_glance_at_who_was_told_to_stand_asks_no_more_once_it_says_so() -> None:
+    _, glance, _, asked = await glanced_at_idle({"config": made.luxos(CurtailMode="Sleep")["config"]})
+    assert asked == ["summary+power", "config"]
+    assert (glance.state, glance.reason, glance.power_w) == (MinerState.IDLE, Reason.COMMANDED, 40.0)
+    assert glance.shown_s is not None
+
+
+async def test_a_glance_at_who_is_still_on_its_way_down_asks_not_why() -> None:
+    _, glance, _, asked = await glanced_at_idle({}, power_w=900)
+    assert asked == ["summary+power"]
+    assert (glance.state, glance.power_w) == (MinerState.IDLE, 900.0)
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ({}, Reason.NOT_REPORTED),
+        ({"config": made.luxos(SystemStatus="Overheated")["config"]}, Reason.THERMAL),
+        ({"temps": made.answer(201, "TEMPS", {"ID": 0, "TopLeft": 101.0})}, Reason.THERMAL),
+        ({"config": status(14, "Invalid command", "E")}, Reason.NOT_REPORTED),
+    ],
+)
+async def test_a_glance_at_who_stands_for_another_reason_tells_what_a_whole_look_tells(
+    answers: dict[str, object], reason: Reason
+) -> None:
+    _, glance, look, _ = await glanced_at_idle(answers)
+    assert glance == look
+    assert (glance.state, glance.reason) == (MinerState.IDLE, reason)
+
+
+async def test_a_glance_that_shows_no_state_is_a_whole_look() -> None:
+    nothing = made.answer(11, "SUMMARY", {"Elapsed": 9000})
+    _, glance, look, asked = await glanced_at_idle({"summary": nothing})
+    assert glance == look
+    assert glance.state is MinerState.UNKNOWN
+    assert asked == ["summary+power", "summary+power+temps+fans+pools", "config+events"]

@@ -25,7 +25,8 @@ from agent.cgminer.observation import Observation
 from agent.cgminer.turn import Turn
 from agent.errors import AccessDenied, Transient, UnsupportedDevice
 from sitelink.miners import AUTO
-from sitelink.types import Outcome, Verb
+from sitelink.types import Outcome, Reason, Verb
+from sitelink.units import Watts
 from sitelink.verbs import SWITCHING
 
 __all__ = ["Former", "HeldInMemory", "MinerControl", "Result", "Wanted", "controllable", "controllable_dialects"]
@@ -69,9 +70,12 @@ class MinerControl:
         self._keeping.saw(seen)
         return seen
 
-    async def glance(self) -> Observation:
-        """Read no more than whether the miner hashes and what it draws. Raises as ``observe``."""
-        return await self._device.observe(glance=True)
+    async def glance(self, idle_w: Watts) -> Observation:
+        """Read whether the miner hashes, what it draws, and why if no more than ``idle_w``. Raises as ``observe``."""
+        seen = await self._device.observe(glance=True, idle_w=idle_w)
+        if seen.reason is Reason.COMMANDED:
+            self._keeping.saw(seen)  # of what it is set to while it runs, a glance says nothing
+        return seen
 
     async def stop(self) -> None:
         """Order the miner to stop, once what its start restores is kept; safe to repeat.

@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from agent.cgminer.dialects import table_of
+from agent.cgminer.look import Look
+from agent.cgminer.observation import Observation
 from agent.errors import AccessDenied, AgentError, Garbled, TimedOut, Unreachable
 from agent.local_curtail.evidence import Verdict
 from agent.local_curtail.reach import Reach
@@ -116,38 +119,36 @@ async def test_a_stop_that_waited_beyond_its_order_is_not_sent():
     assert control.told == ["stop"]
 
 
-@dataclass(frozen=True)
-class Shown:
-    state: MinerState
-    power_w: float | None
-
-
 class Glancing(Answering):
-    def __init__(self, glimpse: Shown) -> None:
+    def __init__(self) -> None:
         super().__init__("")
-        self.glimpse, self.looks = glimpse, 0
+        self.idle_w: list[Watts] = []
 
-    async def glance(self):
-        return self.glimpse
+    async def glance(self, idle_w):
+        self.idle_w.append(idle_w)
+        return Observation("luxos", state=MinerState.IDLE)
 
-    async def observe(self):
-        self.looks += 1
-        return Shown(MinerState.IDLE, 40.0)
+
+async def test_a_look_is_a_glance_where_the_device_can_and_says_what_counts_as_idle():
+    control = Glancing()
+    seen = await reach_of(control).look("02:aa:00:00:00:01", Watts(450))
+    assert control.idle_w == [450.0]
+    assert seen.state is MinerState.IDLE
 
 
 @pytest.mark.parametrize(
-    ("glimpse", "looks"),
+    ("state", "power_w", "runs"),
     [
-        (Shown(MinerState.HASHING, 3000.0), 0),
-        (Shown(MinerState.HASHING, None), 0),
-        (Shown(MinerState.IDLE, 900.0), 0),
-        (Shown(MinerState.IDLE, 60.0), 1),
-        (Shown(MinerState.IDLE, None), 1),
-        (Shown(MinerState.UNKNOWN, None), 1),
+        (MinerState.HASHING, 3000.0, True),
+        (MinerState.HASHING, None, True),
+        (MinerState.HASHING, 60.0, True),
+        (MinerState.IDLE, 900.0, True),
+        (MinerState.IDLE, 450.0, False),
+        (MinerState.IDLE, 60.0, False),
+        (MinerState.IDLE, None, False),
+        (MinerState.UNKNOWN, None, False),
     ],
 )
-async def test_only_what_draws_no_more_than_idle_is_asked_why(glimpse, looks):
-    control = Glancing(glimpse)
-    seen = await reach_of(control).look("02:aa:00:00:00:01", Watts(450))
-    assert control.looks == looks
-    assert seen == (Shown(MinerState.IDLE, 40.0) if looks else glimpse)
+def test_only_what_draws_no_more_than_idle_is_asked_why(state, power_w, runs):
+    seen = Observation("luxos", state=state, power_w=power_w)
+    assert Look(table_of("luxos"), 0.0, True, Watts(450)).runs(seen) is runs
