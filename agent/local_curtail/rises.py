@@ -28,7 +28,7 @@ from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord
 from agent.local_curtail.rules import SiteMiner
 from sitelink.clock import Clock
-from sitelink.types import Evidence, MinerState, Verb
+from sitelink.types import Evidence, MinerState, Reading, Reason, Verb
 from sitelink.units import Watts, megawatts
 
 _READINGS: Final = 6
@@ -39,6 +39,7 @@ _AT_MOST: Final = 1.1
 """The largest share of its own figure that a miner is taken to draw."""
 _INEXACT_SHARE: Final = 0.1
 """By how much all devices of a feeder together may say too much, where their records alone tell what it should draw."""
+_GONE: Final = frozenset({Reason.UNREACHABLE, Reason.TIMEOUT})
 _BY_METER: Final = {Evidence.FEEDER_METER, Evidence.DEVICE_POWER}
 
 _Key = tuple[tuple[object, ...], ...]
@@ -70,8 +71,9 @@ class Rises:
         miners: Mapping[str, SiteMiner],
         clock: Clock,
         idle_share: float,
+        latest: Callable[[str], Reading | None],
     ) -> None:
-        """``neighbours`` gives the miners of a feeder."""
+        """``neighbours`` gives the miners of a feeder, ``latest`` a miner's last polled reading."""
         self._books = books
         self._reach = reach
         self._meters = meters
@@ -79,6 +81,7 @@ class Rises:
         self._miners = miners
         self._clock = clock
         self._idle_share = idle_share
+        self._latest = latest
         self._levels: dict[str, _Level] = {}
         self._since: dict[str, tuple[_Key, float]] = {}
 
@@ -101,7 +104,7 @@ class Rises:
         readings_w = await self._read(feeder_id)
         if not readings_w or max(readings_w) - min(readings_w) > least_w:
             return False
-        seen = await self._looks(feeder_id)
+        seen = await self._looks(feeder_id, gone=level is not None)
         if self._key(feeder_id) != key:
             return False
         if any(_runs(record, seen, self._idle_share) for record in proven):
@@ -241,10 +244,15 @@ class Rises:
             found.append(sample.power_w)
         return found if len(set(found)) >= _ALIVE_VALUES else []
 
-    async def _looks(self, feeder_id: str) -> _Seen:
-        names = self._neighbours(feeder_id)
+    async def _looks(self, feeder_id: str, *, gone: bool) -> _Seen:
+        """Look at all on a feeder: with those the poller has found ``gone`` only once they may have come on since."""
+        names = [name for name in self._neighbours(feeder_id) if gone or not self._is_gone(name)]
         looks = await asyncio.gather(*map(self._look, names))
         return {name: look for name, look in zip(names, looks, strict=True) if look is not None}
+
+    def _is_gone(self, name: str) -> bool:
+        polled = self._latest(name)
+        return polled is not None and polled.reason in _GONE
 
     async def _look(self, name: str) -> Observed | None:
         try:

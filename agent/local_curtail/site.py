@@ -103,7 +103,7 @@ class LocalCurtail:
         around = Neighbourhood(
             self._books, reach, self._neighbours, lambda name: by_id[name].load_w, self.site_time, rules, bystanders
         )
-        rises = Rises(self._books, reach, feeder_meters, self._neighbours, by_id, clock, rules.idle_share)
+        rises = Rises(self._books, reach, feeder_meters, self._neighbours, by_id, clock, rules.idle_share, latest)
         self._lanes = Lanes(self._books, by_id, feeders, rules, latest)
         self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time, secrets)
         self._executor = Executor(
