@@ -176,11 +176,17 @@ class Rises:
     def _above_w(self, level: _Level, others: _Words, power_w: Watts) -> float:
         """Return what the feeder draws above ``level`` that no other's word explains; what one does joins the level."""
         rise_w = power_w - level.power_w
-        explained_w = sum(self._risen_w(name, then_w, others.get(name)) for name, then_w in level.others.items())
-        room_w = rise_w - explained_w - level.noise_w
-        if explained_w > 0.0:
-            level.power_w += max(0.0, min(rise_w, explained_w))
-            level.others = others
+        risen_w = {name: self._risen_w(name, then_w, others[name]) for name, then_w in level.others.items()}
+        room_w = rise_w - sum(risen_w.values()) - level.noise_w
+        left_w = max(0.0, rise_w)
+        for name in sorted(risen_w, key=lambda name: others[name] is None):  # who tells what it draws goes first
+            joins_w = min(left_w, risen_w[name])
+            left_w -= joins_w
+            level.power_w += joins_w
+            now_w, then_w = others[name], level.others[name]
+            if now_w is None and then_w is not None:
+                now_w = then_w + joins_w  # it may be on its way up: it explains the rest of its load later
+            level.others[name] = now_w
         return room_w
 
     def _risen_w(self, name: str, then_w: float | None, now_w: float | None) -> float:

@@ -133,6 +133,15 @@ async def test_one_that_falls_silent_may_have_come_on_and_one_that_always_was_ex
     assert await silent.check(3440)
 
 
+async def test_one_that_falls_silent_on_its_way_up_explains_all_of_it_and_no_more(monkeypatch):
+    rig = Rig(monkeypatch, {"m0": IDLE, "m1": IDLE})
+    await rig.check(80)
+    rig.says["m1"] = None
+    for shown_w in (2000, 3440, 4600):
+        assert not await rig.check(shown_w)
+    assert await rig.check(6800)
+
+
 async def test_one_that_says_it_is_off_is_given_a_minute_to_show_that_it_came_on(monkeypatch):
     rig = Rig(monkeypatch, {"m0": IDLE, "m1": IDLE})
     await rig.check(80)
