@@ -39,6 +39,7 @@ _AT_MOST: Final = 1.1
 """The largest share of its own figure that a miner is taken to draw."""
 _INEXACT_SHARE: Final = 0.1
 """By how much all devices of a feeder together may say too much, where their records alone tell what it should draw."""
+_MOVES_SHARE: Final = 0.1
 _GONE: Final = frozenset({Reason.UNREACHABLE, Reason.TIMEOUT})
 _BY_METER: Final = {Evidence.FEEDER_METER, Evidence.DEVICE_POWER}
 
@@ -95,12 +96,14 @@ class Rises:
         if not proven:
             self._forget(feeder_id)
             return False
-        level, least_w = self._level(feeder_id, key), DROP_SHARE * min(record.baseline_w or 0.0 for record in proven)
-        if level is not None and level.power_w - least_w <= power_w <= level.power_w + level.noise_w + least_w:
+        least_w = DROP_SHARE * min(record.baseline_w or 0.0 for record in proven)
+        level = self._level(feeder_id, key, power_w + least_w)
+        if level is not None and power_w <= level.power_w + level.noise_w + least_w:
             self._since.pop(feeder_id, None)
             return False
         if self._waits(feeder_id, key):
             return False
+        before = await self._looks(feeder_id, gone=False) if level is None else {}
         readings_w = await self._read(feeder_id)
         if not readings_w or max(readings_w) - min(readings_w) > least_w:
             return False
@@ -110,7 +113,9 @@ class Rises:
         if any(_runs(record, seen, self._idle_share) for record in proven):
             return True
         others = self._others(proven, feeder_id, seen)
-        if level is None or power_w < level.power_w:
+        if level is None and self._moves(self._others(proven, feeder_id, before), others):
+            return False
+        if level is None:
             room_w = self._beyond_records_w(proven, others, min(readings_w))
             self._levels[feeder_id] = _Level(key, _mean(readings_w), max(readings_w) - min(readings_w), others)
         else:
@@ -150,9 +155,10 @@ class Rises:
         self._forget(feeder_id)
         return changed
 
-    def _level(self, feeder_id: str, key: _Key) -> _Level | None:
+    def _level(self, feeder_id: str, key: _Key, most_w: float) -> _Level | None:
+        """Return the level, None where orders have changed since, or it exceeds ``most_w``: somebody went off."""
         level = self._levels.get(feeder_id)
-        return level if level is not None and level.key == key else None
+        return level if level is not None and level.key == key and level.power_w <= most_w else None
 
     def _forget(self, feeder_id: str) -> None:
         self._levels.pop(feeder_id, None)
@@ -165,6 +171,14 @@ class Rises:
             del self._since[feeder_id]
             return False
         return since is not None and self._clock.monotonic() - since[1] < OLDEST_S
+
+    def _moves(self, before: _Words, after: _Words) -> bool:
+        """Return whether somebody goes up or down just now, so that a late meter and its word do not agree."""
+        pairs = ((name, one, after[name]) for name, one in before.items())
+        return any(
+            (one is None) is not (two is None) or abs((one or 0.0) - (two or 0.0)) > _MOVES_SHARE * self._load_w(name)
+            for name, one, two in pairs
+        )
 
     def _run_on(self, others: _Words) -> bool:
         """Return whether no other that answers says it is off: its figures may be older than its coming on.
@@ -184,9 +198,11 @@ class Rises:
             left_w -= joins_w
             level.power_w += joins_w
             now_w, then_w = others[name], level.others[name]
-            if now_w is None and then_w is not None:
-                now_w = then_w + joins_w  # it may be on its way up: it explains the rest of its load later
-            level.others[name] = now_w
+            if now_w is not None and now_w < (then_w or 0.0):
+                level.others[name] = now_w
+            elif now_w is not None or then_w is not None:
+                # A meter may be late, and one that is silent on its way up: the rest explains what is still to come.
+                level.others[name] = (then_w or 0.0) + joins_w / (1.0 if now_w is None else _AT_MOST)
         return room_w
 
     def _risen_w(self, name: str, then_w: float | None, now_w: float | None) -> float:

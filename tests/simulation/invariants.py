@@ -110,8 +110,8 @@ def _credit(play: Play, acks) -> list[str]:
     found = []
     told = defaultdict(list)
     for ack in acks:
-        if ack.verb is Verb.STOP:
-            told[ack.order_id, ack.miner_id].append(((ack.at - T0).total_seconds(), ack.outcome, ack.reason))
+        at_s, outcome = (ack.at - T0).total_seconds(), ack.outcome if ack.verb is Verb.STOP else None
+        told[ack.order_id, ack.miner_id].append((at_s, outcome, ack.reason))  # a start between two stops ends the first
     feeders = {miner.miner_id: miner.feeder_id for miner in play.schedule.miners}
     drew_again = {m.feeder_id for m in play.schedule.miners if m.relapses or m.wakes}
     undisturbed = not play.schedule.families & {"crash", "replan", "meter", "step", *POWER}

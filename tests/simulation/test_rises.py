@@ -104,6 +104,18 @@ def test_beside_a_neighbour_that_is_off_the_rise_is_found_once_its_figures_had_t
     assert all(within_s[0] < said[1][0] - 80 < within_s[1] for said in words(played).values())
 
 
+@pytest.mark.parametrize("late_s", [1.0, 3.0, 5.0])
+@pytest.mark.parametrize("on_s", [27.0, 29.0, 31.0, 60.0])
+def test_a_late_meter_and_a_neighbour_that_comes_on_take_nobody_back(late_s, on_s):
+    schedule = held()
+    beside = SimMiner("m03", "F1", 5200.0, hashing=False, lively=True, stands_alone=True, pending=[(on_s, "start")])
+    schedule.miners.append(beside)
+    schedule.meters.late_s, schedule.families = {"F1": late_s}, {"late"}
+    played = play(schedule)
+    assert violations(played) == []
+    assert all(said.count(COMPLETE) <= 1 and COMPLETE not in said[:-1] for said in outcomes(played).values())
+
+
 def test_a_dead_neighbour_holds_up_nothing():
     schedule = held()
     schedule.miners.append(SimMiner("m03", "F1", 3600.0, hashing=False, dead=[(0, 1e9)], stands_alone=True))
