@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from simulator.miner import Miner
 
 _SHARE_DIFFICULTY = 262_144
+_COUNTING_SHARE = 0.02
 _HASHES_A_SHARE = _SHARE_DIFFICULTY * 2**32
 
 
@@ -57,7 +58,7 @@ def take(miner: "Miner", now_s: float) -> Snapshot:
     place, shown, boards = miner.place, miner.shown, miner.place.model.boards
     key, heat, air_c = miner.noise_key, shown.heat(now_s), miner.time.ambient_c()
     seen = figures(miner, now_s)
-    rate = TeraHashPerSecond(place.actual_ths * seen.hash_share * wobble(key ^ 2, seen.at_s, 0.012))
+    rate = TeraHashPerSecond(place.actual_ths * seen.hash_share * _counted(key, seen.at_s))
     hottest = tuple(
         air_c + heat * (34.0 + 2.5 * noise.at(key, board) + 0.8 * noise.smooth(key + board, now_s, 30))
         for board in range(boards)
@@ -90,6 +91,11 @@ def take(miner: "Miner", now_s: float) -> Snapshot:
 def wobble(stream: int, now_s: float, share: float) -> float:
     """Return a factor near 1 that wanders by ``share``."""
     return 1.0 + share * noise.smooth(stream, now_s, 20.0)
+
+
+def _counted(key: int, at_s: float) -> float:
+    """Return the factor of a rate that is counted over seconds: real ones lie some percent about their average."""
+    return wobble(key ^ 2, at_s, 0.012) + _COUNTING_SHARE * noise.smooth(key ^ 5, at_s, 1.0)
 
 
 def _split(key: int, rate: TeraHashPerSecond, boards: int, now_s: float) -> tuple[TeraHashPerSecond, ...]:

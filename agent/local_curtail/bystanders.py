@@ -20,6 +20,7 @@ from sitelink.types import MinerState, Reading, Reason
 from sitelink.units import Watts
 
 _FULL_SHARE: Final = 0.9
+_MORE_TIMES: Final = 1.1
 _GONE: Final = frozenset({Reason.UNREACHABLE, Reason.TIMEOUT})
 
 
@@ -34,6 +35,12 @@ class _Shown(NamedTuple):
 
     does: _Does
     power_w: Watts | None = None
+
+    def has_risen(self, before: "_Shown") -> bool:
+        """Return whether it may draw more than ``before``: it runs since, warms up still, or does not say."""
+        if before.does is not _Does.RUNS:
+            return self.does is not _Does.IDLES
+        return self.power_w is not None and self.power_w > _MORE_TIMES * (before.power_w or self.power_w)
 
     def runs_as(self, before: "_Shown") -> bool:
         """Return whether it runs as fully as ``before``."""
@@ -82,7 +89,7 @@ class Bystanders:
         for name, now in zip(known, await asyncio.gather(*map(self._look, known)), strict=True):
             ran = opening[name].does is _Does.RUNS
             fell |= ran and not now.runs_as(opening[name])
-            rose |= not ran and now.does is not _Does.IDLES
+            rose |= now.has_risen(opening[name])
         return fell, rose
 
     async def may_have_fallen_w(self, feeder_id: str, miner_id: str, names: Collection[str]) -> Watts:

@@ -55,6 +55,7 @@ _CERTAIN_SHARE: Final = 0.8
 _IDLE_SHARE: Final = 0.95
 """The same of one that says it is idle: it may draw more, and hardly less."""
 _KEPT_SAMPLES: Final = 400
+_FEW: Final = 2
 _FELL_MORE_SHARE: Final = 0.5
 
 
@@ -290,6 +291,12 @@ class Feeder:
         claimed_w = sum(max(knot.fallen_w for knot in other.knots) for other in self._members if other.knots)
         surplus_w = before.power_w - left_w - claimed_w
         return MeterWord.FELL_MORE if surplus_w >= _FELL_MORE_SHARE * member.load_w else MeterWord.CLOUDED
+
+    def awaits(self, member: Member) -> bool:
+        """Return whether others wait, unproven, for how long ``member`` has run on."""
+        others = [other for other in self._sent() if other is not member and not other.left]
+        waiting = any(other.known is None and other.idle_s is not None for other in others)
+        return waiting and sum(other.idle_s is None and not other.silent for other in others) < _FEW
 
     def accuse_due_s(self, member: Member) -> float:
         """Return until when a member that reads idle is worth waiting for (monotonic seconds).

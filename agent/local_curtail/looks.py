@@ -31,15 +31,16 @@ def first_pause_s(least_s: float) -> float:
     return max(least_s, _FIRST_LOOK_S)
 
 
-def pause_s(member: Member, least_s: float) -> float:
+def pause_s(member: Member, least_s: float, awaited: bool) -> float:
     """Return the seconds until ``member`` is to be looked at again, from the end of its last look on.
 
-    ``least_s`` is how long it is left alone at the least.
+    ``least_s`` is how long it is left alone at the least; ``awaited`` is whether others of its feeder wait for how long
+    it has run on.
     """
-    return max(least_s, _pause_s(member))
+    return max(least_s, _pause_s(member, awaited))
 
 
-def _pause_s(member: Member) -> float:
+def _pause_s(member: Member, awaited: bool) -> float:
     if member.resumed or member.seen is None or not member.knots:
         return LOOK_S
     first, last = member.knots[0], member.knots[-1]
@@ -50,7 +51,8 @@ def _pause_s(member: Member) -> float:
             else _IDLE_LOOK_S
         )
     if last.fallen_w < _FALLS_SHARE * member.drawn_w:
-        return _SOON_S if last.at_s - first.at_s < _BRISK_S else LOOK_S
+        soon_s = _SOONEST_S if awaited else _SOON_S
+        return soon_s if last.at_s - first.at_s < _BRISK_S else LOOK_S
     before = member.knots[-2] if len(member.knots) > 1 else last
     if before.fallen_w < _FALLS_SHARE * member.drawn_w:
         return _SOON_S

@@ -125,7 +125,7 @@ class Member:
         figures, self._figures = self._figures, (seen.power_w, seen.hashrate_ths)
         if self.sent_s is None:
             return
-        self._news += figures != self._figures
+        self._news += figures is not None and figures != self._figures
         left_w = seen.power_w if seen.power_w is not None else Watts(0.0 if idle else self.drawn_w)
         at_s, unsure_s = (began_s + ended_s) / 2, (ended_s - began_s) / 2
         if at_s > self.knots[-1].at_s:

@@ -209,7 +209,7 @@ class Stopper:
                 member.weighs = False
             if self._clock.monotonic() >= look_s:
                 await self._look(attempt)
-                look_s = self._clock.monotonic() + pause_s(member, self._least_s())
+                look_s = self._clock.monotonic() + pause_s(member, self._least_s(), self._is_awaited(attempt))
             verdict = self._verdict(attempt)
             if verdict.outcome is Outcome.COMPLETE or verdict == ALREADY_IDLE or member.known is False:
                 return verdict
@@ -223,6 +223,9 @@ class Stopper:
             again_s = deadline_s if attempt.acked else attempt.tried_s + _SEND_AGAIN_S
             await _until(member.woken, min(look_s, deadline_s, max(again_s, now_s)) - now_s)
         return None
+
+    def _is_awaited(self, attempt: Attempt) -> bool:
+        return attempt.feeder is not None and attempt.feeder.awaits(attempt.member)
 
     def _least_s(self) -> float:
         """Return how long a miner is left alone at the least, so that all together are not looked at too often."""

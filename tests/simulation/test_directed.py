@@ -386,9 +386,9 @@ def test_a_miner_whose_figures_trail_is_proven_off_and_back_and_called_no_liar(t
     assert NoticeCode.LIAR_NAMED not in {notice.code for notice in notices}
 
 
-@pytest.mark.parametrize(("lively", "within_s"), [(True, 8.0), (False, 14.0)])
-def test_beside_one_that_runs_on_an_honest_stop_waits_for_figures_that_may_be_old(lively, within_s):
-    """Figures that waver from second to second are no ten seconds old."""
+@pytest.mark.parametrize("lively", [True, False])
+def test_beside_one_that_runs_on_an_honest_stop_is_proven_once_its_figures_have_risen(lively):
+    """Figures that rise were measured while the miner ran, be it the power or the hash rate."""
     schedule = three_miners()
     schedule.miners[0].liar = "ack_without_effect"
     for miner in schedule.miners:
@@ -399,8 +399,7 @@ def test_beside_one_that_runs_on_an_honest_stop_waits_for_figures_that_may_be_ol
     proven = {a.miner_id: (a.at - T0).total_seconds() for a in acks if a.verb is Verb.STOP and a.outcome is COMPLETE}
     assert proven.keys() == {"m01", "m02"}
     off_s = max(schedule.miners[n].turns[0][0] for n in (1, 2))
-    assert max(proven.values()) - off_s < within_s
-    assert lively or max(proven.values()) - off_s > 9.0
+    assert max(proven.values()) - off_s < 6.0
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -22,7 +22,8 @@ from sitelink.units import Watts
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IDLE_SHARE_TRUE = 0.015
 WARM_UP_S = 8.0
-TRAILING_POINTS = 40
+TICK_S = 0.5
+"""A device that shows averages measures so often."""
 WAVERS = {"W": 0.004, "TH": 0.04}
 
 
@@ -171,7 +172,7 @@ class SimMiner:
         if self.trails == "snapshot":
             moments = [now_s - (now_s - self.phase_s) % self.trails_s]
         else:
-            moments = [now_s - self.trails_s * (n + 0.5) / TRAILING_POINTS for n in range(TRAILING_POINTS)]
+            moments = [int(now_s / TICK_S - n) * TICK_S for n in range(max(1, round(self.trails_s / TICK_S)))]
         drawn = [(at_s, *self.drew(at_s)) for at_s in moments]
         power = Watts(self.says * sum(watts * self._wavers("W", at_s) for at_s, watts, _ in drawn) / len(drawn))
         rate = 100.0 * sum(hashed * self._wavers("TH", at_s) for at_s, _, hashed in drawn) / len(drawn)
