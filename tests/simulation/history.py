@@ -404,7 +404,7 @@ class Play:
             time_keys=KeyRing((TIME_KEY.public_bytes,)),
             controls=lambda miner_id: SimControl(world, life, world.miners[miner_id]),
             feeder_meters={feeder: SimMeter(world, life, feeder) for feeder in sorted(world.metered)},
-            latest=lambda miner_id: None,
+            latest=world.polled,
             precedence=Precedence(WorldClock(world)),
             files=SiteFiles(Path("/nowhere")),
             secrets=Veiled(),

@@ -16,12 +16,13 @@ from datetime import UTC, datetime, timedelta
 from agent.errors import AccessDenied, TimedOut, Unreachable, WrongDevice
 from agent.local_curtail.schema import schema
 from agent.storage import StorageFull
-from sitelink.types import Ack, BatchBody, MeterSample, MinerState, Notice, Reason
+from sitelink.types import Ack, BatchBody, MeterSample, MinerState, Notice, Reading, Reason
 from sitelink.units import Watts
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IDLE_SHARE_TRUE = 0.015
 WARM_UP_S = 8.0
+POLL_S = 20
 TICK_S = 0.5
 """A device that shows averages measures so often."""
 WAVERS = {"W": 0.004, "TH": 0.04}
@@ -231,6 +232,18 @@ class World:
         self.wall_offset_s = 0.0
         self.boot = 1
         self.boot_s = 0.0
+
+    def polled(self, miner_id: str) -> Reading:
+        """Return what a poller that asks each miner every ``POLL_S`` has last read of it."""
+        miner = self.miners[miner_id]
+        phase_s = zlib.crc32(miner_id.encode()) % POLL_S
+        at_s = self.now_s - (self.now_s - phase_s) % POLL_S
+        if miner.stolen or not miner.reachable(at_s):
+            return Reading(miner_id, self.true_time(), MinerState.UNKNOWN, Reason.UNREACHABLE)
+        power_w, hashes = miner.drew(at_s)
+        if miner.pretends_idle or not hashes:
+            return Reading(miner_id, self.true_time(), MinerState.IDLE, Reason.COMMANDED, 0.0, Watts(power_w))
+        return Reading(miner_id, self.true_time(), MinerState.HASHING, Reason.NONE, 100.0, Watts(power_w))
 
     def new_disk(self) -> None:
         self.disk = sqlite3.connect(":memory:", isolation_level=None)
