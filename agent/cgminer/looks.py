@@ -29,7 +29,7 @@ from agent.cgminer.hourly import Hourly
 from agent.cgminer.identification import find_dialect, telling_table
 from agent.cgminer.look import Look
 from agent.cgminer.observation import Observation
-from agent.cgminer.replies import PLAIN, interpret
+from agent.cgminer.replies import PLAIN, interpret, named
 from agent.cgminer.sections import Sections
 from agent.cgminer.turn import Turn
 from agent.cgminer.whose import nameless
@@ -133,7 +133,7 @@ class Looks:
         if look.glance and (look.idle_w is None or look.runs(seen)):
             return seen
         if look.glance and seen.state is MinerState.IDLE:
-            return await self._why(look, fresh, static)
+            return await self._why(look, fresh, static, seen)
         if look.glance:
             look.glance, look.sections = False, (fresh := Sections(static.sections))
             seen = await self._polled(look, fresh, static.sections)
@@ -150,10 +150,9 @@ class Looks:
         await self._read_static(look, static)
         return interpret(look.dialect, fresh, look.shown_s)
 
-    async def _why(self, look: Look, fresh: Sections, static: Hourly) -> Observation:
+    async def _why(self, look: Look, fresh: Sections, static: Hourly, seen: Observation) -> Observation:
         """Return why a miner stands that a glance shows idle: all of it unless it says that it was told to."""
         ask, commands = partial(self._reply, look), look.table.commands
-        seen = interpret(look.dialect, fresh, look.shown_s, glance=True)
         with suppress(AgentError):  # its reason may show in the rest
             for command in commands.idle:
                 if seen.reason is Reason.COMMANDED:
@@ -189,7 +188,7 @@ class Looks:
         ask, commands = partial(self._reply, look), look.table.commands
         for command in commands.identity:
             await self._collector.ask_into(ask, sections, commands, command)
-            seen = interpret(look.dialect, sections)
+            seen = named(look.dialect, sections)
             if seen.answers_to(self._miner_id) or (not self._miner_id and seen.identities):
                 break
         if seen.answers_to(self._miner_id):

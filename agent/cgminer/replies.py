@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.cgminer.dialects import table_of
 from agent.cgminer.dialects.families import family_of
-from agent.cgminer.dialects.table import Facts, Table
+from agent.cgminer.dialects.table import Facts, Sensors, Table, Verdict
 from agent.cgminer.observation import Observation, PoolShares
 from agent.cgminer.repair import decode
 from agent.cgminer.sections import Sections, at, number, text, whole
@@ -21,11 +21,13 @@ from sitelink.miners import AUTO
 from sitelink.types import MinerState, PowerSource, Reason
 from sitelink.units import Watts
 
-__all__ = ["PLAIN", "Observation", "PoolShares", "identify", "interpret", "parse", "read_sections"]
+__all__ = ["PLAIN", "Observation", "PoolShares", "identify", "interpret", "named", "parse", "read_sections"]
 
 PLAIN = "cgminer"
 """The dialect of what shows itself as none of the others."""
 _GLANCE = ("hashrate_ths", "power_w", "uptime_s")
+_NAMES = ("mac", "serial", "control_board_id")
+_NOTHING_MEASURED = Sensors()
 _BEST_CHIP_J_PER_TH = 5.0
 """No chip made gets by on less, so an estimated draw below it is a firmware's missing figure."""
 
@@ -66,13 +68,12 @@ def interpret(
     table = table_of(dialect)
     if not sections and not sections.statuses:
         return Observation(dialect, reason=_nothing(sections), repaired=tuple(sections.repaired))
-    names = [name for name in _GLANCE if name in table.fields] if glance else table.fields
-    values = {name: _field(table, name, sections) for name in names}
+    if glance:
+        return _glimpsed(dialect, table, sections, shown_s)
+    values = {name: _field(table, name, sections) for name in table.fields}
     sensors = table.sensors(sections)
     values["power_w"] = _plausible(values.get("power_w"), values.get("hashrate_ths"), table, sections)
-    state, reason = table.judge(sections.fresh, Facts(values.get("hashrate_ths"), values.get("uptime_s"), sensors))
-    if state is MinerState.UNKNOWN and reason is Reason.NOT_REPORTED:
-        reason = _nothing(sections)
+    state, reason = _judged(table, sections, values, sensors)
     return Observation(
         dialect=dialect,
         state=state,
@@ -85,6 +86,38 @@ def interpret(
         **sensors._asdict(),
         **values,
     )
+
+
+def named(dialect: str, sections: Sections) -> Observation:
+    """Return what the sections tell of who the device is, and nothing else. Never raises."""
+    table = table_of(dialect)
+    return Observation(dialect, **{name: _field(table, name, sections) for name in _NAMES if name in table.fields})
+
+
+def _glimpsed(dialect: str, table: Table, sections: Sections, shown_s: tuple[float, float] | None) -> Observation:
+    values = {name: _field(table, name, sections) for name in _GLANCE if name in table.fields}
+    power_w = _plausible(values.get("power_w"), values.get("hashrate_ths"), table, sections)
+    verdict = _judged(table, sections, values, _NOTHING_MEASURED)
+    if verdict[0] is not MinerState.HASHING:
+        verdict = _judged(table, sections, values, table.sensors(sections))  # no sensor makes a hashing miner stand
+    return Observation(
+        dialect=dialect,
+        state=verdict[0],
+        reason=verdict[1],
+        hashrate_ths=values.get("hashrate_ths"),
+        power_w=power_w,
+        power_source=PowerSource.NONE if power_w is None else table.power_source_of(sections),
+        uptime_s=values.get("uptime_s"),
+        shown_s=shown_s,
+    )
+
+
+def _judged(table: Table, sections: Sections, values: Mapping[str, Any], sensors: Sensors) -> Verdict:
+    facts = Facts(values.get("hashrate_ths"), values.get("uptime_s"), sensors)
+    state, reason = table.judge(sections.fresh, facts)
+    if state is MinerState.UNKNOWN and reason is Reason.NOT_REPORTED:
+        reason = _nothing(sections)
+    return state, reason
 
 
 def _nothing(sections: Sections) -> Reason:

@@ -12,12 +12,17 @@ from agent.local_curtail.ports import FeederMeter
 from sitelink.clock import Clock
 
 _READS_PER_S: Final = 400.0
+_COUNT_S: Final = 0.05
+"""How often it is counted at the most whose rounds are open: each reading asks for it."""
 
 
 class Feeders(Mapping[str, Feeder]):
     """The metered feeders by id."""
 
     def __init__(self, meters: Mapping[str, FeederMeter], clock: Clock) -> None:
+        self._clock = clock
+        self._open = 0
+        self._counted_s = float("-inf")
         thought = Thought()
         self._feeders = {name: Feeder(name, meter, clock, self._pace_s, thought) for name, meter in meters.items()}
 
@@ -37,4 +42,7 @@ class Feeders(Mapping[str, Feeder]):
                 group.create_task(feeder.sample_forever())
 
     def _pace_s(self) -> float:
-        return sum(feeder.open for feeder in self._feeders.values()) / _READS_PER_S
+        now_s = self._clock.monotonic()
+        if not self._counted_s <= now_s < self._counted_s + _COUNT_S:
+            self._counted_s, self._open = now_s, sum(feeder.open for feeder in self._feeders.values())
+        return self._open / _READS_PER_S
