@@ -9,12 +9,13 @@ word, is taken to go on as it did: nobody can see it, and each site has a few.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from agent.errors import AgentError
 from agent.local_curtail.evidence import reads_idle
+from agent.local_curtail.ports import Observed
 from agent.local_curtail.reach import Reach
 from sitelink.types import MinerState, Reading, Reason
 from sitelink.units import Watts
@@ -110,15 +111,15 @@ class Bystanders:
         )
 
     async def _at_opening(self, name: str) -> _Shown:
-        shown = await self._look(name)
+        shown = await self._look(name, self._reach.look_along)  # it may be about to be stopped itself
         polled = self._latest(name)
         if shown.does is not _Does.RUNS and polled is not None and polled.state is MinerState.HASHING:
             return _Shown(_Does.RUNS, polled.power_w)  # it has tripped since, a moment ago for all we know
         return shown
 
-    async def _look(self, name: str) -> _Shown:
+    async def _look(self, name: str, look: Callable[[str, Watts], Awaitable[Observed]] | None = None) -> _Shown:
         try:
-            seen = await self._reach.look(name, Watts(0))
+            seen = await (look or self._reach.look)(name, Watts(0))
         except AgentError:
             return _Shown(_Does.SILENT)
         if seen.state is MinerState.HASHING and not reads_idle(seen, self._loads_w(name), self._idle_share):

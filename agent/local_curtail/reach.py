@@ -26,6 +26,7 @@ class Reach:
     def __init__(self, controls: Callable[[str], Control], concurrency: int, precedence: Precedence) -> None:
         self._controls = controls
         self._precedence = precedence
+        self._under_way: dict[str, asyncio.Future[Observed | AgentError | None]] = {}
         self._looks = asyncio.Semaphore(concurrency)
         self._stops = asyncio.Semaphore(concurrency)
         self._starts = asyncio.Semaphore(concurrency)
@@ -65,11 +66,34 @@ class Reach:
 
     async def look(self, miner_id: str, idle_w: Watts) -> Observed:
         """Read what one miner does, and why once it draws no more than ``idle_w``. Raises AgentError."""
+        shown: asyncio.Future[Observed | AgentError | None] = asyncio.get_running_loop().create_future()
+        self._under_way[miner_id] = shown
+        found: Observed | AgentError | None = None
+        try:
+            async with self._looks:
+                found = seen = await self._looked(miner_id, idle_w)
+            return seen
+        except AgentError as error:
+            found = error
+            raise
+        finally:
+            shown.set_result(found)
+            if self._under_way.get(miner_id) is shown:
+                del self._under_way[miner_id]
+
+    async def look_along(self, miner_id: str, idle_w: Watts) -> Observed:
+        """Return what somebody else's look that is under way shows, or raise as it does; look where none is."""
+        under_way = self._under_way.get(miner_id)
+        found = None if under_way is None else await asyncio.shield(under_way)
+        if isinstance(found, AgentError):
+            raise found
+        return await self.look(miner_id, idle_w) if found is None else found
+
+    async def _looked(self, miner_id: str, idle_w: Watts) -> Observed:
         control = self._controls(miner_id)
-        async with self._looks:
-            if _glances(type(control)):
-                return await cast("Glances", control).glance(idle_w)
-            return await control.observe()
+        if _glances(type(control)):
+            return await cast("Glances", control).glance(idle_w)
+        return await control.observe()
 
     async def stop(self, miner_id: str, wanted: Callable[[], bool]) -> bool:
         """Order one miner to stop if that is still ``wanted`` at its turn; return whether it was. Raises AgentError."""

@@ -152,3 +152,65 @@ async def test_a_look_is_a_glance_where_the_device_can_and_says_what_counts_as_i
 def test_only_what_draws_no_more_than_idle_is_asked_why(state, power_w, runs):
     seen = Observation("luxos", state=state, power_w=power_w)
     assert Look(table_of("luxos"), 0.0, True, Watts(450)).runs(seen) is runs
+
+
+class Watched(Hanging):
+    def __init__(self, shown: Observation | AgentError) -> None:
+        super().__init__()
+        self.shown, self.looks = shown, 0
+
+    async def observe(self):
+        self.looks += 1
+        await super().observe()
+        if isinstance(self.shown, AgentError) and self.looks == 1:
+            raise self.shown
+        return Observation("luxos", state=MinerState.HASHING)
+
+
+async def look_beside(control: Watched, break_off: bool = False) -> object:
+    """Return what a look along with another shows, that one failing or broken off."""
+    reach = reach_of(control)
+    own = asyncio.ensure_future(reach.look("m1", Watts(450)))
+    await control.under_way.wait()
+    along = asyncio.ensure_future(reach.look_along("m1", Watts(0)))
+    await asyncio.sleep(0)
+    if break_off:
+        own.cancel()
+    control.going_on.set()
+    await asyncio.wait([own])
+    async with asyncio.timeout(5):
+        return await along
+
+
+async def test_who_looks_along_waits_for_the_look_under_way_and_asks_nothing():
+    control = Watched(Observation("luxos"))
+    assert (await look_beside(control)).state is MinerState.HASHING
+    assert control.looks == 1
+    assert (await reach_of(control).look_along("m1", Watts(0))).state is MinerState.HASHING
+    assert control.looks == 2
+
+
+async def test_who_looks_along_hears_of_its_failure_and_waits_for_no_second_one():
+    control = Watched(Unreachable("gone"))
+    with pytest.raises(Unreachable):
+        await look_beside(control)
+    assert control.looks == 1
+
+
+async def test_who_looks_along_looks_for_himself_where_the_other_look_is_broken_off():
+    control = Watched(Observation("luxos"))
+    assert (await look_beside(control, break_off=True)).state is MinerState.HASHING
+    assert control.looks == 2
+
+
+async def test_who_breaks_off_looking_along_leaves_the_others_look_alone():
+    control = Watched(Observation("luxos"))
+    reach = reach_of(control)
+    own = asyncio.ensure_future(reach.look("m1", Watts(450)))
+    await control.under_way.wait()
+    along = asyncio.ensure_future(reach.look_along("m1", Watts(0)))
+    await asyncio.sleep(0)
+    along.cancel()
+    await asyncio.wait([along])
+    control.going_on.set()
+    assert (await own).state is MinerState.HASHING
