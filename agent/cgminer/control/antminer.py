@@ -22,6 +22,7 @@ from typing import Any, Final
 from agent.cgminer.control.asked import blink_asked, mode_asked, pools_asked
 from agent.cgminer.control.commanded import refuse_while_stopped, shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Wanted
+from agent.cgminer.control.kept import kept_in
 from agent.cgminer.control.read_back import shows, shows_rebooted, shows_set, shows_started
 from agent.cgminer.control.web_answers import (
     AS_JSON,
@@ -202,11 +203,7 @@ def _sleeps(conf: Mapping[str, Any]) -> bool:
 
 def _former_mode(former: str) -> int:
     """Return the mode that a stop replaced: low stays low; normal where that is unknown, or is one never written."""
-    try:
-        kept = json.loads(former or "{}")
-    except ValueError:
-        kept = {}
-    modes = _modes_in(kept) if isinstance(kept, dict) else {}
+    modes = _modes_in(kept_in(former))
     return _LOW if modes and all(number(value) == _LOW for value in modes.values()) else _NORMAL
 
 

@@ -13,7 +13,8 @@ Invariants:
 * New firmware is in force when the version has changed into the wanted one, or the miner has restarted with it.
 * An order that a kill cut short is carried out again with what its first attempt kept. A desired state is then always
   sent, for that attempt may have died between two steps of its own; what is done once is only looked at.
-* COMPLETE names the miner that was asked for: who answers is read again before it is said.
+* COMPLETE and PARTIAL name the miner that was asked for: who answers is read again before either is said, and before
+  the order is sent again.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.cgminer.control.driver import LOOK_S, SEND_AGAIN_S, Driver, ReadBack, Result, Shown, Wanted
+from agent.cgminer.control.kept import kept_in
 from agent.cgminer.control.versions import was_another
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
@@ -137,10 +139,7 @@ async def carry_out(
 
 def _before_then(kept: str, now: Observation) -> Observation:
     """Return what was observed before an order that an earlier attempt may have sent, as far as it was kept."""
-    try:
-        uptime_s = json.loads(kept).get("uptime_s")
-    except (ValueError, AttributeError):
-        uptime_s = None
+    uptime_s = kept_in(kept).get("uptime_s")
     return replace(now, uptime_s=uptime_s if isinstance(uptime_s, int) else None)
 
 
@@ -191,10 +190,10 @@ class _Attempt:
                 return self.ended(Outcome.COMPLETE)
             now_s = self.device.monotonic()
             if now_s >= ends_s or self._settled():
-                return self._given_up()
+                return await self._given_up()
             if not self.acked and self.wanted.verb not in ONCE and now_s - sent_s >= SEND_AGAIN_S:
                 sent_s = now_s
-                refusal = await self._send()
+                refusal = await self._send_again()
             await pause(look_s)
         return refusal
 
@@ -213,6 +212,10 @@ class _Attempt:
         else:
             self.acked, self.trouble = True, None
         return None
+
+    async def _send_again(self) -> Result | None:
+        """Send the order to the miner that was asked for; nothing while another answers there, or nobody."""
+        return await self._send() if await self._is_still_who_was_asked() else None
 
     def _settled(self) -> bool:
         """Return whether waiting longer can change nothing: no text came, or a once-only order was not taken."""
@@ -248,8 +251,8 @@ class _Attempt:
             return False
         return True
 
-    def _given_up(self) -> Result:
-        if self.seen.shown is Shown.PART:
+    async def _given_up(self) -> Result:
+        if self.seen.shown is Shown.PART and await self._is_still_who_was_asked():
             return self.ended(Outcome.PARTIAL)
         if self.sent_earlier and self.blind is None:
             self.seen = ReadBack(Shown.NOT_YET, self.seen.evidence, "outcome_unknown")
@@ -265,10 +268,7 @@ class _Attempt:
 
 def _former_in(kept: str) -> str:
     """Return the driver's own former configuration in what is kept of an order that is sent once."""
-    try:
-        former = json.loads(kept).get("former")
-    except (ValueError, AttributeError):
-        return ""
+    former = kept_in(kept).get("former")
     return former if isinstance(former, str) else ""
 
 

@@ -20,6 +20,7 @@ from typing import Final
 from agent.cgminer.control.asked import blink_asked, pools_asked
 from agent.cgminer.control.commanded import refuse_while_stopped, shows_commanded_stop
 from agent.cgminer.control.driver import ReadBack, Shown, Wanted
+from agent.cgminer.control.kept import kept_in
 from agent.cgminer.control.read_back import shows_rebooted, shows_started
 from agent.cgminer.control.rpc_pools import PoolChange, shows_pools
 from agent.cgminer.device import Device
@@ -148,10 +149,7 @@ def _to_enable(parts: list[_Part], former: str) -> list[_Part]:
 
 def _enabled_in(former: str) -> list[str]:
     """Return the names of the devices that were enabled before a stop, as far as they were kept."""
-    try:
-        kept = json.loads(former).get("enabled")
-    except (ValueError, AttributeError):
-        return []
+    kept = kept_in(former).get("enabled")
     return [name for name in kept if isinstance(name, str)] if isinstance(kept, list) else []
 
 

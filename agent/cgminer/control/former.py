@@ -7,6 +7,8 @@ nothing: whoever keeps it answers from memory, with an empty text where nothing 
 import json
 from typing import Final, Protocol
 
+from agent.cgminer.control.kept import kept_in
+
 _SETTLED: Final = "settled"
 
 
@@ -43,11 +45,7 @@ class HeldInMemory:
 
 def settled(configuration: str) -> str:
     """Return ``configuration`` marked: the miner was seen to run with it again, or is meant to run otherwise."""
-    try:
-        kept = json.loads(configuration)
-    except ValueError:
-        kept = None
-    return json.dumps({**(kept if isinstance(kept, dict) else {}), _SETTLED: True})
+    return json.dumps({**kept_in(configuration), _SETTLED: True})
 
 
 def is_settled(configuration: str) -> bool:

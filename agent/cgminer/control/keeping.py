@@ -14,13 +14,13 @@ Invariants:
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, runtime_checkable
 
 from agent.cgminer.control.driver import Driver, Wanted
 from agent.cgminer.control.former import Former, is_settled, settled
+from agent.cgminer.control.kept import kept_in
 from agent.cgminer.control.limits import KeepsLimit
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
@@ -152,7 +152,7 @@ class Keeping:
         self, driver: "GivesBack", kept: str, seen: Observation, check: Callable[[], Awaitable[None]]
     ) -> bool:
         """Return whether something was lost, and has been ordered again."""
-        lost = await driver.lost(self._device, _read(kept), seen)
+        lost = await driver.lost(self._device, kept_in(kept), seen)
         if lost is None:
             return False
         if self._tries >= _TRIES:
@@ -172,11 +172,3 @@ class Keeping:
 
     def _runs(self) -> bool:
         return self._seen is not None and (self._started_s is None or self._seen[0] - self._started_s >= _RUNS_S)
-
-
-def _read(kept: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(kept)
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {}

@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple
 from agent.cgminer.control.asked import blink_asked, mode_asked, pools_asked, power_asked
 from agent.cgminer.control.commanded import refuse_while_stopped
 from agent.cgminer.control.driver import ReadBack, Shown, Wanted
+from agent.cgminer.control.kept import kept_in
 from agent.cgminer.control.luxos_session import LuxSession
 from agent.cgminer.control.read_back import shows_limited, shows_rebooted, shows_set, shows_started, shows_stopped
 from agent.cgminer.control.rpc_pools import PoolChange, shows_pools
@@ -180,8 +181,8 @@ def _order(wanted: Wanted) -> tuple[str, ...]:
 
 
 def _steered_before(former: str) -> bool:
-    kept = json.loads(former) if former else {}
-    return bool((kept.get("atm") or {}).get("Enabled"))
+    atm = kept_in(former).get("atm")
+    return isinstance(atm, dict) and atm.get("Enabled") is True
 
 
 async def _profiles(device: Device) -> list[_Profile]:

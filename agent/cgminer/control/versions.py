@@ -9,9 +9,10 @@ Invariant: an empty version is unknown, and no version at all.
 Source: Braiins OS 25.07 and 26.04, ``bos_version.current``: date, number of the day, commit, release, edition.
 """
 
-import json
 import re
 from typing import Final
+
+from agent.cgminer.control.kept import kept_in
 
 _BUILD: Final = re.compile(r"\d{4}-\d{2}-\d{2}-\d+-[0-9a-f]+-(?P<release>.+?)(?P<edition>-plus)?")
 
@@ -24,11 +25,7 @@ def runs(shown: str, asked: str) -> bool:
 
 def was_another(former: str, asked: str) -> bool:
     """Return whether ``former``, as a driver keeps it, names a version, and another than ``asked``."""
-    try:
-        kept = json.loads(former)
-    except ValueError:
-        return False
-    version = kept.get("version") if isinstance(kept, dict) else None
+    version = kept_in(former).get("version")
     return isinstance(version, str) and bool(_bare(version)) and not runs(version, asked)
 
 

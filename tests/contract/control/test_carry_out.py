@@ -176,6 +176,29 @@ async def test_another_miner_that_answers_afterwards_proves_nothing() -> None:
     assert (result.outcome, result.evidence, result.reason) == (Outcome.UNVERIFIED, Evidence.NONE, "wrong_device")
 
 
+async def test_an_order_is_not_sent_again_to_another_miner_that_has_taken_the_address() -> None:
+    stage = Stage(NOT_YET, sent=(TimedOut("x"),))
+    stage.names = ["m1", "m2"]
+    result = await stage.play()
+    assert result.outcome is Outcome.UNVERIFIED
+    assert stage.events == ["kept normal", "sent normal"]
+
+
+async def test_an_order_is_sent_again_once_its_miner_answers_again() -> None:
+    stage = Stage(*[NOT_YET] * 7, DONE, sent=(TimedOut("x"), None))
+    stage.names = ["m1", "m2", "m1"]
+    assert (await stage.play()).outcome is Outcome.COMPLETE
+    assert stage.events == ["kept normal", "sent normal", "sent normal"]
+
+
+async def test_another_miner_that_draws_less_is_no_part_of_the_effect() -> None:
+    stage = Stage(PART)
+    stage.names = ["m1", "m2"]
+    result = await stage.play()
+    assert (result.outcome, result.reason) == (Outcome.UNVERIFIED, "wrong_device")
+    assert "m2 answers where the inventory has m1" in result.detail
+
+
 async def test_a_miner_that_is_silent_when_it_is_named_again_is_asked_once_more() -> None:
     stage = Stage()
     answers: list[str | AgentError] = ["m1", Unreachable("x"), "m1"]
