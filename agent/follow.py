@@ -121,9 +121,8 @@ class Follower:
         self._next_sweep_mono = now_mono + BETWEEN_SWEEPS_S
         held = {device.address.host for name, device in self._devices.items() if name not in lost}
         looks = await self._sweep([host for host in self._hosts if host not in held])
-        now = learned = Learned.load(
-            self._state_dir
-        )  # as it stands after the sweep: another process may have noted more
+        # As it stands after the sweep: another process may have noted more.
+        now = learned = Learned.load(self._state_dir)
         sightings = judge(looks, learned.applied(self._listed), learned)
         listed = {entry.miner_id: entry for entry in self._listed}
         for each in sightings:

@@ -121,20 +121,29 @@ def _looker(
     deadlines = Deadlines(connect_s=manners.connect_s)
     if settings is None or not options.log_in:
         return Looker(deadlines, options.port, options.web_port)
-    return Looker(deadlines, options.port, options.web_port, _passwords(settings, inventory))
+    return Looker(deadlines, options.port, options.web_port, _passwords(settings, inventory, options.port))
 
 
-def _passwords(settings: "Settings", inventory: "tuple[MinerEntry, ...]") -> "CredentialsOf":
-    """Return the site's own answer to who we are: the miner's listed at the host, else its dialect's group. Raises."""
+def _passwords(settings: "Settings", inventory: "tuple[MinerEntry, ...]", port: int) -> "CredentialsOf":
+    """Return the site's own answer to who we are: the miner's listed at the host, else its dialect's group.
+
+    Where several stand behind one host, it is the one at ``port``, which is asked: no other's password is shown.
+
+    Raises:
+        BadInput: the vault cannot be opened.
+    """
+    from agent.discover.standing import standing_at
     from agent.vault import Vault
 
     vault = Vault.open(settings)
     if vault.problem is not None:
         raise BadInput(vault.problem)
-    listed = {entry.host: entry for entry in inventory}
+    listed: dict[str, list[MinerEntry]] = {}
+    for each in inventory:
+        listed.setdefault(each.host.lower(), []).append(each)
 
     def credentials_of(host: str, dialect: str) -> "Credentials | None":
-        entry = listed.get(host)
+        entry = standing_at(listed.get(host.lower(), ()), port)
         return vault.group(dialect) if entry is None else vault.credentials(entry, dialect)
 
     return credentials_of

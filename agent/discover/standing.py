@@ -85,6 +85,11 @@ def candidates(sightings: Iterable[Sighting]) -> tuple[list[MinerEntry], list[st
     return rows, unwritten
 
 
+def standing_at(listed: Sequence[MinerEntry], port: int) -> MinerEntry | None:
+    """Return who of those ``listed`` at one host is meant: behind a forwarded one, each has a port of its own."""
+    return listed[0] if len(listed) == 1 else next((each for each in listed if each.port == port), None)
+
+
 _MAY_BE_IT: Final = {Standing.KNOWN, Standing.MOVED, Standing.BOARD, Standing.DOUBLE, Standing.UNNAMED}
 
 
@@ -129,9 +134,7 @@ class _Book:
         return Sighting(look, Standing.NEW)
 
     def _listed_at(self, look: Look) -> MinerEntry | None:
-        """Return who is listed at the address; behind one forwarded host, many are, each at a port of its own."""
-        listed = self._by_host.get(look.host.lower(), [])
-        return listed[0] if len(listed) == 1 else next((each for each in listed if each.port == look.port), None)
+        return standing_at(self._by_host.get(look.host.lower(), ()), look.port)
 
     def _itself(self, look: Look, entry: MinerEntry) -> Sighting:
         known, now = self._learned.names.get(entry.miner_id.lower(), Names()), _names(look)

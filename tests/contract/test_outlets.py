@@ -20,7 +20,9 @@ from agent.errors import (
     AccessDenied,
     BadInput,
     Garbled,
+    NoWay,
     Refused,
+    SessionBusy,
     TimedOut,
     Transient,
     Unreachable,
@@ -384,6 +386,40 @@ async def test_a_stop_may_be_repeated_once_the_power_is_gone() -> None:
     switch = Switch(on=False)
     await behind(NOBODY, switch).stop()
     assert switch.told == [False]
+
+
+class Unheard(MinerControl):
+    """A miner of which nothing is heard, for ``trouble``."""
+
+    trouble: Transient
+
+    async def identity(self) -> str:
+        raise self.trouble
+
+    async def observe(self):
+        raise self.trouble
+
+
+@pytest.mark.parametrize("trouble", [NoWay("no socket left"), SessionBusy("a request of ours"), Transient("not yet")])
+async def test_what_keeps_us_from_asking_is_no_silence_of_a_miner_cut_off(
+    trouble: Transient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = Switch(on=False)
+    device = Device(NOBODY, "cgminer", SystemClock(), miner_id=ANTMINER_ID, deadlines=SHORT)
+    inner = Unheard(device, ANTMINER_ID)
+    inner.trouble = trouble
+    control = OutletControl(inner, device, ANTMINER_ID, switch, goes_off_s=0.1)
+    for asked in (control.observe, control.identity):
+        with pytest.raises(type(trouble)):
+            await asked()
+
+    async def unheard() -> str:
+        raise trouble
+
+    monkeypatch.setattr(device, "identity", unheard)
+    with pytest.raises(type(trouble)):
+        await control.stop()
+    assert switch.told == []
 
 
 async def test_a_start_needs_nobody_to_answer() -> None:

@@ -7,7 +7,8 @@
 Invariants: a firmware's own stop goes before its switch, which cuts the power off hard, but for plain CGMiner's, which
 proves nothing; nobody's power is taken before the miner has said that it is the one, or, where its firmware has no
 name to tell, a person has vouched for the wiring; a switch that reads off while its miner hashes on feeds another,
-which gets its power back at once; a start waits neither for the switch's state nor for its answer (ADR 0007); a silent
+which gets its power back at once; that we got nowhere, or were busy with the miner ourselves, is no silence of it; a
+start waits neither for the switch's state nor for its answer (ADR 0007); a silent
 miner behind a switch that is on, or cannot be read, stays unknown.
 """
 
@@ -21,7 +22,7 @@ from agent.cgminer.control.driver import LOOK_S, Result, Wanted
 from agent.cgminer.control.drivers import stops_before_outlet
 from agent.cgminer.device import Device
 from agent.cgminer.observation import Observation
-from agent.errors import AgentError, Nameless, Refused, Transient
+from agent.errors import AgentError, Nameless, NoWay, Refused, TimedOut, Transient, Unreachable
 from sitelink.types import Evidence, MinerState, Outcome, PowerSource, Reason, Verb
 from sitelink.units import Watts
 
@@ -83,8 +84,8 @@ class OutletControl:
         """
         try:
             return await self._inner.identity()
-        except Transient:
-            if self._has_own_stop() or not await self._reads_off():
+        except Transient as error:
+            if not await self._is_cut_off(error):
                 raise
         except Nameless:
             if not self._wiring_checked:
@@ -95,8 +96,8 @@ class OutletControl:
         """Read the miner; where it is silent and its switch reads off, it is idle because it was told to."""
         try:
             return await self._inner.observe()
-        except Transient:
-            if self._has_own_stop() or not await self._reads_off():
+        except Transient as error:
+            if not await self._is_cut_off(error):
                 raise
         power_w = await self._outlet.power_w()
         source = PowerSource.NONE if power_w is None else PowerSource.METER
@@ -123,6 +124,10 @@ class OutletControl:
         if answers and await self._hashes_on():
             raise await self._given_back()
 
+    async def _is_cut_off(self, error: Transient) -> bool:
+        """Return whether ``error`` is the silence of a miner whose switch reads off."""
+        return _is_silence(error) and not self._has_own_stop() and await self._reads_off()
+
     async def _reads_off(self) -> bool:
         """Return whether the switch says that it is off; one that cannot be read does not, whatever keeps it."""
         try:
@@ -134,8 +139,8 @@ class OutletControl:
         """Return whether the miner answers; False where it has no power already. Raises who must not be cut off."""
         try:
             await check_identity(self._device, self._miner_id)
-        except Transient:
-            if await self._outlet.is_on():
+        except Transient as error:
+            if not _is_silence(error) or await self._outlet.is_on():
                 raise
             return False
         except Nameless:
@@ -156,8 +161,9 @@ class OutletControl:
                 seen = await self._inner.observe()
                 if self._device.monotonic() >= ends_s:
                     return seen.state is MinerState.HASHING and not await self._outlet.is_on()
-            except AgentError:
-                return False  # it is silent, or its switch is: how the stop stands is read back as ever
+            except AgentError as error:
+                if _is_silence(error) or self._device.monotonic() >= ends_s:
+                    return False  # it is silent, or its switch is: how the stop stands is read back as ever
             await asyncio.sleep(min(LOOK_S, self._goes_off_s))
 
     async def _given_back(self) -> Refused:
@@ -239,3 +245,8 @@ class OutletControl:
 
     def _has_own_stop(self) -> bool:
         return stops_before_outlet(self._device.dialect)
+
+
+def _is_silence(error: AgentError) -> bool:
+    """Return whether nobody answered: that we got nowhere, or were busy with it ourselves, says nothing of a miner."""
+    return isinstance(error, Unreachable | TimedOut) and not isinstance(error, NoWay)
