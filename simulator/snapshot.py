@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from simulator.miner import Miner
 
 _SHARE_DIFFICULTY = 262_144
-_COUNTING_SHARE = 0.02
+_MEASURING_SHARE = 0.0015
 _HASHES_A_SHARE = _SHARE_DIFFICULTY * 2**32
 
 
@@ -58,7 +58,7 @@ def take(miner: "Miner", now_s: float) -> Snapshot:
     place, shown, boards = miner.place, miner.shown, miner.place.model.boards
     key, heat, air_c = miner.noise_key, shown.heat(now_s), miner.time.ambient_c()
     seen = figures(miner, now_s)
-    rate = TeraHashPerSecond(place.actual_ths * seen.hash_share * _counted(key, seen.at_s))
+    rate = TeraHashPerSecond(place.actual_ths * seen.hash_share * wobble(key ^ 2, seen.at_s, 0.012))
     hottest = tuple(
         air_c + heat * (34.0 + 2.5 * noise.at(key, board) + 0.8 * noise.smooth(key + board, now_s, 30))
         for board in range(boards)
@@ -74,7 +74,7 @@ def take(miner: "Miner", now_s: float) -> Snapshot:
         average_ths=TeraHashPerSecond(place.actual_ths * hashed_s / max(now_s - miner.booted_s, 1.0)),
         ideal_ths=TeraHashPerSecond(place.model.nameplate_ths * miner.level),
         board_ths=_split(key, rate, boards, seen.at_s),
-        power_w=Watts(place.actual_w * seen.share * wobble(key ^ 3, seen.at_s, 0.008)),
+        power_w=Watts(place.actual_w * seen.share * _measured(key, seen.at_s)),
         power_limit_w=place.model.nameplate_w if limit_w is None else limit_w,
         board_c=tuple(Celsius(round(figure, 1)) for figure in hottest),
         chip_c=tuple(Celsius(round(figure + 14.0 * heat, 1)) for figure in hottest),
@@ -93,9 +93,9 @@ def wobble(stream: int, now_s: float, share: float) -> float:
     return 1.0 + share * noise.smooth(stream, now_s, 20.0)
 
 
-def _counted(key: int, at_s: float) -> float:
-    """Return the factor of a rate that is counted over seconds: real ones lie some percent about their average."""
-    return wobble(key ^ 2, at_s, 0.012) + _COUNTING_SHARE * noise.smooth(key ^ 5, at_s, 1.0)
+def _measured(key: int, at_s: float) -> float:
+    """Return the factor of a power that a supply measures: it wanders, and wavers by watts from moment to moment."""
+    return wobble(key ^ 3, at_s, 0.008) + _MEASURING_SHARE * noise.smooth(key ^ 5, at_s, 0.25)
 
 
 def _split(key: int, rate: TeraHashPerSecond, boards: int, now_s: float) -> tuple[TeraHashPerSecond, ...]:

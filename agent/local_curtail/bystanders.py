@@ -96,10 +96,10 @@ class Bystanders:
     async def may_have_fallen_w(self, feeder_id: str, miner_id: str, names: Collection[str]) -> Watts:
         """Return the load of those of ``names`` that may have gone since ``miner_id`` was first told to stop.
 
-        Of an order that an earlier process sent nobody knows who ran beside it: all did, but for those that are gone.
+        Of an order that an earlier process sent nobody knows who ran beside it: any of them may have.
         """
         opening, beside = self._opening.get(feeder_id, {}), self._beside.get(miner_id)
-        before = {name: _RAN for name in names if not self._is_gone(name)} if beside is None else beside
+        before = dict.fromkeys(names, _RAN) if beside is None else beside
         ran = [name for name in names if name in before and before[name].does is _Does.RUNS]
         shown = await asyncio.gather(*map(self._look, ran))
         return Watts(

@@ -133,8 +133,9 @@ class Feeder:
                 self._measure()
                 self.judge()
             self._changed.set()
-            every_s = _SAMPLE_S if self._measured else _BEFORE_SAMPLE_S
-            await asyncio.sleep(max(0.0, began_s + max(every_s, self._pace_s()) - self._clock.monotonic()))
+            # The few readings before the first order are not spread out: every stop of the feeder waits for them.
+            every_s = max(_SAMPLE_S, self._pace_s()) if self._measured else _BEFORE_SAMPLE_S
+            await asyncio.sleep(max(0.0, began_s + every_s - self._clock.monotonic()))
 
     def join(self, member: Member) -> bool:
         """Take ``member`` into the round; return whether it opened it."""

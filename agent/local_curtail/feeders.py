@@ -1,6 +1,7 @@
 """All metered feeders of a site, and how densely their meters may be read together.
 
-Invariant: however many feeders are stopped at once, their meters are read at most ``_READS_PER_S`` times a second.
+Invariant: however many feeders are stopped at once, their meters are read at most ``_READS_PER_S`` times a second once
+each has shown what it carried before.
 """
 
 import asyncio

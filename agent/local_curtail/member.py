@@ -121,7 +121,7 @@ class Member:
         self.looked_s = began_s
         idle = reads_idle(seen, self.load_w, self.idle_share)
         self.idle_s = (self.idle_s or ended_s) if idle else None
-        trails_s = self._age.shown(began_s, seen.power_w, seen.hashrate_ths)
+        trails_s = self._age.shown(began_s, seen.power_w)
         figures, self._figures = self._figures, (seen.power_w, seen.hashrate_ths)
         if self.sent_s is None:
             return

@@ -5,7 +5,7 @@ from collections import defaultdict
 
 from sitelink.types import NoticeCode, Outcome, Verb
 from tests.simulation.history import GRACE_S, Play
-from tests.simulation.world import T0
+from tests.simulation.world import T0, SimMiner
 
 COUNTED_S = 90.0
 """So long who draws again may still be counted: its neighbours' figures may trail for a minute."""
@@ -132,6 +132,11 @@ def _credit(play: Play, acks) -> list[str]:
 def _end_s(play: Play, order: str) -> float:
     items = [item for _, plan in play.delivered for item in plan.curtailments if item.curtailment_id == order]
     return min((item.interval.end - T0).total_seconds() for item in items)
+
+
+def _is_late(miner: SimMiner) -> bool:
+    """Return whether its figures are late, or show no age."""
+    return miner.trails_s > 10 or (bool(miner.trails) and not miner.lively)
 
 
 def rare_states(play: Play) -> set[str]:

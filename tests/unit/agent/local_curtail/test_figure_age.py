@@ -11,14 +11,13 @@ from agent.local_curtail.claims import OLDEST_S
 from agent.local_curtail.figure_age import FigureAge
 
 
-def shown(*power, rates=None):
+def shown(*power):
     age = FigureAge()
-    rates = rates or [None] * len(power)
-    return [round(age.shown(n * 0.5, watts, rate), 2) for n, (watts, rate) in enumerate(zip(power, rates, strict=True))]
+    return [round(age.shown(n * 0.5, watts), 2) for n, watts in enumerate(power)]
 
 
-def test_figures_that_never_change_may_be_as_old_as_any():
-    assert shown(*[3000.0] * 6, rates=[100.0] * 6) == [OLDEST_S] * 6
+def test_a_figure_that_never_changes_may_be_as_old_as_any():
+    assert shown(*[3000.0] * 6) == [OLDEST_S] * 6
 
 
 def test_one_that_is_new_at_each_look_is_hardly_older_than_two_pauses():
@@ -37,11 +36,6 @@ def test_what_a_mean_over_a_minute_hides_of_a_fall_counts():
 def test_who_rises_ran_when_that_was_measured():
     assert shown(3000.0, 2900.0, 2910.0)[-1] == 1.0
     assert shown(3000.0, 2900.0, 2900.5)[-1] > 2.0  # a figure's last digit is nothing
-    assert shown(*[3000.0] * 4, rates=[100.0, 98.0, 99.0, 97.0])[-2:] == [1.0, 1.5]
-
-
-def test_a_hash_rate_that_only_falls_tells_nothing():
-    assert set(shown(*[3000.0] * 30, rates=[100.0 - 0.7 * n for n in range(30)])) == {OLDEST_S}
 
 
 def test_a_look_that_shows_nothing_begins_anew():
@@ -54,12 +48,12 @@ def test_no_chain_of_two_snapshots_is_taken_for_younger_than_it_is(seed, reads_s
     """One part of the firmware measures every ``reads_s``, another passes that on every ``passes_s``."""
     phase_s = seed % 97 / 97
     age, rng = FigureAge(), random.Random(seed)
-    rates = [rng.gauss(100.0, 3.0) for _ in range(2000)]
+    power_w = [rng.gauss(3000.0, 10.0) for _ in range(2000)]
     for n in range(40):
         now_s = 100.0 + n * pause_s
         passed_s = math.floor((now_s + phase_s) / passes_s) * passes_s - phase_s
         measurement = math.floor((passed_s + 7 * phase_s) / reads_s)
-        trails_s = age.shown(now_s, 3000.0 + measurement, rates[measurement])
+        trails_s = age.shown(now_s, power_w[measurement])
         assert trails_s + 1e-6 >= now_s - (measurement * reads_s - 7 * phase_s)
 
 
@@ -70,24 +64,21 @@ def test_a_mean_is_not_taken_for_younger_than_the_fall_it_hides(window_s, pause_
     for n in range(30):
         now_s = n * pause_s
         down = min(1.0, max(0.0, now_s - falls_s) / window_s)
-        trails_s = age.shown(now_s, 3000.0 * (1.0 - down) + 0.001 * n, 100.0 * (1.0 - down) + 0.0001 * n)
+        trails_s = age.shown(now_s, 3000.0 * (1.0 - down) + 0.001 * n)
         assert now_s - trails_s <= falls_s + 0.01 or down == 1.0
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_mean_of_figures_that_waver_hides_no_fall(seed):
-    """Means of any length up to a minute, of a power that wavers by 0.4 and a hash rate by twenty percent from moment to moment."""
+def test_a_mean_of_power_that_wavers_hides_no_fall(seed):
+    """Means of any length up to a minute, of a power that wavers by two percent from moment to moment."""
     rng = random.Random(seed)
     window_s, falls_s, pause_s = rng.randint(1, 60), rng.uniform(40, 80), rng.choice([0.25, 0.5, 1.0])
     step_s = 0.25
-    runs = [n * step_s - 60 < falls_s for n in range(600)]
-    wavers = [(rng.gauss(1.0, 0.004), max(0.0, rng.gauss(1.0, 0.2))) for _ in runs]
+    drawn_w = [3000.0 * rng.gauss(1.0, 0.02) * (n * step_s - 60 < falls_s) for n in range(600)]
     age, length = FigureAge(), max(1, round(window_s / step_s))
     for n in range(240, 560, round(pause_s / step_s)):
-        last = range(n - length + 1, n + 1)
-        power_w = 3000.0 * sum(runs[k] * wavers[k][0] for k in last) / length
-        rate_ths = 100.0 * sum(runs[k] * wavers[k][1] for k in last) / length
+        power_w = sum(drawn_w[n - length + 1 : n + 1]) / length
         now_s = n * step_s - 60
-        trails_s = age.shown(now_s, power_w, rate_ths)
+        trails_s = age.shown(now_s, power_w)
         if power_w > 0.3 * 3000.0 and now_s >= falls_s + 1.0:
             assert now_s - trails_s <= falls_s + 0.5, (window_s, falls_s, now_s, trails_s)
