@@ -1,6 +1,7 @@
 """The daemon's local socket against real connections: what a failsafe asks, what a stranger sends, who is let in."""
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -304,7 +305,13 @@ async def test_a_look_tells_who_lies_from_the_books_and_which_overrides_hold(tmp
         async def deaf() -> None:
             here.controls["m1"].stops += 1
 
+        figures = itertools.count()
+
+        async def runs_on() -> Seen:
+            return Seen(MinerState.HASHING, Watts(3000 + next(figures) % 5))
+
         here.controls["m1"].stop = deaf  # type: ignore[method-assign]
+        here.controls["m1"].observe = runs_on  # type: ignore[method-assign]
         off = here.asking().switch
         await asyncio.to_thread(off, Verb.STOP, FLEET[:2], timedelta(hours=1), "failsafe-1", everything=False)
         sights, around = await asyncio.to_thread(here.asking().look, FLEET)
