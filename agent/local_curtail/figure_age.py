@@ -4,7 +4,7 @@
     shows   3075   3075   3071   3071   3066 W     new at 3 and at 5: what 5 shows was measured after look 2 began
 
 Invariants: a figure may be read by one part of a firmware and passed on by another, each in its own time, so a new one
-is only known to have been measured after the one before it was passed on. It may be a mean over a minute, which hides a
+is only known to have been measured after the one before it was passed on. It may be a mean over minutes, which hides a
 fall for as long as the share of it that it shows; but no mean of one that has stopped rises: who rises ran when that
 was measured. Power that tells nothing is ``OLDEST_S`` old. The hash rate vouches for nothing: it wavers by more than a
 mean over a minute shows of a fall.
@@ -17,6 +17,7 @@ from agent.local_curtail.claims import OLDEST_S
 
 _RENEWALS: Final = 2
 """So often a figure must have changed before it is known how old the last one is."""
+_LONGEST_MEAN_S: Final = 300.0
 _WAVERS_SHARE: Final = 0.002
 """By how much a steady miner's power may be less than what it was first read as."""
 _RISES_SHARE: Final = 0.0002
@@ -53,8 +54,8 @@ class FigureAge:
         return self._renewed_s[0] if len(self._renewed_s) == _RENEWALS else None
 
     def _unhidden_s(self, power_w: float) -> float | None:
-        """Return until when it drew what it shows, were that a mean over a minute."""
+        """Return until when it drew what it shows, were that a mean over minutes."""
         measured_s, level_w = self._measured_s, self._level_w
         if measured_s is None or not level_w:
             return None
-        return measured_s - OLDEST_S * (max(0.0, 1.0 - power_w / level_w) + _WAVERS_SHARE)
+        return measured_s - _LONGEST_MEAN_S * (max(0.0, 1.0 - power_w / level_w) + _WAVERS_SHARE)

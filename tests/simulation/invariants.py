@@ -94,7 +94,7 @@ def _acks(play: Play, acks, notices) -> list[str]:
             found += [f"{miner} has no final word under {order}" for miner in sorted((touched & members) - acked)]
     quiet = not play.schedule.families & {"crash", "replan", "meter", "device", "alone", *POWER}
     clouds = {
-        m.feeder_id for m in play.schedule.miners if m.liar.startswith("reports_idle") or m.trails_s > 10 or m.relapses
+        m.feeder_id for m in play.schedule.miners if m.liar.startswith("reports_idle") or _is_late(m) or m.relapses
     }
     if quiet and _hold_s(play) > 110:
         for miner in play.schedule.miners:

@@ -28,9 +28,9 @@ def test_one_that_stands_still_grows_older_until_it_is_new_again():
     assert shown(3000.0, 3000.0, 3001.0, 3001.0, 3002.0, 3002.0)[3:] == [OLDEST_S, 1.5, 2.0]
 
 
-def test_what_a_mean_over_a_minute_hides_of_a_fall_counts():
-    assert shown(3000.0, 2999.0, 2998.0, 2990.0)[-1] == 1.32
-    assert shown(3000.0, 2999.0, 2998.0, 2900.0)[-1] == 3.12
+def test_what_a_mean_over_minutes_hides_of_a_fall_counts():
+    assert shown(3000.0, 2999.0, 2998.0, 2990.0)[-1] == 2.6
+    assert shown(3000.0, 2999.0, 2998.0, 2900.0)[-1] == 11.6
 
 
 def test_who_rises_ran_when_that_was_measured():
@@ -58,7 +58,7 @@ def test_no_chain_of_two_snapshots_is_taken_for_younger_than_it_is(seed, reads_s
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.floats(1.0, 60.0), st.floats(0.25, 2.0), st.floats(5.0, 20.0))
+@given(st.floats(1.0, 300.0), st.floats(0.25, 2.0), st.floats(5.0, 20.0))
 def test_a_mean_is_not_taken_for_younger_than_the_fall_it_hides(window_s, pause_s, falls_s):
     age = FigureAge()
     for n in range(30):
@@ -70,15 +70,15 @@ def test_a_mean_is_not_taken_for_younger_than_the_fall_it_hides(window_s, pause_
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_mean_of_power_that_wavers_hides_no_fall(seed):
-    """Means of any length up to a minute, of a power that wavers by two percent from moment to moment."""
+    """Means of any length up to two minutes, of a power that wavers by two percent from moment to moment."""
     rng = random.Random(seed)
-    window_s, falls_s, pause_s = rng.randint(1, 60), rng.uniform(40, 80), rng.choice([0.25, 0.5, 1.0])
+    window_s, falls_s, pause_s = rng.randint(1, 120), rng.uniform(40, 80), rng.choice([0.25, 0.5, 1.0])
     step_s = 0.25
-    drawn_w = [3000.0 * rng.gauss(1.0, 0.02) * (n * step_s - 60 < falls_s) for n in range(600)]
+    drawn_w = [3000.0 * rng.gauss(1.0, 0.02) * (n * step_s - 120 < falls_s) for n in range(1200)]
     age, length = FigureAge(), max(1, round(window_s / step_s))
-    for n in range(240, 560, round(pause_s / step_s)):
+    for n in range(480, 1100, round(pause_s / step_s)):
         power_w = sum(drawn_w[n - length + 1 : n + 1]) / length
-        now_s = n * step_s - 60
+        now_s = n * step_s - 120
         trails_s = age.shown(now_s, power_w)
         if power_w > 0.3 * 3000.0 and now_s >= falls_s + 1.0:
             assert now_s - trails_s <= falls_s + 0.5, (window_s, falls_s, now_s, trails_s)
