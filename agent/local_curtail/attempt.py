@@ -36,6 +36,11 @@ class Attempt:
         """Return whose stop it is."""
         return self.member.miner.miner_id
 
+    @property
+    def is_awaited(self) -> bool:
+        """Return whether others of its feeder wait for how long its miner runs on."""
+        return self.feeder is not None and self.feeder.awaits(self.member)
+
     def is_known(self, now_s: float) -> bool:
         """Return whether the miner itself took the order a moment ago, and has answered ever since."""
         return self.acked_s is not None and now_s - self.acked_s < _KNOWN_S

@@ -31,13 +31,16 @@ _UNMOVED_SHARE: Final = 0.95
 class Beginning:
     """What is known as one attempt begins."""
 
-    def __init__(self, miner: SiteMiner, record: MinerRecord, seen: Observed, rules: SiteRules, now: datetime) -> None:
-        """``seen`` is the first look, ``now`` the site's time."""
+    def __init__(
+        self, miner: SiteMiner, record: MinerRecord, seen: Observed, rules: SiteRules, now: datetime, *, rests: bool
+    ) -> None:
+        """``seen`` is the first look, ``now`` the site's time, ``rests`` whether the miner has been off for long."""
         self._miner = miner
         self._record = record
         self._seen = seen
         self._rules = rules
         self._now = now
+        self._rested = rests
 
     def attempt(self, feeder: Feeder | None, now_s: float) -> Attempt:
         """Return the attempt on a miner of ``feeder`` that begins at ``now_s`` (monotonic seconds)."""
@@ -63,7 +66,7 @@ class Beginning:
             known_w if seen.power_w is None else seen.power_w,
             self._rules.idle_share,
             resumed=True,
-            cut_short=self._cut_short(),
+            falls_late=not self._rested,
             before=before,
             seen=seen,
         )

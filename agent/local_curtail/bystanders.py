@@ -4,53 +4,53 @@
     before the meter's word counts --> looked at again: a fall beside the round clears nobody
 
 Invariants: one that ran when some round opened and does not run as fully now may be what the meter has seen fall; one
-whose last poll had found it running counts as running then. One that had been gone before the round, by the poller's
-word, is taken to go on as it did: nobody can see it, and each site has a few.
+that has idled, or run, for less long than a meter may be late counts as running before the round, or as rising in it.
+One that had been gone before the round, by the poller's word, is taken to go on as it did: nobody can see it, and each
+site has a few.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from agent.errors import AgentError
 from agent.local_curtail.evidence import reads_idle
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.reach import Reach
-from sitelink.types import MinerState, Reading, Reason
+from agent.local_curtail.resting import Doing, Resting
+from sitelink.types import MinerState
 from sitelink.units import Watts
 
 _FULL_SHARE: Final = 0.9
 _MORE_TIMES: Final = 1.1
-_GONE: Final = frozenset({Reason.UNREACHABLE, Reason.TIMEOUT})
-
-
-class _Does(Enum):
-    RUNS = auto()
-    IDLES = auto()
-    SILENT = auto()
 
 
 class _Shown(NamedTuple):
-    """What a look at one of them showed; ``power_w`` is None where it does not say."""
+    """What a look at one of them showed; ``power_w`` is None where it does not say.
 
-    does: _Does
+    ``lately`` is whether it may have begun to run so lately that a late meter shows it only now.
+    """
+
+    does: Doing
     power_w: Watts | None = None
+    lately: bool = False
 
     def has_risen(self, before: "_Shown") -> bool:
         """Return whether it may draw more than ``before``: it runs since, warms up still, or does not say."""
-        if before.does is not _Does.RUNS:
-            return self.does is not _Does.IDLES
+        if before.lately:
+            return True
+        if before.does is not Doing.RUNS:
+            return self.does is not Doing.IDLES
         return self.power_w is not None and self.power_w > _MORE_TIMES * (before.power_w or self.power_w)
 
     def runs_as(self, before: "_Shown") -> bool:
         """Return whether it runs as fully as ``before``."""
-        if self.does is not _Does.RUNS:
+        if self.does is not Doing.RUNS:
             return False
         return self.power_w is None or before.power_w is None or self.power_w >= _FULL_SHARE * before.power_w
 
 
-_RAN: Final = _Shown(_Does.RUNS)
+_RAN: Final = _Shown(Doing.RUNS)
 
 
 class Bystanders:
@@ -60,13 +60,13 @@ class Bystanders:
         self,
         reach: Reach,
         loads_w: Callable[[str], Watts],
-        latest: Callable[[str], Reading | None],
+        resting: Resting,
         idle_share: float,
     ) -> None:
-        """``loads_w`` gives what a miner draws by its nameplate, ``latest`` its last polled reading."""
+        """``loads_w`` gives what a miner draws by its nameplate."""
         self._reach = reach
         self._loads_w = loads_w
-        self._latest = latest
+        self._resting = resting
         self._idle_share = idle_share
         self._opening: dict[str, dict[str, _Shown]] = {}
         self._beside: dict[str, dict[str, _Shown]] = {}
@@ -88,7 +88,7 @@ class Bystanders:
         known = [name for name in names if name in opening]
         fell = rose = False
         for name, now in zip(known, await asyncio.gather(*map(self._look, known)), strict=True):
-            ran = opening[name].does is _Does.RUNS
+            ran = opening[name].does is Doing.RUNS
             fell |= ran and not now.runs_as(opening[name])
             rose |= now.has_risen(opening[name])
         return fell, rose
@@ -100,7 +100,7 @@ class Bystanders:
         """
         opening, beside = self._opening.get(feeder_id, {}), self._beside.get(miner_id)
         before = dict.fromkeys(names, _RAN) if beside is None else beside
-        ran = [name for name in names if name in before and before[name].does is _Does.RUNS]
+        ran = [name for name in names if name in before and before[name].does is Doing.RUNS]
         shown = await asyncio.gather(*map(self._look, ran))
         return Watts(
             sum(
@@ -112,20 +112,23 @@ class Bystanders:
 
     async def _at_opening(self, name: str) -> _Shown:
         shown = await self._look(name, self._reach.look_along)  # it may be about to be stopped itself
-        polled = self._latest(name)
-        if shown.does is not _Does.RUNS and polled is not None and polled.state is MinerState.HASHING:
-            return _Shown(_Does.RUNS, polled.power_w)  # it has tripped since, a moment ago for all we know
-        return shown
+        if self._resting.rests(name, shown.does):
+            return shown
+        if shown.does is Doing.RUNS:
+            return shown._replace(lately=self._resting.polled(name) is not None)
+        # It has tripped a moment ago for all we know, and its meter is late.
+        return shown if self._resting.polled(name) is None else _RAN
 
     async def _look(self, name: str, look: Callable[[str, Watts], Awaitable[Observed]] | None = None) -> _Shown:
         try:
             seen = await (look or self._reach.look)(name, Watts(0))
         except AgentError:
-            return _Shown(_Does.SILENT)
-        if seen.state is MinerState.HASHING and not reads_idle(seen, self._loads_w(name), self._idle_share):
-            return _Shown(_Does.RUNS, seen.power_w)
-        return _Shown(_Does.IDLES)
+            self._resting.seen(name, Doing.SILENT)
+            return _Shown(Doing.SILENT)
+        runs = seen.state is MinerState.HASHING and not reads_idle(seen, self._loads_w(name), self._idle_share)
+        does = Doing.RUNS if runs else Doing.IDLES
+        self._resting.seen(name, does)
+        return _Shown(does, seen.power_w if runs else None)
 
     def _is_gone(self, name: str) -> bool:
-        polled = self._latest(name)
-        return polled is not None and polled.reason in _GONE
+        return self._resting.polled(name) is Doing.SILENT and self._resting.rests(name, Doing.SILENT)

@@ -100,6 +100,7 @@ class Executor:
         """Run until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._feeders.run())
+            group.create_task(self._stopper.watch_neighbours())
             group.create_task(self._rounds.sweep_forever())
             group.create_task(self._rounds.balance_forever())
             due_s = self._clock.monotonic()

@@ -185,8 +185,13 @@ class Feeder:
 
     def look(self, member: Member, seen: Observed | None, began_s: float) -> None:
         """Take note of a look at ``member`` that began at ``began_s`` and has just ended."""
+        ran = member.idle_s is None
         member.look(seen, began_s, self._clock.monotonic())
         self.judge()
+        if ran and member.idle_s is not None:
+            for other in self._sent():
+                if other.idle_s is None and not other.left and self.awaits(other):
+                    other.woken.set()
 
     def judge(self) -> None:
         """Settle whom the ceiling proves off; give one of the rest the turn to weigh, when that is due."""
@@ -245,7 +250,7 @@ class Feeder:
         return explained
 
     def _falls_late(self) -> bool:
-        return any(member.cut_short for member in self._members)
+        return any(member.falls_late for member in self._members)
 
     def _sent(self) -> list[Member]:
         return [member for member in self._members if member.sent_s is not None]

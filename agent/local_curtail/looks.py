@@ -35,9 +35,9 @@ def pause_s(member: Member, least_s: float, awaited: bool) -> float:
     """Return the seconds until ``member`` is to be looked at again, from the end of its last look on.
 
     ``least_s`` is how long it is left alone at the least; ``awaited`` is whether others of its feeder wait for how long
-    it has run on.
+    it has run on: such are few, and looked at as if there were no others.
     """
-    return max(least_s, _pause_s(member, awaited))
+    return max(min(least_s, _SOON_S) if awaited else least_s, _pause_s(member, awaited))
 
 
 def _pause_s(member: Member, awaited: bool) -> float:

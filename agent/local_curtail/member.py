@@ -27,7 +27,7 @@ class Member:
     """One stop on the feeder. ``load_w`` is what the miner drew, ``drawn_w`` what it drew when it joined.
 
     ``resumed`` is a stop that was under way, or done, before the round: it is judged by ``before``, from its record.
-    ``cut_short`` is one whose process died a moment ago: a late meter may show its fall only now. ``early`` is one that
+    ``falls_late`` is such a one that is off but lately: a late meter may show its fall only now. ``early`` is one that
     may have fallen before the round: it runs by figures older than such a stop, or draws next to nothing.
     ``untouched`` is one that no order of ours had reached before. ``known`` is how it is settled: True off, False
     drawing, None open.
@@ -38,7 +38,7 @@ class Member:
     drawn_w: Watts
     idle_share: float
     resumed: bool = False
-    cut_short: bool = False
+    falls_late: bool = False
     early: bool = False
     untouched: bool = False
     before: FeederBefore | None = None

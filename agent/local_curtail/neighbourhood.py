@@ -8,7 +8,7 @@ have done either. Those that no order of ours has reached are ``bystanders``.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -21,6 +21,7 @@ from agent.local_curtail.feeder import Feeder
 from agent.local_curtail.member import Member
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord
+from agent.local_curtail.resting import SCAN_S, Doing, Resting
 from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W, SiteRules
 from agent.local_curtail.site_time import SiteTime
 from sitelink.types import MinerState, Verb
@@ -38,6 +39,16 @@ class _Stance(Enum):
     IDLE = auto()
     UNSURE = auto()
     """It does not answer, or draws less than it did: it may be going down or coming back."""
+
+
+_DOING: Final = {_Stance.RUNS: Doing.RUNS, _Stance.IDLE: Doing.IDLES}
+
+
+class _Opening(NamedTuple):
+    """How a neighbour stood as a round opened, and whether it may have come to so lately that a late meter hides it."""
+
+    stance: _Stance
+    lately: bool
 
 
 class Moved(NamedTuple):
@@ -59,6 +70,7 @@ class Neighbourhood:
         site_time: SiteTime,
         rules: SiteRules,
         bystanders: Bystanders,
+        resting: Resting,
     ) -> None:
         """``neighbours`` gives the miners of a feeder, ``loads_w`` what a miner draws by its nameplate."""
         self._books = books
@@ -68,7 +80,8 @@ class Neighbourhood:
         self._site_time = site_time
         self._rules = rules
         self._bystanders = bystanders
-        self._opening: dict[str, dict[str, _Stance]] = {}
+        self._resting = resting
+        self._opening: dict[str, dict[str, _Opening]] = {}
 
     async def remember(self, feeder: Feeder) -> None:
         """Look at the neighbours of a round that has just opened."""
@@ -79,7 +92,31 @@ class Neighbourhood:
             self._bystanders.remember(feeder.feeder_id, self._untouched(feeder)),
         )
         known = zip(loose, stances, strict=True)
-        self._opening[feeder.feeder_id] = {record.miner_id: stance for record, stance in known}
+        self._opening[feeder.feeder_id] = {record.miner_id: self._at_opening(record, one) for record, one in known}
+
+    def _at_opening(self, record: MinerRecord, stance: _Stance) -> "_Opening":
+        """Return how one stands, and whether for less long than its meter may be late.
+
+        One that is held off was proven so by its meter.
+        """
+        held = record.verb is Verb.STOP and record.complete and stance is _Stance.IDLE
+        doing = _DOING.get(stance)
+        return _Opening(stance, doing is not None and not held and not self._resting.rests(record.miner_id, doing))
+
+    def noted(self, miner_id: str, doing: Doing) -> None:
+        """Take note of what a look at a miner in a round has shown."""
+        self._resting.seen(miner_id, doing)
+
+    def rests_off(self, miner_id: str) -> bool:
+        """Return whether a miner has been off for longer than its meter may be late."""
+        return self._resting.rests(miner_id, Doing.IDLES)
+
+    async def watch_forever(self, feeder_ids: Collection[str]) -> None:
+        """Follow what the poller reads of the miners of metered feeders, until cancelled."""
+        names = [name for feeder_id in feeder_ids for name in self._neighbours(feeder_id)]
+        while True:
+            self._resting.scan(names)
+            await asyncio.sleep(SCAN_S)
 
     async def moved(self, feeder: Feeder) -> Moved:
         """Look at them again and return what may have happened beside the round."""
@@ -96,11 +133,18 @@ class Neighbourhood:
         )
         # One that idled when the round opened and has been stopped in it since woke between: it rose, then fell.
         # One that did not idle then, and does as it joins, has fallen before its word was heard.
-        fell = rose = any((opening[name] is _Stance.IDLE) is not (name in resumed) for name in opening.keys() & joined)
+        fell = rose = any(
+            (opening[one].stance is _Stance.IDLE) is not (one in resumed) for one in opening.keys() & joined
+        )
         for record, now in zip(left, stances, strict=True):
-            before = opening[record.miner_id]
+            before, lately = opening[record.miner_id]
+            fell |= lately and before is _Stance.IDLE
+            rose |= lately and before is _Stance.RUNS
             held = record.verb is Verb.STOP and record.complete
-            fell |= before is not _Stance.IDLE and now is not _Stance.RUNS and not (held and before is _Stance.UNSURE)
+            gone = before is not _Stance.IDLE and not (held and before is _Stance.UNSURE)
+            fell |= gone and now is not _Stance.RUNS
+            if gone and now is _Stance.IDLE:
+                opening[record.miner_id] = _Opening(now, lately=True)  # though it may run again in this round
             rose |= record.woken or now is _Stance.UNSURE or (before is not _Stance.RUNS and now is not _Stance.IDLE)
         return Moved(fell or beside[0], rose or beside[1])
 
@@ -202,7 +246,9 @@ class Neighbourhood:
         except AgentError:
             return _Stance.UNSURE
         load_w = record.baseline_w or ASSUMED_NAMEPLATE_W
-        if reads_idle(seen, load_w, self._rules.idle_share):
+        idle = reads_idle(seen, load_w, self._rules.idle_share)
+        self._resting.seen(record.miner_id, Doing.IDLES if idle else Doing.RUNS)
+        if idle:
             return _Stance.IDLE
         full = seen.power_w is None or record.baseline_w is None or seen.power_w >= _FULL_SHARE * record.baseline_w
         return _Stance.RUNS if full and seen.state is MinerState.HASHING else _Stance.UNSURE

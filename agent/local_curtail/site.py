@@ -26,6 +26,7 @@ from agent.local_curtail.policy import whom
 from agent.local_curtail.ports import Control, FeederMeter, Observed, Outbox
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, OrderRecord, Stage
+from agent.local_curtail.resting import Resting
 from agent.local_curtail.rises import Rises
 from agent.local_curtail.rounds import Rounds
 from agent.local_curtail.rules import SiteMiner, SiteRules
@@ -41,6 +42,7 @@ from agent.storage import Writer
 from sitelink.clock import Clock
 from sitelink.signing import KeyRing
 from sitelink.types import ClockTrust, Reading, Verb
+from sitelink.units import Watts
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -99,9 +101,16 @@ class LocalCurtail:
         self._miners = by_id
         self._by_feeder = _by_feeder(miners)
         feeders = Feeders(feeder_meters, clock)
-        bystanders = Bystanders(reach, lambda name: by_id[name].load_w, latest, rules.idle_share)
+        resting = Resting(latest, clock)
         around = Neighbourhood(
-            self._books, reach, self._neighbours, lambda name: by_id[name].load_w, self.site_time, rules, bystanders
+            self._books,
+            reach,
+            self._neighbours,
+            self._load_w,
+            self.site_time,
+            rules,
+            Bystanders(reach, self._load_w, resting, rules.idle_share),
+            resting,
         )
         rises = Rises(self._books, reach, feeder_meters, self._neighbours, by_id, clock, rules.idle_share, latest)
         self._lanes = Lanes(self._books, by_id, feeders, rules, latest)
@@ -166,6 +175,9 @@ class LocalCurtail:
             await self._writer.run(lambda connection: hand_on(connection, self._outbox))
         except (Transient, ValueError, KeyError, TypeError) as error:
             _LOG.warning("what a failsafe had to report waits on: %s", error)
+
+    def _load_w(self, miner_id: str) -> Watts:
+        return self._miners[miner_id].load_w
 
     def _is_out_of_reach(self, record: MinerRecord) -> bool:
         return record.touched and record.miner_id not in self._miners

@@ -35,6 +35,7 @@ from agent.local_curtail.neighbourhood import Neighbourhood
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, Phase
+from agent.local_curtail.resting import Doing
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
 from sitelink.clock import Clock
@@ -72,6 +73,10 @@ class Stopper:
         self._rules = rules
         self._attempts: dict[str, Attempt] = {}
 
+    async def watch_neighbours(self) -> None:
+        """Follow what all miners of metered feeders do, until cancelled."""
+        await self._neighbourhood.watch_forever(tuple(self._feeders))
+
     def recall(self) -> None:
         """Wake each attempt whose order has ended."""
         for miner_id, attempt in self._attempts.items():
@@ -95,7 +100,8 @@ class Stopper:
             await self._judge(miner, failed(error), None, acked=record.acked)
             return False
         now, _ = self._site_time.now()
-        beginning = Beginning(miner, record, seen, self._rules, now)
+        rests = self._neighbourhood.rests_off(miner.miner_id)
+        beginning = Beginning(miner, record, seen, self._rules, now, rests=rests)
         attempt = beginning.attempt(self._feeders.get(miner.feeder_id), self._clock.monotonic())
         self._attempts[miner.miner_id] = attempt
         try:
@@ -209,7 +215,9 @@ class Stopper:
                 member.weighs = False
             if self._clock.monotonic() >= look_s:
                 await self._look(attempt)
-                look_s = self._clock.monotonic() + pause_s(member, self._least_s(), self._is_awaited(attempt))
+                look_s = self._clock.monotonic() + self._pause_s(attempt)
+            elif attempt.is_awaited:  # the others of its feeder have gone off since its last look
+                look_s = min(look_s, self._clock.monotonic() + self._pause_s(attempt))
             verdict = self._verdict(attempt)
             if verdict.outcome is Outcome.COMPLETE or verdict == ALREADY_IDLE or member.known is False:
                 return verdict
@@ -224,8 +232,8 @@ class Stopper:
             await _until(member.woken, min(look_s, deadline_s, max(again_s, now_s)) - now_s)
         return None
 
-    def _is_awaited(self, attempt: Attempt) -> bool:
-        return attempt.feeder is not None and attempt.feeder.awaits(attempt.member)
+    def _pause_s(self, attempt: Attempt) -> float:
+        return pause_s(attempt.member, self._least_s(), attempt.is_awaited)
 
     def _least_s(self) -> float:
         """Return how long a miner is left alone at the least, so that all together are not looked at too often."""
@@ -242,6 +250,8 @@ class Stopper:
             member.look(seen, began_s, self._clock.monotonic())
             return
         feeder.look(member, seen, began_s)
+        if seen is not None:
+            self._neighbourhood.noted(attempt.miner_id, Doing.RUNS if member.idle_s is None else Doing.IDLES)
         await self._cover(member, feeder)
 
     async def _cover(self, member: Member, feeder: Feeder) -> None:
