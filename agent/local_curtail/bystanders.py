@@ -14,15 +14,14 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Final, NamedTuple
 
 from agent.errors import AgentError
+from agent.local_curtail.drift import Drifts
 from agent.local_curtail.evidence import reads_idle
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.resting import Doing, Resting
+from sitelink.clock import Clock
 from sitelink.types import MinerState
 from sitelink.units import Watts
-
-_FULL_SHARE: Final = 0.9
-_MORE_TIMES: Final = 1.1
 
 
 class _Shown(NamedTuple):
@@ -36,18 +35,16 @@ class _Shown(NamedTuple):
     lately: bool = False
 
     def has_risen(self, before: "_Shown") -> bool:
-        """Return whether it may draw more than ``before``: it runs since, warms up still, or does not say."""
-        if before.lately:
-            return True
-        if before.does is not Doing.RUNS:
-            return self.does is not Doing.IDLES
-        return self.power_w is not None and self.power_w > _MORE_TIMES * (before.power_w or self.power_w)
+        """Return whether it may run since ``before``, or did so only lately then."""
+        return before.lately or (before.does is not Doing.RUNS and self.does is not Doing.IDLES)
 
-    def runs_as(self, before: "_Shown") -> bool:
-        """Return whether it runs as fully as ``before``."""
+    def fallen_w(self, before: "_Shown", load_w: Watts) -> float:
+        """Return by how much it may draw less than ``before``, when it drew ``load_w`` if it did not say."""
         if self.does is not Doing.RUNS:
-            return False
-        return self.power_w is None or before.power_w is None or self.power_w >= _FULL_SHARE * before.power_w
+            return max(before.power_w or 0.0, load_w)
+        if self.power_w is None or before.power_w is None:
+            return 0.0
+        return max(0.0, before.power_w - self.power_w)
 
 
 _RAN: Final = _Shown(Doing.RUNS)
@@ -61,12 +58,16 @@ class Bystanders:
         reach: Reach,
         loads_w: Callable[[str], Watts],
         resting: Resting,
+        drifts: Drifts,
+        clock: Clock,
         idle_share: float,
     ) -> None:
         """``loads_w`` gives what a miner draws by its nameplate."""
         self._reach = reach
         self._loads_w = loads_w
         self._resting = resting
+        self._drifts = drifts
+        self._clock = clock
         self._idle_share = idle_share
         self._opening: dict[str, dict[str, _Shown]] = {}
         self._beside: dict[str, dict[str, _Shown]] = {}
@@ -75,7 +76,7 @@ class Bystanders:
         """Look at ``names`` as a round opens on ``feeder_id``; who is known to be gone is not waited for."""
         opening = self._opening[feeder_id] = {}
         there = [name for name in names if not self._is_gone(name)]
-        shown = await asyncio.gather(*(self._at_opening(name) for name in there))
+        shown = await asyncio.gather(*(self._at_opening(feeder_id, name) for name in there))
         opening.update(zip(there, shown, strict=True))
 
     def joined(self, feeder_id: str, miner_id: str) -> None:
@@ -87,9 +88,9 @@ class Bystanders:
         opening = self._opening.get(feeder_id, {})
         known = [name for name in names if name in opening]
         fell = rose = False
-        for name, now in zip(known, await asyncio.gather(*map(self._look, known)), strict=True):
-            ran = opening[name].does is Doing.RUNS
-            fell |= ran and not now.runs_as(opening[name])
+        shown = await asyncio.gather(*(self._look(feeder_id, name) for name in known))
+        for name, now in zip(known, shown, strict=True):
+            fell |= opening[name].does is Doing.RUNS and now.does is not Doing.RUNS
             rose |= now.has_risen(opening[name])
         return fell, rose
 
@@ -101,17 +102,16 @@ class Bystanders:
         opening, beside = self._opening.get(feeder_id, {}), self._beside.get(miner_id)
         before = dict.fromkeys(names, _RAN) if beside is None else beside
         ran = [name for name in names if name in before and before[name].does is Doing.RUNS]
-        shown = await asyncio.gather(*map(self._look, ran))
+        shown = await asyncio.gather(*(self._look(feeder_id, name) for name in ran))
         return Watts(
             sum(
-                max(before[name].power_w or 0.0, self._loads_w(name))
+                max(one.fallen_w(before[name], self._loads_w(name)) for one in (now, opening.get(name, now)))
                 for name, now in zip(ran, shown, strict=True)
-                if not all(one.runs_as(before[name]) for one in (now, opening.get(name, now)))
             )
         )
 
-    async def _at_opening(self, name: str) -> _Shown:
-        shown = await self._look(name, self._reach.look_along)  # it may be about to be stopped itself
+    async def _at_opening(self, feeder_id: str, name: str) -> _Shown:
+        shown = await self._look(feeder_id, name, self._reach.look_along)  # it may be about to be stopped itself
         if self._resting.rests(name, shown.does):
             return shown
         if shown.does is Doing.RUNS:
@@ -119,7 +119,10 @@ class Bystanders:
         # It has tripped a moment ago for all we know, and its meter is late.
         return shown if self._resting.polled(name) is None else _RAN
 
-    async def _look(self, name: str, look: Callable[[str, Watts], Awaitable[Observed]] | None = None) -> _Shown:
+    async def _look(
+        self, feeder_id: str, name: str, look: Callable[[str, Watts], Awaitable[Observed]] | None = None
+    ) -> _Shown:
+        began_s = self._clock.monotonic()
         try:
             seen = await (look or self._reach.look)(name, Watts(0))
         except AgentError:
@@ -128,6 +131,8 @@ class Bystanders:
         runs = seen.state is MinerState.HASHING and not reads_idle(seen, self._loads_w(name), self._idle_share)
         does = Doing.RUNS if runs else Doing.IDLES
         self._resting.seen(name, does)
+        if runs:
+            self._drifts.shown(feeder_id, name, seen, began_s, self._loads_w(name))
         return _Shown(does, seen.power_w if runs else None)
 
     def _is_gone(self, name: str) -> bool:

@@ -11,6 +11,7 @@ which a miner starts accuses nobody and clears only by the ceiling; what is sett
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ _IDLE_SHARE: Final = 0.95
 """The same of one that says it is idle: it may draw more, and hardly less."""
 _KEPT_SAMPLES: Final = 400
 _FEW: Final = 2
+_NOTHING_W: Final = Watts(0)
 _FELL_MORE_SHARE: Final = 0.5
 
 
@@ -224,12 +226,16 @@ class Feeder:
             if under_ceiling(member.bound_w, before.power_w, most_w, others_w):
                 member.settle(known=True)
 
-    def cleared(self) -> frozenset[str]:
-        """Return the miners without whose fall the meter cannot show what it shows."""
+    def cleared(self, until_s: float = math.inf, beside_w: Watts = _NOTHING_W) -> frozenset[str]:
+        """Return the miners without whose fall the meter cannot show what it showed until ``until_s``.
+
+        ``beside_w`` is what it may have fallen by beside them.
+        """
         before, claims = self._before, self._claims()
         if before is None or self._falls_late() or too_noisy(before.spread_w, self._loads_w()):
             return frozenset()
-        return surplus(claims, before.power_w, self._samples_of_claims(), before.spread_w)
+        samples = [sample for sample in self._samples_of_claims() if sample.at_s + sample.unsure_s <= until_s]
+        return surplus(claims, Watts(before.power_w - beside_w), samples, before.spread_w)
 
     def explained(self) -> Explained:
         """Return what the meter leaves open of the round's claims, nothing while somebody is on its way down."""

@@ -16,6 +16,7 @@ from agent.errors import AgentError
 from agent.local_curtail.books import Books
 from agent.local_curtail.bystanders import Bystanders
 from agent.local_curtail.claims import OLDEST_S
+from agent.local_curtail.drift import Drift, Drifts
 from agent.local_curtail.evidence import DROP_SHARE, Lie, reads_idle
 from agent.local_curtail.feeder import Feeder
 from agent.local_curtail.member import Member
@@ -24,6 +25,7 @@ from agent.local_curtail.records import MinerRecord
 from agent.local_curtail.resting import SCAN_S, Doing, Resting
 from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W, SiteRules
 from agent.local_curtail.site_time import SiteTime
+from sitelink.clock import Clock
 from sitelink.types import MinerState, Verb
 from sitelink.units import Watts
 
@@ -56,6 +58,7 @@ class Moved(NamedTuple):
 
     fell: bool
     rose: bool
+    drift: Drift = Drift()
 
 
 class Neighbourhood:
@@ -71,6 +74,8 @@ class Neighbourhood:
         rules: SiteRules,
         bystanders: Bystanders,
         resting: Resting,
+        drifts: Drifts,
+        clock: Clock,
     ) -> None:
         """``neighbours`` gives the miners of a feeder, ``loads_w`` what a miner draws by its nameplate."""
         self._books = books
@@ -81,14 +86,17 @@ class Neighbourhood:
         self._rules = rules
         self._bystanders = bystanders
         self._resting = resting
+        self._drifts = drifts
+        self._clock = clock
         self._opening: dict[str, dict[str, _Opening]] = {}
 
     async def remember(self, feeder: Feeder) -> None:
         """Look at the neighbours of a round that has just opened."""
         self._opening.pop(feeder.feeder_id, None)
+        self._drifts.opens(feeder.feeder_id)
         loose = [record for record in self._others(feeder) if self._is_loose(record)]
         stances, _ = await asyncio.gather(
-            asyncio.gather(*(self._stance(record) for record in loose)),
+            asyncio.gather(*(self._stance(record, feeder.feeder_id) for record in loose)),
             self._bystanders.remember(feeder.feeder_id, self._untouched(feeder)),
         )
         known = zip(loose, stances, strict=True)
@@ -128,7 +136,7 @@ class Neighbourhood:
         others = {record.miner_id: record for record in self._others(feeder)}
         left = [others[name] for name in opening if name in others]
         stances, beside = await asyncio.gather(
-            asyncio.gather(*(self._stance(record) for record in left)),
+            asyncio.gather(*(self._stance(record, feeder.feeder_id) for record in left)),
             self._bystanders.moved(feeder.feeder_id, self._untouched(feeder)),
         )
         # One that idled when the round opened and has been stopped in it since woke between: it rose, then fell.
@@ -146,7 +154,7 @@ class Neighbourhood:
             if gone and now is _Stance.IDLE:
                 opening[record.miner_id] = _Opening(now, lately=True)  # though it may run again in this round
             rose |= record.woken or now is _Stance.UNSURE or (before is not _Stance.RUNS and now is not _Stance.IDLE)
-        return Moved(fell or beside[0], rose or beside[1])
+        return Moved(fell or beside[0], rose or beside[1], self._drifts.since(feeder.feeder_id))
 
     def joined(self, member: Member) -> None:
         """Take note that ``member`` has joined the round open on its feeder."""
@@ -240,7 +248,9 @@ class Neighbourhood:
         now, _ = self._site_time.now()
         return record.sent_at is not None and abs((now - record.sent_at).total_seconds()) < _LATE_S
 
-    async def _stance(self, record: MinerRecord) -> _Stance:
+    async def _stance(self, record: MinerRecord, feeder_id: str = "") -> _Stance:
+        """Look at one; with ``feeder_id`` what it draws is kept for that feeder's round."""
+        began_s = self._clock.monotonic()
         try:
             seen = await self._reach.observe(record.miner_id)
         except AgentError:
@@ -251,7 +261,11 @@ class Neighbourhood:
         if idle:
             return _Stance.IDLE
         full = seen.power_w is None or record.baseline_w is None or seen.power_w >= _FULL_SHARE * record.baseline_w
-        return _Stance.RUNS if full and seen.state is MinerState.HASHING else _Stance.UNSURE
+        if not full or seen.state is not MinerState.HASHING:
+            return _Stance.UNSURE
+        if feeder_id:
+            self._drifts.shown(feeder_id, record.miner_id, seen, began_s, load_w)
+        return _Stance.RUNS
 
 
 def _was_down(record: MinerRecord) -> bool:

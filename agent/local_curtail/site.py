@@ -13,6 +13,7 @@ from agent.local_curtail import by_hand
 from agent.local_curtail.books import Books
 from agent.local_curtail.bystanders import Bystanders
 from agent.local_curtail.doubts import doubts
+from agent.local_curtail.drift import Drifts
 from agent.local_curtail.executor import Executor, Wake
 from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.history import Event, last_events
@@ -101,7 +102,7 @@ class LocalCurtail:
         self._miners = by_id
         self._by_feeder = _by_feeder(miners)
         feeders = Feeders(feeder_meters, clock)
-        resting = Resting(latest, clock)
+        resting, drifts = Resting(latest, clock), Drifts()
         around = Neighbourhood(
             self._books,
             reach,
@@ -109,8 +110,10 @@ class LocalCurtail:
             self._load_w,
             self.site_time,
             rules,
-            Bystanders(reach, self._load_w, resting, rules.idle_share),
+            Bystanders(reach, self._load_w, resting, drifts, clock, rules.idle_share),
             resting,
+            drifts,
+            clock,
         )
         rises = Rises(self._books, reach, feeder_meters, self._neighbours, by_id, clock, rules.idle_share, latest)
         self._lanes = Lanes(self._books, by_id, feeders, rules, latest)

@@ -44,6 +44,8 @@ from sitelink.units import Watts
 
 _SHORTEST_S: Final = 0.001
 """Two clocks differ by rounding; a wait below this would spin."""
+_DRIFTS_SHARE: Final = 0.25
+"""By how much of a miner's load its neighbours together may have come to draw more or less beside it."""
 _SEND_AGAIN_S: Final = 3.0
 _LIES: Final = {
     Lie.ACK_WITHOUT_EFFECT: "ack without effect: it said ok and goes on hashing",
@@ -279,6 +281,17 @@ class Stopper:
         moved = await self._neighbourhood.moved(feeder)
         if moved.fell:
             return
+        drift = moved.drift
+        if drift.trails_s:
+            # What the meter showed while neighbours are known to have run counts, less what they have drifted by since.
+            surely = feeder.cleared(self._clock.monotonic() - drift.trails_s, Watts(drift.fell_w))
+            cleared = [
+                one
+                for one in cleared
+                if one.miner.miner_id in surely
+                or (explained.cleared(one.miner.miner_id) and drift.fell_w < _DRIFTS_SHARE * one.load_w)
+            ]
+            accused = [one for one in accused if drift.rose_w < _DRIFTS_SHARE * one.load_w]
         for member in cleared:
             member.settle(known=True)
         for member in () if moved.rose else accused:

@@ -1,5 +1,6 @@
 """A liar beside others: what its neighbours do, and how late their figures are, proves it off by no means."""
 
+import asyncio
 import itertools
 
 import pytest
@@ -74,3 +75,59 @@ def test_neighbours_whose_figures_trail_prove_no_liar_off_and_are_called_none(tr
         assert violations(played) == [], f"{others} others, lively {lively}"
         assert LIAR not in credited, f"{others} others, lively {lively}"
         assert named <= {LIAR}, f"{others} others, lively {lively}"
+
+
+def drifting(by: float, count: int, liar: str) -> Schedule:
+    """One ordered miner; from 21.5 s on each of ``count`` others draws ``by`` of what it did."""
+    schedule = on_one_feeder(1, beside=count, liar=liar)
+    for miner in schedule.miners:
+        miner.lively = True
+    for miner in schedule.miners[1:]:
+        miner.stands_alone, miner.drifts = True, (21.5, by)
+    schedule.families = {"alone"}
+    return schedule
+
+
+@pytest.mark.parametrize(("by", "count"), [(0.98, 30), (0.95, 20), (0.91, 6)])
+def test_many_neighbours_that_draw_a_little_less_prove_no_liar_off(by, count):
+    credited, _ = credited_and_named(play(drifting(by, count, "reports_idle")))
+    assert credited == set()
+
+
+@pytest.mark.parametrize(("by", "count"), [(1.04, 30), (1.09, 12), (1.09, 6)])
+def test_many_neighbours_that_draw_a_little_more_make_no_liar(by, count):
+    _, named = credited_and_named(play(drifting(by, count, "")))
+    assert named == set()
+
+
+@pytest.mark.parametrize("late_s", [2.0, 4.0, 5.0])
+@pytest.mark.parametrize("before_s", [1.0, 3.0])
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_neighbour_that_trips_just_before_beside_a_late_meter_proves_no_liar_off(late_s, before_s, restored):
+    schedule = on_one_feeder(1, beside=1)
+    windows = [curtail("c0", 20, 60, ["m01"])] if restored else []
+    windows.append(curtail("c1", 120, 250, [LIAR]))
+    schedule.plans = [(3.0, make_plan(2, windows, end_s=700))]
+    schedule.meters.late_s = {"F1": late_s}
+    schedule.miners[1].stands_alone, schedule.families = True, {"late", "alone"}
+
+    async def trip(played: Play) -> None:
+        await asyncio.sleep(120 - before_s - played.world.now_s)
+        played.world.miners["m01"].pending.append((played.world.now_s, "stop"))
+
+    acks, _ = play(schedule, trip).world.outbox()
+    assert not [
+        ack for ack in acks if ack.miner_id == LIAR and ack.outcome is Outcome.COMPLETE and ack.verb is Verb.STOP
+    ]
+
+
+@pytest.mark.parametrize("late_s", [0.0, 3.0, 5.0])
+@pytest.mark.parametrize("gap_s", [1.0, 4.0])
+def test_an_own_slow_stop_that_lands_just_before_proves_no_liar_off(late_s, gap_s):
+    schedule = on_one_feeder(1, beside=1)
+    schedule.miners[1].stop_delay_s = 24.0
+    windows = [curtail("c0", 20, 300, ["m01"]), curtail("c1", 44.5 + gap_s, 300, [LIAR])]
+    schedule.plans = [(3.0, make_plan(2, windows, end_s=700))]
+    schedule.meters.late_s = {"F1": late_s}
+    credited, _ = credited_and_named(play(schedule))
+    assert LIAR not in credited

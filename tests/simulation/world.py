@@ -5,6 +5,7 @@ process has any effect. The disk and the miners belong to the world and live on.
 """
 
 import asyncio
+import math
 import pickle
 import random
 import sqlite3
@@ -114,6 +115,8 @@ class SimMiner:
     """Over how long its hash rate is a mean."""
     lively: bool = False
     """Its power wavers from second to second as its hash rate does, and is not a constant of its model."""
+    drifts: tuple[float, float] = (math.inf, 1.0)
+    """From when on it draws which share of what it did."""
     turns: list[tuple[float, bool]] = field(default_factory=list)
     """Since when it hashed or did not, oldest first."""
     orders: int = 0
@@ -159,7 +162,8 @@ class SimMiner:
         if not self.hashing:
             return self.baseline_w
         warm = min(1.0, 0.3 + 0.7 * (now_s - self.started_s) / WARM_UP_S)
-        return self.baseline_w * warm
+        drifts_s, share = self.drifts
+        return self.baseline_w * warm * (share if now_s >= drifts_s else 1.0)
 
     def take(self, verb: str, now_s: float) -> None:
         if self.liar:
