@@ -5,6 +5,7 @@ old a neighbour's figures may be is told as a member's is (``figure_age``), but 
 has told it to stop, and it is taken to be as late as most firmware.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -53,9 +54,10 @@ class Drifts:
         age_s = track.age.shown(began_s, seen.power_w)
         track.trails_s = TRAILS_S if age_s >= OLDEST_S else age_s
 
-    def since(self, feeder_id: str) -> Drift:
-        """Return how a feeder's running neighbours have drifted since its round opened."""
-        tracks = self._tracks.get(feeder_id, {}).values()
+    def since(self, feeder_id: str, names: Collection[str]) -> Drift:
+        """Return how ``names``, as far as they run, have drifted since the round opened."""
+        known = self._tracks.get(feeder_id, {})
+        tracks = [known[name] for name in names if name in known]
         return Drift(
             sum(max(0.0, -one.change_w) for one in tracks),
             sum(max(0.0, one.change_w) for one in tracks),

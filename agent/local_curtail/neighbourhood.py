@@ -135,10 +135,12 @@ class Neighbourhood:
         resumed = {member.miner.miner_id for member in feeder.members if member.resumed}
         others = {record.miner_id: record for record in self._others(feeder)}
         left = [others[name] for name in opening if name in others]
+        untouched = self._untouched(feeder)
         stances, beside = await asyncio.gather(
             asyncio.gather(*(self._stance(record, feeder.feeder_id) for record in left)),
-            self._bystanders.moved(feeder.feeder_id, self._untouched(feeder)),
+            self._bystanders.moved(feeder.feeder_id, untouched),
         )
+        beside_it = [*untouched, *(record.miner_id for record in left)]
         # One that idled when the round opened and has been stopped in it since woke between: it rose, then fell.
         # One that did not idle then, and does as it joins, has fallen before its word was heard.
         fell = rose = any(
@@ -154,7 +156,7 @@ class Neighbourhood:
             if gone and now is _Stance.IDLE:
                 opening[record.miner_id] = _Opening(now, lately=True)  # though it may run again in this round
             rose |= record.woken or now is _Stance.UNSURE or (before is not _Stance.RUNS and now is not _Stance.IDLE)
-        return Moved(fell or beside[0], rose or beside[1], self._drifts.since(feeder.feeder_id))
+        return Moved(fell or beside[0], rose or beside[1], self._drifts.since(feeder.feeder_id, beside_it))
 
     def joined(self, member: Member) -> None:
         """Take note that ``member`` has joined the round open on its feeder."""
