@@ -45,6 +45,8 @@ class Finding:
     before_w: Watts | None = None
     after_w: Watts | None = None
     unsent: bool = False  # a rule or the device refused, so nothing has changed there
+    verdict: Verdict | None = None  # a stop's, by local curtailment's judge; None where it was not asked
+    acked: bool = False  # the device said ok to it
 
 
 def proof_of(verb: Verb, verdict: Verdict, power_w: Watts | None) -> Proof:

@@ -88,11 +88,8 @@ class Alone:
 
     def _around(self, ledger: Ledger) -> Around:
         """Return overrides and doubts as the file holds them; what is wrong with it is said."""
-        feeders: defaultdict[str, list[str]] = defaultdict(list)
-        for entry in self.fleet:
-            feeders[entry.feeder_id].append(entry.miner_id)
         try:
-            stored, doubts = ledger.active(), ledger.doubts(feeders)
+            stored, doubts = ledger.active(), ledger.doubts()
         except AgentError as error:
             self.say(f"overrides, liars and feeders that disagree: unknown ({error})")
             return Around()
@@ -122,7 +119,10 @@ class Alone:
             return frozenset(entry.miner_id for entry in self.fleet if entry.miner_id.lower() in named)
 
     def _ledger(self, *, read_only: bool = False) -> Ledger:
-        return Ledger(self.settings, self.clock, self.new_id, self.say, read_only=read_only)
+        feeders: defaultdict[str, list[str]] = defaultdict(list)
+        for entry in self.fleet:
+            feeders[entry.feeder_id].append(entry.miner_id)
+        return Ledger(self.settings, self.clock, self.new_id, self.say, feeders=feeders, read_only=read_only)
 
     def _beside(self, chosen: tuple[MinerEntry, ...]) -> tuple[MinerEntry, ...]:
         """Return the miners on the feeders of those chosen: what they do beside is not to be taken for a stop."""

@@ -115,6 +115,8 @@ class Failsafe:
         findings = await asyncio.gather(*(self._judged(each, weighings) for each in found))
         missing = sum(finding.proof is not Proof.YES for finding in findings)
         await self._ledger.ended(order_id, f"{len(findings) - missing} of {len(findings)} miners {WANTED[verb]}")
+        balances = [balance for weighing in weighings.values() if (balance := weighing.balance()) is not None]
+        await self._ledger.balanced({entry.feeder_id for entry in entries}, balances)
         lines = [line for weighing in weighings.values() if (line := weighing.line())]
         return report(findings, lines, WANTED[verb], self._say)
 
@@ -155,14 +157,13 @@ class Failsafe:
             try:
                 await _twice(lambda: check_whose(self._controls[name], name))
             except AgentError as error:
-                return replace(finding, proof=Proof.NO, what=str(error))
+                return replace(finding, proof=Proof.NO, what=str(error), verdict=None)
             except Exception as error:  # noqa: BLE001 - each miner's supervisor; the table shows it
-                return replace(finding, proof=Proof.NO, what=f"failed: {error!r}")
+                return replace(finding, proof=Proof.NO, what=f"failed: {error!r}", verdict=None)
         return finding
 
     async def _note(self, finding: Finding, verb: Verb) -> None:
-        name, proven = finding.entry.miner_id, finding.proof is Proof.YES
-        await self._ledger.found(name, verb, self._order_id, proven=proven, unsent=finding.unsent, what=finding.what)
+        await self._ledger.found(finding, verb, self._order_id)
 
     async def _tell_progress(self, ids: list[str]) -> None:
         while True:

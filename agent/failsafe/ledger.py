@@ -3,10 +3,11 @@
     override row                                  the next daemon keeps to it until it expires or is released
     each miner: intent --durable--> sent          the next daemon judges it, tries on, or brings the miner back
     each miner: what was found, one line          ``ballast-agent journal``
+    liars, feeders that draw too much (``found``) status, doctor and journal tell them; the cloud hears with the acks
     acks of orders that this one ended            wait for the next daemon to hand them on
 
 Invariants: an intent is durable before its order is sent, and intents that come together share one transaction; nothing
-here judges a stop: the daemon on its return reads each miner back itself. Once the file cannot be used, that is said
+here proves a stop: the daemon on its return reads each miner back itself. Once the file cannot be used, that is said
 once, and every miner is switched all the same.
 """
 
@@ -19,7 +20,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Self, TypeVar
 
 from agent.errors import AgentError, BadInput
+from agent.failsafe.found import feeder_entry, found_entry, joined, let_go
+from agent.failsafe.weighing import Balance
 from agent.files import give_to_owner
+from agent.findings import Finding, Proof
 from agent.local_curtail import by_hand, overrides, records
 from agent.local_curtail.anchor import StoredTime, stored_anchor
 from agent.local_curtail.books import Books, Entry
@@ -104,9 +108,11 @@ class Ledger:
         new_id: Callable[[], str],
         say: Callable[[str], None],
         *,
+        feeders: Mapping[str, Collection[str]],
         read_only: bool = False,
     ) -> None:
-        """``read_only``: whoever only looks changes nothing, and makes no file."""
+        """``feeders`` names the miners of each; ``read_only``: whoever looks changes nothing and makes no file."""
+        self._feeders = feeders
         self._settings = settings
         self._clock = clock
         self._new_id = new_id
@@ -201,15 +207,24 @@ class Ledger:
             by_hand.write_lines(connection, lines)
             return changed
 
-        return await self._here.run(work)
+        changed = await self._here.run(work)
+        await self._write(lambda books: let_go(books, self._released(books, changed, named), self._feeders))
+        return changed
+
+    @staticmethod
+    def _released(books: Books, changed: Collection[str], named: Collection[str] | None) -> frozenset[str]:
+        """Return the miners whose stop was under one of the overrides that ``changed``, among ``named`` or all."""
+        stops = (record for record in books.miners.values() if record.verb is Verb.STOP)
+        under = {record.miner_id for record in stops if record.cause == OVERRIDE and record.order_id in changed}
+        return frozenset(under if named is None else under.intersection(named))
 
     def active(self) -> tuple[overrides.StoredOverride, ...]:
         """Return the overrides in force. Raises BadInput when the file cannot be read."""
         return self._read(lambda connection: overrides.active(connection, self._clock), ())
 
-    def doubts(self, feeders: Mapping[str, Collection[str]]) -> Mapping[str, Any]:
-        """Return what stands against miners and feeders, whose miners ``feeders`` names. Raises as ``active``."""
-        return self._read(lambda connection: stored_doubts(connection, feeders), NO_DOUBTS)
+    def doubts(self) -> Mapping[str, Any]:
+        """Return what stands against miners and feeders. Raises as ``active``."""
+        return self._read(lambda connection: stored_doubts(connection, self._feeders), NO_DOUBTS)
 
     def _read(self, work: Callable[[sqlite3.Connection], Result], nothing: Result) -> Result:
         path = self._settings.database
@@ -280,14 +295,31 @@ class Ledger:
 
         await self._write(build)
 
-    async def found(self, miner_id: str, verb: Verb, order_id: str, *, proven: bool, unsent: bool, what: str) -> None:
-        """Note what was found of a miner; ``unsent``: a rule or the device refused, and nothing has changed there."""
+    async def found(self, finding: Finding, verb: Verb, order_id: str) -> None:
+        """Note what was found of a miner: one line, and what the books hold of it changes."""
         now, _ = self._time.now()
-        event = by_hand.PROVEN if proven else by_hand.UNPROVEN
-        self._lines.append(Line(now, order_id, miner_id, event, what))
-        if miner_id in self._earlier and (unsent or (proven and verb is Verb.START)):
-            earlier = self._earlier[miner_id]
-            self._waiting.append(lambda books: _settled(books, miner_id, earlier, unsent=unsent))
+        name = finding.entry.miner_id
+        event = by_hand.PROVEN if finding.proof is Proof.YES else by_hand.UNPROVEN
+        self._lines.append(Line(now, order_id, name, event, finding.what))
+        if name in self._earlier:
+            earlier = self._earlier[name]
+            self._waiting.append(lambda books: found_entry(books, finding, verb, earlier))
+
+    async def balanced(self, feeders: Collection[str], balances: Iterable[Balance]) -> None:
+        """Note, after the last ``found``, which of the run's ``feeders`` draw too much, as far as meters have told."""
+        by_feeder = {balance.feeder_id: balance for balance in balances}
+        now, _ = self._time.now()
+        async with self._turn:
+            await self._flush()
+
+        def build(books: Books) -> Entry:
+            names = {feeder: self._feeders.get(feeder, ()) for feeder in feeders}
+            return joined(
+                feeder_entry(books, feeder, names[feeder], by_feeder.get(feeder), self._earlier, now)
+                for feeder in sorted(names)
+            )
+
+        await self._write(build)
 
     def _sent(self, books: Books, record: MinerRecord, intent: Intent) -> MinerRecord:
         if intent.verb is Verb.STOP and intent.baseline_w is None and record.complete:
@@ -325,10 +357,10 @@ class Ledger:
             return
         builds, self._waiting = self._waiting, []
         try:
-            await books.apply(lambda: _joined(build(books) for build in builds))
+            await books.apply(lambda: joined(build(books) for build in builds))
             if self._lines:
                 await here.run(lambda _: None)
-        except (AgentError, sqlite3.Error) as error:
+        except (AgentError, sqlite3.Error, ValueError, KeyError, TypeError) as error:
             self._lose(error)
 
     def _lose(self, error: BaseException) -> None:
@@ -346,24 +378,3 @@ def _again(record: MinerRecord) -> Intent:
     if record.feeder_before_w is not None:
         before = FeederBefore(record.feeder_before_w, record.feeder_spread_w or Watts(0))
     return Intent(record.miner_id, Verb.STOP, record.order_id, record.baseline_w, before)
-
-
-def _joined(entries: Iterable[Entry]) -> Entry:
-    whole = Entry()
-    for entry in entries:
-        whole.miners += entry.miners
-        whole.orders += entry.orders
-        whole.acks += entry.acks
-        whole.notices += entry.notices
-        whole.announced += entry.announced
-    return whole
-
-
-def _settled(books: Books, miner_id: str, earlier: MinerRecord | None, *, unsent: bool) -> Entry:
-    """Return the record of a miner that nothing was sent to, or that was proven to run."""
-    record = books.miners[miner_id]
-    if unsent:
-        touched = earlier is not None and earlier.touched
-        off_since = None if earlier is None else earlier.off_since
-        return Entry(miners=[replace(record, phase=Phase.WAITING, touched=touched, off_since=off_since)])
-    return Entry(miners=[replace(record, phase=Phase.WAITING, touched=False, off_since=None)])

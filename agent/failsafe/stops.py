@@ -54,12 +54,15 @@ class Stop:
         if told.refused:
             return found
         share = self.member.idle_share
-        verdict = judge_stop(StopFacts(self.member.load_w, share, told.taken, self.was_hashing, seen, word))
+        verdict = judge_stop(
+            StopFacts(self.member.load_w, share, told.taken, self.was_hashing, seen, word, self.member.renewed)
+        )
         if isinstance(seen, Observation) and seen.by_outlet:
             verdict = of_outlet(verdict)
         proof = proof_of(Verb.STOP, verdict, after_w)
         words = judged_in_words(verdict.reason, verdict.evidence)
-        return replace(found, proof=proof, what=told.trouble if proof is Proof.NO and told.trouble else words)
+        what = told.trouble if proof is Proof.NO and told.trouble else words
+        return replace(found, proof=proof, what=what, verdict=verdict, acked=told.taken)
 
 
 def stop_of(entry: MinerEntry, first: Observed, idle_share: float, earlier: Earlier) -> Stop:

@@ -37,6 +37,19 @@ _FULL_SHARE: Final = 0.9
 """A miner beside that draws less than this share of what it drew is on its way down, or back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What one feeder's meter has told of this run's stops: how much nobody owns up to, zero where that is noise.
+
+    ``tolerated_w`` is how much would be noise; ``claimed`` are the miners whose fall was looked for.
+    """
+
+    feeder_id: str
+    excess_w: Watts
+    tolerated_w: Watts
+    claimed: frozenset[str]
+
+
 @dataclass(slots=True)
 class Weighing:
     """One metered feeder: everybody of the run on it, and its meter's readings since they were ordered.
@@ -113,12 +126,11 @@ class Weighing:
             return ""
         if before is None or left_w is None:
             return f"feeder {self.feeder_id}: its meter did not answer; its stops rest on the devices' word alone"
-        claims = [member.claim() for member in self.members if member.sent_s is not None and _reads_off(member)]
+        claims = self._off_claims()
         if not claims or not self.open:
             return ""
-        fell_w, claimed_w = before.power_w - left_w, sum(claim.claimed_w for claim in claims)
-        excess_w, smallest_w = claimed_w - fell_w, min(claim.claimed_w for claim in claims)
-        tolerated_w = max(DROP_SHARE * smallest_w, _TOLERATED_SHARE * claimed_w, _LEAST_TOLERATED_W)
+        fell_w, claimed_w, excess_w = self._fall(claims, before, left_w)
+        tolerated_w = _tolerated_w(claims)
         told = f"feeder {self.feeder_id} fell by {fell_w:.0f} W, its miners claim {claimed_w:.0f} W: "
         if excess_w > tolerated_w:
             return (
@@ -131,6 +143,25 @@ class Weighing:
         whom = " and ".join(names) if len(names) <= _SUSPECTS else f"{len(names)} of them"
         fewer = f", or stop the whole feeder, or at most {SEES_AT_ONCE} at a time" if len(claims) > SEES_AT_ONCE else ""
         return f"{told}its meter cannot tell {whom} from the others; measure those marked open at the rack{fewer}"
+
+    def balance(self) -> Balance | None:
+        """Return how much of this feeder's load nobody owns up to, as ``line`` tells it; None where no meter has."""
+        before, left_w, claims = self.before, self.left_w, self._off_claims()
+        if before is None or left_w is None or not claims:
+            return None
+        _, _, excess_w = self._fall(claims, before, left_w)
+        tolerated_w = _tolerated_w(claims)
+        told_w = Watts(excess_w if self.open and excess_w > tolerated_w else 0.0)
+        return Balance(self.feeder_id, told_w, tolerated_w, frozenset(claim.miner_id for claim in claims))
+
+    def _off_claims(self) -> list[Claim]:
+        return [member.claim() for member in self.members if member.sent_s is not None and _reads_off(member)]
+
+    @staticmethod
+    def _fall(claims: Sequence[Claim], before: FeederBefore, left_w: Watts) -> tuple[float, float, float]:
+        """Return by how much the feeder fell, what ``claims`` say, and what that leaves, all in watts."""
+        fell_w, claimed_w = before.power_w - left_w, sum(claim.claimed_w for claim in claims)
+        return fell_w, claimed_w, claimed_w - fell_w
 
     def _cleared(self, before: FeederBefore) -> frozenset[str]:
         claims, samples = self._claims(), self.samples[-2:]
@@ -175,6 +206,12 @@ class Weighing:
         """Return what the meter showed before of what its miners said, where that is less: they say too much then."""
         said_w = sum(member.drawn_w for member in (*self.members, *self.beside) if not member.resumed)
         return 1.0 if self.before is None or said_w <= 0.0 else min(1.0, self.before.power_w / said_w)
+
+
+def _tolerated_w(claims: Sequence[Claim]) -> Watts:
+    """Return by how much the figures of devices and meter may lie apart and tell of nobody."""
+    smallest_w, claimed_w = min(claim.claimed_w for claim in claims), sum(claim.claimed_w for claim in claims)
+    return Watts(max(DROP_SHARE * smallest_w, _TOLERATED_SHARE * claimed_w, _LEAST_TOLERATED_W))
 
 
 def _reads_off(member: Member) -> bool:

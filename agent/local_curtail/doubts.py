@@ -4,26 +4,28 @@
     mark of a feeder: a difference        -> {"feeders": [{"feeder", "excess_w", "since", "open"}]}
 
 Invariants: a doubt stands while a stop of its miner, or on its feeder, is in force, and no longer; the daemon's memory
-and its file say the same, but that the file also knows whom a failsafe has since proven off.
+and its file say the same, but that the file also knows whom a failsafe has since proven off, or let go.
 """
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from agent.local_curtail import by_hand
+from agent.local_curtail import by_hand, overrides
 from agent.local_curtail.evidence import ALREADY_IDLE, CLOUDED, Lie
 from agent.local_curtail.moments import microseconds, moment_of
+from agent.local_curtail.policy import OVERRIDE
 from agent.local_curtail.records import MinerRecord, miner_of
 from sitelink.types import Verb
-from sitelink.units import Watts
+from sitelink.units import Watts, megawatts
 
 WOKEN: Final = "self_woken"
 NO_DOUBTS: Final[Mapping[str, Any]] = {"miners": (), "feeders": ()}
 _MARK: Final = "feeder:"
+_NAMED: Final = 6
 _SAYS_OFF: Final = {ALREADY_IDLE.reason, CLOUDED.reason, "feeder_did_not_drop", "feeder_meter_silent"}
 
 
@@ -61,6 +63,22 @@ def reads_off(record: MinerRecord) -> bool:
     return record.complete or record.lie is Lie.REPORTS_IDLE or record.reason in _SAYS_OFF
 
 
+def open_stops(records: Iterable[MinerRecord]) -> list[str]:
+    """Return the stopped miners of ``records`` that read off and are not proven so, in order."""
+    stops = (record for record in records if record.verb is Verb.STOP)
+    return sorted(record.miner_id for record in stops if reads_off(record) and not record.complete)
+
+
+def difference_words(excess_w: Watts, open_names: Sequence[str], silent: int = 0) -> str:
+    """Return by how much a feeder differs, and who may draw that; ``silent`` of its miners do not answer."""
+    shown = ", ".join(open_names[:_NAMED]) + ("" if len(open_names) <= _NAMED else " and others")
+    return (
+        f"the feeder draws {megawatts(excess_w):.4f} MW more than its miners own up to; that much is not shed"
+        + (f"; read off, not proven: {shown}" if shown else "")
+        + (f"; not answering: {silent}" if silent else "")
+    )
+
+
 def doubts(
     records: Mapping[str, MinerRecord], marks: Mapping[str, str], feeders: Mapping[str, Collection[str]]
 ) -> dict[str, Any]:
@@ -84,12 +102,13 @@ def stored_doubts(connection: sqlite3.Connection, feeders: Mapping[str, Collecti
     """
     rows = connection.execute("SELECT record FROM curtail_miners").fetchall()
     by_name = {record.miner_id: record for record in (miner_of(text) for (text,) in rows)}
-    found = by_hand.last_found(connection)
+    found, let_go = by_hand.last_found(connection), overrides.let_go(connection)
     # Taken up by a failsafe since and proven off: what its daemon held against it before is over.
     standing = {
         name: record
         for name, record in by_name.items()
         if record.outcome is not None or found.get(name) != by_hand.PROVEN
+        if record.cause != OVERRIDE or not let_go(record.order_id, name)
     }
     marks = connection.execute("SELECT name, value FROM curtail_marks").fetchall()
     return doubts(standing, dict(marks), feeders)
@@ -104,5 +123,5 @@ def _feeder(feeder_id: str, difference: Difference, held: Iterable[MinerRecord])
         "feeder": feeder_id,
         "excess_w": difference.excess_w,
         "since": difference.since.isoformat(),
-        "open": sorted(record.miner_id for record in held if reads_off(record) and not record.complete),
+        "open": open_stops(held),
     }

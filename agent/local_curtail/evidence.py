@@ -44,6 +44,13 @@ class Lie(StrEnum):
     REPORTS_IDLE = "reports_idle"
 
 
+LIES: Final = {
+    Lie.ACK_WITHOUT_EFFECT: "ack without effect: it said ok and goes on hashing",
+    Lie.REPORTS_IDLE: "reports idle, but its feeder did not drop",
+}
+"""How a liar is told of to the cloud and in the journal."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeederBefore:
     """A feeder's power before an order: the mean of a few samples and how far they lay apart."""
@@ -105,6 +112,7 @@ UNREACHABLE: Final = Verdict(Outcome.UNVERIFIED, Evidence.NONE, "unreachable")
 SUPERSEDED: Final = Verdict(Outcome.EXPIRED, Evidence.NONE, "superseded")
 CLOUDED: Final = Verdict(Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_clouded")
 ALREADY_IDLE: Final = Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "already_idle")
+DID_NOT_DROP: Final = Verdict(Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_did_not_drop", Lie.REPORTS_IDLE)
 
 
 def reads_idle(seen: Observed, baseline_w: Watts, idle_share: float) -> bool:
@@ -140,14 +148,13 @@ def judge_start(seen: Observed, before_w: Watts | None, baseline_w: Watts) -> Ve
 
 
 _ABOVE_IDLE: Final = "power_above_idle"
-_DID_NOT_DROP: Final = Verdict(Outcome.UNVERIFIED, Evidence.FEEDER_METER, "feeder_did_not_drop", Lie.REPORTS_IDLE)
 _IDLE: Final = {
     MeterWord.SILENT: Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "feeder_meter_silent"),
     MeterWord.NOISY: Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_POWER, "feeder_too_noisy"),
     MeterWord.CLOUDED: CLOUDED,
     MeterWord.FELL_MORE: CLOUDED,
     MeterWord.CLEARED: Verdict(Outcome.COMPLETE, Evidence.FEEDER_METER, "power_below_idle"),
-    MeterWord.ACCUSED: _DID_NOT_DROP,
+    MeterWord.ACCUSED: DID_NOT_DROP,
 }
 _PART: Final = {
     MeterWord.NONE: Verdict(Outcome.PARTIAL, Evidence.DEVICE_POWER, _ABOVE_IDLE),
@@ -156,7 +163,7 @@ _PART: Final = {
     MeterWord.CLOUDED: CLOUDED,
     MeterWord.FELL_MORE: CLOUDED,
     MeterWord.CLEARED: Verdict(Outcome.PARTIAL, Evidence.FEEDER_METER, _ABOVE_IDLE),
-    MeterWord.ACCUSED: _DID_NOT_DROP,
+    MeterWord.ACCUSED: DID_NOT_DROP,
 }
 
 

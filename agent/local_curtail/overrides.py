@@ -128,6 +128,21 @@ def release(
     return tuple(changed)
 
 
+def let_go(connection: sqlite3.Connection) -> Callable[[str, str], bool]:
+    """Return what tells whether an override was released for a miner; one that is not on file was not."""
+    rows = connection.execute("SELECT override_id, miner_ids, until_us FROM curtail_overrides").fetchall()
+    kept = {
+        override_id: frozenset() if until_us == 0 else None if miner_ids is None else frozenset(json.loads(miner_ids))
+        for override_id, miner_ids, until_us in rows
+    }
+
+    def released(override_id: str, miner_id: str) -> bool:
+        left = kept.get(override_id)
+        return left is not None and miner_id not in left
+
+    return released
+
+
 def mark_announced(connection: sqlite3.Connection, override_id: str) -> None:
     """Remember that the cloud has been told."""
     connection.execute("UPDATE curtail_overrides SET announced = 1 WHERE override_id = ?", (override_id,))

@@ -21,7 +21,7 @@ from typing import Final
 from agent.errors import AgentError, Transient
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.claims import OLDEST_S
-from agent.local_curtail.doubts import Difference, difference_of, mark_of, reads_off
+from agent.local_curtail.doubts import Difference, difference_of, difference_words, mark_of, open_stops, reads_off
 from agent.local_curtail.evidence import CLOUDED, Lie
 from agent.local_curtail.ports import FeederMeter, Observed
 from agent.local_curtail.reach import Reach
@@ -31,7 +31,7 @@ from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
 from agent.local_curtail.site_time import SiteTime
 from sitelink.clock import Clock
 from sitelink.types import Evidence, MinerState, NoticeCode, Outcome, Reading, Reason, Verb
-from sitelink.units import Watts, megawatts
+from sitelink.units import Watts
 
 _LOG: Final = logging.getLogger(__name__)
 SWEEP_S: Final = 15.0
@@ -43,7 +43,6 @@ _TOLERATED_SHARE: Final = 0.03
 _HALF: Final = 0.5
 _AT_MOST: Final = 1.1
 """The largest share of its own figure that a miner is taken to draw."""
-_NAMED: Final = 6
 
 
 class Rounds:
@@ -221,14 +220,8 @@ class Rounds:
         return Watts(left_w)
 
     def _difference(self, feeder_id: str, held: list[MinerRecord], excess_w: Watts) -> str:
-        open_names = [record.miner_id for record in held if reads_off(record) and not record.complete]
-        shown = ", ".join(open_names[:_NAMED]) + ("" if len(open_names) <= _NAMED else " and others")
         silent = sum(self._silent(miner_id) for miner_id in self._neighbours(feeder_id))
-        return (
-            f"the feeder draws {megawatts(excess_w):.4f} MW more than its miners own up to; that much is not shed"
-            + (f"; read off, not proven: {shown}" if shown else "")
-            + (f"; not answering: {silent}" if silent else "")
-        )
+        return difference_words(excess_w, open_stops(held), silent)
 
     def _silent(self, miner_id: str) -> bool:
         reading = self._latest(miner_id)

@@ -20,6 +20,8 @@ from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.claims import CATCHES_UP_S, SUSPECT_SHARE, TRAILS_S
 from agent.local_curtail.evidence import (
     ALREADY_IDLE,
+    DID_NOT_DROP,
+    LIES,
     Lie,
     MeterWord,
     StopFacts,
@@ -47,10 +49,6 @@ _SHORTEST_S: Final = 0.001
 _DRIFTS_SHARE: Final = 0.25
 """By how much of a miner's load its neighbours together may have come to draw more or less beside it."""
 _SEND_AGAIN_S: Final = 3.0
-_LIES: Final = {
-    Lie.ACK_WITHOUT_EFFECT: "ack without effect: it said ok and goes on hashing",
-    Lie.REPORTS_IDLE: "reports idle, but its feeder did not drop",
-}
 
 
 class Stopper:
@@ -154,7 +152,7 @@ class Stopper:
         caught = member.resumed and record.lie is Lie.REPORTS_IDLE
         if verdict is not None and verdict.outcome is Outcome.COMPLETE and caught:
             # It claimed to be off while its feeder had not fallen: a fall that comes later has another cause.
-            verdict = record.verdict
+            verdict = record.verdict or DID_NOT_DROP
         if verdict is not None:
             power_w = None if member.seen is None else member.seen.power_w
             if not attempt.is_known(self._clock.monotonic()):
@@ -335,7 +333,7 @@ class Stopper:
             judged = replace(current.judged(verdict, power_w), acked=acked, proven_no=proven_no)
             entry = Entry(miners=[judged], acks=[(judged, verdict)])
             if verdict.lie and verdict.lie is not current.lie:
-                entry.notices.append((NoticeCode.LIAR_NAMED, miner.miner_id, _LIES[verdict.lie]))
+                entry.notices.append((NoticeCode.LIAR_NAMED, miner.miner_id, LIES[verdict.lie]))
             return entry
 
         await self._books.apply(build)

@@ -123,7 +123,9 @@ class Rig:
             return show(await self.failsafe(ledger).looks(entries), Around(), self.told.append)
 
     def ledger(self, *, read_only=False):
-        return Ledger(self.settings, self.clock, self.new_id, self.told.append, read_only=read_only)
+        feeders = {"F1": [*self.controls]}
+        rest = (self.settings, self.clock, self.new_id, self.told.append)
+        return Ledger(*rest, feeders=feeders, read_only=read_only)
 
     def failsafe(self, ledger):
         meters = {"F1": FakeMeter(list(self.controls.values()))}
