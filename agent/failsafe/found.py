@@ -6,11 +6,11 @@
     start  proven                     the miner is no longer ours
     feeder that draws too much        marked and told: FEEDER_DISAGREES; struck once nobody on it is open
 
-Invariants: an outcome is given to liars alone, who stay what they are: of the others the daemon on its return reads
-back each itself. One that was caught reading off is cleared by its feeder's meter, never by its own word.
+Invariant: an outcome is given to liars alone, who stay what they are until they are proven off: of the others the
+daemon on its return reads back each itself.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -19,9 +19,12 @@ from agent.findings import Finding, Proof
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.doubts import Difference, difference_of, difference_words, mark_of, open_stops
 from agent.local_curtail.evidence import LIES, Lie
+from agent.local_curtail.policy import OVERRIDE
 from agent.local_curtail.records import MinerRecord, Phase
-from sitelink.types import NoticeCode, Outcome, Verb
+from sitelink.types import NoticeCode, Verb
 from sitelink.units import Watts
+
+LetGo = Callable[[str, str], bool]
 
 
 def found_entry(books: Books, finding: Finding, verb: Verb, earlier: MinerRecord | None) -> Entry:
@@ -34,8 +37,7 @@ def found_entry(books: Books, finding: Finding, verb: Verb, earlier: MinerRecord
     judged = finding.verdict
     if record.verb is not Verb.STOP or judged is None or (record.complete and not judged.lie):
         return Entry()
-    by_own_word = finding.proof is Proof.YES and record.lie is not Lie.REPORTS_IDLE
-    if judged.outcome is Outcome.COMPLETE or by_own_word:
+    if finding.proof is Proof.YES:
         stands = record.lie or record.reason
         return Entry(miners=[replace(record, lie=Lie.NONE, reason="")]) if stands else Entry()
     if judged.lie or record.lie:
@@ -54,15 +56,17 @@ def feeder_entry(
     names: Collection[str],
     balance: Balance | None,
     earlier: Mapping[str, MinerRecord | None],
+    gone: LetGo,
     now: datetime,
 ) -> Entry:
     """Return what changes of a feeder's mark once its miners, ``names``, are as the books have them.
 
-    ``balance`` is None where no meter has told; ``earlier`` are the records, before the run, of those it ordered.
+    ``balance`` is None where no meter has told; ``earlier`` are the records, before the run, of those it ordered;
+    ``gone`` tells of an override and a miner whether it was released for that.
     """
     mark = mark_of(feeder_id)
     known = difference_of(books.mark(mark))
-    left_open = open_stops(record for name in names if (record := books.miners.get(name)) is not None)
+    left_open = _open(books, names, gone)
     if balance is None or not balance.excess_w:
         was_open = [name for name in names if (record := earlier.get(name)) is not None and open_stops([record])]
         over = known is not None and not left_open and (balance is not None or was_open)
@@ -78,14 +82,12 @@ def feeder_entry(
     return Entry(marks={mark: text}, notices=[notice])
 
 
-def let_go(books: Books, released: Collection[str], feeders: Mapping[str, Collection[str]]) -> Entry:
-    """Return what changes once the overrides of ``released`` are over: a feeder's mark without another open stop."""
+def released_entry(books: Books, feeders: Mapping[str, Collection[str]], gone: LetGo) -> Entry:
+    """Return what changes once overrides were released: the marks of feeders whose open stops are all ``gone``."""
     entry = Entry()
     for feeder_id, names in feeders.items():
-        records = [record for name in names if (record := books.miners.get(name)) is not None]
-        left = [record for record in records if record.miner_id not in released]
-        went = len(left) < len(records)
-        if went and books.mark(mark_of(feeder_id)) and not open_stops(left):
+        went = [record for record in _records(books, names) if _is_gone(record, gone)]
+        if books.mark(mark_of(feeder_id)) and open_stops(went) and not _open(books, names, gone):
             entry.marks[mark_of(feeder_id)] = ""
     return entry
 
@@ -96,6 +98,18 @@ def joined(entries: Iterable[Entry]) -> Entry:
     for entry in entries:
         whole.add(entry)
     return whole
+
+
+def _open(books: Books, names: Collection[str], gone: LetGo) -> list[str]:
+    return open_stops(record for record in _records(books, names) if not _is_gone(record, gone))
+
+
+def _records(books: Books, names: Collection[str]) -> list[MinerRecord]:
+    return [record for name in names if (record := books.miners.get(name)) is not None]
+
+
+def _is_gone(record: MinerRecord, gone: LetGo) -> bool:
+    return record.cause == OVERRIDE and gone(record.order_id, record.miner_id)
 
 
 def _given_back(record: MinerRecord, finding: Finding, earlier: MinerRecord | None) -> Entry:

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Self, TypeVar
 
 from agent.errors import AgentError, BadInput
-from agent.failsafe.found import feeder_entry, found_entry, joined, let_go
+from agent.failsafe.found import feeder_entry, found_entry, joined, released_entry
 from agent.failsafe.weighing import Balance
 from agent.files import give_to_owner
 from agent.findings import Finding, Proof
@@ -29,7 +29,7 @@ from agent.local_curtail.anchor import StoredTime, stored_anchor
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.by_hand import Line
 from agent.local_curtail.doubts import NO_DOUBTS, stored_doubts
-from agent.local_curtail.evidence import FeederBefore
+from agent.local_curtail.evidence import FeederBefore, Lie
 from agent.local_curtail.notices import NotedOutbox
 from agent.local_curtail.policy import OVERRIDE, Desired, whom
 from agent.local_curtail.ramp import NO_RAMP, capped
@@ -66,11 +66,13 @@ class Earlier:
     """What runs and daemons before this one know of stops; each carries what its miner and its feeder drew before.
 
     ``unfinished`` were sent a short while ago by a run that did not end: their feeders may have fallen already.
-    ``doubted`` were told to stop and not proven off: that they read off now proves no more than it did then.
+    ``doubted`` were told to stop and not proven off: that they read off now proves no more than it did then, least
+    of all of those ``caught`` reading off while their feeder drew on.
     """
 
     unfinished: Mapping[str, Intent] = field(default_factory=dict)
     doubted: Mapping[str, Intent] = field(default_factory=dict)
+    caught: frozenset[str] = frozenset()
 
 
 class _Here:
@@ -208,15 +210,18 @@ class Ledger:
             return changed
 
         changed = await self._here.run(work)
-        await self._write(lambda books: let_go(books, self._released(books, changed, named), self._feeders))
+        gone = await self._let_go()
+        await self._write(lambda books: released_entry(books, self._feeders, gone))
         return changed
 
-    @staticmethod
-    def _released(books: Books, changed: Collection[str], named: Collection[str] | None) -> frozenset[str]:
-        """Return the miners whose stop was under one of the overrides that ``changed``, among ``named`` or all."""
-        stops = (record for record in books.miners.values() if record.verb is Verb.STOP)
-        under = {record.miner_id for record in stops if record.cause == OVERRIDE and record.order_id in changed}
-        return frozenset(under if named is None else under.intersection(named))
+    async def _let_go(self) -> Callable[[str, str], bool]:
+        """Return what tells of an override and a miner whether it was released for that; of none where unknown."""
+        if self._here is not None:
+            try:
+                return await self._here.run(overrides.let_go)
+            except (AgentError, ValueError, TypeError) as error:
+                self._lose(error)
+        return lambda *_: False
 
     def active(self) -> tuple[overrides.StoredOverride, ...]:
         """Return the overrides in force. Raises BadInput when the file cannot be read."""
@@ -258,7 +263,8 @@ class Ledger:
             if record.baseline_w is not None and not record.complete
             if record.lie or record.outcome is not None or found.get(record.miner_id) == by_hand.UNPROVEN
         }
-        return Earlier(unfinished, doubted)
+        caught = frozenset(record.miner_id for record in stops if record.lie is Lie.REPORTS_IDLE)
+        return Earlier(unfinished, doubted, caught)
 
     def _is_under_way(self, record: MinerRecord, now: datetime) -> bool:
         """Return whether a stop was sent, under the order that its record names, a short while ago, and not judged."""
@@ -311,11 +317,12 @@ class Ledger:
         now, _ = self._time.now()
         async with self._turn:
             await self._flush()
+        gone = await self._let_go()
 
         def build(books: Books) -> Entry:
             names = {feeder: self._feeders.get(feeder, ()) for feeder in feeders}
             return joined(
-                feeder_entry(books, feeder, names[feeder], by_feeder.get(feeder), self._earlier, now)
+                feeder_entry(books, feeder, names[feeder], by_feeder.get(feeder), self._earlier, gone, now)
                 for feeder in sorted(names)
             )
 

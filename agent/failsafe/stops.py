@@ -14,7 +14,7 @@ from agent.local_curtail.ports import Observed
 from agent.local_curtail.rules import SiteMiner
 from agent.reasons import judged_in_words
 from sitelink.inventory import MinerEntry
-from sitelink.types import MinerState, Verb
+from sitelink.types import MinerState, Outcome, Verb
 from sitelink.units import Watts
 
 
@@ -33,12 +33,16 @@ class Told:
 
 @dataclass(slots=True)
 class Stop:
-    """One miner that is being stopped. ``before_w`` is its own figure before, None where it told none."""
+    """One miner that is being stopped. ``before_w`` is its own figure before, None where it told none.
+
+    ``caught`` is one that said before that it was off while its feeder drew on: its own word proves nothing.
+    """
 
     entry: MinerEntry
     member: Member
     was_hashing: bool
     before_w: Watts | None
+    caught: bool = False
     told: Told = field(default_factory=Told)
 
     @property
@@ -60,6 +64,8 @@ class Stop:
         if isinstance(seen, Observation) and seen.by_outlet:
             verdict = of_outlet(verdict)
         proof = proof_of(Verb.STOP, verdict, after_w)
+        if proof is Proof.YES and self.caught and verdict.outcome is not Outcome.COMPLETE:
+            proof = Proof.OPEN
         words = judged_in_words(verdict.reason, verdict.evidence)
         what = told.trouble if proof is Proof.NO and told.trouble else words
         return replace(found, proof=proof, what=what, verdict=verdict, acked=told.taken)
@@ -75,11 +81,12 @@ def stop_of(entry: MinerEntry, first: Observed, idle_share: float, earlier: Earl
     load_w = miner.load_w if own_w is None else own_w
     was_hashing = own_w is not None or first.state is MinerState.HASHING
     told = earlier.unfinished.get(entry.miner_id)
+    caught = entry.miner_id in earlier.caught
     if told is not None and told.baseline_w is not None:
-        return Stop(entry, Member(miner, told.baseline_w, told.baseline_w, idle_share, seen=first), True, None)
+        return Stop(entry, Member(miner, told.baseline_w, told.baseline_w, idle_share, seen=first), True, None, caught)
     doubted = earlier.doubted.get(entry.miner_id)
     if not was_hashing and doubted is not None and doubted.baseline_w is not None:
         drawn_w = doubted.baseline_w
         member = Member(miner, drawn_w, drawn_w, idle_share, resumed=True, before=doubted.before, seen=first)
-        return Stop(entry, member, True, first.power_w)
-    return Stop(entry, Member(miner, load_w, load_w, idle_share, seen=first), was_hashing, first.power_w)
+        return Stop(entry, member, True, first.power_w, caught)
+    return Stop(entry, Member(miner, load_w, load_w, idle_share, seen=first), was_hashing, first.power_w, caught)

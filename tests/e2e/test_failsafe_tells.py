@@ -4,12 +4,14 @@ import json
 import signal
 from collections import defaultdict
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 
 from agent.local_curtail.doubts import stored_doubts
 from agent.storage import connect_read_only
 from simulator.link import Mode
+from sitelink.types import NoticeCode
 from tests.e2e.test_agent_process import Stage, complete, stage, until
 from tests.e2e.test_failsafe_process import chosen, failsafe
 
@@ -42,6 +44,42 @@ async def test_liars_and_feeders_that_disagree_are_seen_at_the_site(stage: Stage
     await seen(stage, liar, feeder, pretending[0])
     await stage.end(signal.SIGKILL)
     await seen(stage, liar, feeder, pretending[0])
+
+
+async def test_what_a_failsafe_found_without_a_daemon_is_seen_handed_on_and_struck(stage: Stage) -> None:
+    able = chosen(stage, 24)
+    by_feeder = defaultdict(list)
+    for place in stage.site.places:
+        if place.miner_id in able:
+            by_feeder[place.feeder_id].append(place.miner_id)
+    (feeder, pretending), (_, (liar, *_)) = list(by_feeder.items())[:2]
+    await stage.site.set_fault(pretending[0], "reports_idle")
+    await stage.site.set_fault(liar, "ack_without_effect")
+    code, told = await failsafe(stage, "off", "--miner", *pretending, liar, "--for", "1h")
+    assert code == 1, told
+    assert f"feeder {feeder} fell by" in told
+    assert "no miner owns up to" in told
+    await seen(stage, liar, feeder, pretending[0])
+    begun = datetime.now(UTC)
+    await stage.start()
+
+    def handed_on() -> bool:
+        subjects = {(notice.code, notice.subject) for notice in stage.cloud.items()[2] if notice.at < begun}
+        return {(NoticeCode.LIAR_NAMED, liar), (NoticeCode.FEEDER_DISAGREES, feeder)} <= subjects
+
+    await until(handed_on)
+    await stage.end(signal.SIGKILL)
+    await stage.site.set_fault(liar, None)
+    await failsafe(stage, "off", "--miner", liar, "--for", "1h")
+    _, told = await failsafe(stage, "status")
+    assert "LIAR" not in next(line for line in told.splitlines() if line.startswith(liar)), told
+    await stage.site.set_fault(pretending[0], None)
+    await failsafe(stage, "release")
+    _, told = await failsafe(stage, "status")
+    assert "LIAR" not in told
+    assert "own up to" not in told
+    _, output, _ = await stage.tool("doctor", "--json", "--config", str(stage.config))
+    assert not [item for item in json.loads(output) if item["level"] == "BAD" and item["name"] in {"liars", "feeders"}]
 
 
 async def seen(stage: Stage, liar: str, feeder: str, suspect: str) -> None:
