@@ -34,7 +34,6 @@ from sitelink.units import Watts, megawatts
 _READINGS: Final = 6
 _APART_S: Final = 0.5
 _ALIVE_VALUES: Final = 2
-"""A meter that shows the same again and again may be stuck at what it once was."""
 _AT_MOST: Final = 1.1
 """The largest share of its own figure that a miner is taken to draw."""
 _INEXACT_SHARE: Final = 0.1
@@ -115,15 +114,28 @@ class Rises:
         others = self._others(proven, feeder_id, seen)
         if level is None and self._moves(self._others(proven, feeder_id, before), others):
             return False
-        if level is None:
-            room_w = self._beyond_records_w(proven, others, min(readings_w))
-            self._levels[feeder_id] = _Level(key, _mean(readings_w), max(readings_w) - min(readings_w), others)
-        else:
-            room_w = self._above_w(level, others, min(readings_w))
+        room_w = self._room_w(feeder_id, level, proven, others, readings_w)
         taken = [record for record in proven if room_w >= DROP_SHARE * (record.baseline_w or 0.0)]
         return await self._doubt(
             feeder_id, key, taken, Watts(room_w), at_once=self._run_on(others), fresh=level is None
         )
+
+    def _room_w(
+        self,
+        feeder_id: str,
+        level: _Level | None,
+        proven: Sequence[MinerRecord],
+        others: _Words,
+        readings_w: Sequence[Watts],
+    ) -> float:
+        """Return what the feeder draws that nobody's word explains; without a level its readings become that."""
+        # A meter of coarse steps shows the same again and again; so does one that is stuck at what it once was.
+        alive = len(set(readings_w)) >= _ALIVE_VALUES
+        if level is not None:
+            return self._above_w(level, others, min(readings_w)) if alive or not level.noise_w else 0.0
+        noise_w = max(readings_w) - min(readings_w)
+        self._levels[feeder_id] = _Level(self._key(feeder_id), _mean(readings_w), noise_w, others)
+        return self._beyond_records_w(proven, others, min(readings_w)) if alive else 0.0
 
     async def _doubt(
         self, feeder_id: str, key: _Key, taken: Sequence[MinerRecord], room_w: Watts, *, at_once: bool, fresh: bool
@@ -256,7 +268,7 @@ class Rises:
         )
 
     async def _read(self, feeder_id: str) -> list[Watts]:
-        """Return a few readings in a row, none where the meter is silent or may be stuck."""
+        """Return a few readings in a row, none where the meter is silent."""
         found: list[Watts] = []
         for _ in range(_READINGS):
             await asyncio.sleep(_APART_S)
@@ -264,7 +276,7 @@ class Rises:
             if sample.power_w is None:
                 return []
             found.append(sample.power_w)
-        return found if len(set(found)) >= _ALIVE_VALUES else []
+        return found
 
     async def _looks(self, feeder_id: str, *, gone: bool) -> _Seen:
         """Look at all on a feeder: with those the poller has found ``gone`` only once they may have come on since."""

@@ -157,6 +157,15 @@ def test_the_noise_of_a_meter_takes_nobody_back(noise_w, seed):
     assert all(COMPLETE not in said[:-1] for said in outcomes(played).values())
 
 
+@pytest.mark.parametrize("step_w", [100.0, 1000.0])
+def test_a_meter_of_coarse_steps_takes_back_who_draws_again(step_w):
+    schedule = held()
+    schedule.meters.step_w, schedule.meters.noise_w = {"F1": step_w}, {"F1": 0.0}
+    schedule.miners[1].relapses = [(120.0, 1e9)]
+    said = words(play(schedule))["m01"]
+    assert [outcome for at_s, outcome, _ in said if at_s > 120] == [UNVERIFIED]
+
+
 def test_a_meter_that_sticks_or_falls_silent_takes_nobody_back():
     schedule = held()
     schedule.meters.stuck = [("F1", 60.0, 120.0)]

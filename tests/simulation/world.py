@@ -208,11 +208,12 @@ class SimMiner:
 
 @dataclass
 class MeterFaults:
-    """By feeder: seconds late, spans stuck, watts of noise (standard deviation); and what meters show of true power."""
+    """By feeder: seconds late, spans stuck, watts of noise (standard deviation), of one step; and what meters show of true power."""
 
     late_s: dict[str, float] = field(default_factory=dict)
     stuck: list[tuple[str, float, float]] = field(default_factory=list)
     noise_w: dict[str, float] = field(default_factory=dict)
+    step_w: dict[str, float] = field(default_factory=dict)
     scale: float = 1.0
 
 
@@ -280,7 +281,8 @@ class World:
         else:
             total = next((w for at_s, w in reversed(self.drawn[feeder_id]) if at_s <= past_s), self.feeder_w(feeder_id))
         noise = 0.0 if stuck else self.rng_meter.gauss(0, faults.noise_w.get(feeder_id, 25.0))
-        return faults.scale * total + noise
+        shown_w, step_w = faults.scale * total + noise, faults.step_w.get(feeder_id, 0.0)
+        return round(shown_w / step_w) * step_w if step_w else shown_w
 
     async def remember_power(self) -> None:
         """Keep what late and stuck meters will show."""
