@@ -5,6 +5,7 @@ old a neighbour's figures may be is told as a member's is (``figure_age``), but 
 has told it to stop, and it is taken to be as late as most firmware.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -19,11 +20,15 @@ _RATE_WAVERS_SHARE: Final = 0.2
 
 
 class Drift(NamedTuple):
-    """Watts that neighbours draw less and more since the round opened; by how many seconds that may trail at most."""
+    """Watts that neighbours draw less and more since the round opened; by how many seconds that may trail at most.
+
+    ``runs_w`` is what those draw that run, by their own word, and no more than their load.
+    """
 
     fell_w: float = 0.0
     rose_w: float = 0.0
     trails_s: float = 0.0
+    runs_w: float = 0.0
 
 
 @dataclass(slots=True)
@@ -32,6 +37,8 @@ class _Track:
     rate_ths: float | None
     load_w: float
     change_w: float = 0.0
+    runs_w: float = 0.0
+    looked_s: float = 0.0
     trails_s: float = TRAILS_S
     age: FigureAge = field(default_factory=FigureAge)
 
@@ -51,17 +58,19 @@ class Drifts:
         tracks = self._tracks.setdefault(feeder_id, {})
         track = tracks.setdefault(name, _Track(seen.power_w, seen.hashrate_ths, float(load_w)))
         track.change_w = _change_w(track, seen)
+        track.runs_w, track.looked_s = min(seen.power_w or 0.0, track.load_w), began_s
         age_s = track.age.shown(began_s, seen.power_w)
         track.trails_s = TRAILS_S if age_s >= OLDEST_S else age_s
 
-    def since(self, feeder_id: str, names: Collection[str]) -> Drift:
-        """Return how ``names``, as far as they run, have drifted since the round opened."""
+    def since(self, feeder_id: str, names: Collection[str], looked_s: float = -math.inf) -> Drift:
+        """Return how ``names`` have drifted since the round opened; those run that were seen so at ``looked_s``."""
         known = self._tracks.get(feeder_id, {})
         tracks = [known[name] for name in names if name in known]
         return Drift(
             sum(max(0.0, -one.change_w) for one in tracks),
             sum(max(0.0, one.change_w) for one in tracks),
             max((one.trails_s for one in tracks), default=0.0),
+            sum(one.runs_w for one in tracks if one.looked_s >= looked_s),
         )
 
 

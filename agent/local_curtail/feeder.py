@@ -57,6 +57,7 @@ _IDLE_SHARE: Final = 0.95
 """The same of one that says it is idle: it may draw more, and hardly less."""
 _KEPT_SAMPLES: Final = 400
 _FEW: Final = 2
+_BESIDE: Final = ""
 _NOTHING_W: Final = Watts(0)
 _FELL_MORE_SHARE: Final = 0.5
 
@@ -216,15 +217,31 @@ class Feeder:
 
     def _settle_under(self, waiting: list[Member], left_w: Watts | None, certain: dict[str, float]) -> None:
         """Settle those of ``waiting`` for whose load ``left_w`` has no room beside what others ``certain``ly draw."""
+        for member in self._under(waiting, left_w, certain):
+            member.settle(known=True)
+
+    def _under(self, waiting: list[Member], left_w: Watts | None, certain: dict[str, float]) -> list[Member]:
         certain_w = sum(certain.values())
+        found = []
         for member in waiting:
             before = member.before if member.resumed else self._before
             if before is None or left_w is None or member.known is not None:
                 continue
-            most_w = Watts(left_w + before.spread_w)
+            most_w = Watts(left_w + min(before.spread_w, self._noise_w()))
             others_w = Watts(certain_w - certain.get(member.miner.miner_id, 0.0))
             if under_ceiling(member.bound_w, before.power_w, most_w, others_w):
-                member.settle(known=True)
+                found.append(member)
+        return found
+
+    def under_beside(self, runs_w: Watts, until_s: float = math.inf) -> list[Member]:
+        """Return whom the ceiling proves off beside neighbours that say ``runs_w`` and ran until ``until_s``."""
+        waiting = [
+            member for member in self._members if member.known is None and member.idle_s is not None and not member.left
+        ]
+        said_w = runs_w + sum(member.drawn_w for member in self._members if not member.resumed)
+        share = 1.0 if self._before is None or said_w <= 0.0 else min(1.0, self._before.power_w / said_w)
+        certain = {**self._certain_w(), _BESIDE: _CERTAIN_SHARE * share * runs_w}
+        return self._under(waiting, self._left_w(until_s), certain)
 
     def cleared(self, until_s: float = math.inf, beside_w: Watts = _NOTHING_W) -> frozenset[str]:
         """Return the miners without whose fall the meter cannot show what it showed until ``until_s``.
@@ -330,6 +347,11 @@ class Feeder:
             return None
         last = list(islice((one for one in reversed(self._samples) if one.at_s + one.unsure_s <= until_s), 2))
         return Watts(max(one.power_w for one in last)) if len(last) == 2 else None
+
+    def _noise_w(self) -> float:
+        """Return how far the last readings lie apart: those before an order may have been taken as others fell."""
+        last = [sample.power_w for sample in islice(reversed(self._samples), _RESTLESS_SAMPLES)]
+        return max(last) - min(last) if len(last) == _RESTLESS_SAMPLES else math.inf
 
     def _certain_w(self, *, running: bool = False) -> dict[str, float]:
         """Return what each draws for certain; with ``running`` those that run on count as well.

@@ -135,7 +135,7 @@ class Neighbourhood:
         resumed = {member.miner.miner_id for member in feeder.members if member.resumed}
         others = {record.miner_id: record for record in self._others(feeder)}
         left = [others[name] for name in opening if name in others]
-        untouched = self._untouched(feeder)
+        untouched, began_s = self._untouched(feeder), self._clock.monotonic()
         stances, beside = await asyncio.gather(
             asyncio.gather(*(self._stance(record, feeder.feeder_id) for record in left)),
             self._bystanders.moved(feeder.feeder_id, untouched),
@@ -156,7 +156,13 @@ class Neighbourhood:
             if gone and now is _Stance.IDLE:
                 opening[record.miner_id] = _Opening(now, lately=True)  # though it may run again in this round
             rose |= record.woken or now is _Stance.UNSURE or (before is not _Stance.RUNS and now is not _Stance.IDLE)
-        return Moved(fell or beside[0], rose or beside[1], self._drifts.since(feeder.feeder_id, beside_it))
+        return Moved(fell or beside[0], rose or beside[1], self._drifts.since(feeder.feeder_id, beside_it, began_s))
+
+    def runs_w(self, feeder: Feeder) -> Watts:
+        """Return what neighbours drew, by their own word, when they were last seen running beside the round."""
+        names = [*self._untouched(feeder), *self._opening.get(feeder.feeder_id, ())]
+        inside = {member.miner.miner_id for member in feeder.members}
+        return Watts(self._drifts.since(feeder.feeder_id, set(names) - inside).runs_w)
 
     def joined(self, member: Member) -> None:
         """Take note that ``member`` has joined the round open on its feeder."""
@@ -266,7 +272,8 @@ class Neighbourhood:
         if not full or seen.state is not MinerState.HASHING:
             return _Stance.UNSURE
         if feeder_id:
-            self._drifts.shown(feeder_id, record.miner_id, seen, began_s, load_w)
+            most_w = Watts(min(load_w, self._loads_w(record.miner_id)))
+            self._drifts.shown(feeder_id, record.miner_id, seen, began_s, most_w)
         return _Stance.RUNS
 
 

@@ -38,6 +38,7 @@ _AT_MOST: Final = 1.1
 """The largest share of its own figure that a miner is taken to draw."""
 _INEXACT_SHARE: Final = 0.1
 """By how much all devices of a feeder together may say too much, where their records alone tell what it should draw."""
+_LEAST_SHARE: Final = 0.8
 _MOVES_SHARE: Final = 0.1
 _GONE: Final = frozenset({Reason.UNREACHABLE, Reason.TIMEOUT})
 _BY_METER: Final = {Evidence.FEEDER_METER, Evidence.DEVICE_POWER}
@@ -134,6 +135,8 @@ class Rises:
         if level is not None:
             return self._above_w(level, others, min(readings_w)) if alive or not level.noise_w else 0.0
         noise_w = max(readings_w) - min(readings_w)
+        if not alive and readings_w[0] < _LEAST_SHARE * sum(one or 0.0 for one in others.values()):
+            return 0.0  # it does not show what runs on: it is stuck at what it once was
         self._levels[feeder_id] = _Level(self._key(feeder_id), _mean(readings_w), noise_w, others)
         return self._beyond_records_w(proven, others, min(readings_w)) if alive else 0.0
 

@@ -274,12 +274,14 @@ class Stopper:
         )
         cleared = [one for one in judged if one.miner.miner_id in surely or explained.cleared(one.miner.miner_id)]
         accused = [one for one in judged if explained.accused(one.miner.miner_id) and feeder.may_accuse(one)]
-        if not cleared and not accused:
+        if not cleared and not accused and not feeder.under_beside(self._neighbourhood.runs_w(feeder)):
             return
         moved = await self._neighbourhood.moved(feeder)
+        drift = moved.drift
+        for member in feeder.under_beside(Watts(drift.runs_w), self._clock.monotonic() - drift.trails_s):
+            member.settle(known=True)
         if moved.fell:
             return
-        drift = moved.drift
         if drift.trails_s:
             # What the meter showed while neighbours are known to have run counts, less what they have drifted by since.
             surely = feeder.cleared(self._clock.monotonic() - drift.trails_s, Watts(drift.fell_w))

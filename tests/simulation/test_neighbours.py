@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from sitelink.types import NoticeCode, Outcome, Verb
-from tests.simulation.history import Play, Schedule, curtail, make_plan, play
+from tests.simulation.history import Crash, Play, Schedule, curtail, make_plan, play
 from tests.simulation.invariants import violations
 from tests.simulation.world import SimMiner
 
@@ -131,3 +131,30 @@ def test_an_own_slow_stop_that_lands_just_before_proves_no_liar_off(late_s, gap_
     schedule.meters.late_s = {"F1": late_s}
     credited, _ = credited_and_named(play(schedule))
     assert LIAR not in credited
+
+
+@pytest.mark.parametrize("lively", [True, False])
+@pytest.mark.parametrize("ordered", [6, 12, 19])
+def test_one_that_runs_on_without_an_order_hides_no_honest_stop(ordered, lively):
+    schedule = on_one_feeder(ordered, beside=1, liar="")
+    for miner in schedule.miners:
+        miner.lively = lively
+    credited, named = credited_and_named(play(schedule))
+    assert (len(credited), named) == (ordered, set())
+
+
+@pytest.mark.parametrize("ordered", [6, 12, 19])
+def test_beside_one_that_runs_on_without_an_order_a_liar_stays_unproven(ordered):
+    schedule = on_one_feeder(ordered, beside=1)
+    credited, named = credited_and_named(play(schedule))
+    assert LIAR not in credited
+    assert named <= {LIAR}
+
+
+@pytest.mark.parametrize("died_s", [20.6, 21.0, 21.4, 21.8])
+def test_who_was_measured_as_others_fell_is_proven_once_the_feeder_is_empty(died_s):
+    schedule = on_one_feeder(6, liar="")
+    schedule.crashes = [Crash(None, died_s, 3.0, cold=False)]
+    schedule.families = {"crash"}
+    credited, _ = credited_and_named(play(schedule))
+    assert len(credited) >= 5
