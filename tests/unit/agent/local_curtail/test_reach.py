@@ -177,7 +177,7 @@ async def look_beside(control: Watched, break_off: bool = False) -> object:
     if break_off:
         own.cancel()
     control.going_on.set()
-    await asyncio.wait([own])
+    await asyncio.gather(own, return_exceptions=True)
     async with asyncio.timeout(5):
         return await along
 
