@@ -34,7 +34,7 @@ from agent.cgminer.dialects.luxos import is_curtailed
 from agent.cgminer.observation import Observation
 from agent.cgminer.sections import number, rows_of
 from agent.cgminer.status import Status
-from agent.errors import Refused, SessionBusy, UnsupportedDevice
+from agent.errors import Permanent, Refused, SessionBusy, UnsupportedDevice
 from sitelink.types import Evidence, Verb
 from sitelink.units import Watts
 
@@ -138,9 +138,15 @@ class LuxOs:
         profile = await self._profile_for(device, wanted)
         steered = _steered_before(former)
         async with self._session.held(device) as session:
-            if steered or config.get("IsAtmEnabled") is True:
+            held = steered or config.get("IsAtmEnabled") is True
+            if held:
                 await _tell(device, session, "atmset", "enabled=false")
-            await _tell(device, session, "profileset", profile.name)
+            try:
+                await _tell(device, session, "profileset", profile.name)
+            except (Permanent, Refused):
+                if held:
+                    await _tell(device, session, "atmset", "enabled=true")  # nothing has changed at the miner
+                raise
             if steered:
                 await _tell(device, session, "atmset", "enabled=true", f"max_profile={profile.name}")
 
