@@ -1,7 +1,7 @@
 """What was found of each miner after an order by hand, and what of it is proven, whoever did the work. Pure.
 
     read off, its feeder's meter leaves it no room, or by its own figure where there is no meter     yes
-    read off, and neither its meter nor a figure of its own bears that out                           open
+    read off, and neither its meter bears that out nor, where there is none, a figure of its own      open
     not read off                                                                                     NO
 
 Invariant: the verdict is local curtailment's own (``evidence.judge_stop``); nothing else here says what is proven.
@@ -49,11 +49,9 @@ class Finding:
     acked: bool = False  # the device said ok to it
 
 
-def proof_of(verb: Verb, verdict: Verdict, power_w: Watts | None) -> Proof:
-    """Return what ``verdict`` proves to a technician; ``power_w`` is what the device said last, None where nothing."""
-    by_own_figure = verdict.reason == "feeder_meter_silent" and power_w is not None
-    reads_off = verb is Verb.STOP and (verdict.reason == "already_idle" or by_own_figure)
-    if verdict.outcome is Outcome.COMPLETE or reads_off:
+def proof_of(verb: Verb, verdict: Verdict) -> Proof:
+    """Return what ``verdict`` proves to a technician."""
+    if verdict.outcome is Outcome.COMPLETE or (verb is Verb.STOP and verdict.reason == "already_idle"):
         return Proof.OPEN if verdict.lie else Proof.YES
     return Proof.OPEN if verdict.reason in _OPEN else Proof.NO
 

@@ -233,7 +233,7 @@ def judged_answer(record: MinerRecord, *, by_outlet: bool = False) -> Answer:
     assert verdict is not None
     if by_outlet and record.verb is Verb.STOP and not verdict.lie:
         verdict = of_outlet(verdict)
-    proof = proof_of(record.verb, verdict, record.power_w)
+    proof = proof_of(record.verb, verdict)
     told = record.detail and proof is not Proof.YES  # the device's own cause and next step say more than the code's
     what = f"{record.detail} ({record.reason})" if told else judged_in_words(verdict.reason, verdict.evidence)
     return _finding(record.miner_id, proof, what, record.baseline_w, record.power_w)

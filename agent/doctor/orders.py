@@ -24,7 +24,7 @@ from sitelink.types import Verb
 
 _SHOWN: Final = 3
 _LINES: Final = 100_000
-_AS_ORDERED: Final = frozenset({"already_idle", "power_unknown", "feeder_meter_silent"})
+_AS_ORDERED: Final = frozenset({"already_idle", "power_unknown"})
 """What a stop is unproven by though its miner reads off."""
 
 

@@ -63,7 +63,7 @@ class Stop:
         )
         if isinstance(seen, Observation) and seen.by_outlet:
             verdict = of_outlet(verdict)
-        proof = proof_of(Verb.STOP, verdict, after_w)
+        proof = proof_of(Verb.STOP, verdict)
         if proof is Proof.YES and self.caught and verdict.outcome is not Outcome.COMPLETE:
             proof = Proof.OPEN
         words = judged_in_words(verdict.reason, verdict.evidence)

@@ -125,7 +125,10 @@ class Weighing:
         if not any(_reads_off(member) for member in self.members):
             return ""
         if before is None or left_w is None:
-            return f"feeder {self.feeder_id}: its meter did not answer; its stops rest on the devices' word alone"
+            return (
+                f"feeder {self.feeder_id}: its meter did not answer, so its stops stay open; look at that meter, "
+                "or measure them at the rack"
+            )
         claims = self._off_claims()
         if not claims or not self.open:
             return ""

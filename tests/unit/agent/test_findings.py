@@ -26,7 +26,7 @@ def judged(meter: MeterWord, power_w: float | None) -> tuple[Verdict, Watts | No
     [
         (MeterWord.NONE, 50.0, Proof.YES),
         (MeterWord.NONE, None, Proof.OPEN),
-        (MeterWord.SILENT, 50.0, Proof.YES),
+        (MeterWord.SILENT, 50.0, Proof.OPEN),
         (MeterWord.SILENT, None, Proof.OPEN),
         (MeterWord.CLEARED, None, Proof.YES),
         (MeterWord.CLEARED, 50.0, Proof.YES),
@@ -39,7 +39,7 @@ def test_a_miner_that_reads_off_is_proven_by_its_meter_or_by_its_own_figure_neve
     meter: MeterWord, power_w: float | None, proof: Proof
 ) -> None:
     how, last_w = judged(meter, power_w)
-    assert proof_of(Verb.STOP, how, last_w) is proof
+    assert proof_of(Verb.STOP, how) is proof
     record = MinerRecord("m1", Verb.STOP, "failsafe-1", 0, "override").judged(how, last_w)
     assert judged_answer(record)["proof"] == proof.value
     behind = judged_answer(record, by_outlet=True)
@@ -50,12 +50,12 @@ def test_a_miner_that_reads_off_is_proven_by_its_meter_or_by_its_own_figure_neve
 
 def test_whoever_does_not_read_off_is_not_proven_and_a_caught_liar_never_by_its_word() -> None:
     running = judge_stop(StopFacts(Watts(3250), 0.15, True, True, Seen(MinerState.HASHING, None), MeterWord.NONE))
-    assert proof_of(Verb.STOP, running, None) is Proof.NO
+    assert proof_of(Verb.STOP, running) is Proof.NO
     assert of_outlet(running) == running
     idle = Verdict(Outcome.UNVERIFIED, Evidence.DEVICE_STATE, "already_idle")
-    assert proof_of(Verb.STOP, idle, None) is Proof.YES
-    assert proof_of(Verb.STOP, replace(idle, lie=Lie.REPORTS_IDLE), None) is Proof.OPEN
-    assert proof_of(Verb.START, idle, None) is Proof.NO
+    assert proof_of(Verb.STOP, idle) is Proof.YES
+    assert proof_of(Verb.STOP, replace(idle, lie=Lie.REPORTS_IDLE)) is Proof.OPEN
+    assert proof_of(Verb.START, idle) is Proof.NO
 
 
 def test_the_table_shows_unknown_as_unknown_and_names_who_is_missing() -> None:

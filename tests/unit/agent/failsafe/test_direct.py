@@ -334,14 +334,18 @@ async def test_a_record_of_another_form_keeps_no_order_back(tmp_path):
     assert "agent.db takes nothing" in rig.out
 
 
-async def test_a_dead_meter_leaves_the_devices_word_and_no_feeder_in_the_books(tmp_path, monkeypatch):
+async def test_beside_a_dead_meter_a_stop_stays_open_and_no_feeder_is_in_the_books(tmp_path, monkeypatch):
     async def silent(_):
         return MeterSample("meter", T0, None)
 
     monkeypatch.setattr(FakeMeter, "read", silent)
     rig = Rig(tmp_path, {"m1": FakeControl()})
-    assert await rig.switch(Verb.STOP, (entry("m1"),)) == 0
-    assert "feeder F1: its meter did not answer; its stops rest on the devices' word alone" in rig.out
+    assert await rig.switch(Verb.STOP, (entry("m1"),)) == 1
+    assert rig.controls["m1"].off
+    assert (
+        "feeder F1: its meter did not answer, so its stops stay open; look at that meter, or measure them at the rack"
+        in rig.out
+    )
     assert (rig.records()["m1"].feeder_before_w, rig.records()["m1"].baseline_w) == (None, 3000)
 
 
@@ -357,7 +361,8 @@ async def test_a_meter_that_never_answers_holds_up_no_order(tmp_path, monkeypatc
     monkeypatch.setattr(readings_module, "_BEFORE_S", 0.05)
     rig = Rig(tmp_path, {"m1": FakeControl()})
     async with asyncio.timeout(5):
-        assert await rig.switch(Verb.STOP, (entry("m1"),)) == 0
+        assert await rig.switch(Verb.STOP, (entry("m1"),)) == 1
+    assert rig.controls["m1"].off
     assert len(asked) == 1, "a meter that was silent before can prove nothing after, and is not asked"
     assert "its meter did not answer" in rig.out
 
@@ -494,7 +499,7 @@ async def test_an_honest_one_that_tells_no_power_is_proven_by_its_meter_and_only
     )
 
 
-async def test_a_meter_that_fell_silent_vouches_for_nobody_without_a_figure(tmp_path, monkeypatch):
+async def test_a_meter_that_fell_silent_vouches_for_nobody(tmp_path, monkeypatch):
     rig = Rig(tmp_path, {"m1": Figureless(), "m2": FakeControl()})
     real = FakeMeter.read
 
@@ -503,7 +508,7 @@ async def test_a_meter_that_fell_silent_vouches_for_nobody_without_a_figure(tmp_
 
     monkeypatch.setattr(FakeMeter, "read", dies)
     assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2"))) == 1
-    assert "not proven off: m1\n" in f"{rig.out}\n"
+    assert "not proven off: m1, m2\n" in f"{rig.out}\n"
     assert "feeder F1: its meter did not answer" in rig.out
 
 

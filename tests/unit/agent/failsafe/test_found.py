@@ -61,6 +61,18 @@ async def found(tmp_path):
     return rig
 
 
+async def test_a_silent_meter_proves_nobody_off_and_strikes_nothing(tmp_path, monkeypatch):
+    async def silent(_):
+        return MeterSample("meter", T0, None)
+
+    rig = await found(tmp_path)
+    before = doubts(rig)
+    monkeypatch.setattr(FakeMeter, "read", silent)
+    assert await run(rig, Verb.STOP, "m1", "m3", order="failsafe-2") == 1
+    assert "0 of 2 miners proven off" in rig.out
+    assert doubts(rig)["feeders"] == before["feeders"]
+
+
 async def test_a_liar_and_a_feeder_are_kept_and_wait_for_the_cloud(tmp_path):
     rig = await found(tmp_path)
     known = doubts(rig)

@@ -170,7 +170,10 @@ def test_a_silent_meter_and_a_restless_one_say_so() -> None:
     weighing.samples.clear()
     weighing.judge()
     assert words(weighing) == {MeterWord.SILENT}
-    assert weighing.line() == "feeder F1: its meter did not answer; its stops rest on the devices' word alone"
+    assert (
+        weighing.line()
+        == "feeder F1: its meter did not answer, so its stops stay open; look at that meter, or measure them at the rack"
+    )
     assert words(weighed(fleet(2), base_w=90_000, spread_w=2000)) == {MeterWord.NOISY}
     assert "it moved by 2000 W before the order" in weighed(fleet(2), base_w=90_000, spread_w=2000).line()
 
