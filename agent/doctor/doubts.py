@@ -6,20 +6,19 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from agent.doctor.finding import Finding, bad, ok, warn
-from agent.errors import AgentError, BadInput
+from agent.doctor.fleet import listed
+from agent.errors import AgentError
 from agent.failsafe.sights import Around, feeder_words
 from agent.findings import filled_in
-from agent.inventory import load_usable
 from agent.local_curtail.doubts import WOKEN, stored_doubts
 from agent.reasons import cause_of, next_step
 from agent.settings import Settings
 from agent.storage import connect_read_only
-from sitelink.inventory import MinerEntry
 
 
 def liars(settings: Settings) -> Iterator[Finding]:
     """Return each miner and each feeder whose word does not stand, as long as stops of theirs are in force."""
-    fleet = _fleet(settings)
+    fleet = listed(settings)
     feeders: defaultdict[str, list[str]] = defaultdict(list)
     for entry in fleet.values():
         feeders[entry.feeder_id].append(entry.miner_id)
@@ -38,11 +37,3 @@ def liars(settings: Settings) -> Iterator[Finding]:
         yield bad("feeders", feeder_words(feeder), next_step("feeder_disagrees"))
     if not around.codes() and not around.feeders():
         yield ok("liars", "no miner and no feeder is known to say other than it does")
-
-
-def _fleet(settings: Settings) -> dict[str, MinerEntry]:
-    try:
-        entries, _ = load_usable(settings.site.inventory)
-    except BadInput:
-        return {}  # what is wrong with the list stands under inventory
-    return {entry.miner_id: entry for entry in entries}

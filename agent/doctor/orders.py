@@ -10,9 +10,9 @@ from contextlib import closing
 from typing import Final, NamedTuple
 
 from agent.doctor.finding import Finding, bad, ok
-from agent.errors import AgentError, BadInput
+from agent.doctor.fleet import listed
+from agent.errors import AgentError
 from agent.findings import filled_in
-from agent.inventory import load_usable
 from agent.local_curtail import by_hand, overrides, records
 from agent.local_curtail.records import MinerRecord
 from agent.reasons import next_step
@@ -47,7 +47,7 @@ def orders(settings: Settings, clock: Clock) -> Iterator[Finding]:
             found = [*_unproven(judged.values()), *_by_hand(connection, judged, clock)]
     except (AgentError, sqlite3.Error, ValueError, KeyError, TypeError):
         return  # there is no file yet, or what is wrong with it stands under database
-    fleet = _fleet(settings)
+    fleet = listed(settings)
     by_cause: defaultdict[str, list[_Unproven]] = defaultdict(list)
     for each in found:
         by_cause[each.what].append(each)
@@ -63,14 +63,6 @@ def _step(some: list[_Unproven], fleet: Mapping[str, MinerEntry]) -> str:
     told = next((each for each in some if each.detail), some[0])
     step = filled_in(next_step(told.code), fleet.get(told.miner_id)) or _LOOK
     return f"{step} ({told.miner_id}: {told.detail})" if told.detail else step
-
-
-def _fleet(settings: Settings) -> dict[str, MinerEntry]:
-    try:
-        entries, _ = load_usable(settings.site.inventory)
-    except BadInput:
-        return {}  # what is wrong with the list stands under inventory
-    return {entry.miner_id: entry for entry in entries}
 
 
 def _unproven(judged: Iterable[MinerRecord]) -> Iterator[_Unproven]:

@@ -198,9 +198,7 @@ class Feeder:
 
     def judge(self) -> None:
         """Settle whom the ceiling proves off; give one of the rest the turn to weigh, when that is due."""
-        waiting = [
-            member for member in self._members if member.known is None and member.idle_s is not None and not member.left
-        ]
+        waiting = self._waiting()
         if self._left_w() is None or not waiting:
             return
         self._settle_under(waiting, self._left_w(), self._certain_w())
@@ -214,6 +212,10 @@ class Feeder:
             self._weighed_s = now_s
             leader.weighs = True
             leader.woken.set()
+
+    def _waiting(self) -> list[Member]:
+        """Return those that read idle and are not settled."""
+        return [one for one in self._members if one.known is None and one.idle_s is not None and not one.left]
 
     def _settle_under(self, waiting: list[Member], left_w: Watts | None, certain: dict[str, float]) -> None:
         """Settle those of ``waiting`` for whose load ``left_w`` has no room beside what others ``certain``ly draw."""
@@ -235,9 +237,7 @@ class Feeder:
 
     def under_beside(self, runs_w: Watts, until_s: float = math.inf) -> list[Member]:
         """Return whom the ceiling proves off beside neighbours that say ``runs_w`` and ran until ``until_s``."""
-        waiting = [
-            member for member in self._members if member.known is None and member.idle_s is not None and not member.left
-        ]
+        waiting = self._waiting()
         said_w = runs_w + sum(member.drawn_w for member in self._members if not member.resumed)
         share = 1.0 if self._before is None or said_w <= 0.0 else min(1.0, self._before.power_w / said_w)
         certain = {**self._certain_w(), _BESIDE: _CERTAIN_SHARE * share * runs_w}

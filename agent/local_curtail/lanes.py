@@ -19,8 +19,9 @@ from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.policy import OVERRIDE
 from agent.local_curtail.ramp import NO_RAMP, Pacer, Switched, capped, paced
 from agent.local_curtail.records import MinerRecord, Phase
+from agent.local_curtail.resting import GONE
 from agent.local_curtail.rules import SiteMiner, SiteRules
-from sitelink.types import Ramp, Reading, Reason, Verb
+from sitelink.types import Ramp, Reading, Verb
 
 _RETRY_S: Final = {Verb.STOP: (5.0, 60.0), Verb.START: (2.0, 15.0)}
 """First and slowest wait between attempts on a miner; each wait doubles the one before."""
@@ -170,7 +171,7 @@ class Lanes:
 
     def _turn(self, record: MinerRecord) -> tuple[bool, bool, bool, int, int, str]:
         reading = self._latest(record.miner_id)
-        dead = reading is not None and reading.reason in {Reason.UNREACHABLE, Reason.TIMEOUT}
+        dead = reading is not None and reading.reason in GONE
         turn = self._places(record.order_id).get(record.miner_id, 0)
         stops = record.verb is Verb.STOP
         at_once = stops and not paced(self._ramp((record.order_id, record.verb), record.cause))

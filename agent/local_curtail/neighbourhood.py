@@ -17,7 +17,7 @@ from agent.local_curtail.books import Books
 from agent.local_curtail.bystanders import Bystanders
 from agent.local_curtail.claims import OLDEST_S
 from agent.local_curtail.drift import Drift, Drifts
-from agent.local_curtail.evidence import DROP_SHARE, Lie, reads_idle
+from agent.local_curtail.evidence import DROP_SHARE, reads_idle
 from agent.local_curtail.feeder import Feeder
 from agent.local_curtail.member import Member
 from agent.local_curtail.reach import Reach
@@ -222,8 +222,6 @@ class Neighbourhood:
             return load_w if later else Watts(0)
         stance = await self._stance(other)
         told_before = together or other.sent_no < own.sent_no
-        if stance is _Stance.IDLE and other.lie is Lie.REPORTS_IDLE and told_before:
-            return Watts(0)  # caught: it says so still, and draws on
         # One that runs now and came back since may have been down when a late meter was read.
         ran_on = told_before and (other.verb is Verb.STOP and not other.woken and not _was_down(other))
         ran_on = ran_on and not came_back and not self._trails(other)

@@ -13,7 +13,8 @@ from sitelink.clock import Clock
 from sitelink.types import MinerState, Reading, Reason
 
 SCAN_S: Final = 2.0
-_GONE: Final = frozenset({Reason.UNREACHABLE, Reason.TIMEOUT})
+GONE: Final = frozenset({Reason.UNREACHABLE, Reason.TIMEOUT})
+"""Reasons of a reading of a miner that does not answer."""
 
 
 class Doing(Enum):
@@ -56,7 +57,7 @@ class Resting:
         reading = self._latest(name)
         if reading is None:
             return None
-        if reading.reason in _GONE:
+        if reading.reason in GONE:
             return Doing.SILENT
         if reading.state is MinerState.UNKNOWN:
             return None

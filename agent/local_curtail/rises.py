@@ -26,9 +26,10 @@ from agent.local_curtail.evidence import CLOUDED, DROP_SHARE, reads_idle
 from agent.local_curtail.ports import FeederMeter, Observed
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord
+from agent.local_curtail.resting import GONE
 from agent.local_curtail.rules import SiteMiner
 from sitelink.clock import Clock
-from sitelink.types import Evidence, MinerState, Reading, Reason, Verb
+from sitelink.types import Evidence, MinerState, Reading, Verb
 from sitelink.units import Watts, megawatts
 
 _READINGS: Final = 6
@@ -40,7 +41,6 @@ _INEXACT_SHARE: Final = 0.1
 """By how much all devices of a feeder together may say too much, where their records alone tell what it should draw."""
 _LEAST_SHARE: Final = 0.8
 _MOVES_SHARE: Final = 0.1
-_GONE: Final = frozenset({Reason.UNREACHABLE, Reason.TIMEOUT})
 _BY_METER: Final = {Evidence.FEEDER_METER, Evidence.DEVICE_POWER}
 
 _Key = tuple[tuple[object, ...], ...]
@@ -289,7 +289,7 @@ class Rises:
 
     def _is_gone(self, name: str) -> bool:
         polled = self._latest(name)
-        return polled is not None and polled.reason in _GONE
+        return polled is not None and polled.reason in GONE
 
     async def _look(self, name: str) -> Observed | None:
         try:

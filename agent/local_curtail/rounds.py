@@ -26,6 +26,7 @@ from agent.local_curtail.evidence import CLOUDED, Lie
 from agent.local_curtail.ports import FeederMeter, Observed
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, Phase
+from agent.local_curtail.resting import GONE
 from agent.local_curtail.rises import Rises
 from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
 from agent.local_curtail.site_time import SiteTime
@@ -225,7 +226,7 @@ class Rounds:
 
     def _silent(self, miner_id: str) -> bool:
         reading = self._latest(miner_id)
-        return reading is not None and reading.reason in {Reason.UNREACHABLE, Reason.TIMEOUT}
+        return reading is not None and reading.reason in GONE
 
 
 def _missing_w(held: list[MinerRecord], feeder_w: Watts) -> Watts:

@@ -28,6 +28,10 @@ def test_histories_that_once_broke_a_promise(seed):
     assert violations(play(generate(seed))) == []
 
 
+def test_a_caught_liar_that_goes_off_at_last_proves_no_other_off():
+    assert violations(play(generate(430253, 0.1, 1.0))) == []
+
+
 @pytest.mark.parametrize("block", range(10))
 def test_no_history_breaks_an_invariant(block):
     for seed in range(block * 20, block * 20 + 20):
