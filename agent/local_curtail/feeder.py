@@ -237,11 +237,8 @@ class Feeder:
 
     def under_beside(self, runs_w: Watts, until_s: float = math.inf) -> list[Member]:
         """Return whom the ceiling proves off beside neighbours that say ``runs_w`` and ran until ``until_s``."""
-        waiting = self._waiting()
-        said_w = runs_w + sum(member.drawn_w for member in self._members if not member.resumed)
-        share = 1.0 if self._before is None or said_w <= 0.0 else min(1.0, self._before.power_w / said_w)
-        certain = {**self._certain_w(), _BESIDE: _CERTAIN_SHARE * share * runs_w}
-        return self._under(waiting, self._left_w(until_s), certain)
+        certain = {**self._certain_w(), _BESIDE: _CERTAIN_SHARE * self._before_share(runs_w) * runs_w}
+        return self._under(self._waiting(), self._left_w(until_s), certain)
 
     def cleared(self, until_s: float = math.inf, beside_w: Watts = _NOTHING_W) -> frozenset[str]:
         """Return the miners without whose fall the meter cannot show what it showed until ``until_s``.
@@ -369,9 +366,12 @@ class Feeder:
             if member.idle_s is not None or (running and member.ran_until_s is not None)
         }
 
-    def _before_share(self) -> float:
-        """Return what the meter showed before of what its miners said, where that is less: they say too much then."""
-        drawn_w = sum(member.drawn_w for member in self._members)
+    def _before_share(self, beside_w: Watts = _NOTHING_W) -> float:
+        """Return what the meter showed before of what its miners said, where that is less: they say too much then.
+
+        ``beside_w`` is what others on the feeder say.
+        """
+        drawn_w = beside_w + sum(member.drawn_w for member in self._members)
         return 1.0 if self._before is None or drawn_w <= 0.0 else min(1.0, self._before.power_w / drawn_w)
 
     def _measure(self, *, last: bool = False) -> None:

@@ -102,7 +102,7 @@ class Neighbourhood:
         known = zip(loose, stances, strict=True)
         self._opening[feeder.feeder_id] = {record.miner_id: self._at_opening(record, one) for record, one in known}
 
-    def _at_opening(self, record: MinerRecord, stance: _Stance) -> "_Opening":
+    def _at_opening(self, record: MinerRecord, stance: _Stance) -> _Opening:
         """Return how one stands, and whether for less long than its meter may be late.
 
         One that is held off was proven so by its meter.

@@ -278,24 +278,21 @@ class Stopper:
             return
         moved = await self._neighbourhood.moved(feeder)
         drift = moved.drift
-        for member in feeder.under_beside(Watts(drift.runs_w), self._clock.monotonic() - drift.trails_s):
+        # What the meter showed while neighbours are known to have run counts, less what they have drifted by since.
+        until_s = self._clock.monotonic() - drift.trails_s
+        for member in feeder.under_beside(Watts(drift.runs_w), until_s):
             member.settle(known=True)
         if moved.fell:
             return
         if drift.trails_s:
-            # What the meter showed while neighbours are known to have run counts, less what they have drifted by since.
-            surely = feeder.cleared(self._clock.monotonic() - drift.trails_s, Watts(drift.fell_w))
-            cleared = [
-                one
-                for one in cleared
-                if one.miner.miner_id in surely
-                or (explained.cleared(one.miner.miner_id) and drift.fell_w < _DRIFTS_SHARE * one.load_w)
-            ]
-            accused = [one for one in accused if drift.rose_w < _DRIFTS_SHARE * one.load_w]
+            surely = feeder.cleared(until_s, Watts(drift.fell_w))
         for member in cleared:
-            member.settle(known=True)
+            steady = drift.fell_w < _DRIFTS_SHARE * member.load_w
+            if member.miner.miner_id in surely or (steady and explained.cleared(member.miner.miner_id)):
+                member.settle(known=True)
         for member in () if moved.rose else accused:
-            member.settle(known=False)
+            if member.known is None and drift.rose_w < _DRIFTS_SHARE * member.load_w:
+                member.settle(known=False)
 
     async def _last_word(self, attempt: Attempt) -> Verdict:
         """Return the verdict at the deadline: what reads less power, but not idle, is weighed too."""
