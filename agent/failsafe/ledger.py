@@ -284,7 +284,7 @@ class Ledger:
     async def intend(self, intent: Intent) -> None:
         """Make it durable that ``intent`` is about to be sent, as far as the file takes it."""
         now, _ = self._time.now()
-        self._lines.append(Line(now, intent.order_id, intent.miner_id, by_hand.SENT, intent.verb.value))
+        self._lines.append(Line(now, intent.order_id, intent.miner_id, by_hand.SENDING, intent.verb.value))
 
         def build(books: Books) -> Entry:
             current = books.miners.get(intent.miner_id)
@@ -306,7 +306,8 @@ class Ledger:
         now, _ = self._time.now()
         name = finding.entry.miner_id
         event = by_hand.PROVEN if finding.proof is Proof.YES else by_hand.UNPROVEN
-        self._lines.append(Line(now, order_id, name, event, finding.what))
+        what = f"nothing was changed there: {finding.what}" if finding.unsent else finding.what
+        self._lines.append(Line(now, order_id, name, event, what))
         if name in self._earlier:
             earlier = self._earlier[name]
             self._waiting.append(lambda books: found_entry(books, finding, verb, earlier))

@@ -1,4 +1,4 @@
-"""What was done at the site itself: orders by hand, what was sent for them, what was found. Lines, oldest first.
+"""What was done at the site itself: orders by hand, what is sent for them, what was found. Lines, oldest first.
 
 Invariant: a line is written once and never changed; lines older than ``KEEP`` go. A line without a miner is about the
 whole order.
@@ -14,7 +14,8 @@ from agent.local_curtail.moments import microseconds, moment_of
 
 KEEP: Final = timedelta(days=90)
 ORDERED: Final = "ordered"
-SENT: Final = "sent"
+SENDING: Final = "sending"
+"""About to leave, written before it does; what came of it is a later line."""
 PROVEN: Final = "proven"
 UNPROVEN: Final = "unproven"
 RELEASED: Final = "released"

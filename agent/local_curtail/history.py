@@ -20,6 +20,7 @@ from agent.local_curtail.notices import last_notices
 from agent.local_curtail.records import Phase
 from sitelink.types import Notice, NoticeCode
 
+_UNTOLD: Final = "may have been sent, not judged yet"
 _OF_MINERS: Final = {NoticeCode.LIAR_NAMED, NoticeCode.SELF_WOKEN}
 _OF_ORDERS: Final = {
     NoticeCode.CURTAILMENT_STARTED,
@@ -118,10 +119,10 @@ def _under_way(connection: sqlite3.Connection) -> Iterator[Event]:
     for (text,) in connection.execute("SELECT record FROM curtail_miners"):
         record = records.miner_of(text)
         if record.phase is Phase.SENT and record.outcome is None and record.sent_at is not None:
-            what = f"{record.verb.value}, not judged yet ({record.cause})"
-            yield Event(record.sent_at, by_hand.SENT, record.order_id, record.miner_id, what)
+            what = f"{record.verb.value}, {_UNTOLD} ({record.cause})"
+            yield Event(record.sent_at, by_hand.SENDING, record.order_id, record.miner_id, what)
     rows = connection.execute(
         "SELECT command_id, miner_id, verb, not_before_us FROM curtail_tasks WHERE begun AND outcome IS NULL"
     )
     for command_id, miner_id, verb, at_us in rows:
-        yield Event(moment_of(at_us), by_hand.SENT, command_id, miner_id, f"{verb}, may have been sent, not judged yet")
+        yield Event(moment_of(at_us), by_hand.SENDING, command_id, miner_id, f"{verb}, {_UNTOLD}")

@@ -57,12 +57,12 @@ def main() -> int:
     parser.add_argument("--dead", type=float, default=0.05)
     parser.add_argument("--lying", type=float, default=0.02)
     parser.add_argument(
-        "--wait", type=float, default=None, help="seconds after the signal; default 40, with --quick 25"
+        "--wait", type=float, default=None, help="seconds after the signal; default 40, with --quick 32"
     )
     parser.add_argument("--keep", type=Path, default=None, help="keep the agent's files and log in this folder")
     options = parser.parse_args()
     options.miners = options.miners or (200 if options.quick else 2000)
-    options.wait = options.wait or (25.0 if options.quick else 40.0)
+    options.wait = options.wait or (32.0 if options.quick else 40.0)
     with tempfile.TemporaryDirectory(prefix="ballast-shed-") as scratch:
         folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)

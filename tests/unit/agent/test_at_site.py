@@ -82,14 +82,14 @@ def test_the_journal_is_in_order_and_cut_from_its_end(settings: Settings) -> Non
         ("ordered", "", ""),
         ("released", "failsafe-2", ""),
         ("ordered", "failsafe-1", ""),
-        ("sent", "c-1", "m1"),
+        ("sending", "c-1", "m1"),
     ]
-    assert [event["event"] for event in Site(settings, SystemClock()).history(1)] == ["sent"]
+    assert [event["event"] for event in Site(settings, SystemClock()).history(1)] == ["sending"]
 
 
 def test_the_commands_print_it(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(("journal", "--json", "--last", "1", "--config", str(settings.source))) == 0
-    assert json.loads(capsys.readouterr().out)["what"] == "stop, not judged yet (price)"
+    assert json.loads(capsys.readouterr().out)["what"] == "stop, may have been sent, not judged yet (price)"
     assert main(("journal", "--config", str(settings.source))) == 0
     assert "stop: power_below_idle (feeder_meter)" in capsys.readouterr().out
     assert main(("plan", "show", "--json", "--config", str(settings.source))) == 0

@@ -192,7 +192,7 @@ async def test_what_was_done_stands_in_the_daemons_own_books(tmp_path):
     unsent = [(kind, json.loads(record)) for kind, record in rig.rows("SELECT kind, record FROM curtail_unsent")]
     assert [(one["order_id"], one["outcome"]) for kind, one in unsent if kind == "ack"] == [("failsafe-1", "expired")]
     events = rig.rows("SELECT event, miner_id FROM curtail_by_hand WHERE order_id = 'failsafe-2'")
-    assert events == [("ordered", ""), ("sent", "m1"), ("proven", "m1"), ("ended", "")]
+    assert events == [("ordered", ""), ("sending", "m1"), ("proven", "m1"), ("ended", "")]
 
 
 async def test_intents_that_come_together_share_a_wait_for_the_disk(tmp_path, monkeypatch):
@@ -244,6 +244,9 @@ async def test_a_miner_that_refused_is_not_taken_for_stopped(tmp_path):
     m1 = rig.records()["m1"]
     assert (m1.touched, m1.off_since, m1.phase) == (False, None, Phase.WAITING)
     assert "credentials set" in rig.out
+    told = rig.rows("SELECT event, detail FROM curtail_by_hand WHERE miner_id = 'm1'")
+    assert [event for event, _ in told] == ["sending", "unproven"]
+    assert told[-1][1].startswith("nothing was changed there: "), "the journal claims no order that never took effect"
 
 
 async def test_what_was_sent_before_an_interruption_is_recorded(tmp_path):
@@ -262,7 +265,7 @@ async def test_what_was_sent_before_an_interruption_is_recorded(tmp_path):
         await task
     assert "interrupted: 1 of 2 miners were ordered" in rig.out
     assert set(rig.records()) == {"m1"}
-    assert ("sent", "m1") in rig.rows("SELECT event, miner_id FROM curtail_by_hand")
+    assert ("sending", "m1") in rig.rows("SELECT event, miner_id FROM curtail_by_hand")
 
 
 async def test_a_lie_is_caught_by_the_feeder_and_an_unswitchable_miner_is_named(tmp_path):
