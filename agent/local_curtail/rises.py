@@ -86,6 +86,10 @@ class Rises:
         self._levels: dict[str, _Level] = {}
         self._since: dict[str, tuple[_Key, float]] = {}
 
+    def has_level(self, feeder_id: str) -> bool:
+        """Return whether what the feeder drew once its stops were proven is known."""
+        return feeder_id in self._levels
+
     async def check(self, feeder_id: str, power_w: Watts) -> bool:
         """Hold ``power_w`` against the feeder's level; return whether somebody on it is to be looked at or tried again.
 

@@ -3,7 +3,8 @@
     every 15 s  a held miner that hashes      -> SELF_WOKEN, stopped again
                 a restored miner that idles   -> started again (a late stop reached it), for two minutes after its
                                                  start, and for the first two of a process that comes back
-    every 5 s   feeder meter against what should remain on it -> FEEDER_DISAGREES, once per change;
+    every 5 s   feeder meter against what should remain on it -> FEEDER_DISAGREES, once per change; the first time
+    of a feeder  as soon as its orders are settled: a liar on it waits for no round
                  marked for as long as it stands             (``doubts``)
                 against what it drew when its stops were proven -> these are no longer counted   (``rises``)
 
@@ -37,6 +38,7 @@ from sitelink.units import Watts
 _LOG: Final = logging.getLogger(__name__)
 SWEEP_S: Final = 15.0
 BALANCE_S: Final = 5.0
+_TICK_S: Final = 1.0
 _RESTORED_WATCH_S: Final = 2 * OLDEST_S
 """A figure as old as any may show a miner as it was before its stop."""
 _RESTORED_EARLIER_S: Final = 600.0
@@ -76,6 +78,8 @@ class Rounds:
         self._on_change = on_change
         self._rises = rises
         self._began_s = clock.monotonic()
+        self._due_s: dict[str, float] = {}
+        self._at_work: set[str] = set()
 
     async def sweep_forever(self) -> None:
         """Look at held and freshly restored miners again and again."""
@@ -84,12 +88,26 @@ class Rounds:
             await self.sweep([miner_id for miner_id in self._books.miners if miner_id in self._fleet])
 
     async def balance_forever(self) -> None:
-        """Compare each feeder that holds stopped miners with its meter again and again."""
-        while True:
-            await asyncio.sleep(BALANCE_S)
-            await self._forget()
-            feeders = [feeder for feeder in self._meters if self._held(feeder)]
-            await asyncio.gather(*(self._balance(feeder) for feeder in feeders))
+        """Compare each feeder that holds stopped miners with its meter again and again; a slow one delays no other."""
+        async with asyncio.TaskGroup() as feeders:
+            while True:
+                await asyncio.sleep(_TICK_S)
+                await self._forget()
+                for feeder_id in self._now_due():
+                    feeders.create_task(self._balance(feeder_id))
+
+    def _now_due(self) -> list[str]:
+        """Return the feeders to compare now: each some seconds after it was, one that has just settled at once."""
+        now_s = self._clock.monotonic()
+        held = {feeder_id for feeder_id in self._meters if self._held(feeder_id)}
+        self._due_s = {name: due_s for name, due_s in self._due_s.items() if name in held}
+        due = [
+            name
+            for name in self._meters
+            if name in held and name not in self._at_work and self._due_s.get(name, now_s) <= now_s
+        ]
+        self._due_s |= dict.fromkeys(due, now_s + BALANCE_S)
+        return due
 
     async def sweep(self, miner_ids: list[str]) -> None:
         """Look once at those of ``miner_ids`` whose state we vouch for."""
@@ -148,16 +166,30 @@ class Rounds:
         return [] if unsettled else [record for record in records if record.verb is Verb.STOP]
 
     async def _balance(self, feeder_id: str) -> None:
-        sample = await self._meters[feeder_id].read()
-        if sample.power_w is not None and self._held(feeder_id) and not self._busy(feeder_id):
-            await self._recheck(feeder_id, sample.power_w)
+        self._at_work.add(feeder_id)
+        try:
+            power_w = (await self._meters[feeder_id].read()).power_w
+            if power_w is None:
+                return
+            # A level takes seconds to be taken; where one stands, who woke is found before the feeder is accused.
+            if self._rises.has_level(feeder_id):
+                await self._recheck(feeder_id, power_w)
+                await self._compare(feeder_id, power_w)
+            else:
+                await self._compare(feeder_id, power_w)
+                await self._recheck(feeder_id, power_w)
+        finally:
+            self._at_work.discard(feeder_id)
+
+    async def _compare(self, feeder_id: str, power_w: Watts) -> None:
+        """Hold what the feeder draws against what should remain on it, and tell what has changed of that."""
         held = self._held(feeder_id)
-        if sample.power_w is None or not held:
+        if not held:
             return
         tolerated_w = _tolerated_w(held)
-        excess_w = _missing_w(held, sample.power_w)
+        excess_w = _missing_w(held, power_w)
         if excess_w <= tolerated_w:
-            excess_w, tolerated_w = self._unowned_w(feeder_id, held, sample.power_w), _least_w(held)
+            excess_w, tolerated_w = self._unowned_w(feeder_id, held, power_w), _least_w(held)
         name, now = mark_of(feeder_id), self._site_time.now()[0]
         known = difference_of(self._books.mark(name))
         # Whole steps of the tolerance: noise does not count as a change.
@@ -177,6 +209,8 @@ class Rounds:
 
     async def _recheck(self, feeder_id: str, power_w: Watts) -> None:
         """Look whether those proven off still are; who may not be is tried again, who hashes was woken."""
+        if not self._held(feeder_id) or self._busy(feeder_id):
+            return
         try:
             doubted = await self._rises.check(feeder_id, power_w)
         except Transient as error:
