@@ -1,11 +1,12 @@
 """A stop that was proven is taken back once its feeder draws again what nobody owns up to, and proven anew after."""
 
 from collections import defaultdict
+from datetime import datetime
 
 import pytest
 
 from sitelink.types import NoticeCode, Outcome, Verb
-from tests.simulation.history import Crash, Play, Schedule, play
+from tests.simulation.history import Crash, Play, Schedule, curtail, make_plan, play
 from tests.simulation.invariants import violations
 from tests.simulation.test_directed import three_miners, until
 from tests.simulation.world import T0, SimMiner
@@ -220,3 +221,19 @@ def test_one_that_draws_again_on_a_full_disk_is_taken_back_once_there_is_room():
     played = play(schedule, fill)
     assert violations(played) == []
     assert outcomes(played) == each([COMPLETE, UNVERIFIED])
+
+
+@pytest.mark.parametrize("loads_w", [(3400.0, 3400.0, 8000.0, 8000.0), (3400.0, 3400.0, 3400.0)])
+def test_a_feeder_with_a_liar_is_named_as_soon_as_its_orders_are_settled(loads_w):
+    """Where some are proven off the feeder's level is taken, which lasts; the liar's naming does not wait for it."""
+    miners = [SimMiner(f"m{n:02d}", "F1", load_w) for n, load_w in enumerate(loads_w)]
+    miners[0].liar = "reports_idle"
+    window = curtail("c1", 20, 200, [miner.miner_id for miner in miners])
+    schedule = Schedule(7, miners, {"F1"}, [(3.0, make_plan(2, [window], end_s=600))], [], [], [], [], [], 120.0)
+    acks, notices = play(schedule).world.outbox()
+    first: dict[str, datetime] = {}
+    for ack in acks:
+        first.setdefault(ack.miner_id, ack.at)
+    told = [notice.at for notice in notices if notice.code is NoticeCode.FEEDER_DISAGREES]
+    assert len(first) == len(loads_w)
+    assert (told[0] - max(first.values())).total_seconds() <= 1.5
