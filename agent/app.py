@@ -51,7 +51,7 @@ from agent.site_files import SiteFiles
 from agent.status import DaemonStatus, write_status
 from agent.storage import Writer
 from agent.supervisor import supervised
-from agent.uplink import GrpcUplink
+from agent.uplink.grpc_link import GrpcUplink
 from agent.vault import Vault
 from agent.vault.texts import SealedTexts
 from sitelink.clock import Clock

@@ -12,7 +12,8 @@ import pytest
 
 from agent.errors import AccessDenied, Garbled, TimedOut, Transient, Unreachable
 from agent.settings import Endpoint
-from agent.uplink import CONNECT_METHOD, GrpcUplink, Tls, Uplink
+from agent.uplink import Tls, Uplink
+from agent.uplink.grpc_link import CONNECT_METHOD, GrpcUplink
 from sitelink import codec
 from sitelink.types import Batch, BatchBody, BatchKind, Hello, MinerState, Reading, Receipt, Welcome
 from sitelink.v1 import link_pb2 as pb

@@ -10,7 +10,8 @@ import grpc
 import grpc.aio
 
 from agent.identity import Identity, store_identity
-from agent.uplink import CONNECT_METHOD, Tls
+from agent.uplink import Tls
+from agent.uplink.grpc_link import CONNECT_METHOD
 from sitelink import codec
 from sitelink.clock import SystemClock
 from sitelink.orders import write_plan, write_time

@@ -1,13 +1,11 @@
-"""The link as a port, and its gRPC implementation over mutual TLS.
+"""The link over one bidirectional gRPC stream and mutual TLS.
 
-Invariants: ``send`` means handed over, never stored; frames may be lost, doubled, late or out of order, and the caller
-copes; every wait but ``receive`` has a deadline; a connection whose other end fell silent is noticed by keepalive here
-and by the forwarder's heartbeats above, whichever is first.
+Invariants: every wait but ``receive`` has a deadline; a connection whose other end fell silent is noticed by keepalive
+here and by the forwarder's heartbeats above, whichever is first.
 """
 
 import asyncio
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import grpc
 import grpc.aio
@@ -15,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from agent.errors import AccessDenied, AgentError, Garbled, TimedOut, Transient, Unreachable
 from agent.settings import Endpoint
+from agent.uplink.port import Tls
 from sitelink import codec
 from sitelink.types import DownFrame, UpFrame
 from sitelink.v1 import link_pb2 as pb
@@ -24,54 +23,8 @@ _DENIED: Final = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DE
 _Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
 
-class Uplink(Protocol):
-    """One conversation with the cloud at a time; ``connect`` may be called again after ``close``."""
-
-    async def connect(self) -> None:
-        """Open the stream.
-
-        Raises:
-            Transient: the cloud cannot be reached now.
-            Permanent: the cloud does not accept this agent.
-        """
-        ...
-
-    async def send(self, frame: UpFrame) -> None:
-        """Hand ``frame`` over. It may still be lost.
-
-        Raises:
-            Transient: the link failed or takes nothing more.
-        """
-        ...
-
-    async def receive(self) -> DownFrame:
-        """Wait for the next frame.
-
-        Raises:
-            Garbled: one frame could not be read; the stream goes on.
-            Transient: the link failed.
-        """
-        ...
-
-    async def close(self) -> None:
-        """End the conversation; does nothing when there is none. Never raises."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """The agent's certificate and key, and the CA that vouches for the cloud; all PEM."""
-
-    ca_pem: bytes
-    certificate_pem: bytes
-    key_pem: bytes
-
-    def __repr__(self) -> str:
-        return "Tls(***)"
-
-
 class GrpcUplink:
-    """The link over one bidirectional gRPC stream."""
+    """``Uplink`` over gRPC."""
 
     def __init__(
         self, endpoint: Endpoint, tls: Tls, server_name: str, *, deadline_s: float, keepalive_s: float
