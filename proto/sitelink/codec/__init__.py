@@ -7,7 +7,7 @@ Invariants: what is packed and unpacked is what it was; missing is None, never z
 ``MalformedFrame`` rather than being guessed at. Everything is imported from here.
 """
 
-from sitelink.codec.body import MAX_PAYLOAD_BYTES, pack, unpack, unpack_columns
+from sitelink.codec.body import MAX_PAYLOAD_BYTES, pack, pack_rows, unpack, unpack_columns
 from sitelink.codec.columns import POWER_SOURCES, REASONS, STATES, ReadingColumns
 from sitelink.codec.frames import decode_down, decode_up, encode_down, encode_up
 from sitelink.codec.moments import MalformedFrame
@@ -24,6 +24,7 @@ __all__ = [
     "encode_down",
     "encode_up",
     "pack",
+    "pack_rows",
     "unpack",
     "unpack_columns",
 ]

@@ -5,13 +5,15 @@ float values that fit 32 bits (readings); a body never inflates beyond ``MAX_PAY
 """
 
 import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from sitelink.codec.columns import ReadingColumns, columns_message, columns_of, readings_of
+from sitelink.codec.columns import ReadingColumns, columns_message, columns_of, readings_of, rows_message
 from sitelink.codec.moments import MalformedFrame, microseconds, moment_of
-from sitelink.types import Ack, BatchBody, Evidence, MeterSample, Notice, NoticeCode, Outcome, Verb
+from sitelink.types import Ack, BatchBody, Evidence, Gap, MeterSample, Notice, NoticeCode, Outcome, Verb
 from sitelink.units import Watts
 from sitelink.v1 import link_pb2 as pb
 
@@ -21,13 +23,12 @@ MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
 
 def pack(body: BatchBody) -> bytes:
     """Return ``body`` as compressed bytes, the payload of a batch."""
-    message = pb.BatchBody(
-        readings=columns_message(body.readings),
-        meters=[_meter_message(sample) for sample in body.meters],
-        acks=[_ack_message(ack) for ack in body.acks],
-        notices=[_notice_message(notice) for notice in body.notices],
-    )
-    return zlib.compress(message.SerializeToString(deterministic=True), level=6)
+    return _packed(columns_message(body.readings), body)
+
+
+def pack_rows(columns: ReadingColumns, rows: Sequence[int], rest: BatchBody) -> bytes:
+    """Return as compressed bytes the readings at ``rows`` of ``columns``, and the rest of a body."""
+    return _packed(rows_message(columns, rows), rest)
 
 
 def unpack(payload: bytes) -> BatchBody:
@@ -39,12 +40,7 @@ def unpack(payload: bytes) -> BatchBody:
     message = _inflate(payload)
     columns = columns_of(message.readings)
     try:
-        return BatchBody(
-            readings=tuple(readings_of(columns)),
-            meters=tuple(_meter(sample) for sample in message.meters),
-            acks=tuple(_ack(ack) for ack in message.acks),
-            notices=tuple(_notice(notice) for notice in message.notices),
-        )
+        return replace(_rest(message), readings=tuple(readings_of(columns)))
     except (ValueError, IndexError, OverflowError) as error:
         raise MalformedFrame(f"batch body: {error}") from None
 
@@ -58,14 +54,29 @@ def unpack_columns(payload: bytes) -> tuple[ReadingColumns, BatchBody]:
     message = _inflate(payload)
     columns = columns_of(message.readings)
     try:
-        rest = BatchBody(
-            meters=tuple(_meter(sample) for sample in message.meters),
-            acks=tuple(_ack(ack) for ack in message.acks),
-            notices=tuple(_notice(notice) for notice in message.notices),
-        )
+        return columns, _rest(message)
     except (ValueError, OverflowError) as error:
         raise MalformedFrame(f"batch body: {error}") from None
-    return columns, rest
+
+
+def _packed(readings: pb.ReadingColumns, rest: BatchBody) -> bytes:
+    message = pb.BatchBody(
+        readings=readings,
+        meters=[_meter_message(sample) for sample in rest.meters],
+        acks=[_ack_message(ack) for ack in rest.acks],
+        notices=[_notice_message(notice) for notice in rest.notices],
+        gaps=[_gap_message(gap) for gap in rest.gaps],
+    )
+    return zlib.compress(message.SerializeToString(deterministic=True), level=6)
+
+
+def _rest(message: pb.BatchBody) -> BatchBody:
+    return BatchBody(
+        meters=tuple(_meter(sample) for sample in message.meters),
+        acks=tuple(_ack(ack) for ack in message.acks),
+        notices=tuple(_notice(notice) for notice in message.notices),
+        gaps=tuple(_gap(gap) for gap in message.gaps),
+    )
 
 
 def _inflate(payload: bytes) -> pb.BatchBody:
@@ -147,3 +158,18 @@ def _notice(message: pb.Notice) -> Notice:
         message.subject,
         message.detail,
     )
+
+
+def _gap_message(gap: Gap) -> pb.Gap:
+    return pb.Gap(
+        since_us=microseconds(gap.since),
+        until_us=microseconds(gap.until),
+        kept_every_s=gap.kept_every_s,
+        items=gap.items,
+    )
+
+
+def _gap(message: pb.Gap) -> Gap:
+    if message.items <= 0 or message.kept_every_s < 0:
+        raise ValueError(f"a gap of {message.items} items, one kept in {message.kept_every_s} s")
+    return Gap(moment_of(message.since_us), moment_of(message.until_us), message.kept_every_s, message.items)

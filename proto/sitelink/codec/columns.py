@@ -51,6 +51,9 @@ class ReadingColumns:
         return len(self.miner_id)
 
 
+_ON_THE_WIRE: Final = tuple(name for name in ReadingColumns.__slots__ if name != "read_at_ms")
+
+
 def columns_message(readings: Sequence[Reading]) -> pb.ReadingColumns:
     """Return ``readings`` as a message."""
     times = [_milliseconds(reading.read_at) for reading in readings]
@@ -71,6 +74,14 @@ def columns_message(readings: Sequence[Reading]) -> pb.ReadingColumns:
         rejected=_integers(reading.rejected for reading in readings),
         uptime_s=_integers(reading.uptime_s for reading in readings),
     )
+
+
+def rows_message(columns: ReadingColumns, rows: Sequence[int]) -> pb.ReadingColumns:
+    """Return the readings at ``rows`` of ``columns`` as a message."""
+    times = [columns.read_at_ms[row] for row in rows]
+    base = times[0] if times else 0
+    kept = {name: [getattr(columns, name)[row] for row in rows] for name in _ON_THE_WIRE}
+    return pb.ReadingColumns(base_time_ms=base, read_at_delta_ms=[moment - base for moment in times], **kept)
 
 
 def columns_of(message: pb.ReadingColumns) -> ReadingColumns:

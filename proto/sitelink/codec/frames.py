@@ -59,6 +59,7 @@ def encode_up(frame: UpFrame) -> pb.Up:
                 kind=_KINDS[frame.kind],
                 sealed_at_us=microseconds(frame.sealed_at),
                 payload=frame.payload,
+                signature=frame.signature,
             )
             return pb.Up(batch=batch)
 
@@ -108,6 +109,7 @@ def encode_down(frame: DownFrame) -> pb.Down:
                     site_id=cursor.site_id,
                     epoch=cursor.epoch,
                     through_seq=cursor.through_seq,
+                    beyond=[pb.SeqRange(first_seq=first, last_seq=last) for first, last in cursor.beyond],
                 )
             )
         case Receipt():
@@ -138,7 +140,8 @@ def decode_down(message: pb.Down) -> DownFrame:
     match message.WhichOneof("frame"):
         case "welcome":
             welcome = message.welcome
-            return Welcome(Cursor(welcome.site_id, welcome.epoch, welcome.through_seq))
+            beyond = tuple((held.first_seq, held.last_seq) for held in welcome.beyond)
+            return Welcome(Cursor(welcome.site_id, welcome.epoch, welcome.through_seq, beyond))
         case "receipt":
             receipt = message.receipt
             return Receipt(
@@ -169,4 +172,5 @@ def _batch(message: pb.Batch) -> Batch:
         _KIND_OF[message.kind],
         moment_of(message.sealed_at_us),
         message.payload,
+        message.signature,
     )

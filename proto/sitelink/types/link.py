@@ -1,7 +1,7 @@
 """What travels between a site and the cloud.
 
-Invariant: a ``Batch`` is sealed once and never re-cut: the same ``(site_id, epoch, first_seq)`` always carries the same
-bytes, so sending it again is harmless.
+Invariant: the same ``(site_id, epoch, first_seq)`` always covers the same numbered items, so sending a batch again is
+harmless. A batch of telemetry for which a site had no room may come with fewer of them: what is left out is a ``Gap``.
 
     epoch e:  | batch 0..9 | batch 10..17 | batch 18..18 | ...     items are numbered without gaps
                 settled      in flight      waiting
@@ -59,21 +59,42 @@ class BatchKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Telemetry a site had no room for: ``items`` numbers of a batch, read in ``[since, until)``, have no item.
+
+    One item in ``kept_every_s`` seconds stayed for every miner and meter; 0: none did.
+    """
+
+    since: datetime
+    until: datetime
+    kept_every_s: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
 class BatchBody:
-    """What a batch carries. Items are numbered in the order readings, meters, acks, notices."""
+    """What a batch carries. Items are numbered in the order readings, meters, acks, notices.
+
+    Its length is how many numbers it takes: those of its items, and those whose items are gone (``gaps``).
+    """
 
     readings: tuple[Reading, ...] = ()
     meters: tuple[MeterSample, ...] = ()
     acks: tuple[Ack, ...] = ()
     notices: tuple[Notice, ...] = ()
+    gaps: tuple[Gap, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.readings) + len(self.meters) + len(self.acks) + len(self.notices)
+        items = len(self.readings) + len(self.meters) + len(self.acks) + len(self.notices)
+        return items + sum(gap.items for gap in self.gaps)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A sealed run of ``count`` items starting at ``first_seq``; ``payload`` is ``codec.pack(body)``."""
+    """A sealed run of ``count`` items starting at ``first_seq``; ``payload`` is ``codec.pack(body)``.
+
+    ``signature`` is the agent's, over what ``batch_signing`` says; empty in a batch that nobody signed.
+    """
 
     site_id: str
     epoch: str
@@ -82,6 +103,7 @@ class Batch:
     kind: BatchKind
     sealed_at: datetime
     payload: bytes
+    signature: bytes = b""
 
     @property
     def last_seq(self) -> int:
@@ -91,11 +113,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far the cloud has stored one epoch without a gap; ``through_seq`` is -1 before the first item."""
+    """How far the cloud has stored one epoch without a gap; ``through_seq`` is -1 before the first item.
+
+    ``beyond`` is what it has stored after that, as (first, last), ascending; of very many ranges the first ones and
+    the last.
+    """
 
     site_id: str
     epoch: str
     through_seq: int
+    beyond: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

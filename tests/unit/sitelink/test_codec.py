@@ -22,6 +22,7 @@ from sitelink.types import (
     Domain,
     DownFrame,
     Envelope,
+    Gap,
     MinerState,
     PowerSource,
     Reading,
@@ -62,6 +63,23 @@ readings = st.builds(
 )
 
 
+@given(st.lists(readings, max_size=6), st.data())
+def test_some_rows_of_a_body_are_packed_as_if_they_had_been_alone(drawn: list[Reading], data: st.DataObject) -> None:
+    rows = sorted(data.draw(st.sets(st.sampled_from(range(len(drawn))))) if drawn else ())
+    gap = Gap(samples.NOON, samples.NOON + timedelta(hours=1), 900, 7)
+    columns, _ = codec.unpack_columns(codec.pack(BatchBody(readings=tuple(drawn))))
+    kept = BatchBody(readings=tuple(drawn[row] for row in rows), gaps=(gap,))
+    assert codec.pack_rows(columns, rows, BatchBody(gaps=(gap,))) == codec.pack(kept)
+    assert codec.unpack(codec.pack(kept)) == kept
+
+
+@pytest.mark.parametrize(("items", "kept_every_s"), [(0, 60), (-1, 60), (1, -1)])
+def test_a_gap_that_cannot_be_is_refused(items: int, kept_every_s: int) -> None:
+    raw = pb.BatchBody(gaps=[pb.Gap(items=items, kept_every_s=kept_every_s)]).SerializeToString()
+    with pytest.raises(MalformedFrame, match="a gap of"):
+        codec.unpack_columns(zlib.compress(raw))
+
+
 @given(st.lists(readings, max_size=5))
 def test_readings_survive(drawn: list[Reading]) -> None:
     body = BatchBody(readings=tuple(drawn))
@@ -88,6 +106,7 @@ def test_up_frames_survive(frame: UpFrame) -> None:
     "frame",
     [
         Welcome(Cursor("pecos-1", "e1", -1)),
+        Welcome(Cursor("pecos-1", "e1", 41, ((50, 59), (70, 70)))),
         Receipt("pecos-1", "e1", 5, 9, 9),
         PrivateKey.generate().sign(Domain.PLAN, b"plan"),
     ],

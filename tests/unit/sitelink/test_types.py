@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from sitelink.types import Batch, BatchBody, BatchKind, Interval
+from sitelink.types import Batch, BatchBody, BatchKind, Gap, Interval
 from tests.unit.sitelink import samples
 
 
@@ -25,5 +25,7 @@ def test_an_interval_refuses_naive_and_empty_spans() -> None:
 def test_items_of_a_body_are_counted_over_all_kinds() -> None:
     assert len(samples.BODY) == 6
     assert len(BatchBody()) == 0
+    gap = Gap(samples.NOON, samples.NOON, 60, 44)
+    assert len(BatchBody(notices=samples.BODY.notices, gaps=(gap, gap))) == len(samples.BODY.notices) + 88
     batch = Batch("s", "e", 10, 6, BatchKind.TELEMETRY, samples.NOON, b"")
     assert batch.last_seq == 15

@@ -18,84 +18,26 @@ Invariants:
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from agent.buffer.figures import BatchKey, BufferStatus, waiting
 from agent.errors import Refused
 from agent.storage import Writer
 from sitelink import codec
 from sitelink.clock import Clock
+from sitelink.codec.moments import microseconds, moment_of
 from sitelink.types import Batch, BatchBody, BatchKind, Cursor, Notice, NoticeCode, Receipt
 
 _LOG: Final = logging.getLogger(__name__)
 _KEEP_SETTLED: Final = timedelta(days=7)
 _REOPEN_SHARE: Final = 0.9
 _TRIM_BATCHES: Final = 64
-_EPOCH_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _SELECT: Final = (
     "SELECT e.epoch, b.first_seq, b.last_seq, b.kind, b.sealed_at_us, b.payload"
     " FROM buffer_batches b JOIN buffer_epochs e ON e.number = b.epoch_number"
     " WHERE b.settled_at_us IS NULL AND b.kind = ? ORDER BY b.epoch_number {order}, b.first_seq {order}"
 )
-
-_SCHEMA: Final = (
-    """CREATE TABLE IF NOT EXISTS buffer_epochs (
-        number INTEGER PRIMARY KEY, epoch TEXT NOT NULL UNIQUE, next_seq INTEGER NOT NULL)""",
-    """CREATE TABLE IF NOT EXISTS buffer_batches (
-        epoch_number INTEGER NOT NULL REFERENCES buffer_epochs(number), first_seq INTEGER NOT NULL,
-        last_seq INTEGER NOT NULL, kind TEXT NOT NULL, sealed_at_us INTEGER NOT NULL, settled_at_us INTEGER,
-        payload BLOB NOT NULL, PRIMARY KEY (epoch_number, first_seq))""",
-    """CREATE INDEX IF NOT EXISTS buffer_waiting ON buffer_batches(kind, epoch_number, first_seq)
-        WHERE settled_at_us IS NULL""",
-    """CREATE INDEX IF NOT EXISTS buffer_settled ON buffer_batches(settled_at_us) WHERE settled_at_us IS NOT NULL""",
-    # Totals are kept by triggers so that no writer can forget them.
-    """CREATE TABLE IF NOT EXISTS buffer_totals (
-        id INTEGER PRIMARY KEY CHECK (id = 1), waiting_batches INTEGER NOT NULL, waiting_bytes INTEGER NOT NULL,
-        kept_bytes INTEGER NOT NULL)""",
-    "INSERT OR IGNORE INTO buffer_totals VALUES (1, 0, 0, 0)",
-    """CREATE TRIGGER IF NOT EXISTS buffer_batch_added AFTER INSERT ON buffer_batches BEGIN
-        UPDATE buffer_totals SET waiting_batches = waiting_batches + 1,
-            waiting_bytes = waiting_bytes + length(NEW.payload); END""",
-    """CREATE TRIGGER IF NOT EXISTS buffer_batch_settled AFTER UPDATE OF settled_at_us ON buffer_batches
-        WHEN OLD.settled_at_us IS NULL AND NEW.settled_at_us IS NOT NULL BEGIN
-        UPDATE buffer_totals SET waiting_batches = waiting_batches - 1,
-            waiting_bytes = waiting_bytes - length(NEW.payload), kept_bytes = kept_bytes + length(NEW.payload); END""",
-    """CREATE TRIGGER IF NOT EXISTS buffer_batch_reopened AFTER UPDATE OF settled_at_us ON buffer_batches
-        WHEN OLD.settled_at_us IS NOT NULL AND NEW.settled_at_us IS NULL BEGIN
-        UPDATE buffer_totals SET waiting_batches = waiting_batches + 1,
-            waiting_bytes = waiting_bytes + length(NEW.payload), kept_bytes = kept_bytes - length(NEW.payload); END""",
-    """CREATE TRIGGER IF NOT EXISTS buffer_batch_deleted AFTER DELETE ON buffer_batches BEGIN
-        UPDATE buffer_totals SET kept_bytes = kept_bytes - length(OLD.payload); END""",
-    """CREATE TABLE IF NOT EXISTS buffer_gap (
-        id INTEGER PRIMARY KEY CHECK (id = 1), since_us INTEGER NOT NULL, items INTEGER NOT NULL)""",
-)
-
-
-def schema(connection: sqlite3.Connection) -> None:
-    """Create the buffer's tables where they are missing."""
-    for statement in _SCHEMA:
-        connection.execute(statement)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchKey:
-    """What names a batch of this site."""
-
-    epoch: str
-    first_seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class BufferStatus:
-    """How much is waiting; ``oldest_at`` is when the oldest waiting batch was sealed."""
-
-    epoch: str
-    next_seq: int
-    backlog_batches: int
-    backlog_bytes: int
-    oldest_at: datetime | None
 
 
 class Buffer:
@@ -198,7 +140,7 @@ class Buffer:
             return None
         if gap is not None:
             connection.execute("DELETE FROM buffer_gap")
-            since = _moment(gap[0]).isoformat(timespec="seconds")
+            since = moment_of(gap[0]).isoformat(timespec="seconds")
             self._notify(connection, f"{gap[1]} items were dropped since {since}; telemetry is kept again")
         batch = self._seal(connection, body, payload)
         self._trim(connection)
@@ -206,7 +148,7 @@ class Buffer:
 
     def _widen_gap(self, connection: sqlite3.Connection, items: int, *, is_new: bool) -> None:
         if is_new:
-            now_us = _microseconds(self._clock.now())
+            now_us = microseconds(self._clock.now())
             connection.execute("INSERT INTO buffer_gap VALUES (1, ?, 0)", (now_us,))
             self._notify(connection, f"{self._max_bytes} bytes are waiting for the cloud; new telemetry is dropped")
         connection.execute("UPDATE buffer_gap SET items = items + ?", (items,))
@@ -226,7 +168,7 @@ class Buffer:
         connection.execute(
             "INSERT INTO buffer_batches (epoch_number, first_seq, last_seq, kind, sealed_at_us, payload)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            (number, first_seq, batch.last_seq, batch.kind.value, _microseconds(batch.sealed_at), payload),
+            (number, first_seq, batch.last_seq, batch.kind.value, microseconds(batch.sealed_at), payload),
         )
         connection.execute("UPDATE buffer_epochs SET next_seq = ? WHERE number = ?", (first_seq + count, number))
         self._on_sealed()
@@ -248,7 +190,7 @@ class Buffer:
             waiting_bytes, kept = connection.execute("SELECT waiting_bytes, kept_bytes FROM buffer_totals").fetchone()
             if kept == 0 or waiting_bytes + kept <= self._max_bytes:
                 return
-            _forget_settled(connection, _microseconds(datetime.max.replace(tzinfo=UTC)))
+            _forget_settled(connection, microseconds(datetime.max.replace(tzinfo=UTC)))
 
     def _take(
         self, connection: sqlite3.Connection, limit_bytes: int, exclude: Collection[BatchKey], control_only: bool
@@ -274,7 +216,7 @@ class Buffer:
 
     def _rows(self, connection: sqlite3.Connection, query: str, kind: BatchKind) -> Iterator[Batch]:
         for epoch, first, last, _, sealed_us, payload in connection.execute(query, (kind.value,)):
-            yield Batch(self._site_id, epoch, first, last - first + 1, kind, _moment(sealed_us), payload)
+            yield Batch(self._site_id, epoch, first, last - first + 1, kind, moment_of(sealed_us), payload)
 
     def _check_site(self, site_id: str) -> None:
         if site_id != self._site_id:
@@ -288,7 +230,7 @@ class Buffer:
                 self._settle(connection, receipt)
             except Refused as refusal:
                 refusals.append(refusal)
-        _forget_settled(connection, _microseconds(self._clock.now() - _KEEP_SETTLED))
+        _forget_settled(connection, microseconds(self._clock.now() - _KEEP_SETTLED))
         return refusals
 
     def _settle(self, connection: sqlite3.Connection, receipt: Receipt) -> None:
@@ -306,14 +248,14 @@ class Buffer:
         connection.execute(
             "UPDATE buffer_batches SET settled_at_us = ? WHERE epoch_number = ? AND first_seq >= ? AND first_seq <= ?"
             " AND last_seq <= ? AND settled_at_us IS NULL",
-            (_microseconds(self._clock.now()), number, receipt.first_seq, receipt.last_seq, receipt.last_seq),
+            (microseconds(self._clock.now()), number, receipt.first_seq, receipt.last_seq, receipt.last_seq),
         )
 
     def _mark(self, connection: sqlite3.Connection, number: int, through_seq: int) -> None:
         connection.execute(
             "UPDATE buffer_batches SET settled_at_us = ? WHERE kind IN ('control', 'telemetry') AND epoch_number = ?"
             " AND first_seq <= ? AND last_seq <= ? AND settled_at_us IS NULL",
-            (_microseconds(self._clock.now()), number, through_seq, through_seq),
+            (microseconds(self._clock.now()), number, through_seq, through_seq),
         )
 
     def _follow(self, connection: sqlite3.Connection, cursor: Cursor) -> None:
@@ -340,36 +282,6 @@ class Buffer:
             )
 
 
-def is_unused(connection: sqlite3.Connection) -> bool:
-    """Return whether no agent has begun to buffer in this file yet: a failsafe alone has written it. Reads only."""
-    query = "SELECT count(*) FROM sqlite_master WHERE name = 'buffer_totals'"
-    (count,) = connection.execute(query).fetchone()
-    return int(count) == 0
-
-
-def waiting(connection: sqlite3.Connection) -> tuple[int, int, datetime | None]:
-    """Return how many batches and payload bytes wait, and when the oldest was sealed; works on a read-only file."""
-    batches, size = connection.execute("SELECT waiting_batches, waiting_bytes FROM buffer_totals").fetchone()
-    oldest = [
-        row[0]
-        for kind in BatchKind
-        for row in connection.execute(
-            "SELECT sealed_at_us FROM buffer_batches WHERE settled_at_us IS NULL AND kind = ?"
-            " ORDER BY epoch_number, first_seq LIMIT 1",
-            (kind.value,),
-        )
-    ]
-    return int(batches), int(size), _moment(min(oldest)) if oldest else None
-
-
-def numbering(connection: sqlite3.Connection) -> tuple[str | None, int]:
-    """Return the epoch items are numbered in (None before the first item) and the next number; reads only."""
-    row: tuple[str, int] | None = connection.execute(
-        "SELECT epoch, next_seq FROM buffer_epochs ORDER BY number DESC LIMIT 1"
-    ).fetchone()
-    return row or (None, 0)
-
-
 def _kind(body: BatchBody) -> BatchKind:
     return BatchKind.CONTROL if body.acks or body.notices else BatchKind.TELEMETRY
 
@@ -387,11 +299,3 @@ def _forget_settled(connection: sqlite3.Connection, before_us: int) -> None:
         " WHERE settled_at_us IS NOT NULL AND settled_at_us < ? ORDER BY settled_at_us LIMIT ?)",
         (before_us, _TRIM_BATCHES),
     )
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH_ZERO) // _MICROSECOND
-
-
-def _moment(microseconds: int) -> datetime:
-    return _EPOCH_ZERO + microseconds * _MICROSECOND

@@ -1,0 +1,45 @@
+"""The buffer's tables in ``agent.db``.
+
+Invariant: what waits and what is kept is counted by triggers, so that no writer can forget it.
+"""
+
+import sqlite3
+from typing import Final
+
+_SCHEMA: Final = (
+    """CREATE TABLE IF NOT EXISTS buffer_epochs (
+        number INTEGER PRIMARY KEY, epoch TEXT NOT NULL UNIQUE, next_seq INTEGER NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS buffer_batches (
+        epoch_number INTEGER NOT NULL REFERENCES buffer_epochs(number), first_seq INTEGER NOT NULL,
+        last_seq INTEGER NOT NULL, kind TEXT NOT NULL, sealed_at_us INTEGER NOT NULL, settled_at_us INTEGER,
+        payload BLOB NOT NULL, PRIMARY KEY (epoch_number, first_seq))""",
+    """CREATE INDEX IF NOT EXISTS buffer_waiting ON buffer_batches(kind, epoch_number, first_seq)
+        WHERE settled_at_us IS NULL""",
+    """CREATE INDEX IF NOT EXISTS buffer_settled ON buffer_batches(settled_at_us) WHERE settled_at_us IS NOT NULL""",
+    # Totals are kept by triggers so that no writer can forget them.
+    """CREATE TABLE IF NOT EXISTS buffer_totals (
+        id INTEGER PRIMARY KEY CHECK (id = 1), waiting_batches INTEGER NOT NULL, waiting_bytes INTEGER NOT NULL,
+        kept_bytes INTEGER NOT NULL)""",
+    "INSERT OR IGNORE INTO buffer_totals VALUES (1, 0, 0, 0)",
+    """CREATE TRIGGER IF NOT EXISTS buffer_batch_added AFTER INSERT ON buffer_batches BEGIN
+        UPDATE buffer_totals SET waiting_batches = waiting_batches + 1,
+            waiting_bytes = waiting_bytes + length(NEW.payload); END""",
+    """CREATE TRIGGER IF NOT EXISTS buffer_batch_settled AFTER UPDATE OF settled_at_us ON buffer_batches
+        WHEN OLD.settled_at_us IS NULL AND NEW.settled_at_us IS NOT NULL BEGIN
+        UPDATE buffer_totals SET waiting_batches = waiting_batches - 1,
+            waiting_bytes = waiting_bytes - length(NEW.payload), kept_bytes = kept_bytes + length(NEW.payload); END""",
+    """CREATE TRIGGER IF NOT EXISTS buffer_batch_reopened AFTER UPDATE OF settled_at_us ON buffer_batches
+        WHEN OLD.settled_at_us IS NOT NULL AND NEW.settled_at_us IS NULL BEGIN
+        UPDATE buffer_totals SET waiting_batches = waiting_batches + 1,
+            waiting_bytes = waiting_bytes + length(NEW.payload), kept_bytes = kept_bytes - length(NEW.payload); END""",
+    """CREATE TRIGGER IF NOT EXISTS buffer_batch_deleted AFTER DELETE ON buffer_batches BEGIN
+        UPDATE buffer_totals SET kept_bytes = kept_bytes - length(OLD.payload); END""",
+    """CREATE TABLE IF NOT EXISTS buffer_gap (
+        id INTEGER PRIMARY KEY CHECK (id = 1), since_us INTEGER NOT NULL, items INTEGER NOT NULL)""",
+)
+
+
+def schema(connection: sqlite3.Connection) -> None:
+    """Create the buffer's tables where they are missing."""
+    for statement in _SCHEMA:
+        connection.execute(statement)
