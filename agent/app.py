@@ -215,6 +215,8 @@ class Agent:
             concurrency=settings.control.concurrency,
             device_deadline_s=settings.control.device_deadline_s,
             idle_share=settings.control.idle_share,
+            max_per_min_w=settings.limits.max_per_min_w,
+            allowed_verbs=settings.limits.allowed_verbs,
         )
         return LocalCurtail(
             rules=rules,

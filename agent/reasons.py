@@ -99,6 +99,10 @@ _IN_WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "it draws more than its miners own up to",
         "measure its open miners at the rack, cut the outlet of the one that draws; none does: check the meter",
     ),
+    "verb_not_allowed": (
+        "this site takes no such order",
+        "add its verb to [limits] allowed_verbs in agent.toml, if it is to, and restart the agent",
+    ),
     "superseded": ("a later order took over", ""),
     "expired": ("its time was over before it was done", ""),
 }

@@ -16,26 +16,15 @@ from typing import Any, Final
 
 from agent.errors import BadInput
 from agent.files import next_step
-from sitelink.miner_ids import canonical
-from sitelink.types import Fallback
-from sitelink.units import Watts
+from agent.house_settings import FallbackSettings, LimitSettings, fallback_of, limits_of
+from agent.settings_section import Endpoint, Section, parse_endpoint
 
 PASSWORD_VARIABLE: Final = "BALLAST_AGENT_WHATSMINER_PASSWORD"  # noqa: S105 - a name, not a password
 KEY_DIRECTORY_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 _SITE_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_SHOWN_CHARACTERS: Final = 60
 _SECTIONS: Final = ("site", "poll", "link", "buffer", "control", "limits", "fallback")
 
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A host (name or address, without brackets) and a TCP port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+__all__ = ["Endpoint", "Settings", "load_settings", "parse_endpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +86,6 @@ class ControlSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitSettings:
-    """What no plan may exceed at this site; ``max_step_w`` 0 means no limit."""
-
-    max_off_s: float
-    max_step_w: Watts
-    never_touch: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FallbackSettings:
-    """What the site does when the clock is untrusted or the plan has expired, after ``grace_s``."""
-
-    mode: Fallback
-    grace_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the agent is told, from one file. ``key_directory`` is where systemd put its secrets, if it did."""
 
@@ -161,30 +133,15 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
     keys = variables.get(KEY_DIRECTORY_VARIABLE)
     return Settings(
         source=path,
-        site=_site(_Section(path, document, "site")),
-        poll=_poll(_Section(path, document, "poll")),
-        link=_link(_Section(path, document, "link")),
-        buffer=_buffer(_Section(path, document, "buffer")),
-        control=_control(_Section(path, document, "control"), variables.get(PASSWORD_VARIABLE)),
-        limits=_limits(_Section(path, document, "limits")),
-        fallback=_fallback(_Section(path, document, "fallback")),
+        site=_site(Section(path, document, "site")),
+        poll=_poll(Section(path, document, "poll")),
+        link=_link(Section(path, document, "link")),
+        buffer=_buffer(Section(path, document, "buffer")),
+        control=_control(Section(path, document, "control"), variables.get(PASSWORD_VARIABLE)),
+        limits=limits_of(Section(path, document, "limits")),
+        fallback=fallback_of(Section(path, document, "fallback")),
         key_directory=Path(keys) if keys else None,
     )
-
-
-def parse_endpoint(text: str, default_port: int | None = None) -> Endpoint:
-    """Return ``HOST:PORT``, ``[IPv6]:PORT`` or, with a default port, ``HOST`` as an endpoint.
-
-    Raises:
-        BadInput: the text has no host, no port where one is needed, or a port outside 1..65535.
-    """
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]]+))(?::(\d{1,5}))?", text.strip())
-    if match is None or (match[3] is None and default_port is None):
-        raise BadInput(f"{text!r} is not HOST:PORT; write for example 10.0.0.5:4028")
-    port = int(match[3]) if match[3] is not None else int(default_port or 0)
-    if not 1 <= port <= 65535:
-        raise BadInput(f"{text!r}: the port must be 1..65535")
-    return Endpoint(match[1] or match[2], port)
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -205,7 +162,7 @@ def _document(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: its lists or tables nest too deeply; write them flat") from None
 
 
-def _site(section: "_Section") -> SiteSettings:
+def _site(section: Section) -> SiteSettings:
     site_id = section.text("site_id")
     if _SITE_ID.fullmatch(site_id) is None:
         raise section.bad(
@@ -222,7 +179,7 @@ def _site(section: "_Section") -> SiteSettings:
     return settings
 
 
-def _poll(section: "_Section") -> PollSettings:
+def _poll(section: Section) -> PollSettings:
     settings = PollSettings(
         interval_s=section.number("interval_s", 60, 5, 3600),
         concurrency=section.whole("concurrency", 256, 1, 4096),
@@ -238,7 +195,7 @@ def _poll(section: "_Section") -> PollSettings:
     return settings
 
 
-def _link(section: "_Section") -> LinkSettings:
+def _link(section: Section) -> LinkSettings:
     settings = LinkSettings(
         endpoint=section.endpoint("endpoint", "127.0.0.1:7443"),
         enrol_endpoint=section.endpoint("enrol_endpoint", "127.0.0.1:7444"),
@@ -249,7 +206,7 @@ def _link(section: "_Section") -> LinkSettings:
     return settings
 
 
-def _buffer(section: "_Section") -> BufferSettings:
+def _buffer(section: Section) -> BufferSettings:
     settings = BufferSettings(
         seal_s=section.number("seal_s", 1, 0.05, 60),
         max_bytes=section.whole("max_bytes", 1024**3, 1024**2, 1024**4),
@@ -258,7 +215,7 @@ def _buffer(section: "_Section") -> BufferSettings:
     return settings
 
 
-def _control(section: "_Section", password: str | None) -> ControlSettings:
+def _control(section: Section, password: str | None) -> ControlSettings:
     written = section.text_or_nothing("whatsminer_password")
     settings = ControlSettings(
         whatsminer_password=written if password is None else password,
@@ -268,112 +225,3 @@ def _control(section: "_Section", password: str | None) -> ControlSettings:
     )
     section.nothing_left()
     return settings
-
-
-def _limits(section: "_Section") -> LimitSettings:
-    settings = LimitSettings(
-        max_off_s=section.number("max_off_s", 14400, 1, 7 * 86400),
-        max_step_w=Watts(section.number("max_step_w", 0, 0, 1e9)),
-        never_touch=tuple(canonical(name) for name in section.texts("never_touch")),
-    )
-    section.nothing_left()
-    return settings
-
-
-def _fallback(section: "_Section") -> FallbackSettings:
-    mode = section.text("mode", Fallback.RUN.value)
-    known = [choice.value for choice in Fallback]
-    if mode not in known:
-        raise section.bad("mode", f"{mode!r} is not known", f"write one of {', '.join(known)}")
-    settings = FallbackSettings(mode=Fallback(mode), grace_s=section.number("grace_s", 0, 0, 86400))
-    section.nothing_left()
-    return settings
-
-
-class _Section:
-    """One table of the file; each key is taken once and checked."""
-
-    def __init__(self, path: Path, document: Mapping[str, Any], name: str) -> None:
-        self._path = path
-        self._name = name
-        table = document.get(name, {})
-        if not isinstance(table, dict):
-            raise BadInput(
-                f"{path}: [{name}]: expected a section, got {_shown(table)}; write [{name}] and its keys below"
-            )
-        self._left: dict[str, Any] = dict(table)
-
-    def bad(self, key: str, cause: str, remedy: str) -> BadInput:
-        """Return the complaint about ``key``."""
-        return BadInput(f"{self._path}: [{self._name}] {key}: {cause}; {remedy}")
-
-    def text(self, key: str, default: str | None = None) -> str:
-        """Return a text that is not empty."""
-        value = self._left.pop(key, default)
-        if value is None:
-            raise self.bad(key, "is missing", "add it")
-        if not isinstance(value, str) or not value.strip():
-            raise self.bad(key, f"expected a text, got {_shown(value)}", "write it in quotes")
-        if not value.isprintable():
-            raise self.bad(key, "has characters that cannot be printed", "remove them")
-        return value
-
-    def text_or_nothing(self, key: str) -> str:
-        """Return a text, empty when the key is absent or empty."""
-        if self._left.get(key, "") == "":
-            self._left.pop(key, None)
-            return ""
-        return self.text(key)
-
-    def number(self, key: str, default: float, low: float, high: float) -> float:
-        """Return a number within ``low..high``."""
-        value = self._left.pop(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.bad(key, f"expected a number, got {_shown(value)}", f"write a number from {low:g} to {high:g}")
-        if not low <= value <= high:
-            raise self.bad(key, f"{_shown(value)} is out of range", f"write a number from {low:g} to {high:g}")
-        return float(value)
-
-    def whole(self, key: str, default: int, low: int, high: int) -> int:
-        """Return a whole number within ``low..high``."""
-        value = self._left.pop(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.bad(key, f"{_shown(value)} does not fit", f"write a whole number from {low} to {high}")
-        return value
-
-    def texts(self, key: str, example: str = '["02:00:00:00:00:01"]') -> tuple[str, ...]:
-        """Return a list of texts, empty when the key is absent."""
-        value = self._left.pop(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise self.bad(key, f"expected a list of texts, got {_shown(value)}", f"write for example {example}")
-        return tuple(item.strip() for item in value)
-
-    def path(self, key: str, default: str) -> Path:
-        """Return a path, taken relative to the settings file."""
-        text = self.text(key, default)
-        try:
-            return (self._path.parent / Path(text).expanduser()).absolute()
-        except RuntimeError:
-            raise self.bad(key, f"{_shown(text)} names a user without a home folder", "write the whole path") from None
-
-    def endpoint(self, key: str, default: str) -> Endpoint:
-        """Return a host and port."""
-        text = self.text(key, default)
-        try:
-            return parse_endpoint(text)
-        except BadInput as error:
-            raise self.bad(key, str(error), "correct it") from None
-
-    def nothing_left(self) -> None:
-        """Refuse keys nobody asked for."""
-        if self._left:
-            raise self.bad(min(self._left), "is not a known key", "remove it or correct its spelling")
-
-
-def _shown(value: object) -> str:
-    """Return ``value`` as a complaint quotes it: short, whatever was written."""
-    try:
-        text = repr(value)
-    except ValueError:
-        return "a number of thousands of digits"
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

@@ -5,7 +5,7 @@
 
 Invariants: a miner counts as done only when it has been read back, and a stop only when its feeder's meter, where there
 is one, leaves no room for it still to draw (``weighing``), judged as the daemon judges it. One miner's failure is its
-own. The caller holds the journal's lock.
+own. A stop waits for no limit, a start keeps to the site's. The caller holds the journal's lock.
 """
 
 import asyncio
@@ -30,12 +30,14 @@ from agent.findings import Finding, Proof
 from agent.fleet import switchable
 from agent.local_curtail.evidence import MeterWord, judge_start
 from agent.local_curtail.ports import Control, FeederMeter, Observed
+from agent.local_curtail.ramp import Pace, SitePace, Switched
 from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
 from agent.reasons import in_words
 from agent.settings import Settings
 from sitelink.clock import Clock
 from sitelink.inventory import MinerEntry
 from sitelink.types import MinerState, Verb
+from sitelink.units import Watts
 
 _CONCURRENCY: Final = 64
 _OTHER_FILES: Final = 32
@@ -75,10 +77,12 @@ class Failsafe:
         self._ledger = ledger
         self._say = say
         self._at_once = at_once
+        self._fleet = tuple(fleet)
         self._places = asyncio.Semaphore(at_once)
         self._done: set[str] = set()
         self._ordered = 0
         self._order_id = ""
+        self._pace = SitePace(Pace(settings.limits.max_step_w, settings.limits.max_per_min_w))
         self._earlier = Earlier()
         share, readings = settings.control.idle_share, Readings(meters, clock)
         self._settling = Settling(readings, controls, fleet, self._places, clock, share, say)
@@ -99,6 +103,7 @@ class Failsafe:
             await self._go_on_from(entries)
         self._say(f"{verb.value}: {len(entries)} miners, {self._at_once} at a time")
         self._order_id = order_id
+        self._take_up_pace(entries)
         progress = asyncio.create_task(self._tell_progress([entry.miner_id for entry in entries]))
         try:
             found = await asyncio.gather(*(self._counted(entry, verb) for entry in entries))
@@ -265,11 +270,29 @@ class Failsafe:
                 found = replace(found, proof=Proof.YES, what=f"{verdict.reason}, read back")
             return verdict is not None
 
+        await self._its_turn(entry.miner_id, load_w)
         await self._intend(Intent(entry.miner_id, Verb.START, self._order_id))
         told = await self._until(control, control.start, back, _START_DEADLINE_S)
         if found.proof is Proof.YES or (told.taken and not told.refused):
             return found
         return replace(found, what=told.trouble or found.what, unsent=told.unsent)
+
+    def _take_up_pace(self, entries: tuple[MinerEntry, ...]) -> None:
+        """Count what was started a moment ago; a stop by hand is never slowed, a start keeps to the site's limits."""
+        loads_w = {entry.miner_id: entry.nameplate_w or ASSUMED_NAMEPLATE_W for entry in (*self._fleet, *entries)}
+        now_s, ago_s = self._clock.monotonic(), self._ledger.started_ago_s()
+        self._pace.remember(
+            Verb.START,
+            (Switched(name, now_s - s, loads_w.get(name, ASSUMED_NAMEPLATE_W)) for name, s in ago_s.items()),
+        )
+
+    async def _its_turn(self, miner_id: str, load_w: Watts) -> None:
+        while True:
+            now_s = self._clock.monotonic()
+            if self._pace.fits(Verb.START, load_w, now_s):
+                self._pace.take(Verb.START, miner_id, load_w, now_s)
+                return
+            await asyncio.sleep(LOOK_S)
 
     async def _intend(self, intent: Intent) -> None:
         await self._ledger.intend(intent)

@@ -241,6 +241,16 @@ class Ledger:
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{path}: cannot be read: {error}") from None
 
+    def started_ago_s(self) -> dict[str, float]:
+        """Return how long ago each miner was last told to start, by whomever; nothing where the file has no say."""
+        now, _ = self._time.now()
+        records_ = () if self._books is None else self._books.miners.values()
+        return {
+            record.miner_id: max(0.0, (now - record.sent_at).total_seconds())
+            for record in records_
+            if record.verb is Verb.START and record.sent_at is not None
+        }
+
     async def earlier(self) -> Earlier:
         """Return what is known of stops before this run, nothing where the file cannot be used."""
         if self._books is None or self._here is None:

@@ -16,9 +16,8 @@ from itertools import pairwise
 from typing import Final
 
 from agent.errors import Refused
-from agent.local_curtail.ramp import capped, longest_s
 from agent.local_curtail.rules import SiteMiner, SiteRules
-from sitelink.types import ClockTrust, Command, Curtailment, Interval, SitePlan
+from sitelink.types import ClockTrust, Command, Curtailment, Interval, SitePlan, Verb
 from sitelink.verbs import SWITCHING, BadCommand, check_command
 
 _NAMED: Final = 3
@@ -48,7 +47,8 @@ def admit_plan(
 
     Raises:
         Refused: with one of the codes wrong_site, wrong_agent, older_than_held, sequence_reused, expired,
-            not_yet_valid, ends_before_release, unknown_miners, not_controllable, overlapping_windows.
+            not_yet_valid, verb_not_allowed, ends_before_release, unknown_miners, not_controllable,
+            overlapping_windows.
     """
     _check_addressee(plan.site_id, plan.agent_id, rules)
     number = (plan.signing_epoch, plan.sequence)
@@ -62,6 +62,8 @@ def admit_plan(
         raise Refused("expired", f"it was valid until {plan.valid.end:%Y-%m-%d %H:%M:%S} UTC; send a new revision")
     if trust is not ClockTrust.UNTRUSTED and plan.valid.start - now > _EARLIEST:
         raise Refused("not_yet_valid", f"it is valid from {plan.valid.start:%Y-%m-%d %H:%M:%S} UTC; send it then")
+    if plan.curtailments:
+        _check_verb(Verb.STOP, rules)
     for curtailment in plan.curtailments:
         _check_release(plan, curtailment, rules, miners)
     _check_miners((miner for item in plan.curtailments for miner in item.miner_ids), miners)
@@ -83,11 +85,12 @@ def admit_command(
 
     Raises:
         Refused: with one of the codes wrong_site, wrong_agent, older_epoch, expired, unknown_miners,
-            not_controllable, never_touch, clock_untrusted, bad_parameters, two_people_needed.
+            not_controllable, never_touch, clock_untrusted, bad_parameters, two_people_needed, verb_not_allowed.
     """
     _check_addressee(command.site_id, command.agent_id, rules)
     if command.signing_epoch < newest_epoch:
         raise Refused("older_epoch", f"signing epoch {command.signing_epoch} has been closed by {newest_epoch}")
+    _check_verb(command.verb, rules)
     try:
         check_command(command)
     except BadCommand as error:
@@ -109,9 +112,15 @@ def _check_addressee(site_id: str, agent_id: str, rules: SiteRules) -> None:
         raise Refused("wrong_agent", f"it is for agent {agent_id!r}, this is {rules.agent_id!r}")
 
 
+def _check_verb(verb: Verb, rules: SiteRules) -> None:
+    if verb not in rules.allowed_verbs:
+        allowed = ", ".join(sorted(rules.allowed_verbs)) or "no verb"
+        raise Refused("verb_not_allowed", f"this site takes no {verb.value}; [limits] allowed_verbs has {allowed}")
+
+
 def _check_release(plan: SitePlan, item: Curtailment, rules: SiteRules, miners: Mapping[str, SiteMiner]) -> None:
     loads = [miners[miner].load_w for miner in item.miner_ids if miner in miners]
-    ramp_s = longest_s(capped(item.ramp_up, rules.max_step_w), loads)
+    ramp_s = rules.pace.longest_s(item.ramp_up, loads)
     restored = item.interval.end + timedelta(seconds=ramp_s)
     if plan.valid.end < restored:
         raise Refused(

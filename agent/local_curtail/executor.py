@@ -27,7 +27,7 @@ from agent.local_curtail.records import Change, MinerRecord, OrderRecord, Stage,
 from agent.local_curtail.rounds import Rounds
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.site_time import SiteTime
-from agent.local_curtail.stages import advance, opened
+from agent.local_curtail.stages import advance, opened, slowed
 from agent.local_curtail.starting import Starter
 from agent.local_curtail.stopping import Stopper
 from sitelink.clock import Clock
@@ -210,6 +210,10 @@ class Executor:
             order = opened(order_id, miner_ids, plan, revision, self._rules.max_step_w, situation.now)
             entry.orders.append(order)
             entry.notices.append((NoticeCode.CURTAILMENT_STARTED, order_id, f"{len(miner_ids)} miners to stop"))
+            loads_w = [self._miners[miner_id].load_w for miner_id in miner_ids]
+            slow = slowed(order_id, loads_w, plan, self._rules.pace)
+            if slow:
+                entry.notices.append((NoticeCode.LIMIT_APPLIED, order_id, slow))
         entry.orders += self._revised()
         self._note_trust(entry, situation)
         for item in active:

@@ -27,6 +27,7 @@ _OF_ORDERS: Final = {
     NoticeCode.CURTAILMENT_HELD,
     NoticeCode.CURTAILMENT_RELEASED,
     NoticeCode.CURTAILMENT_RESTORED,
+    NoticeCode.LIMIT_APPLIED,
 }
 
 

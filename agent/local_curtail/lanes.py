@@ -3,8 +3,9 @@
 Invariants: a start waits for no stop; a stop on a metered feeder waits while a miner on it starts, and for a place in
 its round; what a killed process had under way goes first, while its drop still stands alone, then first tries, then
 repeated ones; a stop that only a person can make possible is repeated once after each mend, and after each start of the
-process, by an attempt that begins after it; a miner known dead goes last and gives its place in the ramp back. Where no
-ramp counts the order of stopping, one feeder goes after the other, so that each is judged as soon as it can be.
+process, by an attempt that begins after it; a miner known dead goes last and gives its place in the ramp back. All but
+a stop by hand waits for the site's own pace, repeated tries too, and everything counts in it. Where no ramp counts the
+order of stopping, one feeder goes after the other, so that each is judged as soon as it can be.
 """
 
 from collections import Counter, defaultdict
@@ -17,7 +18,7 @@ from agent.local_curtail.books import Books
 from agent.local_curtail.failures import lasts
 from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.policy import OVERRIDE
-from agent.local_curtail.ramp import NO_RAMP, Pacer, Switched, capped, paced
+from agent.local_curtail.ramp import NO_RAMP, Pacer, SitePace, Switched, capped, paced
 from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.resting import GONE
 from agent.local_curtail.rules import SiteMiner, SiteRules
@@ -27,6 +28,7 @@ _RETRY_S: Final = {Verb.STOP: (5.0, 60.0), Verb.START: (2.0, 15.0)}
 """First and slowest wait between attempts on a miner; each wait doubles the one before."""
 _STILL_OFF_S: Final = 600.0
 """A start that was refused for good is tried again so seldom: a miner is not to stay off because nobody looked."""
+_BOTH: Final = (Verb.STOP, Verb.START)
 _ATTEMPTS_A_CONVERSATION: Final = 32
 """An attempt waits most of its time: this many share one open conversation with a device."""
 _SETTLE_S: Final = 12.0
@@ -52,8 +54,9 @@ class Lanes:
         feeders: Feeders,
         rules: SiteRules,
         latest: Callable[[str], Reading | None],
+        pace: SitePace,
     ) -> None:
-        """``feeders`` are those with a meter, ``latest`` gives a miner's last reading."""
+        """``feeders`` are those with a meter, ``latest`` gives a miner's last reading, ``pace`` bounds the site."""
         self._books = books
         self._miners = miners
         self._metered = feeders
@@ -70,7 +73,7 @@ class Lanes:
         self._retries: dict[str, _Retry] = {}
         self._turns: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {}
         self._pacers: dict[tuple[str, Verb], Pacer] = {}
-        self._limits: dict[Verb, Pacer] = {}
+        self._site = pace
 
     def load(self, now: datetime, now_s: float) -> None:
         """Rebuild the ramps' windows from the books; what was refused for good may have been mended meanwhile."""
@@ -78,15 +81,18 @@ class Lanes:
         switched: defaultdict[tuple[str, Verb], list[Switched]] = defaultdict(list)
         limited: defaultdict[Verb, list[Switched]] = defaultdict(list)
         for record in self._books.miners.values():
-            if record.sent_at is not None and record.phase is not Phase.WAITING:
-                at_s = now_s - max(0.0, (now - record.sent_at).total_seconds())
-                miner = self._miners.get(record.miner_id)
-                if miner is not None:
-                    key = (record.order_id, record.verb)
-                    switched[key].append(Switched(record.miner_id, at_s, miner.load_w))
-                    limited[record.verb].append(Switched(record.miner_id, at_s, miner.load_w))
-        limit = capped(NO_RAMP, self._rules.max_step_w)
-        self._limits = {verb: Pacer(limit, limited[verb]) for verb in (Verb.STOP, Verb.START)}
+            miner = self._miners.get(record.miner_id)
+            if record.sent_at is None or miner is None:
+                continue
+            at_s = now_s - max(0.0, (now - record.sent_at).total_seconds())
+            item = Switched(record.miner_id, at_s, miner.load_w)
+            if record.phase is not Phase.WAITING:
+                switched[record.order_id, record.verb].append(item)
+            # What was sent before an order that still waits may have been either.
+            for verb in (record.verb,) if record.phase is not Phase.WAITING else _BOTH:
+                limited[verb].append(item)
+        for verb in _BOTH:
+            self._site.remember(verb, limited[verb])
         for key, items in switched.items():
             self._pacers[key] = Pacer(self._ramp(key, ""), items)
 
@@ -104,13 +110,27 @@ class Lanes:
         return name in self._in_flight or bool(self._feeders.get(name))
 
     def choose(self, now_s: float) -> Iterator[SiteMiner]:
-        """Yield the miners to work on now, each taken at once: starts first, then stops."""
+        """Yield the miners to work on now, each taken at once: starts first, then stops.
+
+        Whoever the site's pace holds up holds up those behind: smaller ones would never let it pass.
+        """
         for verb in (Verb.START, Verb.STOP):
+            held_up = False
             for record in sorted(self._wanting(verb, now_s), key=self._turn):
                 miner = self._miners[record.miner_id]
-                if self._free(miner, verb, now_s) and self._paced(record, miner, now_s):
-                    self._take(miner, verb)
-                    yield miner
+                if (held_up and not _waits_for_none(record)) or not self._free(miner, verb, now_s):
+                    continue
+                own = self._own_pacer(record)
+                if own is not None and not own.fits(miner.load_w, now_s):
+                    continue
+                if not _waits_for_none(record) and not self._site.fits(verb, miner.load_w, now_s):
+                    held_up = True
+                    continue
+                if own is not None:
+                    own.take(miner.miner_id, miner.load_w, now_s)
+                self._site.take(verb, miner.miner_id, miner.load_w, now_s)
+                self._take(miner, verb)
+                yield miner
 
     def _take(self, miner: SiteMiner, verb: Verb) -> None:
         self._in_flight[miner.miner_id] = verb
@@ -128,7 +148,7 @@ class Lanes:
         self._feeders[miner.feeder_id].remove(miner.miner_id)
         record = self._books.miners[miner.miner_id]
         if not sent:
-            self._limits[verb].refund(miner.miner_id)
+            self._site.refund(verb, miner.miner_id)
             for key in ((record.order_id, verb), (record.order_id, record.verb)):
                 if key in self._pacers:
                     self._pacers[key].refund(miner.miner_id)
@@ -203,19 +223,15 @@ class Lanes:
         climbing = self._climbing_until_s.get(miner.feeder_id, now_s) > now_s
         return not climbing and feeder.accepts(now_s)
 
-    def _paced(self, record: MinerRecord, miner: SiteMiner, now_s: float) -> bool:
+    def _own_pacer(self, record: MinerRecord) -> Pacer | None:
+        """Return what paces the miner under its order, None where its load was counted the first time."""
         if record.phase is Phase.DONE and not self._forgiven(record):
-            return True  # its load was counted the first time
+            return None
         key = (record.order_id, record.verb)
         pacer = self._pacers.get(key)
         if pacer is None:
             pacer = self._pacers[key] = Pacer(self._ramp(key, record.cause))
-        pacers = [pacer] if record.cause == OVERRIDE else [pacer, self._limits[record.verb]]
-        if not all(one.fits(miner.load_w, now_s) for one in pacers):
-            return False
-        for one in pacers:
-            one.take(miner.miner_id, miner.load_w, now_s)
-        return True
+        return pacer
 
     def _ramp(self, key: tuple[str, Verb], cause: str) -> Ramp:
         order_id, verb = key
@@ -231,6 +247,11 @@ def _unfinished(record: MinerRecord) -> bool:
     if record.complete or record.reason == "already_idle" or _given_up(record):
         return False
     return record.verb is Verb.STOP or record.touched
+
+
+def _waits_for_none(record: MinerRecord) -> bool:
+    """Return whether no limit of the site's slows it, though it counts: somebody may be standing in front of it."""
+    return record.verb is Verb.STOP and record.cause == OVERRIDE
 
 
 def _given_up(record: MinerRecord) -> bool:

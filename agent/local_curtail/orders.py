@@ -27,6 +27,7 @@ from agent.local_curtail import tasks
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.evidence import Verdict
 from agent.local_curtail.ports import Orderable
+from agent.local_curtail.ramp import SitePace
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.rules import SiteMiner, SiteRules
@@ -47,6 +48,7 @@ _RETRY_S: Final = (4.0, 60.0)
 _EXPIRED: Final = Verdict(Outcome.EXPIRED, Evidence.NONE, "expired")
 _HELD_BACK: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "rack_before_failed")
 _GONE: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "not_in_inventory")
+_NOT_ALLOWED: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "verb_not_allowed")
 _UNSUPPORTED: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "unsupported")
 
 
@@ -90,7 +92,10 @@ class Orders:
         clock: Clock,
         site_time: SiteTime,
         secrets: Secrets,
+        pace: SitePace,
     ) -> None:
+        """``pace`` is what all that switches load at this site shares."""
+        self._pace = pace
         self._writer = writer
         self._secrets = secrets
         self._books = books
@@ -142,6 +147,9 @@ class Orders:
                 await self._end(task, verdict)
             elif (task.begun or (dated and task.not_before <= now)) and self._may_begin(task, chosen, turns):
                 chosen.append(task)
+                if task.verb in DROPPING:
+                    load_w = self._miners[task.miner_id].load_w
+                    self._pace.take(Verb.STOP, task.miner_id, load_w, self._clock.monotonic())
         return chosen
 
     async def _take(self, commands: tuple[Command, ...]) -> None:
@@ -178,6 +186,8 @@ class Orders:
         """Return the verdict on a task that can never begin."""
         if task.miner_id not in self._miners or task.miner_id in self._rules.never_touch:
             return _GONE
+        if task.verb not in self._rules.allowed_verbs and not task.begun:
+            return _NOT_ALLOWED
         if not isinstance(self._reach.control(task.miner_id), Orderable):
             return _UNSUPPORTED
         if turn is not None and task.miner_id in turn.never:
@@ -202,11 +212,13 @@ class Orders:
         return not self._is_curtailed(task.miner_id) and self._step_allows(task, chosen)
 
     def _step_allows(self, task: Task, chosen: list[Task]) -> bool:
-        """Return whether the site's step has room for one more miner without load."""
+        """Return whether the site's pace has room for one more miner without load."""
+        if not self._pace.fits(Verb.STOP, self._miners[task.miner_id].load_w, self._clock.monotonic()):
+            return False
         dropping = [self._tasks[key] for key in self._in_flight] + chosen
         off_w = sum(self._miners[other.miner_id].load_w for other in dropping if other.verb in DROPPING)
-        limit_w = self._rules.max_step_w
-        return not limit_w or not off_w or off_w + self._miners[task.miner_id].load_w <= limit_w
+        load_w = self._miners[task.miner_id].load_w
+        return not off_w or all(off_w + load_w <= limit.step_w for limit in self._rules.pace.ramps)
 
     def _is_curtailed(self, miner_id: str) -> bool:
         record = self._books.miners.get(miner_id)

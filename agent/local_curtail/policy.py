@@ -64,6 +64,7 @@ class Limits:
     max_off_s: float
     max_step_w: Watts
     never_touch: frozenset[str] = frozenset()
+    allowed_verbs: frozenset[Verb] = frozenset(Verb)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,8 @@ class _Base:
                 Fallback.STOP: STOP_PLAN_EXPIRED,
             }
             return cls({}, mode, reasons[mode])
+        if Verb.STOP not in situation.limits.allowed_verbs:
+            return cls({}, None, RUN)
         open_now = (item for item in plan.curtailments if item.interval.contains(situation.now))
         return cls({miner_id: item for item in open_now for miner_id in item.miner_ids}, None, RUN)
 
@@ -196,7 +199,8 @@ def _latest_commands(situation: Situation) -> Mapping[str, Command]:
     valid = [
         command
         for command in situation.commands
-        if command.verb in SWITCHING and command.not_before <= situation.now < command.expires_at
+        if command.verb in SWITCHING & situation.limits.allowed_verbs
+        and command.not_before <= situation.now < command.expires_at
     ]
     valid.sort(key=lambda command: (command.signing_epoch, command.sequence))
     return {miner_id: command for command in valid for miner_id in command.miner_ids}

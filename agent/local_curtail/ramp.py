@@ -1,8 +1,9 @@
 """How fast load may be switched. Pure.
 
 Invariant: within any ``step_s`` seconds at most ``step_w`` of load is switched under one order and verb, and by all of
-them together at most the site's limit, except that one miner larger than a whole step may always go alone. What was
-switched is remembered by time and watts, so that a restarted agent rebuilds the same windows from its journal.
+them together, in each direction, at most the site's limits, except that one miner larger than a whole step may always
+go alone. What was switched is remembered by time and watts, so that a restarted agent rebuilds the same windows from
+its journal.
 
     t0      t0+step_s   t0+2 step_s
     |##.....|##.........|#..          # one miner, at most step_w of them in any window
@@ -14,12 +15,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from sitelink.types import Ramp
+from sitelink.types import Ramp, Verb
 from sitelink.units import Watts
 
 NO_RAMP: Final = Ramp(Watts(0), 0.0)
 LIMIT_STEP_S: Final = 10.0
 """The time in which a site's limit lets one step of load be switched."""
+MINUTE_S: Final = 60.0
+NO_LIMIT: Final = Watts(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,42 @@ class Switched:
     miner_id: str
     at_s: float
     load_w: Watts
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a site lets load be switched in one direction, all orders together; 0 means no limit.
+
+    ``max_step_w`` in any ``LIMIT_STEP_S``, ``max_per_min_w`` in any minute.
+    """
+
+    max_step_w: Watts = NO_LIMIT
+    max_per_min_w: Watts = NO_LIMIT
+
+    @property
+    def ramps(self) -> tuple[Ramp, ...]:
+        """Return the limits there are, each as a ramp."""
+        ramps = (Ramp(self.max_step_w, LIMIT_STEP_S), Ramp(self.max_per_min_w, MINUTE_S))
+        return tuple(ramp for ramp in ramps if paced(ramp))
+
+    def longest_s(self, ramp: Ramp, loads_w: Iterable[Watts]) -> float:
+        """Return as ``longest_s`` of ``ramp`` held to this pace."""
+        loads = tuple(loads_w)
+        return max(longest_s(each, loads) for each in (capped(ramp, self.max_step_w), *self.ramps))
+
+    def slowing(self, ramp: Ramp, loads_w: Iterable[Watts]) -> str:
+        """Return the name of the limit that holds up ``loads_w`` the longest beyond their ``ramp``, "" when none does.
+
+        The name is its key in the settings, a stable code.
+        """
+        loads = tuple(loads_w)
+        own_s = longest_s(ramp, loads)
+        held = {
+            "max_step_w": longest_s(capped(ramp, self.max_step_w), loads),
+            "max_mw_per_min": longest_s(Ramp(self.max_per_min_w, MINUTE_S), loads),
+        }
+        code, longest = max(held.items(), key=lambda item: item[1])
+        return code if longest > own_s else ""
 
 
 def capped(ramp: Ramp, max_step_w: Watts) -> Ramp:
@@ -61,20 +100,53 @@ class Pacer:
     def __init__(self, ramp: Ramp, switched: Iterable[Switched] = ()) -> None:
         self._ramp = ramp
         self._window = deque(sorted(switched, key=lambda item: item.at_s))
+        self._sum_w: float = sum(item.load_w for item in self._window)
 
     def fits(self, load_w: Watts, now_s: float) -> bool:
         """Return whether ``load_w`` may be switched now."""
         if not paced(self._ramp):
             return True
         while self._window and self._window[0].at_s <= now_s - self._ramp.step_s:
-            self._window.popleft()
-        return not self._window or sum(item.load_w for item in self._window) + load_w <= self._ramp.step_w
+            self._sum_w -= self._window.popleft().load_w
+        return not self._window or self._sum_w + load_w <= self._ramp.step_w
 
     def take(self, miner_id: str, load_w: Watts, now_s: float) -> None:
         """Count ``load_w`` as switched now."""
         if paced(self._ramp):
             self._window.append(Switched(miner_id, now_s, load_w))
+            self._sum_w += load_w
 
     def refund(self, miner_id: str) -> None:
-        """Give back what ``miner_id`` took: nothing was switched, so it holds nobody up."""
-        self._window = deque(item for item in self._window if item.miner_id != miner_id)
+        """Give back what ``miner_id`` took last: nothing was switched, so it holds nobody up."""
+        for place in range(len(self._window) - 1, -1, -1):
+            if self._window[place].miner_id == miner_id:
+                self._sum_w -= self._window[place].load_w
+                del self._window[place]
+                return
+
+
+class SitePace:
+    """The windows of a whole site: whatever switches load, counts here; each direction by itself."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._pacers = {verb: tuple(map(Pacer, pace.ramps)) for verb in (Verb.STOP, Verb.START)}
+
+    def remember(self, verb: Verb, switched: Iterable[Switched]) -> None:
+        """Begin with what an earlier process ``switched``."""
+        items = tuple(switched)
+        self._pacers[verb] = tuple(Pacer(ramp, items) for ramp in self._pace.ramps)
+
+    def fits(self, verb: Verb, load_w: Watts, now_s: float) -> bool:
+        """Return whether ``load_w`` may be switched now."""
+        return all(pacer.fits(load_w, now_s) for pacer in self._pacers[verb])
+
+    def take(self, verb: Verb, miner_id: str, load_w: Watts, now_s: float) -> None:
+        """Count ``load_w`` as switched now."""
+        for pacer in self._pacers[verb]:
+            pacer.take(miner_id, load_w, now_s)
+
+    def refund(self, verb: Verb, miner_id: str) -> None:
+        """Give back what ``miner_id`` took last: nothing was switched."""
+        for pacer in self._pacers[verb]:
+            pacer.refund(miner_id)

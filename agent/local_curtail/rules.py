@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.local_curtail.policy import Limits
-from sitelink.types import Fallback
+from agent.local_curtail.ramp import NO_LIMIT, Pace
+from sitelink.types import Fallback, Verb
 from sitelink.units import Watts
 
 ASSUMED_NAMEPLATE_W: Final = Watts(3500.0)
@@ -41,8 +42,15 @@ class SiteRules:
     concurrency: int = 64
     device_deadline_s: float = 20.0
     idle_share: float = 0.15
+    max_per_min_w: Watts = NO_LIMIT
+    allowed_verbs: frozenset[Verb] = frozenset(Verb)
 
     @property
     def limits(self) -> Limits:
         """Return the limits that the policy keeps."""
-        return Limits(self.max_off_s, self.max_step_w, self.never_touch)
+        return Limits(self.max_off_s, self.max_step_w, self.never_touch, self.allowed_verbs)
+
+    @property
+    def pace(self) -> Pace:
+        """Return how fast load may be switched at this site, whoever orders it."""
+        return Pace(self.max_step_w, self.max_per_min_w)

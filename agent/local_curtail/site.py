@@ -25,6 +25,7 @@ from agent.local_curtail.orders import Files, Orders
 from agent.local_curtail.overrides import Overrides, StoredOverride
 from agent.local_curtail.policy import whom
 from agent.local_curtail.ports import Control, FeederMeter, Observed, Outbox
+from agent.local_curtail.ramp import SitePace
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, OrderRecord, Stage
 from agent.local_curtail.resting import Resting
@@ -116,8 +117,9 @@ class LocalCurtail:
             clock,
         )
         rises = Rises(self._books, reach, feeder_meters, self._neighbours, by_id, clock, rules.idle_share, latest)
-        self._lanes = Lanes(self._books, by_id, feeders, rules, latest)
-        self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time, secrets)
+        pace = SitePace(rules.pace)
+        self._lanes = Lanes(self._books, by_id, feeders, rules, latest, pace)
+        self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time, secrets, pace)
         self._executor = Executor(
             rules=rules,
             miners=by_id,

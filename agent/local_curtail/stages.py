@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from agent.local_curtail.ramp import NO_RAMP, capped
+from agent.local_curtail.ramp import NO_RAMP, Pace, capped
 from agent.local_curtail.records import MinerRecord, OrderRecord, Stage
 from agent.local_curtail.starting import NOT_HASHING
 from sitelink.types import NoticeCode, Outcome, SitePlan, Verb
@@ -48,6 +48,21 @@ def opened(
             return OrderRecord(order_id, revision, Stage.STARTED, item.miner_ids, down, up, now)
     ramp = capped(NO_RAMP, max_step_w)
     return OrderRecord(order_id, revision, Stage.STARTED, tuple(miner_ids), ramp, ramp, now)
+
+
+def slowed(order_id: str, loads_w: Sequence[Watts], plan: SitePlan | None, pace: Pace) -> str:
+    """Return which of the site's limits slows a new order, and to how long, "" when none does.
+
+    ``loads_w`` are those of its miners. The line begins with the limit's code.
+    """
+    item = next((one for one in (() if plan is None else plan.curtailments) if one.curtailment_id == order_id), None)
+    down, up = (NO_RAMP, NO_RAMP) if item is None else (item.ramp_down, item.ramp_up)
+    told = [
+        f"{code}: {what} its {len(loads_w)} miners takes {pace.longest_s(ramp, loads_w):.0f} s"
+        for what, ramp in (("stopping", down), ("starting", up))
+        if (code := pace.slowing(ramp, loads_w))
+    ]
+    return "; ".join(told)
 
 
 def advance(order: OrderRecord, own: Sequence[MinerRecord], now: datetime) -> Step | None:

@@ -85,6 +85,8 @@ class Schedule:
     end_s: float
     families: set[str] = field(default_factory=set)
     max_step_w: float = 0.0
+    house: dict = field(default_factory=dict)
+    """What else the site's rules say."""
     meters: MeterFaults = field(default_factory=MeterFaults)
 
     def linked(self, now_s: float) -> bool:
@@ -389,7 +391,7 @@ class Play:
         world = self.world
         rules = SiteRules(
             "site-1", "agent-1", frozenset(), 14400.0, Watts(self.schedule.max_step_w), Fallback.RUN, GRACE_S,
-            device_deadline_s=DEADLINE_S,
+            device_deadline_s=DEADLINE_S, **self.schedule.house,
         )  # fmt: skip
         return LocalCurtail(
             rules=rules,

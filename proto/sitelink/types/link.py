@@ -38,6 +38,7 @@ class NoticeCode(StrEnum):
     SELF_WOKEN = "self_woken"
     BUFFER_GAP = "buffer_gap"
     JOURNAL_LOST = "journal_lost"
+    LIMIT_APPLIED = "limit_applied"
 
 
 @dataclass(frozen=True, slots=True)

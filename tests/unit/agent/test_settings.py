@@ -6,7 +6,7 @@ import pytest
 
 from agent.errors import BadInput
 from agent.settings import Endpoint, load_settings, parse_endpoint
-from sitelink.types import Fallback
+from sitelink.types import Fallback, Verb
 
 pytestmark = pytest.mark.agent
 
@@ -55,6 +55,13 @@ def test_everything_written_is_read(tmp_path: Path) -> None:
     assert (settings.fallback.mode, settings.fallback.grace_s) == (Fallback.HOLD, 1.5)
 
 
+def test_a_sites_limits_are_read_in_their_units(tmp_path: Path) -> None:
+    limits = load(tmp_path, MINIMAL + '[limits]\nmax_mw_per_min = 1.5\nallowed_verbs = ["start", "stop"]\n').limits
+    assert limits.max_per_min_w == 1_500_000
+    assert limits.allowed_verbs == {Verb.STOP, Verb.START}
+    assert load(tmp_path, MINIMAL).limits.allowed_verbs == set(Verb)
+
+
 def test_the_password_may_come_from_the_environment_and_is_never_shown(tmp_path: Path) -> None:
     settings = load(tmp_path, MINIMAL, {"BALLAST_AGENT_WHATSMINER_PASSWORD": "hush"})
     assert settings.control.whatsminer_password == "hush"
@@ -67,6 +74,8 @@ def test_the_password_may_come_from_the_environment_and_is_never_shown(tmp_path:
         ("", r"agent\.toml: \[site\] site_id: is missing; add it"),
         ("[site\nx = 1", r"agent\.toml: not valid TOML: .*line 1"),
         ("site = 3", r"\[site\]: expected a section, got 3"),
+        (MINIMAL + '[limits]\nallowed_verbs = ["stop"]\n', r"allowed_verbs: has stop without start; add start"),
+        (MINIMAL + '[limits]\nallowed_verbs = ["halt"]\n', r"allowed_verbs: 'halt' is not a verb; write some of stop,"),
         (MINIMAL + "[pol]\n", r"unknown section \[pol\]; the sections are site, poll"),
         (MINIMAL + "[poll]\ninterval = 5\n", r"\[poll\] interval: is not a known key"),
         (MINIMAL + '[poll]\ninterval_s = "60"\n', r"\[poll\] interval_s: expected a number, got '60'; write a number"),

@@ -100,7 +100,7 @@ class Rig:
         self.told = []
         self.settings = SimpleNamespace(
             control=SimpleNamespace(idle_share=0.15, device_deadline_s=5.0),
-            limits=SimpleNamespace(max_step_w=Watts(0)),
+            limits=SimpleNamespace(max_step_w=Watts(0), max_per_min_w=Watts(0)),
             database=tmp_path / "state" / "agent.db",
         )
         self.clock = Running(T0, 10.0)
@@ -654,3 +654,17 @@ async def test_a_stranger_that_idles_where_a_miner_was_stopped_proves_nothing(tm
     assert await rig.switch(Verb.STOP, (entry("m1"), entry("m2"))) == 1
     assert "another answers where the inventory has m1" in rig.out
     assert "not proven off: m1\n" in f"{rig.out}\n"
+
+
+async def test_a_start_keeps_to_the_sites_pace_and_a_stop_does_not(tmp_path):
+    rig = Rig(tmp_path, {f"m{n}": FakeControl() for n in range(4)})
+    rig.settings.limits.max_step_w = Watts(6000)  # two in ten seconds
+    entries = tuple(entry(name) for name in rig.controls)
+    began_s = rig.clock.mono
+    assert await rig.switch(Verb.STOP, entries) == 0
+    assert rig.clock.mono - began_s < 9
+    began_s = rig.clock.mono
+    assert await rig.switch(Verb.START, entries, order_id="failsafe-2") == 0
+    assert 10 <= rig.clock.mono - began_s < 20
+    rig.told.clear()
+    assert rig.records().keys() == set(rig.controls)

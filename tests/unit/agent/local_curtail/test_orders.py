@@ -14,6 +14,7 @@ from agent.errors import AccessDenied, Garbled, Refused, Transient, UnsupportedD
 from agent.local_curtail import orders as module
 from agent.local_curtail.books import Books
 from agent.local_curtail.orders import Orders
+from agent.local_curtail.ramp import SitePace
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.rules import SiteMiner, SiteRules
@@ -108,7 +109,18 @@ class Rig:
         rules = SiteRules("s", "a", self.never_touch, 3600.0, Watts(self.max_step_w), Fallback.RUN, 0.0)
         miners = {name: SiteMiner(name, "F", Watts(3000), True, rack) for name, rack in self.racks.items()}
         reach = Reach(self.controls.__getitem__, 8, Precedence(self.clock))
-        orders = Orders(self.writer, self.books, reach, self.files, miners, rules, self.clock, site_time, self.veiled)
+        orders = Orders(
+            self.writer,
+            self.books,
+            reach,
+            self.files,
+            miners,
+            rules,
+            self.clock,
+            site_time,
+            self.veiled,
+            SitePace(rules.pace),
+        )
         await orders.load()
         return orders
 

@@ -187,3 +187,10 @@ def test_a_miner_off_too_long_stays_on_for_the_rest_of_that_order():
     assert (first[0].verb, first[0].reason) == (Verb.START, policy.MAX_OFF)
     again = decide(situation(last_desired={"a": first[0]}))
     assert again[0] == first[0]
+
+
+def test_what_the_site_does_not_allow_is_not_followed_though_it_was_taken_before():
+    barred = replace(LIMITS, allowed_verbs=frozenset(Verb) - {Verb.STOP})
+    held = situation(commands=(command(3, Verb.STOP, ("c",)),), last_desired=stopped("a", "b"))
+    assert Verb.STOP in verbs(decide(held)).values()
+    assert set(verbs(decide(replace(held, limits=barred))).values()) == {Verb.START}

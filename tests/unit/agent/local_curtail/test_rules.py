@@ -2,12 +2,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.errors import Refused
 from agent.local_curtail.admission import Arrival, admit_command, admit_plan
 from agent.local_curtail.evidence import Lie, MeterWord, StopFacts, judge_start, judge_stop
 from agent.local_curtail.policy import Desired
-from agent.local_curtail.ramp import Pacer, capped, longest_s
+from agent.local_curtail.ramp import Pace, Pacer, SitePace, Switched, capped, longest_s
 from agent.local_curtail.records import MinerRecord, miner_of, retarget, to_json
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from sitelink.types import (
@@ -99,6 +101,29 @@ def test_a_command_is_refused_with_a_stable_code(changes, code):
     with pytest.raises(Refused) as refusal:
         admit_command(order, RULES, MINERS, 1, at(50), ClockTrust.SYNCED)
     assert refusal.value.code == code
+
+
+def test_a_site_takes_no_verb_that_it_does_not_allow():
+    rules = replace(RULES, allowed_verbs=frozenset(Verb) - {Verb.STOP, Verb.PASSWORD})
+    for verb in (Verb.STOP, Verb.PASSWORD):
+        order = Command("k", "s", "a", 1, 1, T0, at(100), verb, ("m1",), "why")
+        with pytest.raises(Refused, match="no " + verb.value) as refusal:
+            admit_command(order, rules, MINERS, 1, at(50), ClockTrust.SYNCED)
+        assert refusal.value.code == "verb_not_allowed"
+    admit_command(Command("k", "s", "a", 1, 1, T0, at(100), Verb.START, ("m1",), "why"), rules, MINERS, 1, at(50),
+                  ClockTrust.SYNCED)  # fmt: skip
+    with pytest.raises(Refused) as refusal:
+        admit_plan(plan(window()), b"new", None, rules, MINERS, T0, ClockTrust.SYNCED)
+    assert refusal.value.code == "verb_not_allowed"
+    assert admit_plan(plan(), b"new", None, rules, MINERS, T0, ClockTrust.SYNCED) is Arrival.NEW
+
+
+def test_a_plan_that_the_sites_pace_cannot_end_in_time_is_refused():
+    rules = replace(RULES, max_per_min_w=Watts(3500))
+    with pytest.raises(Refused) as refusal:
+        admit_plan(plan(window(end=950)), b"new", None, rules, MINERS, T0, ClockTrust.SYNCED)
+    assert refusal.value.code == "ends_before_release"
+    assert admit_plan(plan(window(end=940)), b"new", None, rules, MINERS, T0, ClockTrust.SYNCED) is Arrival.NEW
 
 
 @pytest.mark.parametrize("verb", [Verb.REBOOT, Verb.LOGS, Verb.PASSWORD])
@@ -222,6 +247,43 @@ def test_a_ramp_lets_one_step_through_and_gives_a_dead_miners_place_back():
 def test_a_site_limit_holds_a_ramp_to_its_size_and_pace(step_w, step_s, held_w, held_s):
     assert capped(Ramp(Watts(step_w), step_s), Watts(5000)) == Ramp(Watts(held_w), held_s)
     assert capped(Ramp(Watts(step_w), step_s), Watts(0)) == Ramp(Watts(step_w), step_s)
+
+
+def test_a_sites_pace_names_the_limit_that_slows_the_most():
+    loads = [Watts(3500)] * 10
+    pace = Pace(Watts(7000), Watts(17500))
+    assert pace.slowing(NO_RAMP, loads) == "max_mw_per_min"
+    assert pace.longest_s(NO_RAMP, loads) == 60.0
+    assert pace.slowing(NO_RAMP, loads[:4]) == "max_step_w"
+    assert pace.longest_s(NO_RAMP, loads[:4]) == 10.0
+    assert pace.slowing(Ramp(Watts(3500), 60.0), loads) == "", "slower by itself"
+    assert pace.longest_s(Ramp(Watts(3500), 60.0), loads) == 540.0
+    assert Pace().slowing(NO_RAMP, loads) == ""
+    assert Pace().longest_s(NO_RAMP, loads) == 0.0
+
+
+switches = st.lists(st.tuples(st.floats(0.0, 30.0), st.floats(100.0, 9000.0)), max_size=60)
+
+
+@given(switches, st.floats(1000.0, 40_000.0), st.floats(1000.0, 80_000.0), st.lists(st.floats(0.0, 59.0), max_size=5))
+def test_no_window_holds_more_than_the_sites_pace_but_one_miner_alone(steps, step_w, minute_w, before):
+    pace = SitePace(Pace(Watts(step_w), Watts(minute_w)))
+    sent = [(-ago_s, Watts(3500)) for ago_s in before]
+    pace.remember(Verb.STOP, [Switched(f"b{n}", at_s, load_w) for n, (at_s, load_w) in enumerate(sent)])
+    sent, now_s = [], 0.0
+    for number, (after_s, load_w) in enumerate(steps):
+        now_s += after_s
+        assert pace.fits(Verb.START, Watts(load_w), now_s), "each way for itself"
+        if pace.fits(Verb.STOP, Watts(load_w), now_s):
+            pace.take(Verb.STOP, f"m{number}", Watts(load_w), now_s)
+            if number % 7 == 6:
+                pace.refund(Verb.STOP, f"m{number}")
+            else:
+                sent.append((now_s, load_w))
+    for limit_w, span_s in ((step_w, 10.0), (minute_w, 60.0)):
+        for at_s, _ in sent:
+            within = [load_w for other_s, load_w in sent if at_s <= other_s < at_s + span_s - 1e-6]
+            assert len(within) == 1 or sum(within) <= limit_w + 1e-6
 
 
 def test_a_ramps_length_counts_its_steps():
