@@ -258,22 +258,23 @@ class Agent:
             deadline_s=min(15.0, max(2.0, 3 * link.heartbeat_s)),
             keepalive_s=max(10.0, 2 * link.heartbeat_s),
         )
-        key_ids = KeyRing(identity.order_keys).key_ids
         return Forwarder(
             uplink,
             self.buffer,
             self._site_clock,
             self._ids,
             Backoff(self._rng, 0.5, 5.0),
-            Introduction(identity.site_id, identity.agent_id, version(), key_ids),
-            self._facts,
+            Introduction(identity.site_id, identity.agent_id, version(), self._ids()),
+            partial(self._facts, KeyRing(identity.order_keys).key_ids),
             self.curtail.journal,
             self.curtail.site_time,
             link.heartbeat_s,
         )
 
-    def _facts(self) -> SiteFacts:
-        return SiteFacts(self.curtail.journal.plan_revision, self.curtail.site_time.now()[1])
+    def _facts(self, key_ids: tuple[str, ...]) -> SiteFacts:
+        journal = self.curtail.journal
+        trust, taken = self.curtail.site_time.now()[1], journal.taken
+        return SiteFacts(journal.plan_revision, trust, key_ids, taken.highest, taken.order_id)
 
     async def _load(self) -> None:
         await self._formers.load()

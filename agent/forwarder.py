@@ -28,6 +28,7 @@ from agent.uplink import Uplink
 from sitelink.clock import Clock
 from sitelink.orders import MalformedOrder, read_time
 from sitelink.types import (
+    NO_ORDER,
     Batch,
     BatchBody,
     BatchKind,
@@ -38,6 +39,7 @@ from sitelink.types import (
     Hello,
     Notice,
     NoticeCode,
+    OrderNumber,
     Receipt,
     Welcome,
 )
@@ -73,20 +75,24 @@ class TimeSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SiteFacts:
-    """What a heartbeat tells about the site."""
+    """What a heartbeat, or a hello, tells about the site. ``key_ids`` are the order keys it trusts now."""
 
     plan_revision: int
     clock_trust: ClockTrust
+    key_ids: tuple[str, ...] = ()
+    highest: OrderNumber = NO_ORDER
+    highest_order_id: str = ""
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What ``Hello`` tells about this agent."""
+    """What ``Hello`` tells about this agent, the same in all its life."""
 
     site_id: str
     agent_id: str
     agent_version: str
-    key_ids: tuple[str, ...]
+    instance_id: str = ""
 
 
 @dataclass(slots=True)
@@ -201,8 +207,20 @@ class Forwarder:
         """Say Hello and wait for Welcome; orders that come first are taken too."""
         status = await self._buffer.status()
         me = self._introduction
-        revision = self._facts().plan_revision
-        hello = Hello(me.site_id, me.agent_id, me.agent_version, status.epoch, status.next_seq, revision, me.key_ids)
+        facts = self._facts()
+        hello = Hello(
+            me.site_id,
+            me.agent_id,
+            me.agent_version,
+            status.epoch,
+            status.next_seq,
+            facts.plan_revision,
+            facts.key_ids,
+            facts.highest,
+            facts.highest_order_id,
+            me.instance_id,
+            facts.generation,
+        )
         await self._uplink.send(hello)
         try:
             async with asyncio.timeout(_HEARTBEATS * self._heartbeat_s):

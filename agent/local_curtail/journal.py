@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Final
 
 from agent.errors import Refused
-from agent.local_curtail import inbox
+from agent.local_curtail import inbox, numbers
 from agent.local_curtail.admission import Arrival, admit_command, admit_plan
 from agent.local_curtail.ports import Outbox
 from agent.local_curtail.rules import SiteMiner, SiteRules
@@ -27,7 +27,7 @@ from agent.local_curtail.site_time import SiteTime
 from agent.storage import Writer, uninterrupted
 from sitelink.orders import MalformedOrder, read_command, read_plan
 from sitelink.signing import BadSignature, KeyRing
-from sitelink.types import BatchBody, ClockTrust, Command, Domain, Envelope, Notice, NoticeCode, SitePlan
+from sitelink.types import BatchBody, ClockTrust, Command, Domain, Envelope, Notice, NoticeCode, OrderNumber, SitePlan
 
 _LOG: Final = logging.getLogger(__name__)
 _REMEMBERED: Final = 256
@@ -60,6 +60,7 @@ class Journal:
         self._secrets = secrets
         self._plan: SitePlan | None = None
         self._commands: tuple[Command, ...] = ()
+        self._taken = numbers.Taken()
         self._answered: deque[bytes] = deque(maxlen=_REMEMBERED)
 
     @property
@@ -73,13 +74,20 @@ class Journal:
         return 0 if self._plan is None else self._plan.revision
 
     @property
+    def taken(self) -> numbers.Taken:
+        """Return the highest number of any order taken, as it is on disk."""
+        return self._taken
+
+    @property
     def commands(self) -> tuple[Command, ...]:
         """Return the commands kept, oldest first; some may not be valid yet, or no longer."""
         return self._commands
 
     async def load(self) -> None:
         """Take up what an earlier process accepted."""
-        held, commands = await self._writer.run(lambda db: (inbox.held_plan(db), self._kept(db)))
+        held, commands, self._taken = await self._writer.run(
+            lambda db: (inbox.held_plan(db), self._kept(db), numbers.taken(db))
+        )
         self._plan = None if held is None else read_plan(held.payload)
         self._commands = commands
 
@@ -122,11 +130,12 @@ class Journal:
         if not expired or trust is ClockTrust.UNTRUSTED:
             return
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> numbers.Taken:
             for command in expired:
                 inbox.drop_command(connection, command.command_id)
+            return numbers.forget(connection, [numbers.number_of(command) for command in expired])
 
-        await self._writer.run(work)
+        self._taken = await self._writer.run(work)
         self._commands = tuple(command for command in self._commands if command not in expired)
 
     async def _accept_plan(self, envelope: Envelope, payload: bytes) -> None:
@@ -146,39 +155,47 @@ class Journal:
     async def _take_plan(self, plan: SitePlan, payload: bytes) -> None:
         now, trust = self._site_time.now()
 
-        def work(connection: sqlite3.Connection) -> bool:
+        number = OrderNumber(plan.signing_epoch, plan.sequence)
+
+        def work(connection: sqlite3.Connection) -> numbers.Taken | None:
             held = inbox.held_plan(connection)
             known = None if held is None else held.key
             if admit_plan(plan, payload, known, self._rules, self._miners, now, trust) is Arrival.DUPLICATE:
-                return False
+                return None
+            numbers.check_epoch(number, numbers.taken(connection))
             inbox.hold_plan(connection, inbox.HeldPlan(plan.signing_epoch, plan.sequence, payload), now)
             detail = f"revision {plan.revision}, curtailments: {len(plan.curtailments)}, valid until {plan.valid.end}"
             self._notify(connection, NoticeCode.PLAN_ACCEPTED, plan.plan_id, detail)
-            return True
+            return numbers.raise_to(connection, number, plan.plan_id)
 
-        if await self._writer.run(work):
-            self._plan = plan
+        so_far = await self._writer.run(work)
+        if so_far is not None:
+            self._plan, self._taken = plan, so_far
             self._on_change()
 
     async def _take_command(self, command: Command, payload: bytes) -> None:
         now, trust = self._site_time.now()
 
-        def work(connection: sqlite3.Connection) -> bool:
-            number = (command.signing_epoch, command.sequence)
+        number = numbers.number_of(command)
+
+        def work(connection: sqlite3.Connection) -> tuple[numbers.Taken, bool]:
             known = inbox.command_payload(connection, *number, command.command_id, self._secrets)
             if known in (payload, b""):  # empty: taken before, and its passwords could not be kept
-                return False
+                return numbers.taken(connection), False
+            if known is not None and numbers.is_renumbered(command, known):
+                return numbers.raise_to(connection, number, command.command_id), False
             if known is not None:
-                raise Refused("sequence_reused", f"command {number} has been taken with other content")
-            newest = max((item.signing_epoch for item in self._commands), default=0)
-            newest = max(newest, 0 if self._plan is None else self._plan.signing_epoch)
-            admit_command(command, self._rules, self._miners, newest, now, trust)
+                raise Refused("sequence_reused", f"command {tuple(number)} has been taken with other content")
+            so_far = numbers.taken(connection)
+            admit_command(command, self._rules, self._miners, so_far.highest.signing_epoch, now, trust)
+            numbers.check_floor(number, so_far)
             inbox.hold_command(connection, command, payload, now, self._secrets)
             detail = f"{command.verb.value} of {len(command.miner_ids)} miners: {command.reason}"
             self._notify(connection, NoticeCode.COMMAND_ACCEPTED, command.command_id, detail)
-            return True
+            return numbers.raise_to(connection, number, command.command_id), True
 
-        if await self._writer.run(work):
+        self._taken, is_new = await self._writer.run(work)
+        if is_new:
             self._commands = (*self._commands, command)
             self._on_change()
 

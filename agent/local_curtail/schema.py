@@ -12,6 +12,10 @@ _SCHEMA: Final = (
         signing_epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, command_id TEXT NOT NULL UNIQUE,
         payload BLOB NOT NULL, accepted_at_us INTEGER NOT NULL, PRIMARY KEY (signing_epoch, sequence))""",
     "CREATE TABLE IF NOT EXISTS curtail_refusals (code TEXT PRIMARY KEY, times INTEGER NOT NULL)",
+    # numbers.py: the highest number of any order taken, and the highest of any command forgotten
+    """CREATE TABLE IF NOT EXISTS curtail_numbers (
+        id INTEGER PRIMARY KEY CHECK (id = 1), signing_epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+        order_id TEXT NOT NULL, floor_epoch INTEGER NOT NULL, floor_sequence INTEGER NOT NULL)""",
     # overrides.py: what a technician ordered at the site
     """CREATE TABLE IF NOT EXISTS curtail_overrides (
         place INTEGER PRIMARY KEY AUTOINCREMENT, override_id TEXT NOT NULL UNIQUE, verb TEXT NOT NULL,

@@ -135,6 +135,7 @@ class Conversation:
         through_seq = await self._threaded(lambda uow: service.link_up(uow, hello, self._connection_id))
         self._site_revision = hello.plan_revision
         _LOGGER.info("site %s: agent %s connected", hello.site_id, hello.agent_id)
+        await self._resume(hello)
         try:
             await self._send(Welcome(Cursor(hello.site_id, hello.epoch, through_seq)))
             async with asyncio.TaskGroup() as tasks:
@@ -148,6 +149,20 @@ class Conversation:
             raise (closed.exceptions[0] if closed is not None else group.exceptions[0]) from None
         finally:
             await asyncio.shield(self._end())
+
+    async def _resume(self, hello: Hello) -> None:
+        """Open a signing epoch above an agent that has taken orders which are not known here."""
+        opened = await self._as_system(
+            lambda uow: orders.resume(uow, hello.site_id, hello.highest, hello.highest_order_id)
+        )
+        if opened is not None:
+            _LOGGER.warning(
+                "site %s: its agent has taken order %d.%d, which is not known here (was a backup put back?);"
+                " signing epoch %d is opened: whatever was signed before is old to the site now",
+                hello.site_id,
+                *hello.highest,
+                opened,
+            )
 
     async def _hello(self, frames: AsyncIterator[UpFrame]) -> Hello:
         try:
@@ -320,7 +335,7 @@ class Conversation:
     async def _push_pending(self) -> None:
         site_id, agent_id = self._identity.site_id, self._identity.agent_id
         signer = self._parts.signer
-        await self._as_system(lambda uow: orders.readdress(uow, site_id, agent_id, signer))
+        await self._as_system(lambda uow: orders.refresh(uow, site_id, agent_id, signer))
         waiting = await self._as_system(lambda uow: orders.pending(uow, site_id, agent_id))
         self._plan_revision = waiting.plan_revision
         if waiting.plan is not None and await self._push_one(waiting.plan):

@@ -3,7 +3,10 @@
 Invariants:
 
 * Orders of a site are numbered by ``(signing_epoch, sequence)``, one row of ``order_sequences`` a site, held while the
-  order is signed; numbers may be skipped (a signature whose transaction failed) and are never used twice.
+  order is signed; numbers may be skipped and are never used twice.
+* Whoever remembers an order that the database does not, the signer or a site, shows that the database has lost
+  something (a transaction that failed, a backup put back): the next signing epoch is opened above both, what still
+  stands is signed anew in it under its old id, and whatever was signed before is old to the site from then on.
 * The newest plan wins; dispatching the same or an older revision again changes nothing.
 * An order names the one agent that may obey it; an agent that takes a site over gets the plan
   addressed anew when it connects.
@@ -15,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, delete, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from cloud.core.access import Permission
@@ -25,7 +28,7 @@ from cloud.models.hosting import ORDER_SEQUENCES, SITE_ORDERS
 from cloud.models.identity import AGENTS
 from sitelink.orders import read_command, read_plan, write_command, write_plan
 from sitelink.signing import Signer
-from sitelink.types import Command, Domain, Envelope, SitePlan, Verb
+from sitelink.types import NO_ORDER, Command, Domain, Envelope, OrderNumber, SitePlan, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,15 @@ def dispatch_plan(uow: UnitOfWork, plan: SitePlan, signer: Signer) -> None:
     newest = _newest_plan(uow, plan.site_id)
     if newest is not None and newest.revision >= plan.revision and newest.agent_id == agent_id:
         return
+    _sign_plan(uow, plan, agent_id, signer, (signing_epoch, sequence))
 
+
+def _sign_plan(uow: UnitOfWork, plan: SitePlan, agent_id: str, signer: Signer, numbers: tuple[int, int]) -> None:
     def sign(signing_epoch: int, sequence: int) -> Envelope:
         numbered = replace(plan, agent_id=agent_id, signing_epoch=signing_epoch, sequence=sequence)
         return signer.sign(Domain.PLAN, write_plan(numbered))
 
-    numbers, envelope = _sign_above(sign, signing_epoch, sequence)
+    numbers, envelope = _sign_above(sign, *numbers)
     _keep(uow, plan.site_id, numbers, plan.plan_id, agent_id, plan.revision, envelope, plan.valid.end)
 
 
@@ -105,36 +111,73 @@ def queue_command(
         approved_by=approved_by,
     )
 
+    _sign_command(uow, command, signer, (signing_epoch, sequence))
+    return command.command_id
+
+
+def _sign_command(uow: UnitOfWork, command: Command, signer: Signer, numbers: tuple[int, int]) -> None:
     def sign(signing_epoch: int, sequence: int) -> Envelope:
         numbered = replace(command, signing_epoch=signing_epoch, sequence=sequence)
         return signer.sign(Domain.COMMAND, write_command(numbered))
 
-    numbers, envelope = _sign_above(sign, signing_epoch, sequence)
-    _keep(uow, site_id, numbers, command.command_id, agent_id, 0, envelope, command.expires_at)
-    return command.command_id
+    numbers, envelope = _sign_above(sign, *numbers)
+    _keep(uow, command.site_id, numbers, command.command_id, command.agent_id, 0, envelope, command.expires_at)
 
 
-def readdress(uow: UnitOfWork, site_id: str, agent_id: str, signer: Signer) -> bool:
-    """Sign the newest plan anew when it names an earlier agent of the site; return whether it did."""
+def resume(uow: UnitOfWork, site_id: str, highest: OrderNumber, order_id: str) -> int | None:
+    """Compare what an agent says it took with what is kept here; return the signing epoch opened, None when they agree.
+
+    ``highest`` is the number of the newest order that the agent ever took, ``order_id`` its plan or command id. An
+    agent that is ahead, or that holds another order under that number, has heard a cloud that is not remembered here.
+    """
+    if highest == NO_ORDER or _is_known(uow, site_id, highest, order_id):
+        return None
+    signing_epoch, _ = _lock_sequence(uow, site_id)
+    opened = max(signing_epoch, highest.signing_epoch) + 1
+    rows = ORDER_SEQUENCES.c
+    mine = (rows.tenant_id == uow.tenant_id, rows.site_id == site_id)
+    uow.session.execute(update(ORDER_SEQUENCES).where(*mine).values(signing_epoch=opened, sequence=0))
+    uow.notify("order", site_id=site_id)
+    return opened
+
+
+def _is_known(uow: UnitOfWork, site_id: str, number: OrderNumber, order_id: str) -> bool:
+    """Return whether the order of this number stands here under its id, whatever number it has got since."""
+    if not order_id:
+        signing_epoch, sequence = _lock_sequence(uow, site_id)
+        return number < (signing_epoch, sequence)
+    rows = SITE_ORDERS.c
+    mine = (rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.order_id == order_id)
+    reached = tuple_(rows.signing_epoch, rows.sequence) >= tuple_(*number)
+    return uow.session.execute(select(rows.order_id).where(*mine, reached).limit(1)).first() is not None
+
+
+def refresh(uow: UnitOfWork, site_id: str, agent_id: str, signer: Signer) -> bool:
+    """Sign anew what ``agent_id`` would take for old, or for another's; return whether there was anything.
+
+    That is the newest plan while it names an earlier agent of the site or is of an earlier signing epoch, and commands
+    of an earlier one: the agent may have taken these, and knows them again by their id.
+    """
     newest = _newest_plan(uow, site_id)
-    if newest is None or newest.agent_id == agent_id or newest.expires_at <= uow.now():
-        return False
-    dispatch_plan(uow, read_plan(newest.payload), signer)
-    return True
+    commands = _standing_commands(uow, site_id, agent_id)
+    signing_epoch = _signing_epoch(uow, site_id)
+    stale = [row for row in commands if row.signing_epoch < signing_epoch]
+    again = False
+    if newest is not None and newest.expires_at > uow.now():
+        again = newest.agent_id != agent_id or newest.signing_epoch < signing_epoch
+    if newest is not None and again:
+        _sign_plan(uow, read_plan(newest.payload), _agent(uow, site_id), signer, _lock_sequence(uow, site_id))
+    for row in stale:
+        _drop(uow, row)
+        _sign_command(uow, read_command(row.payload), signer, _lock_sequence(uow, site_id))
+    return again or bool(stale)
 
 
 def pending(uow: UnitOfWork, site_id: str, agent_id: str) -> Pending:
     """Return the newest plan and the unexpired commands addressed to ``agent_id``, in signing order."""
     newest = _newest_plan(uow, site_id)
     plan = newest if newest is not None and newest.agent_id == agent_id else None
-    rows = SITE_ORDERS.c
-    query = (
-        select(SITE_ORDERS)
-        .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.agent_id == agent_id)
-        .where(rows.domain == Domain.COMMAND.value, rows.expires_at > uow.now())
-        .order_by(rows.signing_epoch, rows.sequence)
-    )
-    commands = tuple(_envelope(row) for row in uow.session.execute(query))
+    commands = tuple(_envelope(row) for row in _standing_commands(uow, site_id, agent_id))
     return Pending(None if plan is None else _envelope(plan), 0 if plan is None else plan.revision, commands)
 
 
@@ -152,12 +195,11 @@ def in_force(uow: UnitOfWork, site_id: str) -> InForce:
 
 
 def _sign_above(sign: Any, signing_epoch: int, sequence: int) -> tuple[tuple[int, int], Envelope]:
-    """Sign under the given numbers, or just above what the signer says it has signed."""
+    """Sign under the given numbers, or in the next epoch when the signer has signed what is not known here."""
     try:
         return (signing_epoch, sequence), sign(signing_epoch, sequence)
     except StaleSequence as stale:
-        # An earlier transaction was signed and then failed: its number is spent.
-        numbers = (stale.signing_epoch, stale.sequence + 1)
+        numbers = (stale.signing_epoch + 1, 1)
         return numbers, sign(*numbers)
 
 
@@ -201,6 +243,31 @@ def _lock_sequence(uow: UnitOfWork, site_id: str) -> tuple[int, int]:
     query = select(rows.signing_epoch, rows.sequence).where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id)
     row = uow.session.execute(query.with_for_update()).one()
     return row.signing_epoch, row.sequence + 1
+
+
+def _signing_epoch(uow: UnitOfWork, site_id: str) -> int:
+    rows = ORDER_SEQUENCES.c
+    query = select(rows.signing_epoch).where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id)
+    return int(uow.session.execute(query).scalar_one_or_none() or 0)
+
+
+def _standing_commands(uow: UnitOfWork, site_id: str, agent_id: str) -> list[Row[Any]]:
+    rows = SITE_ORDERS.c
+    query = (
+        select(SITE_ORDERS)
+        .where(rows.tenant_id == uow.tenant_id, rows.site_id == site_id, rows.agent_id == agent_id)
+        .where(rows.domain == Domain.COMMAND.value, rows.expires_at > uow.now())
+        .order_by(rows.signing_epoch, rows.sequence)
+    )
+    return list(uow.session.execute(query))
+
+
+def _drop(uow: UnitOfWork, row: Row[Any]) -> None:
+    rows = SITE_ORDERS.c
+    key = tuple_(rows.tenant_id, rows.site_id, rows.signing_epoch, rows.sequence)
+    uow.session.execute(
+        delete(SITE_ORDERS).where(key == tuple_(row.tenant_id, row.site_id, row.signing_epoch, row.sequence))
+    )
 
 
 def _newest_plan(uow: UnitOfWork, site_id: str) -> Row[Any] | None:

@@ -437,14 +437,15 @@ async def test_dispatching_again_or_late_changes_nothing(link: Link) -> None:
     assert (waiting.plan_revision, read_plan(waiting.plan.payload).sequence) == (2, 2)
 
 
-async def test_a_signature_whose_transaction_failed_spends_its_number(link: Link) -> None:
+async def test_a_signature_whose_transaction_failed_spends_its_epoch(link: Link) -> None:
     with pytest.raises(ZeroDivisionError), link.database.unit_of_work(link.principal) as uow:
         _ = service.dispatch_plan(uow, plan(1, ("m007",)), link.signer) or 1 / 0
     with link.database.unit_of_work(link.principal) as uow:
         service.dispatch_plan(uow, plan(1), link.signer)
         waiting = orders.pending(uow, "pecos-1", link.agent_id)
     assert waiting.plan is not None
-    assert read_plan(waiting.plan.payload).sequence == 2
+    kept = read_plan(waiting.plan.payload)
+    assert (kept.signing_epoch, kept.sequence) == (2, 1)
 
 
 async def test_a_new_agent_gets_the_plan_addressed_anew_and_the_old_one_is_refused(link: Link) -> None:

@@ -13,6 +13,7 @@ from sitelink.types import (
     Envelope,
     Heartbeat,
     Hello,
+    OrderNumber,
     Receipt,
     UpFrame,
     Welcome,
@@ -23,6 +24,7 @@ _KINDS: Final = {
     BatchKind.TELEMETRY: pb.BATCH_KIND_TELEMETRY,
     BatchKind.CONTROL: pb.BATCH_KIND_CONTROL,
 }
+_LARGEST_NUMBER: Final = 2**53
 _KIND_OF: Final = {number: kind for kind, number in _KINDS.items()}
 
 
@@ -38,6 +40,11 @@ def encode_up(frame: UpFrame) -> pb.Up:
                 next_seq=frame.next_seq,
                 plan_revision=frame.plan_revision,
                 key_ids=frame.key_ids,
+                highest_signing_epoch=frame.highest.signing_epoch,
+                highest_sequence=frame.highest.sequence,
+                highest_order_id=frame.highest_order_id,
+                instance_id=frame.instance_id,
+                generation=frame.generation,
             )
             return pb.Up(hello=hello)
         case Heartbeat():
@@ -82,6 +89,10 @@ def decode_up(message: pb.Up) -> UpFrame:
                     hello.next_seq,
                     hello.plan_revision,
                     tuple(hello.key_ids),
+                    _number(hello.highest_signing_epoch, hello.highest_sequence),
+                    hello.highest_order_id,
+                    hello.instance_id,
+                    hello.generation,
                 )
             case "heartbeat":
                 beat = message.heartbeat
@@ -159,6 +170,12 @@ def decode_down(message: pb.Down) -> DownFrame:
                 raise MalformedFrame(f"down frame: {error}") from None
             return Envelope(domain, sealed.key_id, sealed.payload, sealed.signature)
     raise MalformedFrame("down frame: empty or of a later version")
+
+
+def _number(signing_epoch: int, sequence: int) -> OrderNumber:
+    if not (0 <= signing_epoch <= _LARGEST_NUMBER and 0 <= sequence <= _LARGEST_NUMBER):
+        raise ValueError(f"no order has the number {signing_epoch}.{sequence}")
+    return OrderNumber(signing_epoch, sequence)
 
 
 def _batch(message: pb.Batch) -> Batch:

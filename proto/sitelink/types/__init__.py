@@ -7,6 +7,7 @@ imported from here; the modules are how it is laid out.
 """
 
 from sitelink.types.link import (
+    NO_ORDER,
     Batch,
     BatchBody,
     BatchKind,
@@ -20,6 +21,7 @@ from sitelink.types.link import (
     Hello,
     Notice,
     NoticeCode,
+    OrderNumber,
     Receipt,
     SignedTime,
     UpFrame,
@@ -47,6 +49,7 @@ from sitelink.types.telemetry import (
 )
 
 __all__ = [
+    "NO_ORDER",
     "Ack",
     "Batch",
     "BatchBody",
@@ -69,6 +72,7 @@ __all__ = [
     "MinerState",
     "Notice",
     "NoticeCode",
+    "OrderNumber",
     "Outcome",
     "PowerSource",
     "Ramp",

@@ -10,6 +10,7 @@ harmless. A batch of telemetry for which a site had no room may come with fewer 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final, NamedTuple
 
 from sitelink.types.orders import Ack
 from sitelink.types.telemetry import MeterSample, Reading
@@ -154,9 +155,25 @@ class ClockTrust(StrEnum):
     UNTRUSTED = "untrusted"
 
 
+class OrderNumber(NamedTuple):
+    """Where an order stands among all of its site: a later epoch is above every sequence of an earlier one."""
+
+    signing_epoch: int
+    sequence: int
+
+
+NO_ORDER: Final = OrderNumber(0, 0)
+"""Below every order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What an agent says first on a stream. ``key_ids`` are the order keys it trusts."""
+    """What an agent says first on a stream. ``key_ids`` are the order keys it trusts.
+
+    ``highest`` is the highest number of any order it ever took, ``highest_order_id`` that plan or command (empty
+    without one); ``instance_id`` is new with every start of its process, ``generation`` counts its certificates from
+    1. An agent of an earlier version says none of these.
+    """
 
     site_id: str
     agent_id: str
@@ -165,6 +182,10 @@ class Hello:
     next_seq: int
     plan_revision: int
     key_ids: tuple[str, ...] = ()
+    highest: OrderNumber = NO_ORDER
+    highest_order_id: str = ""
+    instance_id: str = ""
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +213,7 @@ class Domain(StrEnum):
     PLAN = "ballast/plan/v1"
     COMMAND = "ballast/command/v1"
     TIME = "ballast/time/v1"
+    KEYS = "ballast/keys/v1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Sample values for the wire package's tests: one of every kind, with every optional field both ways."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sitelink.types import (
@@ -18,6 +19,7 @@ from sitelink.types import (
     MinerState,
     Notice,
     NoticeCode,
+    OrderNumber,
     Outcome,
     PowerSource,
     Ramp,
@@ -118,4 +120,5 @@ COMMAND = Command(
 )
 SIGNED_TIME = SignedTime("pecos-1", "nonce-1", NOON + timedelta(microseconds=123456))
 HELLO = Hello("pecos-1", "agent-1", "0.1.0", "e1", 42, 4, ("k1", "k2"))
+FULL_HELLO = replace(HELLO, highest=OrderNumber(2, 17), highest_order_id="p17", instance_id="i-1", generation=3)
 HEARTBEAT = Heartbeat("nonce-1", 4, ClockTrust.HELD, 3, 4096, 42)

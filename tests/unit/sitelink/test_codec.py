@@ -97,7 +97,7 @@ def test_a_whole_body_survives_as_values_and_as_columns() -> None:
     assert columns.fan_rpm[1] == -1
 
 
-@pytest.mark.parametrize("frame", [samples.HELLO, samples.HEARTBEAT, BATCH])
+@pytest.mark.parametrize("frame", [samples.HELLO, samples.FULL_HELLO, samples.HEARTBEAT, BATCH])
 def test_up_frames_survive(frame: UpFrame) -> None:
     assert codec.decode_up(pb.Up.FromString(codec.encode_up(frame).SerializeToString())) == frame
 
