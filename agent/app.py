@@ -57,7 +57,7 @@ from agent.vault.texts import SealedTexts
 from sitelink.clock import Clock
 from sitelink.inventory import MeterEntry, MinerEntry
 from sitelink.signing import KeyRing
-from sitelink.types import BatchBody, Notice, NoticeCode, Reading, Reason
+from sitelink.types import Notice, NoticeCode, Reading, Reason
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -312,7 +312,7 @@ class Agent:
     async def _tell(self, code: NoticeCode, detail: str) -> None:
         notice = Notice(self._ids(), self._site_clock.now(), code, self._settings.site.site_id, detail)
         try:
-            await self.buffer.append(BatchBody(notices=(notice,)))
+            await self.curtail.tell(notice)
         except Transient as error:
             _LOG.warning("the notice %s could not be kept: %s", code, error)
 

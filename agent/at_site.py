@@ -13,6 +13,7 @@ from typing import Any, Final
 from agent.errors import AgentError, BadInput
 from agent.local_curtail import inbox, overrides, records
 from agent.local_curtail.anchor import StoredTime, stored_anchor
+from agent.local_curtail.chain import Checked, check, last_entries
 from agent.local_curtail.history import last_events
 from agent.local_curtail.overrides import StoredOverride
 from agent.local_curtail.standing import Standing
@@ -20,6 +21,7 @@ from agent.local_socket import Conversation
 from agent.settings import Settings
 from agent.storage import connect_read_only
 from sitelink.clock import Clock
+from sitelink.journal import JournalEntry
 from sitelink.orders import MalformedOrder, read_plan
 from sitelink.types import ClockTrust, SitePlan
 
@@ -72,6 +74,16 @@ class Site:
         """Return the last ``count`` events, oldest first, each as plain values. Raises BadInput."""
         with self.file() as connection:
             return [event.document() for event in last_events(connection, count)]
+
+    def journal(self) -> Checked:
+        """Return whether the journal's chain is whole; every entry is looked at. Raises BadInput."""
+        with self.file() as connection:
+            return check(connection)
+
+    def entries(self, count: int) -> list[JournalEntry]:
+        """Return the last ``count`` entries of the journal's chain, oldest first. Raises BadInput."""
+        with self.file() as connection:
+            return last_entries(connection, count)
 
     @contextmanager
     def file(self) -> Iterator[sqlite3.Connection]:

@@ -28,6 +28,7 @@ from agent.local_curtail import by_hand, overrides, records
 from agent.local_curtail.anchor import StoredTime, stored_anchor
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.by_hand import Line
+from agent.local_curtail.chain import Chain
 from agent.local_curtail.doubts import NO_DOUBTS, stored_doubts
 from agent.local_curtail.evidence import FeederBefore, Lie
 from agent.local_curtail.notices import NotedOutbox
@@ -78,18 +79,25 @@ class Earlier:
 class _Here:
     """Runs work against the file at once, in this thread: nothing else is urgent while a transaction lasts.
 
-    ``lines`` by hand that wait go into the next transaction, whatever it is about: each costs a wait for the disk.
+    ``lines`` by hand that wait go into the next transaction, whatever it is about, by ``write``: each transaction costs
+    a wait for the disk.
     """
 
-    def __init__(self, connection: sqlite3.Connection, lines: list[Line]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        lines: list[Line],
+        write: Callable[[sqlite3.Connection, Iterable[Line]], None],
+    ) -> None:
         self._connection = connection
         self._lines = lines
+        self._write = write
 
     async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """See ``Writer.run``; whatever is wrong with the file is BadInput or Transient, never the process's end."""
 
         def with_lines(connection: sqlite3.Connection) -> Result:
-            by_hand.write_lines(connection, self._lines)
+            self._write(connection, self._lines)
             return work(connection)
 
         try:
@@ -129,6 +137,7 @@ class Ledger:
         self._earlier: dict[str, MinerRecord | None] = {}
         self._turn = asyncio.Lock()
         self._trouble = ""
+        self._chain = Chain(new_id)
 
     async def __aenter__(self) -> Self:
         """Open the file and take up the books; what is wrong with it is said."""
@@ -140,10 +149,10 @@ class Ledger:
             self._connection = connect(path)
             with suppress(OSError):  # what cannot be given away stays root's; the doctor names it
                 give_to_owner(path)
-            here = _Here(self._connection, self._lines)
+            here = _Here(self._connection, self._lines, self._write_lines)
             await here.run(schema)
             self._time = StoredTime(await here.run(stored_anchor), self._clock)
-            books = Books(here, NotedOutbox(UnsentOutbox()), self._new_id, self._time)
+            books = Books(here, NotedOutbox(UnsentOutbox(), self._chain, self._time), self._new_id, self._time)
             await books.load()
             self._here, self._books = here, books
         except (OSError, sqlite3.Error, AgentError, ValueError, KeyError, TypeError) as error:
@@ -171,7 +180,7 @@ class Ledger:
 
         def work(connection: sqlite3.Connection) -> None:
             overrides.write(connection, order_id, verb, named, duration, self._clock)
-            by_hand.write_lines(connection, (line,))
+            self._write_lines(connection, (line,))
 
         try:
             await self._here.run(work)
@@ -206,7 +215,7 @@ class Ledger:
         def work(connection: sqlite3.Connection) -> tuple[str, ...]:
             changed = overrides.release(connection, named, fleet, self._clock)
             lines = (Line(now, order_id, "", by_hand.RELEASED, what) for order_id in changed)
-            by_hand.write_lines(connection, lines)
+            self._write_lines(connection, tuple(lines))
             return changed
 
         changed = await self._here.run(work)
@@ -360,6 +369,12 @@ class Ledger:
             feeder_before_w=None if before is None else before.power_w,
             feeder_spread_w=None if before is None else before.spread_w,
         )
+
+    def _write_lines(self, connection: sqlite3.Connection, lines: Iterable[Line]) -> None:
+        """Write ``lines`` by hand and journal them, in the transaction of ``connection``."""
+        _, trust = self._time.now()
+        by_hand.write_lines(connection, lines)
+        self._chain.append(connection, by_hand.notes_of(lines, trust))
 
     async def _write(self, build: Callable[[Books], Entry]) -> None:
         """Hand in ``build`` and wait until it is written, with whatever others have handed in meanwhile."""

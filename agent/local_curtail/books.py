@@ -24,6 +24,7 @@ from typing import Final
 
 from agent.local_curtail import overrides, records
 from agent.local_curtail import tasks as task_rows
+from agent.local_curtail.chain import Chain, Kind, Note
 from agent.local_curtail.evidence import Verdict
 from agent.local_curtail.moments import microseconds
 from agent.local_curtail.policy import OVERRIDE
@@ -38,6 +39,8 @@ JOURNAL_LOST: Final = "journal_lost"
 _OFTEN: Final = frozenset({Reason.UNREACHABLE.value, Reason.TIMEOUT.value})
 """Of a dead miner this is no news."""
 _KEEP_ACKS: Final = timedelta(days=7)
+_MOST_NOTES: Final = 10_000
+"""So many wait for a disk that takes nothing."""
 
 
 @dataclass(slots=True)
@@ -46,6 +49,7 @@ class Entry:
 
     ``acks`` pair the record that was under the order with how that order stands; ``announced`` are overrides told to
     the cloud, ``forgotten`` orders long restored; ``tasks`` of commands beside the policy end with their acks.
+    ``journal`` are entries (kind, subject, detail) beside those that acks and notices are.
     """
 
     miners: list[MinerRecord] = field(default_factory=list)
@@ -56,6 +60,7 @@ class Entry:
     announced: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     tasks: list[task_rows.Task] = field(default_factory=list)
+    journal: list[tuple[str, str, str]] = field(default_factory=list)
 
     def meets(self, other: "Entry") -> bool:
         """Return whether both change one record, order or mark: the later must then be built upon the earlier."""
@@ -80,23 +85,30 @@ class Entry:
         self.announced += later.announced
         self.forgotten += later.forgotten
         self.tasks += later.tasks
+        self.journal += later.journal
 
     def urgent(self) -> "Entry":
         """Return the part that waits for no disk: what brings miners back, and what a technician orders."""
         miners = [record for record in self.miners if record.verb is Verb.START or record.cause == OVERRIDE]
         names = {record.miner_id for record in miners}
-        return Entry(miners=miners, acks=[ack for ack in self.acks if ack[0].miner_id in names])
+        return Entry(
+            miners=miners,
+            acks=[ack for ack in self.acks if ack[0].miner_id in names],
+            journal=[told for told in self.journal if told[1] in names],
+        )
 
     def owe(self, later: "Entry") -> "Entry":
-        """Return this entry with ``later``'s miners and acks put after it; only the last word on each is kept."""
+        """Return this entry with ``later``'s miners, acks and journal put after it; the last word on each is kept."""
         acks = {(record.order_id, record.miner_id, record.verb): (record, said) for record, said in self.acks}
         acks |= {(record.order_id, record.miner_id, record.verb): (record, said) for record, said in later.acks}
         miners = {record.miner_id: record for record in (*self.miners, *later.miners)}
-        return replace(later, miners=list(miners.values()), acks=list(acks.values()))
+        told = {(kind, subject): (kind, subject, detail) for kind, subject, detail in self.journal}
+        journal = [*told.values(), *later.journal]
+        return replace(later, miners=list(miners.values()), acks=list(acks.values()), journal=journal)
 
     def __bool__(self) -> bool:
         written = self.miners or self.orders or self.acks or self.notices or self.marks
-        return bool(written or self.announced or self.forgotten or self.tasks)
+        return bool(written or self.announced or self.forgotten or self.tasks or self.journal)
 
 
 class _Waiter:
@@ -137,6 +149,8 @@ class Books:
         self._orders: dict[str, OrderRecord] = {}
         self._marks: dict[str, str] = {}
         self._number = 0
+        self._chain = Chain(ids)
+        self._notes: list[Note] = []
 
     @property
     def miners(self) -> Mapping[str, MinerRecord]:
@@ -152,6 +166,12 @@ class Books:
         """Return a number above that of every intent and proof so far; call it while building an entry."""
         self._number += 1
         return self._number
+
+    def note(self, kind: Kind, subject: str, detail: str) -> None:
+        """Journal what has just happened with the next transaction: what is waited for is never told late by it."""
+        if len(self._notes) < _MOST_NOTES:
+            now, trust = self._site_time.now()
+            self._notes.append(Note(now, trust, kind, subject, detail))
 
     def mark(self, name: str) -> str:
         """Return what was last marked under ``name``, "" when nothing was."""
@@ -219,10 +239,16 @@ class Books:
             await self._store(whole, shared)
 
     async def _store(self, whole: Entry, shared: list[tuple[_Waiter, Entry]]) -> None:
-        now, _ = self._site_time.now()
-        owed = self._owed.owe(whole)
+        now, trust = self._site_time.now()
+        owed, told = self._owed.owe(whole), list(self._notes)
+        notes = [*told, *(Note(now, trust, *line) for line in owed.journal)]
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._chain.append(connection, notes)
+            self._write(connection, owed, now)
+
         try:
-            await self._writer.run(lambda connection: self._write(connection, owed, now))
+            await self._writer.run(work)
         except StorageFull as full:
             for waiter, entry in shared:
                 urgent = entry.urgent()
@@ -237,6 +263,7 @@ class Books:
                 waiter.fail(error)
         else:
             self._owed = Entry()
+            del self._notes[: len(told)]
             self._remember(whole)
             for waiter, _ in shared:
                 waiter.finish(written=True)

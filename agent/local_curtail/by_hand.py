@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from agent.local_curtail.chain import Kind, Note
 from agent.local_curtail.moments import microseconds, moment_of
+from sitelink.types import ClockTrust, Verb
 
 KEEP: Final = timedelta(days=90)
 ORDERED: Final = "ordered"
@@ -21,6 +23,7 @@ UNPROVEN: Final = "unproven"
 RELEASED: Final = "released"
 ENDED: Final = "ended"
 """Each miner of the order was looked at to the end."""
+_INTENTS: Final = {Verb.STOP.value: Kind.STOP_INTENT, Verb.START.value: Kind.START_INTENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,16 @@ def write_lines(connection: sqlite3.Connection, lines: Iterable[Line]) -> None:
     if rows:
         cut = max(row[0] for row in rows) - KEEP // timedelta(microseconds=1)
         connection.execute("DELETE FROM curtail_by_hand WHERE at_us < ?", (cut,))
+
+
+def notes_of(lines: Iterable[Line], trust: ClockTrust) -> list[Note]:
+    """Return ``lines`` as entries of the journal: what is about to leave is an intent."""
+    return [
+        Note(line.at, trust, _INTENTS.get(line.detail, Kind.BY_HAND), line.miner_id, f"by hand under {line.order_id}")
+        if line.event == SENDING
+        else Note(line.at, trust, Kind.BY_HAND, line.miner_id or line.order_id, f"{line.event}: {line.detail}")
+        for line in lines
+    ]
 
 
 def last_lines(connection: sqlite3.Connection, count: int) -> tuple[Line, ...]:

@@ -7,7 +7,7 @@ tried again until somebody may have mended it; everything else may be over in a 
 from collections.abc import Mapping
 from typing import Final
 
-from agent.errors import AccessDenied, AgentError, Refused, SessionBusy, UnsupportedDevice
+from agent.errors import AccessDenied, AgentError, Refused, SessionBusy, Transient, UnsupportedDevice
 from agent.local_curtail.evidence import Verdict
 from agent.reasons import reason_of
 from sitelink.types import Evidence, Outcome, Reason
@@ -28,6 +28,14 @@ def failed(error: AgentError) -> Verdict:
         if isinstance(error, kind):
             return Verdict(Outcome.REFUSED, Evidence.NONE, reason, detail=str(error))
     return Verdict(Outcome.UNVERIFIED, Evidence.NONE, reason_of(error).value, detail=str(error))
+
+
+def came_of(error: AgentError | None) -> str:
+    """Return in words what came of sending an order; None is a device that took it. No address is named."""
+    if error is None:
+        return "the device said ok"
+    missing = isinstance(error, Transient)
+    return f"{'its answer is missing' if missing else 'refused'}: {failed(error).reason}"
 
 
 def lasts(outcome: Outcome | None, reason: str) -> bool:

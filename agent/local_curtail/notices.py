@@ -1,9 +1,10 @@
 """The notices of this site, kept beside the outbox for whoever stands there while the link is cut.
 
-    append_in(body) --> curtail_notices (the last ones)    journal
-                    '-> the outbox                         cloud
+    append_in(body) --> the chain: each ack and notice one entry     journal
+                    --> curtail_notices (the last ones)              journal
+                    '-> the outbox                                   cloud
 
-Invariants: a notice is kept in the transaction that hands it to the outbox, so neither is without the other. The rows
+Invariants: all three are written in one transaction, so none is without the others. The rows
 are bounded, by number and by age; what rows of their own tell (orders by hand) is not kept twice.
 """
 
@@ -11,9 +12,10 @@ import sqlite3
 from datetime import timedelta
 from typing import Final
 
+from agent.local_curtail.chain import Chain, Kind, Note
 from agent.local_curtail.moments import microseconds, moment_of
-from agent.local_curtail.ports import Outbox
-from sitelink.types import BatchBody, Notice, NoticeCode
+from agent.local_curtail.ports import Outbox, SiteNow
+from sitelink.types import Ack, BatchBody, ClockTrust, Notice, NoticeCode
 
 KEEP: Final = timedelta(days=90)
 MOST: Final = 10_000
@@ -22,13 +24,19 @@ _TOLD_BY_ROWS: Final = frozenset({NoticeCode.PLAN_ACCEPTED, NoticeCode.COMMAND_A
 
 
 class NotedOutbox:
-    """An ``Outbox`` that keeps the notices it hands on."""
+    """An ``Outbox`` that journals and keeps what it hands on."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, chain: Chain, site_time: SiteNow) -> None:
         self._outbox = outbox
+        self._chain = chain
+        self._site_time = site_time
 
     def append_in(self, connection: sqlite3.Connection, body: BatchBody) -> object:
-        """Keep the notices of ``body`` and hand it on, in the transaction of ``connection``."""
+        """Journal ``body``, keep its notices and hand it on, in the transaction of ``connection``."""
+        _, trust = self._site_time.now()
+        told = [_of_ack(ack, trust) for ack in body.acks]
+        told += [Note(notice.at, trust, notice.code.value, notice.subject, notice.detail) for notice in body.notices]
+        self._chain.append(connection, told)
         rows = [
             (microseconds(notice.at), notice.code.value, notice.subject, notice.detail)
             for notice in body.notices
@@ -44,6 +52,16 @@ class NotedOutbox:
                 (oldest_us, MOST),
             )
         return self._outbox.append_in(connection, body)
+
+
+def _of_ack(ack: Ack, trust: ClockTrust) -> Note:
+    read = f"read back {_watts(ack.power_after_w)}, before {_watts(ack.power_before_w)}"
+    detail = f"{ack.verb.value} under {ack.order_id}: {ack.outcome.value}, {ack.reason} ({ack.evidence.value}); {read}"
+    return Note(ack.at, trust, Kind.OUTCOME, ack.miner_id, detail)
+
+
+def _watts(power_w: float | None) -> str:
+    return "unknown" if power_w is None else f"{power_w:.0f} W"
 
 
 def last_notices(connection: sqlite3.Connection, count: int) -> tuple[Notice, ...]:

@@ -25,6 +25,7 @@ from agent.cgminer.control.driver import Wanted
 from agent.errors import AccessDenied, AgentError, Permanent, Refused, UnsupportedDevice
 from agent.local_curtail import tasks
 from agent.local_curtail.books import Books, Entry
+from agent.local_curtail.chain import Chain, Kind, Note
 from agent.local_curtail.evidence import Verdict
 from agent.local_curtail.ports import Orderable
 from agent.local_curtail.ramp import SitePace
@@ -93,10 +94,12 @@ class Orders:
         site_time: SiteTime,
         secrets: Secrets,
         pace: SitePace,
+        chain: Chain,
     ) -> None:
         """``pace`` is what all that switches load at this site shares."""
         self._pace = pace
         self._writer = writer
+        self._chain = chain
         self._secrets = secrets
         self._books = books
         self._reach = reach
@@ -255,7 +258,7 @@ class Orders:
         assert isinstance(control, Orderable)
 
         async def keep(former: str) -> None:
-            await self._store(replace(self._tasks[task.key], begun=True, kept=former))
+            await self._begin(replace(self._tasks[task.key], begun=True, kept=former))
 
         try:
             result = await control.carry_out(await self._wanted(task), keep, kept=task.kept)
@@ -303,6 +306,13 @@ class Orders:
         if not any(open_.verb is Verb.FIRMWARE for open_ in self._tasks.values() if open_.outcome is None):
             self._image = None
 
-    async def _store(self, task: Task) -> None:
-        await self._writer.run(lambda connection: tasks.write(connection, [task], self._secrets))
+    async def _begin(self, task: Task) -> None:
+        now, trust = self._site_time.now()
+        intent = Note(now, trust, Kind.TASK_INTENT, task.miner_id, f"{task.verb.value} under {task.command_id}")
+
+        def work(connection: sqlite3.Connection) -> None:
+            tasks.write(connection, [task], self._secrets)
+            self._chain.append(connection, [intent])
+
+        await self._writer.run(work)
         self._tasks[task.key] = task

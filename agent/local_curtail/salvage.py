@@ -18,7 +18,9 @@ from agent.local_curtail.schema import TABLES
 from agent.storage import connect_read_only
 
 _LOG: Final = logging.getLogger(__name__)
-_WORDS: Final = frozenset({"curtail_details", "curtail_notices", "curtail_numbers"})
+_WORDS: Final = frozenset(
+    {"curtail_details", "curtail_notices", "curtail_numbers", "curtail_chain", "curtail_chain_head"}
+)
 """No order hangs on these; a file of an earlier version lacks them."""
 _READ_BACK: Final = {"curtail_miners": records.miner_of, "curtail_orders": records.order_of}
 

@@ -3,6 +3,8 @@
 import sqlite3
 from typing import Final
 
+from agent.local_curtail import chain
+
 _SCHEMA: Final = (
     # inbox.py: the plan in force (one row), commands until they expire, how often each refusal was given
     """CREATE TABLE IF NOT EXISTS curtail_plan (
@@ -55,6 +57,8 @@ _SCHEMA: Final = (
         PRIMARY KEY (command_id, miner_id))""",
     # formers.py: what each miner was set to before it was stopped
     "CREATE TABLE IF NOT EXISTS curtail_formers (miner_id TEXT PRIMARY KEY, record TEXT NOT NULL)",
+    # chain.py: every action, hash-chained, append-only
+    *chain.SCHEMA,
 )
 
 TABLES: Final = tuple(statement.split("(")[0].split()[-1] for statement in _SCHEMA)
@@ -62,5 +66,5 @@ TABLES: Final = tuple(statement.split("(")[0].split()[-1] for statement in _SCHE
 
 def schema(connection: sqlite3.Connection) -> None:
     """Create the tables where they are missing."""
-    for statement in _SCHEMA:
+    for statement in (*_SCHEMA, *chain.TRIGGERS):
         connection.execute(statement)

@@ -1,6 +1,7 @@
 """Local curtailment of one site, put together for the agent's wiring."""
 
 import logging
+import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from agent.errors import Transient
 from agent.local_curtail import by_hand
 from agent.local_curtail.books import Books
 from agent.local_curtail.bystanders import Bystanders
+from agent.local_curtail.chain import Chain
 from agent.local_curtail.doubts import doubts
 from agent.local_curtail.drift import Drifts
 from agent.local_curtail.executor import Executor, Wake
@@ -43,7 +45,7 @@ from agent.precedence import Precedence
 from agent.storage import Writer
 from sitelink.clock import Clock
 from sitelink.signing import KeyRing
-from sitelink.types import ClockTrust, Reading, Verb
+from sitelink.types import BatchBody, ClockTrust, Notice, Reading, Verb
 from sitelink.units import Watts
 
 _LOG: Final = logging.getLogger(__name__)
@@ -90,17 +92,13 @@ class LocalCurtail:
         wake = Wake()
         reach = Reach(controls, rules.concurrency, precedence)
         self.site_time = SiteTime(writer, clock, rules.site_id, time_keys)
-        noted = NotedOutbox(outbox)
+        self._chain = Chain(ids)
+        self._noted = noted = NotedOutbox(outbox, self._chain, self.site_time)
         self.journal = Journal(writer, noted, self.site_time, ids, rules, by_id, order_keys, wake.orders, secrets)
         self._books = Books(writer, noted, ids, self.site_time)
         self._overrides = Overrides(writer, clock)
-        self._clock = clock
-        self._writer = writer
-        self._outbox = outbox
-        self._wake = wake
-        self._reach = reach
-        self._rules = rules
-        self._miners = by_id
+        self._clock, self._writer, self._outbox = clock, writer, outbox
+        self._wake, self._reach, self._rules, self._miners = wake, reach, rules, by_id
         self._by_feeder = _by_feeder(miners)
         feeders = Feeders(feeder_meters, clock)
         resting, drifts = Resting(latest, clock), Drifts()
@@ -119,7 +117,9 @@ class LocalCurtail:
         rises = Rises(self._books, reach, feeder_meters, self._neighbours, by_id, clock, rules.idle_share, latest)
         pace = SitePace(rules.pace)
         self._lanes = Lanes(self._books, by_id, feeders, rules, latest, pace)
-        self._orders = Orders(writer, self._books, reach, files, by_id, rules, clock, self.site_time, secrets, pace)
+        self._orders = Orders(
+            writer, self._books, reach, files, by_id, rules, clock, self.site_time, secrets, pace, self._chain
+        )
         self._executor = Executor(
             rules=rules,
             miners=by_id,
@@ -156,6 +156,7 @@ class LocalCurtail:
         await self.site_time.load()
         await self.journal.load()
         await self._books.load()
+        await self._take_up_chain()
         await self._hand_on()
         now, _ = self.site_time.now()
         self._lanes.load(now, self._clock.monotonic())
@@ -168,12 +169,30 @@ class LocalCurtail:
 
     async def recover(self, broken: Path) -> None:
         """Before the first ``load`` after ``agent.db`` was moved to ``broken``: save its orders, or undo them."""
-        whole = await self._writer.run(lambda connection: salvage(connection, broken))
+        now, trust = self.site_time.now()
+
+        def work(connection: sqlite3.Connection) -> bool:
+            whole = salvage(connection, broken)
+            self._chain.begin(connection, now, trust, f"agent.db was broken and moved to {broken.name}")
+            return whole
+
+        whole = await self._writer.run(work)
         await self._books.load()
         if not whole:
             fleet = [miner.miner_id for miner in self._miners.values() if miner.controllable]
             touchable = [name for name in fleet if name not in self._rules.never_touch]
             await self._books.forget_orders(touchable, f"orders were lost with {broken.name}")
+
+    async def _take_up_chain(self) -> None:
+        """Look at the journal's last entries; where they do not hold, begin a new chain that names it."""
+        now, trust = self.site_time.now()
+        fault = await self._writer.run(lambda connection: self._chain.take_up(connection, now, trust))
+        if fault:
+            _LOG.error("the journal is broken: %s; a new chain begins, what is there is kept", fault)
+
+    async def tell(self, notice: Notice) -> None:
+        """Journal ``notice`` and hand it to the cloud, in one transaction. Raises Transient."""
+        await self._writer.run(lambda connection: self._noted.append_in(connection, BatchBody(notices=(notice,))))
 
     async def _hand_on(self) -> None:
         try:
@@ -267,8 +286,14 @@ class LocalCurtail:
         return await self._reach.observe(miner_id)
 
     async def _note_by_hand(self, line: by_hand.Line) -> None:
+        _, trust = self.site_time.now()
+
+        def work(connection: sqlite3.Connection) -> None:
+            by_hand.write_lines(connection, (line,))
+            self._chain.append(connection, by_hand.notes_of((line,), trust))
+
         try:
-            await self._writer.run(lambda connection: by_hand.write_lines(connection, (line,)))
+            await self._writer.run(work)
         except Transient as error:
             _LOG.warning("%s by hand could not be noted: %s", line.event, error)
 

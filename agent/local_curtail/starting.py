@@ -14,8 +14,9 @@ from typing import Final
 from agent.cgminer.control.driver import LOOK_S, SEND_AGAIN_S
 from agent.errors import AgentError, Permanent, Refused, Transient
 from agent.local_curtail.books import Books, Entry
+from agent.local_curtail.chain import Kind
 from agent.local_curtail.evidence import UNREACHABLE, Verdict, judge_start
-from agent.local_curtail.failures import failed
+from agent.local_curtail.failures import came_of, failed
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import Phase
@@ -105,8 +106,14 @@ class Starter:
         try:
             await self._reach.start(miner.miner_id)
         except AgentError as error:
+            self._note_sent(miner, error)
             return error
+        self._note_sent(miner, None)
         return None
+
+    def _note_sent(self, miner: SiteMiner, error: AgentError | None) -> None:
+        order_id = self._books.miners[miner.miner_id].order_id
+        self._books.note(Kind.SENT, miner.miner_id, f"start under {order_id}: {came_of(error)}")
 
     async def _look(self, miner_id: str) -> Observed | None:
         try:
@@ -122,7 +129,9 @@ class Starter:
             if current.verb is not Verb.START:
                 return None
             phase = Phase.SENT if current.outcome is None else current.phase
-            return Entry(miners=[replace(current, phase=phase, sent_at=now, sent_no=self._books.next_number())])
+            sent = replace(current, phase=phase, sent_at=now, sent_no=self._books.next_number())
+            what = f"{current.order_id}, {current.cause}"
+            return Entry(miners=[sent], journal=[(Kind.START_INTENT, miner.miner_id, what)])
 
         return await self._books.apply(build)
 

@@ -17,6 +17,7 @@ from agent.local_curtail.attempt import Attempt
 from agent.local_curtail.attribution import NOTHING_EXPLAINED
 from agent.local_curtail.beginning import SECOND_LOOK_S, Beginning, told_long_ago
 from agent.local_curtail.books import Books, Entry
+from agent.local_curtail.chain import Kind
 from agent.local_curtail.claims import CATCHES_UP_S, SUSPECT_SHARE, TRAILS_S
 from agent.local_curtail.evidence import (
     ALREADY_IDLE,
@@ -28,7 +29,7 @@ from agent.local_curtail.evidence import (
     Verdict,
     judge_stop,
 )
-from agent.local_curtail.failures import failed, of_trouble
+from agent.local_curtail.failures import came_of, failed, of_trouble
 from agent.local_curtail.feeder import Feeder
 from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.looks import LOOKS_PER_S, first_pause_s, pause_s
@@ -184,7 +185,8 @@ class Stopper:
                     feeder_before_w=None if before is None else before.power_w,
                     feeder_spread_w=None if before is None else before.spread_w,
                 )
-            return Entry(miners=[intent])
+            what = f"{current.order_id}, {current.cause}{', looked at again' if member.resumed else ''}"
+            return Entry(miners=[intent], journal=[(Kind.STOP_INTENT, attempt.miner_id, what)])
 
         return await self._books.apply(build)
 
@@ -196,13 +198,20 @@ class Stopper:
             if not await self._reach.stop(attempt.miner_id, lambda: not self._ended(attempt)):
                 return None  # its order has ended, and its start takes over
         except Transient as error:
+            self._note_sent(attempt, error)
             attempt.trouble = error
             return None  # whether it arrived is unknown: the device is looked at, and told again if it runs on
         except AgentError as error:
+            self._note_sent(attempt, error)
             return failed(error)
+        self._note_sent(attempt, None)
         attempt.acked, attempt.acked_s, attempt.trouble = True, self._clock.monotonic(), None
         attempt.member.acknowledged(attempt.acked_s)
         return None
+
+    def _note_sent(self, attempt: Attempt, error: AgentError | None) -> None:
+        order_id = self._books.miners[attempt.miner_id].order_id
+        self._books.note(Kind.SENT, attempt.miner_id, f"stop under {order_id}: {came_of(error)}")
 
     async def _watch(self, attempt: Attempt) -> Verdict | None:
         """Look at the device until its stop is proven or the deadline has passed; None when the order has ended."""

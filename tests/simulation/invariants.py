@@ -5,6 +5,7 @@ from collections import defaultdict
 
 from sitelink.types import NoticeCode, Outcome, Verb
 from tests.simulation.history import GRACE_S, Play
+from tests.simulation.journalled import journal_faults
 from tests.simulation.world import T0, SimMiner
 
 COUNTED_S = 90.0
@@ -20,6 +21,7 @@ def violations(play: Play) -> list[str]:
     found += _lies(play, acks, notices)
     found += _acks(play, acks, notices)
     found += _credit(play, acks)
+    found += journal_faults(play.world, acks, notices)
     return found
 
 

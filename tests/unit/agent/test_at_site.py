@@ -14,6 +14,7 @@ from agent.cli import main
 from agent.errors import BadInput
 from agent.local_curtail import by_hand, inbox, overrides, records
 from agent.local_curtail.by_hand import Line
+from agent.local_curtail.chain import Chain, Kind, Note
 from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.schema import schema
 from agent.local_curtail.standing import lines
@@ -21,7 +22,7 @@ from agent.settings import Settings, load_settings
 from agent.storage import connect, in_transaction
 from sitelink.clock import ManualClock, SystemClock
 from sitelink.orders import write_plan
-from sitelink.types import Curtailment, CurtailmentCause, Fallback, Interval, Ramp, SitePlan, Verb
+from sitelink.types import ClockTrust, Curtailment, CurtailmentCause, Fallback, Interval, Ramp, SitePlan, Verb
 from sitelink.units import Watts
 
 pytestmark = pytest.mark.agent
@@ -94,6 +95,38 @@ def test_the_commands_print_it(settings: Settings, capsys: pytest.CaptureFixture
     assert "stop: power_below_idle (feeder_meter)" in capsys.readouterr().out
     assert main(("plan", "show", "--json", "--config", str(settings.source))) == 0
     assert json.loads(capsys.readouterr().out)["plan"]["expired"] is True
+
+
+def test_the_chain_is_shown_and_verified_without_a_daemon(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verify = ("journal", "--verify", "--config", str(settings.source))
+    assert main(verify) == 0
+    assert "no entry has been written yet" in capsys.readouterr().out
+    note = Note(NOON, ClockTrust.HELD, Kind.SENT, "m1", "stop under c-1: the device said ok")
+    with closing(connect(settings.database)) as connection:
+        in_transaction(connection, lambda db: Chain(lambda: "chain-1").append(db, [note, note]))
+    assert main(verify) == 0
+    assert "whole     3 entries kept, numbers 1 to 3; chain chain-1" in capsys.readouterr().out
+    assert main(("journal", "--chain", "--last", "1", "--json", "--config", str(settings.source))) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["seq"], shown["kind"], shown["subject"], shown["trust"]) == (3, "sent", "m1", "held")
+    assert main(("journal", "--chain", "--config", str(settings.source))) == 0
+    assert "stop under c-1: the device said ok" in capsys.readouterr().out
+    with closing(connect(settings.database)) as connection:
+        connection.execute("DROP TRIGGER curtail_chain_kept")
+        connection.execute("UPDATE curtail_chain SET detail = 'the device refused' WHERE seq = 2")
+    assert main(verify) == 1
+    assert "broken    entry 2 is not what its hash was made of" in capsys.readouterr().out
+    assert main((*verify, "--json")) == 1
+    assert json.loads(capsys.readouterr().out)["whole"] is False
+
+
+def test_a_file_of_a_version_without_a_chain_is_empty_and_no_error(settings: Settings) -> None:
+    with closing(connect(settings.database)) as connection:
+        connection.execute("DROP TABLE curtail_chain")
+    assert Site(settings, SystemClock()).journal().entries == 0
+    assert Site(settings, SystemClock()).entries(5) == []
 
 
 def test_a_file_that_cannot_be_read_is_told(settings: Settings) -> None:

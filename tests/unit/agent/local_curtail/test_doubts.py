@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.local_curtail import by_hand, notices
+from agent.local_curtail.chain import Chain
 from agent.local_curtail.doubts import Difference, difference_of, doubts, mark_of, stored_doubts
 from agent.local_curtail.evidence import Lie
 from agent.local_curtail.history import last_events
 from agent.local_curtail.notices import NotedOutbox, last_notices
 from agent.local_curtail.records import MinerRecord, to_json
 from agent.local_curtail.schema import schema
-from sitelink.types import BatchBody, Notice, NoticeCode, Outcome, Verb
+from sitelink.types import BatchBody, ClockTrust, Notice, NoticeCode, Outcome, Verb
 from sitelink.units import Watts
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -85,6 +86,15 @@ class Cloud:
         self.got += body.notices
 
 
+class Now:
+    def now(self):
+        return NOON, ClockTrust.SYNCED
+
+
+def noted(outbox):
+    return NotedOutbox(outbox, Chain(lambda: "chain-1"), Now())
+
+
 def notice(code, subject="m3", at=NOON):
     return Notice("n", at, code, subject, "why")
 
@@ -92,7 +102,7 @@ def notice(code, subject="m3", at=NOON):
 def test_notices_are_kept_as_they_are_handed_on(file):
     cloud = Cloud()
     given = [notice(NoticeCode.LIAR_NAMED), notice(NoticeCode.OVERRIDE_SET, "failsafe-1")]
-    NotedOutbox(cloud).append_in(file, BatchBody(notices=tuple(given)))
+    noted(cloud).append_in(file, BatchBody(notices=tuple(given)))
     assert cloud.got == given
     # The override has a row of its own, and is told once.
     assert [(one.code, one.subject, one.detail, one.at) for one in last_notices(file, 9)] == [
@@ -102,7 +112,7 @@ def test_notices_are_kept_as_they_are_handed_on(file):
 
 def test_they_are_bounded_by_number_and_age(file, monkeypatch):
     monkeypatch.setattr(notices, "MOST", 3)
-    outbox = NotedOutbox(Cloud())
+    outbox = noted(Cloud())
     outbox.append_in(file, BatchBody(notices=(notice(NoticeCode.SELF_WOKEN, "old"),)))
     later = NOON + notices.KEEP + timedelta(seconds=1)
     outbox.append_in(file, BatchBody(notices=(notice(NoticeCode.SELF_WOKEN, "m0", later),)))
@@ -118,7 +128,7 @@ def test_the_journal_lists_them_with_whom_they_are_about(file):
         notice(NoticeCode.CURTAILMENT_STARTED, "c1"), notice(NoticeCode.LIAR_NAMED),
         notice(NoticeCode.FEEDER_DISAGREES, "F1"),
     ]  # fmt: skip
-    NotedOutbox(Cloud()).append_in(file, BatchBody(notices=tuple(told)))
+    noted(Cloud()).append_in(file, BatchBody(notices=tuple(told)))
     assert [(event.event, event.order_id, event.miner_id, event.what) for event in last_events(file, 9)] == [
         ("curtailment_started", "c1", "", "why"),
         ("liar_named", "", "m3", "why"),

@@ -13,6 +13,7 @@ from agent.cgminer.control.driver import Result, Wanted
 from agent.errors import AccessDenied, Garbled, Refused, Transient, UnsupportedDevice, WrongDevice
 from agent.local_curtail import orders as module
 from agent.local_curtail.books import Books
+from agent.local_curtail.chain import Chain
 from agent.local_curtail.orders import Orders
 from agent.local_curtail.ramp import SitePace
 from agent.local_curtail.reach import Reach
@@ -120,6 +121,7 @@ class Rig:
             site_time,
             self.veiled,
             SitePace(rules.pace),
+            Chain(lambda: "id"),
         )
         await orders.load()
         return orders
