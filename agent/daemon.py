@@ -1,12 +1,14 @@
 """The agent as a process: one a state folder, ended by SIGTERM, restarted by whoever supervises it.
 
 Invariants: nothing starts on files that are wrong; when the database's state is unknown the process ends at once, and
-the next reads what is there.
+the next reads what is there. Told to end it does, whatever hangs in it: by itself, or at the latest after
+``_ENDS_WITHIN_S``, or at the second signal, as if killed, which loses nothing that was sealed.
 """
 
 import asyncio
 import gc
 import logging
+import os
 import random
 import signal
 import uuid
@@ -28,6 +30,8 @@ from sitelink.clock import Clock, SystemClock
 from sitelink.inventory import MeterEntry, MinerEntry
 
 _LOG: Final = logging.getLogger(__name__)
+_ENDS_WITHIN_S: Final = 10.0
+"""Its unit gives it 20 s."""
 _COLLECT_AFTER: Final = 20_000
 """New objects; the interpreter's own figure is 700."""
 
@@ -69,11 +73,7 @@ async def _run(
     clock: Clock,
     broken: Path | None,
 ) -> None:
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
+    _end_when_told()
     writer = ThreadWriter(settings.database)
     try:
         rng = random.Random()  # noqa: S311 - spreads polls and retries, guards nothing
@@ -91,6 +91,30 @@ async def _run(
         raise _only(group) from group
     finally:
         writer.close()
+
+
+def _end_when_told() -> None:
+    """Have SIGTERM and SIGINT cancel the task that asks for it, and end the process when that does not help."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    told = False
+
+    def leave() -> None:
+        left = sorted({one.get_name() for one in asyncio.all_tasks()})
+        _LOG.error("agent: did not end; leaving at once, what is sealed is kept. Still at work: %s", ", ".join(left))
+        logging.shutdown()
+        os._exit(1)
+
+    def end() -> None:
+        nonlocal told
+        if told:
+            leave()
+        told = True
+        task.cancel()
+        loop.call_later(_ENDS_WITHIN_S, leave)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
 
 
 def _spare_the_collector() -> None:

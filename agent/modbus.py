@@ -2,15 +2,16 @@
 
 Invariants: at most ``CONNECTIONS`` connections are open to one address, because gateways to serial lines serve few;
 one that failed is closed and never used again; an answer to another question is an error, never a figure. pymodbus is
-loaded by the first request, because the failsafe starts without it.
+loaded by the first request, because the failsafe starts without it. What it awaits runs in a task of its own: on
+Python 3.11 its ``wait_for`` swallows a cancellation that comes with an answer, and our task would never end.
 
     ask --> a free place --> kept connection, or a new one --> request --> answer of the same kind, or an error
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from agent.errors import Garbled, TimedOut, Transient, Unreachable, UnsupportedDevice
 from agent.names import locate
@@ -20,7 +21,9 @@ _READ_COILS: Final = 1
 _READ_HOLDING: Final = 3
 _READ_INPUT: Final = 4
 _WRITE_COIL: Final = 5
-_Request = Callable[[Any], Awaitable[Any]]
+_Request = Callable[[Any], Coroutine[Any, Any, Any]]
+_Answer = TypeVar("_Answer")
+_ENDS_WITHIN_S: Final = 1.0
 
 
 class ModbusHost:
@@ -111,7 +114,7 @@ class ModbusHost:
         _, (address, _) = await locate(self.host, self.port, timeout_s)
         client = AsyncModbusTcpClient(address, port=self.port, timeout=timeout_s, retries=0, reconnect_delay=0)
         try:
-            if await client.connect():
+            if await _apart(client.connect()):
                 return client
         except BaseException:
             client.close()
@@ -123,7 +126,7 @@ class ModbusHost:
         from pymodbus.exceptions import ModbusException  # noqa: PLC0415 - see above
 
         try:
-            return await request(client)
+            return await _apart(request(client))
         except ModbusException as error:
             raise Unreachable(f"{self}: {_cause(error)}; it is tried again") from None
         except OSError as error:
@@ -153,6 +156,22 @@ class ModbusHosts:
         """Close every kept connection."""
         for host in self._hosts.values():
             host.close()
+
+
+async def _apart(work: Coroutine[Any, Any, _Answer]) -> _Answer:
+    """Return what ``work`` returns, or raise what it raises; being cancelled is never hidden by it."""
+    inner = asyncio.create_task(work)
+    try:
+        await asyncio.wait({inner})
+    except asyncio.CancelledError:
+        inner.cancel()
+        ended, _ = await asyncio.wait({inner}, timeout=_ENDS_WITHIN_S)
+        if ended and not inner.cancelled():
+            inner.exception()  # seen: that we are cancelled is what counts
+        raise
+    if inner.cancelled():
+        raise Transient("the request was cancelled from within; it is tried again")
+    return inner.result()
 
 
 def _cause(error: Exception) -> str:

@@ -3,9 +3,10 @@
     miners, 64 at a time: first look -> intent in the ledger -> order -> looked at until it shows, or the deadline
     feeder meters: before the first order; then again and again, with a look at each miner, until they have told
 
-Invariants: a miner counts as done only when it has been read back, and a stop only when its feeder's meter, where there
-is one, leaves no room for it still to draw (``weighing``), judged as the daemon judges it. One miner's failure is its
-own. A stop waits for no limit, a start keeps to the site's. The caller holds the journal's lock.
+Invariants: a miner counts as done only when it has been read back and who answers has said that it is the one, and a
+stop only when its feeder's meter, where there is one, leaves no room for it still to draw (``weighing``), judged as the
+daemon judges it. One miner's failure is its own. A stop waits for no limit, a start keeps to the site's. The caller
+holds the journal's lock.
 """
 
 import asyncio
@@ -180,6 +181,8 @@ class Failsafe:
         found = await self._alone(entry, self._stop(entry) if verb is Verb.STOP else self._start(entry))
         self._done.add(entry.miner_id)
         if isinstance(found, Finding):
+            if found.proof is Proof.YES:
+                found = await self._vouched(found)
             await self._note(found, verb)
         elif found.told.refused:
             await self._note(found.finding(MeterWord.NONE), verb)

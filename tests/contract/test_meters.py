@@ -434,3 +434,36 @@ async def test_a_pipe_a_folder_and_a_device_are_no_meter_and_are_not_waited_for(
     async with asyncio.timeout(0.5):
         assert (await filed(tmp_path / "meter.txt", ManualClock(NOW)).read()).power_w is None
     assert "is a pipe, device or folder; name a file in meters.csv" in caplog.messages[0]
+
+
+async def test_a_cancelled_read_ends_though_what_it_awaits_swallows_the_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On Python 3.11 ``wait_for``, which pymodbus uses, does when the answer comes in the same moment."""
+    asked = asyncio.Event()
+
+    class Swallows:
+        connected = True
+
+        async def read(self) -> str:
+            asked.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                return "an answer"
+            return ""
+
+        def close(self) -> None:
+            pass
+
+    async def connected(*_: object) -> Swallows:
+        return Swallows()
+
+    host = ModbusHosts().at("127.0.0.1", 502)
+    monkeypatch.setattr(host, "_connected", connected)
+    reading = asyncio.create_task(host._ask(lambda client: client.read(), 4, 60.0))
+    async with asyncio.timeout(5):
+        await asked.wait()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading

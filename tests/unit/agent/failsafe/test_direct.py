@@ -249,6 +249,28 @@ async def test_a_miner_that_refused_is_not_taken_for_stopped(tmp_path):
     assert told[-1][1].startswith("nothing was changed there: "), "the journal claims no order that never took effect"
 
 
+@pytest.mark.parametrize("verb", [Verb.START, Verb.STOP])
+@pytest.mark.parametrize("never_touch", [(), ("m1",)])
+async def test_another_miner_that_answers_proves_nothing(tmp_path, verb, never_touch):
+    """An outlet's order, or one of a firmware that asks no name, goes out unasked: what runs there may be a stranger."""
+    rig = Rig(tmp_path, {"m1": FakeControl(name="another")}, never_touch)
+    assert await rig.switch(verb, (entry("m1"),)) == 1
+    assert "another answers where the inventory has m1" in rig.out or (never_touch and verb is Verb.STOP)
+    assert ("unproven",) in rig.rows("SELECT event FROM curtail_by_hand")
+    assert ("proven",) not in rig.rows("SELECT event FROM curtail_by_hand")
+
+
+@pytest.mark.parametrize("verb", [Verb.START, Verb.STOP])
+async def test_one_whose_name_is_closed_to_us_is_not_taken_at_the_lists_word(tmp_path, verb):
+    class Closed(FakeControl):
+        async def identity(self):
+            raise AccessDenied("names neither MAC nor serial; the rest is closed to us: give its group credentials")
+
+    rig = Rig(tmp_path, {"m1": Closed()})
+    assert await rig.switch(verb, (entry("m1"),)) == 1
+    assert "give its group credentials" in rig.out
+
+
 async def test_what_was_sent_before_an_interruption_is_recorded(tmp_path):
     class Stuck(FakeControl):
         async def observe(self):
