@@ -10,7 +10,7 @@ Invariants:
 * Nothing begins after its command has expired, or while the clock is not to be trusted; what has begun is seen to its
   end.
 * What takes load off (a reboot, new firmware) waits while a curtailment holds its miner off, takes at most the site's
-  step off at once, and new firmware goes rack by rack.
+  step off at once, and new firmware goes rack by rack: over all commands of it that are in force, one after another.
 * A curtailment waits for none of this: at most ``_AT_ONCE`` tasks run, as a part of the agent of its own.
 """
 
@@ -175,14 +175,19 @@ class Orders:
         return [task for task in self._tasks.values() if task.outcome is None and task.key not in self._in_flight]
 
     def _turns(self, waiting: list[Task]) -> dict[str, _Turn]:
-        """Return, for each command of new firmware with work left, whose turn it is."""
+        """Return, for each command of new firmware with work left, whose turn it is: one command after another."""
+        if not any(task.verb is Verb.FIRMWARE for task in waiting):
+            return {}
         racks = {miner_id: miner.rack for miner_id, miner in self._miners.items()}
+        commands: dict[str, list[Task]] = {}
+        for task in sorted(self._tasks.values(), key=lambda one: (one.not_before, one.command_id, one.place)):
+            if task.verb is Verb.FIRMWARE:
+                commands.setdefault(task.command_id, []).append(task)
         turns: dict[str, _Turn] = {}
-        for command_id in {task.command_id for task in waiting if task.verb is Verb.FIRMWARE}:
-            own = [task for task in self._tasks.values() if task.command_id == command_id]
-            ended = {task.miner_id: task.outcome for task in own if task.outcome is not None}
-            turn = staged([task.miner_id for task in own], racks, ended)
-            turns[command_id] = _Turn(frozenset(turn.now), frozenset(turn.never))
+        before: list[Task] = []
+        for command_id, own in commands.items():
+            turns[command_id] = _turn_of(own, before, racks)
+            before += own
         return turns
 
     def _hopeless(self, task: Task, turn: _Turn | None) -> Verdict | None:
@@ -316,3 +321,20 @@ class Orders:
 
         await self._writer.run(work)
         self._tasks[task.key] = task
+
+
+def _turn_of(own: list[Task], before: list[Task], racks: Mapping[str, str]) -> _Turn:
+    """Return whose turn it is in one command of new firmware, given all commands ``before`` it at this site.
+
+    It waits for these, and ends where one of them failed since it came into force: whoever gave it did not know that.
+    """
+    begun = frozenset(task.miner_id for task in own if task.begun and task.outcome is None)
+    if any(task.outcome is None for task in before):
+        return _Turn(begun, frozenset())
+    since = own[0].not_before
+    failed = [task for task in before if task.outcome is not Outcome.COMPLETE]
+    if any(task.ended_at is not None and task.ended_at >= since for task in failed):
+        return _Turn(begun, frozenset(task.miner_id for task in own if task.outcome is None) - begun)
+    ended = {task.miner_id: task.outcome for task in own if task.outcome is not None}
+    turn = staged([task.miner_id for task in own], racks, ended)
+    return _Turn(frozenset(turn.now) | begun, frozenset(turn.never))

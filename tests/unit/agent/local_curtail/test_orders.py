@@ -142,9 +142,10 @@ class Rig:
         await asyncio.gather(*(orders._work_on(task) for task in chosen))
 
     def order(self, verb: Verb, *miners: str, minutes: float = 10, name: str = "k", **parameters: str) -> None:
-        until = self.clock.now() + timedelta(minutes=minutes)
+        now = self.clock.now()
+        until = now + timedelta(minutes=minutes)
         order = Command(
-            name, "s", "a", 1, len(self.commands) + 1, T0, until, verb, miners, "why", tuple(parameters.items())
+            name, "s", "a", 1, len(self.commands) + 1, now, until, verb, miners, "why", tuple(parameters.items())
         )
         self.commands = (*self.commands, order)
 
@@ -409,6 +410,53 @@ async def test_a_rack_that_is_not_whole_holds_the_others_back_with_a_reason() ->
         await rig.once(orders)
     assert rig.controls["m3"].carried == []
     assert ("k", "m3", Outcome.REFUSED, "rack_before_failed") in rig.acks
+
+
+async def test_one_rack_goes_first_however_many_commands_it_takes() -> None:
+    rig = Rig()
+    orders = await rig.life()
+    rig.order(Verb.FIRMWARE, "m1", "m2", name="rack-a", **FIRMWARE)
+    rig.order(Verb.FIRMWARE, "m3", name="rack-b", **FIRMWARE)
+    await rig.once(orders)
+    assert rig.controls["m3"].carried == []
+    await rig.once(orders)
+    assert ("rack-b", "m3", Outcome.COMPLETE, "as_ordered") in rig.acks
+
+
+async def test_a_rack_that_failed_ends_the_commands_that_waited_for_it_but_none_given_since() -> None:
+    rig = Rig()
+    orders = await rig.life()
+    rig.controls["m1"].answers = [FAILED]
+    rig.order(Verb.FIRMWARE, "m1", "m2", name="rack-a", **FIRMWARE)
+    rig.order(Verb.FIRMWARE, "m3", name="rack-b", **FIRMWARE)
+    rig.pass_s(5)
+    for _ in range(3):
+        await rig.once(orders)
+    assert ("rack-b", "m3", Outcome.REFUSED, "rack_before_failed") in rig.acks
+    assert rig.controls["m3"].carried == []
+    rig.pass_s(60)
+    rig.order(Verb.FIRMWARE, "m3", name="rack-b again", **FIRMWARE)
+    orders = await rig.life()  # whoever comes back knows it as well
+    await rig.once(orders)
+    assert ("rack-b again", "m3", Outcome.COMPLETE, "as_ordered") in rig.acks
+
+
+async def test_what_has_begun_is_seen_to_its_end_though_another_command_goes_first() -> None:
+    rig = Rig()
+    orders = await rig.life()
+    rig.order(Verb.FIRMWARE, "m3", name="z", **FIRMWARE)
+    rig.controls["m3"].gate = asyncio.Event()
+    killed = asyncio.create_task(rig.once(orders))
+    while not rig.controls["m3"].carried:
+        await asyncio.sleep(0)
+    killed.cancel()
+    with suppress(asyncio.CancelledError):
+        await killed
+    rig.controls["m3"].gate = None
+    rig.order(Verb.FIRMWARE, "m1", name="a", **FIRMWARE)  # of the same second, and before it by name
+    orders = await rig.life()
+    await rig.once(orders)
+    assert ("z", "m3", Outcome.COMPLETE, "as_ordered") in rig.acks
 
 
 async def test_an_image_that_is_not_there_is_refused_before_anything_is_sent() -> None:
