@@ -82,7 +82,7 @@ async def probe(
     finally:
         asked.wires.forget()
     sections = _Watched()
-    sections.denied = asked.denied
+    sections.denied = asked.is_closed(table_of(dialect))
     failures = {command: _once(error) for command, error in asked.errors.items()}
     for command, reply in asked.replies.items():
         sections.take(command, reply)

@@ -39,7 +39,10 @@ class Conversation:
             if isinstance(error, AccessDenied):
                 self._refused_as[command] = self.wires.credentials
 
-    @property
-    def denied(self) -> bool:
-        """Return whether something was refused to us."""
-        return any(isinstance(error, AccessDenied) for error in self.errors.values())
+    def is_closed(self, table: Table) -> bool:
+        """Return whether something that ``table`` asks was refused to us.
+
+        What another firmware would have answered, asked only to learn who is there, does not count.
+        """
+        own = {*table.commands.poll, *table.commands.every}
+        return any(isinstance(error, AccessDenied) and command in own for command, error in self.errors.items())

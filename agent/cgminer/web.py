@@ -33,6 +33,8 @@ _IDLE_S: Final = 5.0
 """How long a connection is kept for a next request: a poll's next command follows at once, the next poll does not."""
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
+CORRECT_EITHER: Final = "correct the user and password of its group, or what that user may do"
+"""What to do about a refusal that may mean either."""
 GREETING: Final = b"HTTP/"
 """What every answer of a web server begins with."""
 _SHOWN: Final = 24
@@ -280,6 +282,8 @@ class WebClient:
         return Garbled(f"{self.address}: answers {shown!r}, which is not HTTP ({error}); check the port")
 
     def _denial(self, status: int, target: str, *, given: bool) -> str:
+        if given and status == _FORBIDDEN:  # who we are may well be known: this is not for us
+            return f"{self.address}: {target} refuses us ({status}); {CORRECT_EITHER}"
         if given:
             return f"{self.address}: {target} refuses our credentials ({status}); correct its group's password"
         if self._credentials is None:

@@ -23,7 +23,7 @@ from agent.cgminer.framed import FRAMED_PORT, converse
 from agent.cgminer.repair import decode
 from agent.cgminer.sections import NEW_API, dig, is_rpc
 from agent.cgminer.status import Status
-from agent.cgminer.web import GREETING, WebClient, WebReply, check_status
+from agent.cgminer.web import CORRECT_EITHER, GREETING, WebClient, WebReply, check_status
 from agent.errors import AccessDenied, Garbled, SessionBusy, Transient, UnsupportedDevice
 from sitelink.miners import RPC_PORT, WEB_PORT
 
@@ -258,10 +258,11 @@ def _is_logged_out(reply: WebReply) -> bool:
 async def _log_in(web: WebClient, login: Login, credentials: Credentials) -> Mapping[str, str]:
     """Return the headers that show we are logged in."""
     told = login.body(credentials)
-    if login.form:
-        reply = await web.request("POST", login.target, form=told, headers=login.headers)
-    else:
-        reply = await web.request("POST", login.target, json=told, headers=login.headers)
+    form, json = (told, None) if login.form else (None, told)
+    try:
+        reply = await web.request("POST", login.target, json=json, form=form, headers=login.headers)
+    except AccessDenied:
+        raise AccessDenied(f"{web.address}: {login.target} lets us not in; {CORRECT_EITHER}") from None
     if login.header == "cookie":
         shown = _cookie(reply.headers.get("set-cookie", ""), login.token)
     else:
@@ -270,9 +271,7 @@ async def _log_in(web: WebClient, login: Login, credentials: Credentials) -> Map
     if shown is None:
         with suppress(UnsupportedDevice):
             check_status(web.address, reply, "a login")
-        raise AccessDenied(
-            f"{web.address}: {login.target} lets us not in ({reply.status}); correct the user and password of its group"
-        )
+        raise AccessDenied(f"{web.address}: {login.target} lets us not in ({reply.status}); {CORRECT_EITHER}")
     return {**login.headers, login.header: shown}
 
 

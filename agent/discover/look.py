@@ -14,6 +14,7 @@ from agent.cgminer.client import Address, Deadlines
 from agent.cgminer.conversation import Conversation
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.dialects import table_of
+from agent.cgminer.dialects.table import Table
 from agent.cgminer.framed import FRAMED_PORT
 from agent.cgminer.identification import find_dialect
 from agent.cgminer.replies import PLAIN, interpret, read_sections
@@ -31,7 +32,8 @@ Pause = Callable[[], Awaitable[None]]
 _SILENT_PORTS: Final = 2
 """So many ports that answer nothing at all, not even a refusal, and nobody is there."""
 _LOG_IN: Final = "--log-in shows it this site's password of its group"
-_ENTER: Final = "no password of its group is known: ballast-agent credentials set "
+_SET: Final = "ballast-agent credentials set "
+_ENTER: Final = f"no password of its group is known: {_SET}"
 _NO_MINER: Final = "answers, but as no miner does"
 _OTHER_PORT: Final = "give its port with --web-port"
 _FACTORY: Final = frozenset(
@@ -140,7 +142,7 @@ class Looker:
         wires.credentials = credentials = None if shows is None else shows(wires.address.host, dialect)
         for command in (*table.commands.poll, *table.commands.every):
             await conversation.ask(command, table)
-        sections = conversation.sections()
+        sections = conversation.sections(table)
         observation = interpret(dialect, sections)
         host, web_port = wires.address.host, wires.web_port
         if dialect == PLAIN and not sections.statuses:  # every CGMiner's reply has a status
@@ -148,13 +150,17 @@ class Looker:
         notes: list[str] = []
         if not observation.identities and conversation.page_is_silent():
             notes.append(f"tells its name on its web page, and none answers at port {web_port}: {_OTHER_PORT}")
-        if sections.denied and credentials is None and not observation.identities:
-            notes.append(f"shows its name only to who logs in; {_LOG_IN if shows is None else _ENTER + dialect}")
-        elif sections.denied and credentials is not None:
-            notes.append(f"refuses the password of its group; correct it: ballast-agent credentials set {dialect}")
+        opened_by = ""
+        if sections.denied and credentials is None:
+            opened_by = _LOG_IN if shows is None else _ENTER + dialect
+            if not observation.identities:
+                notes.append(f"shows its name only to who logs in; {opened_by}")
+        elif sections.denied:
+            opened_by = f"correct its group's password, or what its user may do: {_SET}{dialect}"
+            notes.append(f"refuses the password of its group, or its user a page; {opened_by}")
         elif credentials in _FACTORY and any(not is_rpc(command) for command in table.commands.every):
             notes.append("warning: answers to a factory password; give it another")
-        return Look(host, self._port, web_port, observation, tuple(notes))
+        return Look(host, self._port, web_port, observation, tuple(notes), opened_by=opened_by)
 
 
 class _Conversation(Conversation):
@@ -169,10 +175,10 @@ class _Conversation(Conversation):
         """Return those of ``wires`` over which nobody was asked yet."""
         return tuple(wire for wire in wires if wire not in self.over)
 
-    def sections(self) -> Sections:
-        """Return all that was answered."""
+    def sections(self, table: Table) -> Sections:
+        """Return all that was answered, to be read by ``table``."""
         sections = read_sections(self.replies.items())
-        sections.denied = self.denied
+        sections.denied = self.is_closed(table)
         return sections
 
     def page_is_silent(self) -> bool:

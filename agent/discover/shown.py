@@ -9,7 +9,8 @@ from agent.cgminer.observation import Observation
 class Look:
     """What one host showed. ``observation`` is None where no miner answers; ``notes`` are for people.
 
-    ``asked`` is False where this machine got nowhere, so that nothing is known of the host.
+    ``asked`` is False where this machine got nowhere, so that nothing is known of the host. ``opened_by`` says what to
+    do about what the miner keeps closed to us, empty where it keeps nothing.
     """
 
     host: str
@@ -18,6 +19,7 @@ class Look:
     observation: Observation | None
     notes: tuple[str, ...] = ()
     asked: bool = True
+    opened_by: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -127,7 +127,8 @@ class _Book:
         if here is not None and not _comparable(here, look):
             told, other = ("serial", "MAC") if is_mac(here.miner_id) else ("MAC", "serial")
             note = f"tells only its {told} {look.names[0]}, and {here.miner_id} is listed here by its {other}"
-            return Sighting(look, Standing.UNNAMED, here, (f"{note}; try --log-in, or list it by its {told}",))
+            opened_by = f"{look.opened_by}, or " if look.opened_by else ""
+            return Sighting(look, Standing.UNNAMED, here, (f"{note}; {opened_by}list it by its {told}",))
         if here is not None:
             note = f"{here.miner_id} is listed here; record it: ballast-agent inventory swap"
             return Sighting(look, Standing.REPLACED, here, (note,))

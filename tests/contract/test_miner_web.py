@@ -159,6 +159,20 @@ async def test_digest_is_answered_and_then_at_once_and_a_new_nonce_is_taken(algo
     assert server.connections == 1
 
 
+async def test_who_is_let_in_and_forbidden_a_page_may_have_the_right_password() -> None:
+    by_digest = digest_server("MD5", qop=True, nonces=["n"])
+
+    def guarded(asked: Asked) -> bytes:
+        answer = by_digest(asked)
+        return answer if b" 401 " in answer[:40] else page({}, "403 Forbidden")
+
+    async with FakeWeb(guarded).serving() as address:
+        web = client(address, ROOT)
+        with pytest.raises(AccessDenied, match=r"refuses us \(403\); correct .* password .*, or what that user may do"):
+            await web.request("GET", "/")
+        web.close()
+
+
 async def test_wrong_credentials_are_denied_after_one_try() -> None:
     server = FakeWeb(digest_server("MD5", qop=True, nonces=["n"]))
     async with server.serving() as address:

@@ -19,13 +19,12 @@ from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
 from agent.cgminer.dialects.braiins import login_of
 from agent.cgminer.sections import dig
-from agent.cgminer.web import WebReply
+from agent.cgminer.web import CORRECT_EITHER, WebReply
 from agent.errors import AccessDenied, Garbled, UnsupportedDevice
 
 _TARGET: Final = "/graphql"
 _SHOWN: Final = 120
 _DENIED: Final = re.compile(r"auth|log(ged)? ?in|permi|denied|forbid|session", re.IGNORECASE)
-_CORRECT: Final = "correct the user and password of its group, or what that user may do"
 
 
 class _SessionEnded(AccessDenied):
@@ -77,7 +76,7 @@ def _data(device: Device, reply: WebReply) -> Mapping[str, Any]:
     if errors:
         message = _line(dig(errors, ("0", "message")) or dig(errors, ("message",)) or errors)
         if _DENIED.search(message):
-            raise _SessionEnded(f"{device.address}: {_TARGET} says {message!r}; {_CORRECT}")
+            raise _SessionEnded(f"{device.address}: {_TARGET} says {message!r}; {CORRECT_EITHER}")
         raise UnsupportedDevice(f"{device.address}: refuses a query ({message}); update its firmware")
     data = document.get("data")
     if not isinstance(data, dict):

@@ -23,12 +23,13 @@ NAMELESS = {"innosilicon"}
 """Says neither MAC nor serial over what is read of it."""
 
 
-async def looks_of(opened, *, log_in: bool) -> dict[str, Look]:
+async def looks_of(opened, *, log_in: bool, password: str | None = None, known: bool = True) -> dict[str, Look]:
+    """Look at all; logging in means as its own user, by its own password or the one given, if any is ``known``."""
     places = [miner.place for miner in opened.miners.values()]
     kept = {miner.place.host: miner.kept for miner in opened.miners.values()}
 
-    def credentials_of(host: str, dialect: str) -> Credentials:
-        return Credentials(kept[host].user, kept[host].password)
+    def credentials_of(host: str, dialect: str) -> Credentials | None:
+        return Credentials(kept[host].user, password or kept[host].password) if known else None
 
     web_port = next(place.web_port for place in places if place.web_port != place.port)
     looker = Looker(PATIENT, places[0].rpc_port, web_port, credentials_of if log_in else None)
@@ -84,3 +85,31 @@ async def test_without_a_password_no_miner_is_logged_in_to(tmp_path):
         listed = load_inventory(tmp_path / "inventory.csv")
         standings = {each.standing for each in judge(list(looks.values()), listed, Learned())}
         assert standings <= {Standing.KNOWN, Standing.UNNAMED}, "who keeps its name back has replaced nobody"
+
+
+async def test_a_right_password_is_called_refused_of_no_firmware_and_a_factory_one_is_called_out(tmp_path):
+    async with site(3 * len(ALL_DIALECTS), dialects=ALL_DIALECTS, out=tmp_path) as opened:
+        looks = await looks_of(opened, log_in=True)
+        refused = {look.observation.dialect for look in looks.values() if look.opened_by}
+        assert refused == set()
+        rest = [looks[m.place.host] for m in opened.miners.values() if m.place.model.dialect == "braiins-rest"]
+        assert rest
+        assert {look.notes for look in rest} == {("warning: answers to a factory password; give it another",)}
+        for miner in opened.miners.values():
+            miner.kept.password = "its own"
+        wrong = await looks_of(opened, log_in=True, password="another")
+        rest = [wrong[m.place.host] for m in opened.miners.values() if m.place.model.dialect == "braiins-rest"]
+        assert all("refuses the password of its group" in look.notes[0] for look in rest)
+
+
+async def test_with_a_login_asked_for_and_no_password_at_hand_the_advice_is_to_enter_one(tmp_path):
+    async with site(2, dialects=("hiveon",), out=tmp_path) as opened:
+        macs = {miner.place.host: miner.place.mac for miner in opened.miners.values()}
+        listed = [replace(each, miner_id=macs[each.host]) for each in load_inventory(tmp_path / "inventory.csv")]
+        looks = await looks_of(opened, log_in=True, known=False)
+        sightings = judge(list(looks.values()), listed, Learned())
+        notes = [note for each in sightings for note in (*each.notes, *each.look.notes)]
+        assert notes
+        for note in notes:
+            assert "--log-in" not in note
+            assert "ballast-agent credentials set hiveon" in note

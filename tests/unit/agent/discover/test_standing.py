@@ -57,9 +57,13 @@ def test_a_stranger_at_a_listed_address_has_replaced_the_miner_there() -> None:
 
 
 def test_one_that_tells_only_the_other_kind_of_name_has_replaced_nobody() -> None:
-    (found,) = judge([look("10.0.0.1", None, "SN-77")], [A], Learned())
+    seen = look("10.0.0.1", None, "SN-77")
+    (found,) = judge([seen], [A], Learned())
     assert (found.standing, found.entry) == (Standing.UNNAMED, A)
-    assert found.notes[0].startswith(f"tells only its serial sn-77, and {MAC} is listed here by its MAC; try --log-in")
+    told = f"tells only its serial sn-77, and {MAC} is listed here by its MAC"
+    assert found.notes == (f"{told}; list it by its serial",), "nothing is closed: no login shows more"
+    (found,) = judge([replace(seen, opened_by="enter its password")], [A], Learned())
+    assert found.notes == (f"{told}; enter its password, or list it by its serial",)
     (found,) = judge([look("10.0.0.1", OTHER)], [replace(A, miner_id="SN-1")], Learned())
     assert found.standing is Standing.UNNAMED
     known = Learned().named(MAC, Names(MAC, "SN-77"))
