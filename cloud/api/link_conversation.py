@@ -16,7 +16,7 @@ Invariants:
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -24,9 +24,9 @@ from typing import Final, TypeVar
 import grpc
 
 from cloud.core.access import Principal, Role
-from cloud.core.errors import CloudError, Conflict, Forbidden, Permanent, Refused, Transient
+from cloud.core.errors import CloudError, Conflict, Forbidden, Permanent, Refused, SecondGateway, Transient
 from cloud.hosting import orders, service
-from cloud.identity import enrolment
+from cloud.identity import certificates
 from cloud.identity.model import AgentIdentity
 from cloud.infra.bus import AsyncBus
 from cloud.infra.db import Database, UnitOfWork
@@ -43,6 +43,7 @@ from sitelink.types import (
     Envelope,
     Heartbeat,
     Hello,
+    NoticeCode,
     Receipt,
     SignedTime,
     UpFrame,
@@ -90,6 +91,8 @@ class LinkParts:
     time_key: PrivateKey
     clock: Clock
     threads: Executor
+    withdrawn: Container[int] = ()
+    """The serial numbers of certificates that must not be believed."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server is about to stop: every stream then ends by itself."""
     counters: LinkCounters = field(default_factory=LinkCounters)
@@ -132,7 +135,7 @@ class Conversation:
             StreamClosed: the agent broke the protocol, or may no longer act.
         """
         hello = await self._hello(frames)
-        through_seq = await self._threaded(lambda uow: service.link_up(uow, hello, self._connection_id))
+        through_seq = await self._take_link(hello)
         self._site_revision = hello.plan_revision
         _LOGGER.info("site %s: agent %s connected", hello.site_id, hello.agent_id)
         await self._resume(hello)
@@ -149,6 +152,18 @@ class Conversation:
             raise (closed.exceptions[0] if closed is not None else group.exceptions[0]) from None
         finally:
             await asyncio.shield(self._end())
+
+    async def _take_link(self, hello: Hello) -> int:
+        """Make this stream the site's link and return the cursor; a second gateway is refused and reported."""
+        try:
+            return await self._threaded(lambda uow: service.link_up(uow, hello, self._connection_id))
+        except SecondGateway as error:
+            self._parts.counters.refused += 1
+            code, detail = NoticeCode.SECOND_GATEWAY, str(error)
+            await self._as_system(
+                lambda uow: service.report_trust(uow, hello.site_id, hello.instance_id[:64], code, detail)
+            )
+            raise StreamClosed(grpc.StatusCode.ALREADY_EXISTS, str(error)) from None
 
     async def _resume(self, hello: Hello) -> None:
         """Open a signing epoch above an agent that has taken orders which are not known here."""
@@ -244,7 +259,7 @@ class Conversation:
             return
         self._admitted_at = now
         try:
-            await self._threaded(lambda uow: enrolment.admit(uow, self._identity, self._certificate_sha256))
+            await self._threaded(lambda uow: certificates.recheck(uow, self._identity, self._certificate_sha256))
         except Forbidden as error:
             raise StreamClosed(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None
 

@@ -22,16 +22,18 @@ import grpc.aio
 from cloud.api.link_conversation import Conversation, LinkCounters, LinkParts, StreamClosed
 from cloud.core.access import Principal, Role, system_principal
 from cloud.core.errors import CloudError, Conflict, Forbidden, NotFound, Permanent, Refused, Transient
-from cloud.identity import enrolment
-from cloud.identity.authority import CertificateAuthority, certificate_identity
-from cloud.identity.model import AgentIdentity, parse_agent_uri
+from cloud.hosting import service
+from cloud.identity import certificates, enrolment
+from cloud.identity.authority import CertificateAuthority, certificate_facts
+from cloud.identity.model import AgentIdentity, CertificateFacts, Verdict, parse_agent_uri
+from cloud.identity.revocation import WithdrawnCertificates
 from cloud.infra.bus import AsyncBus
 from cloud.infra.db import Database
 from cloud.infra.signer_client import SignerClient
 from sitelink.clock import Clock
 from sitelink.codec import decode_up, encode_down
 from sitelink.signing import PrivateKey
-from sitelink.types import DownFrame
+from sitelink.types import DownFrame, NoticeCode
 from sitelink.v1 import link_pb2 as pb
 from sitelink.v1 import link_pb2_grpc
 
@@ -74,19 +76,16 @@ class SiteLink(link_pb2_grpc.SiteLinkServicer):
     ) -> None:
         """Converse with one agent until either side ends the stream."""
         try:
-            identity, fingerprint = _peer(context)
+            identity, shown = _peer(context)
             principal = Principal(
                 identity.tenant_id, f"agent:{identity.agent_id}", Role.AGENT, frozenset({identity.site_id})
             )
-            await _in_thread(
-                self._parts,
-                lambda: self._parts.database.run(principal, lambda uow: enrolment.admit(uow, identity, fingerprint)),
-            )
+            await _in_thread(self._parts, lambda: self._admit(identity, shown, principal))
 
             async def write(frame: DownFrame) -> None:
                 await context.write(encode_down(frame))
 
-            conversation = Conversation(self._parts, identity, fingerprint, principal, uuid.uuid4().hex, write)
+            conversation = Conversation(self._parts, identity, shown.sha256, principal, uuid.uuid4().hex, write)
             await conversation.run(decode_up(message) async for message in request_iterator)
         except StreamClosed as closed:
             if closed.code is not grpc.StatusCode.UNAVAILABLE:
@@ -95,6 +94,26 @@ class SiteLink(link_pb2_grpc.SiteLinkServicer):
         except CloudError as error:
             self._parts.counters.refused += 1
             await context.abort(code_of(error), str(error))
+
+    def _admit(self, identity: AgentIdentity, shown: CertificateFacts, principal: Principal) -> None:
+        withdrawn = self._parts.withdrawn
+        verdict = self._parts.database.run(
+            principal, lambda uow: certificates.admit(uow, identity, shown, withdrawn.__contains__)
+        )
+        enforce(self._parts, identity, verdict)
+
+
+def enforce(parts: LinkParts, identity: AgentIdentity, verdict: Verdict) -> None:
+    """Raise Forbidden for a refusal; that an identity was locked goes among the site's notices first."""
+    if verdict.locked:
+        _LOGGER.error("site %s: %s", identity.site_id, verdict.refusal)
+        principal = system_principal(identity.tenant_id, "site link")
+        code, subject = NoticeCode.IDENTITY_LOCKED, identity.agent_id
+        parts.database.run(
+            principal, lambda uow: service.report_trust(uow, identity.site_id, subject, code, verdict.refusal)
+        )
+    if verdict.refusal:
+        raise Forbidden(verdict.refusal)
 
 
 class Enrolment(link_pb2_grpc.EnrolmentServicer):
@@ -116,14 +135,47 @@ class Enrolment(link_pb2_grpc.EnrolmentServicer):
             await context.abort(code_of(error), str(error))
         raise AssertionError("unreachable: abort raises")
 
+    async def Renew(  # noqa: N802 - the protocol's name
+        self, request: pb.RenewRequest, context: grpc.aio.ServicerContext[pb.RenewRequest, pb.RenewReply]
+    ) -> pb.RenewReply:
+        """Give the agent that shows a certificate the next one."""
+        try:
+            identity, shown = _peer(context)
+            return await _in_thread(self._parts, lambda: self._renew(identity, shown, request))
+        except CloudError as error:
+            self._parts.counters.refused += 1
+            await context.abort(code_of(error), str(error))
+        raise AssertionError("unreachable: abort raises")
+
+    def _renew(self, identity: AgentIdentity, shown: CertificateFacts, request: pb.RenewRequest) -> pb.RenewReply:
+        if request.generation != shown.generation:
+            raise Refused("bad_request", f"certificate {shown.generation} is shown, {request.generation} is named")
+        principal = system_principal(identity.tenant_id, f"agent:{identity.agent_id}")
+        withdrawn = self._parts.withdrawn.__contains__
+        renewal = self._parts.database.run(
+            principal,
+            lambda uow: certificates.renew(uow, self._authority, identity, shown, request.csr_pem, withdrawn),
+        )
+        enforce(self._parts, identity, renewal.verdict)
+        assert renewal.certificate is not None
+        _LOGGER.info(
+            "site %s: agent %s gets certificate %d", identity.site_id, identity.agent_id, renewal.certificate.generation
+        )
+        return pb.RenewReply(certificate_pem=renewal.certificate.pem, generation=renewal.certificate.generation)
+
     def _enrol(self, request: pb.EnrolRequest) -> pb.EnrolReply:
         tenant_id, secret = enrolment.token_tenant(request.join_token)
         order_key = self._signer.public_key()
         with self._parts.database.unit_of_work(system_principal(tenant_id, "enrolment")) as uow:
             made = enrolment.enrol(uow, self._authority, secret, request.csr_pem)
-        _LOGGER.info("site %s: agent %s enrolled", made.identity.site_id, made.identity.agent_id)
+        waits = made.certificate is None
+        if not waits:
+            _LOGGER.info("site %s: agent %s enrolled", made.identity.site_id, made.identity.agent_id)
         return pb.EnrolReply(
-            certificate_pem=made.certificate_pem,
+            certificate_pem=b"" if made.certificate is None else made.certificate.pem,
+            generation=0 if made.certificate is None else made.certificate.generation,
+            awaits_approval=waits,
+            fingerprint=made.fingerprint,
             ca_pem=made.ca_pem,
             tenant_id=str(made.identity.tenant_id),
             site_id=made.identity.site_id,
@@ -157,7 +209,8 @@ class LinkServers:
         threads: int = 4,
     ) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="link")
-        self._parts = LinkParts(database, bus, signer, time_key, clock, self._threads)
+        self.withdrawn = WithdrawnCertificates(authority.folder, authority)
+        self._parts = LinkParts(database, bus, signer, time_key, clock, self._threads, self.withdrawn)
         self._authority = authority
         self._signer = signer
         self._addresses = addresses
@@ -181,9 +234,10 @@ class LinkServers:
         mutual = grpc.ssl_server_credentials(pair, root_certificates=self._authority.pem, require_client_auth=True)
         link = grpc.aio.server(options=_OPTIONS)
         link_pb2_grpc.add_SiteLinkServicer_to_server(SiteLink(self._parts), link)
+        renewing = Enrolment(self._parts, self._authority, self._signer)
+        link_pb2_grpc.add_EnrolmentServicer_to_server(renewing, link)
         enrol = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=16)
-        servicer = Enrolment(self._parts, self._authority, self._signer)
-        link_pb2_grpc.add_EnrolmentServicer_to_server(servicer, enrol)
+        link_pb2_grpc.add_EnrolmentServicer_to_server(renewing, enrol)
         self.link_port = _bind(link, self._addresses.link, mutual, "link_listen")
         self.enrol_port = _bind(enrol, self._addresses.enrol, grpc.ssl_server_credentials(pair), "enrol_listen")
         for server in (link, enrol):
@@ -212,12 +266,12 @@ def _hosts(addresses: LinkAddresses) -> list[str]:
     return [host for host in dict.fromkeys(hosts) if host not in ("0.0.0.0", "::", "*")]  # noqa: S104 - left out
 
 
-def _peer(context: Any) -> tuple[AgentIdentity, str]:
-    """Return who the client certificate says is there, and the certificate's SHA-256."""
+def _peer(context: Any) -> tuple[AgentIdentity, CertificateFacts]:
+    """Return who the client certificate says is there, and what else stands in it."""
     pems = context.auth_context().get("x509_pem_cert", ())
     try:
-        uri, fingerprint = certificate_identity(pems[0])
-        return parse_agent_uri(uri), fingerprint
+        shown = certificate_facts(pems[0])
+        return parse_agent_uri(shown.uri), shown
     except (IndexError, ValueError) as error:
         raise Forbidden(f"the client certificate is not an agent's: {error}; enrol this agent") from None
 

@@ -6,6 +6,7 @@ Invariant: every message is one line that names the cause and, where a person ca
                -> Permanent            park and count
                -> Refused(code)        a rule said no; the code is stable
                     -> BadInput        a person's file, field or argument
+                    -> SecondGateway   one identity speaks from two places
                     -> StaleSequence   the signer has already signed that far
                -> NotFound | Conflict | Forbidden
                -> LeaseLost           another replica does this work now
@@ -48,6 +49,17 @@ class StaleSequence(Refused):
             f"site {site_id}: the signer has signed up to ({signing_epoch}, {sequence}); number the order above it",
         )
         self.site_id, self.signing_epoch, self.sequence = site_id, signing_epoch, sequence
+
+
+class SecondGateway(Refused):
+    """Another process of the same agent holds the site's link: two gateways have one identity, or one was restarted."""
+
+    def __init__(self, site_id: str, agent_id: str) -> None:
+        super().__init__(
+            "second_gateway",
+            f"another gateway drives site {site_id} as agent {agent_id} right now: stop one of the two; if this one was"
+            " just started again, it is let in once the other has been silent for 20 s",
+        )
 
 
 class NotFound(CloudError):

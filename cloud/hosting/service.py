@@ -11,15 +11,16 @@ Invariants:
 """
 
 import hashlib
+import uuid
 import zoneinfo
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cloud.core.access import Permission
-from cloud.core.errors import BadInput, Conflict, NotFound
+from cloud.core.errors import BadInput, Conflict, NotFound, SecondGateway
 from cloud.core.events import SiteLinkChanged
 from cloud.hosting import latest, queries, store
 from cloud.hosting.inventory import read_meters, read_miners
@@ -27,7 +28,7 @@ from cloud.hosting.model import LINK_SILENT_AFTER, ImportReport
 from cloud.hosting.orders import dispatch_plan, queue_command
 from cloud.infra.db import UnitOfWork
 from sitelink.codec import MalformedFrame, ReadingColumns, unpack_columns
-from sitelink.types import Ack, Batch, BatchBody, Heartbeat, Hello, MeterSample, Notice, Receipt
+from sitelink.types import Ack, Batch, BatchBody, Heartbeat, Hello, MeterSample, Notice, NoticeCode, Receipt
 
 __all__ = [
     "PreparedBatch",
@@ -44,8 +45,10 @@ __all__ = [
     "prepare",
     "quarantine",
     "queue_command",
+    "report_trust",
 ]
 
+_OWN_NOTICES: Final = uuid.UUID("5f0c5c52-6b0b-4e55-9a86-6f3f3a2f8a11")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST_SEQ: Final = 2**62
 _LONGEST_NAME: Final = 64
@@ -173,12 +176,33 @@ def import_inventory(uow: UnitOfWork, site_id: str, inventory_path: Path, meters
 
 
 def link_up(uow: UnitOfWork, hello: Hello, connection_id: str) -> int:
-    """Record a site's new connection and return the cursor of the agent's epoch."""
+    """Record a site's new connection and return the cursor of the agent's epoch.
+
+    Raises:
+        SecondGateway: another process of the same agent was heard on the site's link just now.
+    """
     uow.principal.require(Permission.REPORT_TELEMETRY, hello.site_id)
+    before = store.link_row(uow, hello.site_id)
+    if before is not None and _is_driven_by_another(before, hello, uow.now()):
+        raise SecondGateway(hello.site_id, hello.agent_id)
     if store.link_up(uow, hello, connection_id):
         uow.add_event(SiteLinkChanged(hello.site_id, up=True))
     uow.notify("link", site_id=hello.site_id)
     return queries.cursor(uow, hello.site_id, hello.epoch)
+
+
+def report_trust(uow: UnitOfWork, site_id: str, subject: str, code: NoticeCode, detail: str) -> None:
+    """Put what the cloud itself noticed about a site's gateway among the site's notices; once a subject and code."""
+    notice_id = uuid.uuid5(_OWN_NOTICES, f"{site_id}/{code.value}/{subject}").hex
+    store.add_notices(uow, site_id, [Notice(notice_id, uow.now(), code, subject, detail)])
+    uow.notify("control", site_id=site_id)
+
+
+def _is_driven_by_another(before: Any, hello: Hello, now: datetime) -> bool:
+    """Return whether another process of the agent holds the link; one that fell silent holds it no longer."""
+    same_agent = before.agent_id == hello.agent_id
+    other = "" not in (before.instance_id, hello.instance_id) and before.instance_id != hello.instance_id[:64]
+    return bool(before.up and same_agent and other and now - before.last_heard <= LINK_SILENT_AFTER)
 
 
 def link_heard(uow: UnitOfWork, site_id: str, connection_id: str, beat: Heartbeat) -> bool:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import CursorResult, Text, all_, bindparam, delete, func, literal, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, TIMESTAMP, insert
@@ -275,9 +275,7 @@ def replace_meters(uow: UnitOfWork, site_id: str, meters: Sequence[InventoryMete
 
 def link_up(uow: UnitOfWork, hello: Hello, connection_id: str) -> bool:
     """Record that ``connection_id`` now carries the site's link; return whether the link was down before."""
-    rows = SITE_LINKS.c
-    chosen = (rows.tenant_id == uow.tenant_id, rows.site_id == hello.site_id)
-    was_up = uow.session.execute(select(rows.up).where(*chosen).with_for_update()).scalar_one_or_none()
+    before = link_row(uow, hello.site_id)
     statement = insert(SITE_LINKS).values(
         tenant_id=uow.tenant_id,
         site_id=hello.site_id,
@@ -290,11 +288,19 @@ def link_up(uow: UnitOfWork, hello: Hello, connection_id: str) -> bool:
         backlog_batches=0,
         backlog_bytes=0,
         agent_version=hello.agent_version[:64],
+        instance_id=hello.instance_id[:64],
     )
-    fields = ("agent_id", "up", "connection_id", "last_heard", "plan_revision", "agent_version")
+    fields = ("instance_id", "agent_id", "up", "connection_id", "last_heard", "plan_revision", "agent_version")
     renewed = {name: getattr(statement.excluded, name) for name in fields}
     uow.session.execute(statement.on_conflict_do_update(index_elements=["tenant_id", "site_id"], set_=renewed))
-    return not was_up
+    return before is None or not before.up
+
+
+def link_row(uow: UnitOfWork, site_id: str) -> Any:
+    """Return the row of the site's link, None when it never had one, and hold it."""
+    rows = SITE_LINKS.c
+    chosen = (rows.tenant_id == uow.tenant_id, rows.site_id == site_id)
+    return uow.session.execute(select(SITE_LINKS).where(*chosen).with_for_update()).one_or_none()
 
 
 def link_heard(uow: UnitOfWork, site_id: str, connection_id: str, beat: Heartbeat) -> bool:

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import ipaddress
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cloud.core.errors import Refused
-from cloud.identity.model import AGENT_CERTIFICATE_LIFE, AgentIdentity, Enrolment
+from cloud.identity.model import AGENT_CERTIFICATE_LIFE, AgentIdentity, CertificateFacts
 from sitelink.clock import Clock
 from sitelink.signing import PrivateKey
 
@@ -32,6 +32,7 @@ _CA_LIFE: Final = timedelta(days=3650)
 _SERVER_LIFE: Final = timedelta(days=90)
 _RENEW_AHEAD: Final = timedelta(days=30)
 _CLOCK_SLACK: Final = timedelta(days=1)
+_LIST_LIFE: Final = timedelta(days=7)
 ALWAYS_NAMES: Final = ("localhost", "127.0.0.1", "ballast-cloud")
 
 
@@ -46,9 +47,11 @@ class ServerIdentity:
 class CertificateAuthority:
     """The CA in ``folder``; made there when there is none."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, clock: Clock, agent_life: timedelta = AGENT_CERTIFICATE_LIFE) -> None:
+        """``agent_life`` is how long an agent's certificate holds."""
+        self.folder = folder
         self._clock = clock
+        self._agent_life = agent_life
         _make_private(folder)
         with self._locked():
             self._key, self._certificate = self._load() or self._create()
@@ -59,7 +62,7 @@ class CertificateAuthority:
     def server(self, names: Sequence[str]) -> ServerIdentity:
         """Return the server's key and chain for ``names`` (and the local ones), renewed when they near their end."""
         wanted = tuple(dict.fromkeys((*ALWAYS_NAMES, *names)))
-        key_path, certificate_path = self._folder / "server.key", self._folder / "server.crt"
+        key_path, certificate_path = self.folder / "server.key", self.folder / "server.crt"
         with self._locked():
             try:
                 key_pem, certificate_pem = key_path.read_bytes(), certificate_path.read_bytes()
@@ -72,37 +75,38 @@ class CertificateAuthority:
                 write_private(certificate_path, certificate_pem)
         return ServerIdentity(key_pem, certificate_pem + self.pem)
 
-    def enrol(self, identity: AgentIdentity, csr_pem: bytes) -> Enrolment:
-        """Return a certificate for the key in ``csr_pem``.
+    def issue(self, identity: AgentIdentity, csr_pem: bytes, generation: int) -> CertificateFacts:
+        """Return a certificate of ``generation`` for the key in ``csr_pem``.
 
-        The request's common name, when it has one, is the site that the agent's settings name; whatever else the
-        request asks for is ignored.
+        Raises: as ``requested_key``.
+        """
+        public_key = requested_key(csr_pem, identity.site_id)
+        expires_at = self._clock.now() + self._agent_life
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri)]
+        subject = x509.Name([*_name(identity.agent_id), x509.NameAttribute(NameOID.SERIAL_NUMBER, str(generation))])
+        certificate = self._sign(self._builder(subject, public_key, expires_at, names), ExtendedKeyUsageOID.CLIENT_AUTH)
+        return certificate_facts(_pem(certificate))
+
+    def write_list(self, path: Path, withdrawn: Iterable[tuple[int, datetime]]) -> None:
+        """Write the certificate revocation list, PEM, of ``(serial, withdrawn at)``; it holds for a week.
+
+        It holds no secret: a broker that runs as somebody else reads it.
 
         Raises:
-            Refused: the request is not one, its key is of an unexpected kind, or it names another site.
+            OSError: the folder cannot be written.
         """
-        try:
-            request = x509.load_pem_x509_csr(csr_pem)
-            genuine = request.is_signature_valid
-            public_key = request.public_key()
-        except (ValueError, TypeError) as error:
-            raise Refused("bad_request", f"not a certificate signing request: {error}") from None
-        if not genuine:
-            raise Refused("bad_request", "the signing request is not signed by its own key")
-        if not isinstance(public_key, ec.EllipticCurvePublicKey) or public_key.curve.name != "secp256r1":
-            raise Refused("bad_request", "the agent's key must be ECDSA P-256")
-        _check_site(request, identity.site_id)
         now = self._clock.now()
-        expires_at = now + AGENT_CERTIFICATE_LIFE
-        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri)]
-        certificate = self._sign(
-            self._builder(identity.agent_id, public_key, expires_at, names), ExtendedKeyUsageOID.CLIENT_AUTH
-        )
-        return Enrolment(identity, _pem(certificate), self.pem, expires_at)
+        builder = x509.CertificateRevocationListBuilder(self._certificate.subject, now, now + _LIST_LIFE)
+        for serial, at in sorted(withdrawn):
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at)
+            builder = builder.add_revoked_certificate(entry.build())
+        with self._locked():
+            write_private(path, builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+            path.chmod(0o644)
 
     def time_key(self) -> PrivateKey:
         """Return the key that signs the cloud's time; made when there is none."""
-        path = self._folder / "time.pem"
+        path = self.folder / "time.pem"
         with self._locked():
             try:
                 return PrivateKey.from_pem(path.read_bytes())
@@ -115,13 +119,13 @@ class CertificateAuthority:
 
     def _load(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None:
         try:
-            key_pem = (self._folder / "ca.key").read_bytes()
-            certificate = x509.load_pem_x509_certificate((self._folder / "ca.crt").read_bytes())
+            key_pem = (self.folder / "ca.key").read_bytes()
+            certificate = x509.load_pem_x509_certificate((self.folder / "ca.crt").read_bytes())
             key = serialization.load_pem_private_key(key_pem, password=None)
         except FileNotFoundError:
             return None
         except ValueError:
-            raise Refused("bad_key", f"{self._folder}: ca.key or ca.crt is damaged; restore both") from None
+            raise Refused("bad_key", f"{self.folder}: ca.key or ca.crt is damaged; restore both") from None
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         return key, certificate
 
@@ -143,8 +147,8 @@ class CertificateAuthority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
-        write_private(self._folder / "ca.key", _key_pem(key))
-        write_private(self._folder / "ca.crt", _pem(certificate))
+        write_private(self.folder / "ca.key", _key_pem(key))
+        write_private(self.folder / "ca.crt", _pem(certificate))
         return key, certificate
 
     def _serves(self, certificate: x509.Certificate, names: Sequence[str]) -> bool:
@@ -162,15 +166,19 @@ class CertificateAuthority:
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives = [_general_name(name) for name in names]
         until = self._clock.now() + _SERVER_LIFE
-        builder = self._builder("ballast-cloud", key.public_key(), until, alternatives)
+        builder = self._builder(_name("ballast-cloud"), key.public_key(), until, alternatives)
         return _key_pem(key), _pem(self._sign(builder, ExtendedKeyUsageOID.SERVER_AUTH))
 
     def _builder(
-        self, name: str, key: ec.EllipticCurvePublicKey, until: datetime, alternatives: Sequence[x509.GeneralName]
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePublicKey,
+        until: datetime,
+        alternatives: Sequence[x509.GeneralName],
     ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
-            .subject_name(_name(name))
+            .subject_name(subject)
             .issuer_name(self._certificate.subject)
             .public_key(key)
             .serial_number(x509.random_serial_number())
@@ -191,13 +199,41 @@ class CertificateAuthority:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._folder / "lock").open("ab") as lock:
+        with (self.folder / "lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
-def certificate_identity(certificate_pem: bytes) -> tuple[str, str]:
-    """Return ``(URI, SHA-256 hex)`` of a certificate.
+def requested_key(csr_pem: bytes, site_id: str) -> ec.EllipticCurvePublicKey:
+    """Return the key for which ``csr_pem`` asks a certificate of an agent of ``site_id``.
+
+    The request's common name, when it has one, is the site that the agent's settings name; whatever else the request
+    asks for is ignored.
+
+    Raises:
+        Refused: the request is not one, its key is of an unexpected kind, or it names another site.
+    """
+    try:
+        request = x509.load_pem_x509_csr(csr_pem)
+        genuine = request.is_signature_valid
+        public_key = request.public_key()
+    except (ValueError, TypeError) as error:
+        raise Refused("bad_request", f"not a certificate signing request: {error}") from None
+    if not genuine:
+        raise Refused("bad_request", "the signing request is not signed by its own key")
+    if not isinstance(public_key, ec.EllipticCurvePublicKey) or public_key.curve.name != "secp256r1":
+        raise Refused("bad_request", "the agent's key must be ECDSA P-256")
+    _check_site(request, site_id)
+    return public_key
+
+
+def key_bytes(key: ec.EllipticCurvePublicKey) -> bytes:
+    """Return a public key as its SubjectPublicKeyInfo in DER: what fingerprints are made of."""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def certificate_facts(certificate_pem: bytes) -> CertificateFacts:
+    """Return what an agent's certificate says; one of an earlier version, which names no generation, is the first.
 
     Raises:
         ValueError: it is not a certificate, or does not hold exactly one URI.
@@ -210,7 +246,20 @@ def certificate_identity(certificate_pem: bytes) -> tuple[str, str]:
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
         raise ValueError("the certificate does not hold exactly one URI")
-    return uris[0], certificate.fingerprint(hashes.SHA256()).hex()
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ValueError("the certificate is not for a key of an agent's kind")  # noqa: TRY004 - the content is wrong
+    numbers = [str(item.value) for item in certificate.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)]
+    return CertificateFacts(
+        pem=certificate_pem,
+        uri=uris[0],
+        sha256=certificate.fingerprint(hashes.SHA256()).hex(),
+        key_sha256=hashlib.sha256(key_bytes(key)).hexdigest(),
+        generation=int(numbers[0]) if numbers else 1,
+        serial=certificate.serial_number,
+        issued_at=certificate.not_valid_before_utc + _CLOCK_SLACK,
+        expires_at=certificate.not_valid_after_utc,
+    )
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -11,6 +11,8 @@ SESSION_IDLE: Final = timedelta(hours=12)
 SESSION_LENGTH: Final = timedelta(days=7)
 TOKEN_LIFE: Final = timedelta(hours=1)
 AGENT_CERTIFICATE_LIFE: Final = timedelta(days=30)
+APPROVAL_WAIT: Final = timedelta(hours=24)
+"""How long a key waits for an operator's word."""
 SHORTEST_PASSWORD: Final = 12
 LONGEST_PASSWORD: Final = 256
 FREE_ATTEMPTS: Final = 5
@@ -62,13 +64,38 @@ class AgentIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """What an agent's certificate says. ``generation`` counts the agent's certificates from 1; hashes are hex."""
+
+    pem: bytes
+    uri: str
+    sha256: str
+    key_sha256: str
+    generation: int
+    serial: int
+    issued_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What an enrolled agent gets."""
+    """What an agent gets that enrols: a certificate, or None while an operator has not approved its key."""
 
     identity: AgentIdentity
-    certificate_pem: bytes
+    certificate: CertificateFacts | None
     ca_pem: bytes
-    expires_at: datetime
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the agent behind a certificate may act; ``refusal`` empty means it may.
+
+    ``locked`` says that two gateways have shown the same identity just now, and that neither is believed any more.
+    """
+
+    refusal: str = ""
+    locked: bool = False
 
 
 def parse_agent_uri(uri: str) -> AgentIdentity:

@@ -1,17 +1,17 @@
-"""All SQL of identity.
+"""The SQL of accounts and sessions.
 
-Invariant: secrets are stored hashed; comparing and spending a token is one statement.
+Invariant: secrets are stored hashed.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from cloud.infra.db import UnitOfWork
-from cloud.models.identity import ACCOUNTS, AGENTS, JOIN_TOKENS, SESSIONS, TENANTS
+from cloud.models.identity import ACCOUNTS, SESSIONS, TENANTS
 
 
 def add_tenant(uow: UnitOfWork, name: str) -> bool:
@@ -109,75 +109,6 @@ def drop_sessions(uow: UnitOfWork, account_id: UUID) -> None:
     rows = SESSIONS.c
     mine = (rows.account_id == account_id) | (rows.expires_at < uow.now())
     uow.session.execute(delete(SESSIONS).where(rows.tenant_id == uow.tenant_id, mine))
-
-
-def add_join_token(uow: UnitOfWork, token_hash: bytes, site_id: str, expires_at: datetime) -> None:
-    """Add a join token."""
-    values = {"tenant_id": uow.tenant_id, "token_hash": token_hash, "site_id": site_id}
-    uow.session.execute(insert(JOIN_TOKENS).values(**values, created_at=uow.now(), expires_at=expires_at))
-
-
-def spend_join_token(uow: UnitOfWork, token_hash: bytes, make_agent_id: Any) -> tuple[str, str] | None:
-    """Spend a token and return ``(site_id, agent_id)``; None when it is unknown, used or expired."""
-    rows = JOIN_TOKENS.c
-    chosen = (rows.tenant_id == uow.tenant_id, rows.token_hash == token_hash)
-    query = select(rows.site_id).where(*chosen, rows.used_at.is_(None), rows.expires_at > uow.now()).with_for_update()
-    site_id = uow.session.execute(query).scalar_one_or_none()
-    if site_id is None:
-        return None
-    agent_id = make_agent_id(site_id)
-    uow.session.execute(update(JOIN_TOKENS).where(*chosen).values(used_at=uow.now(), agent_id=agent_id))
-    return site_id, agent_id
-
-
-def add_agent(uow: UnitOfWork, agent_id: str, site_id: str, certificate_sha256: str, expires_at: datetime) -> None:
-    """Add an agent, issued after every other of its site, even if the clock was set back."""
-    rows = AGENTS.c
-    mine = (rows.tenant_id == uow.tenant_id, rows.site_id == site_id)
-    latest = uow.session.execute(select(func.max(rows.issued_at)).where(*mine)).scalar_one()
-    issued_at = uow.now() if latest is None else max(uow.now(), latest + timedelta(microseconds=1))
-    values = {"tenant_id": uow.tenant_id, "agent_id": agent_id, "site_id": site_id}
-    statement = insert(AGENTS).values(
-        **values, certificate_sha256=certificate_sha256, issued_at=issued_at, expires_at=expires_at
-    )
-    uow.session.execute(statement)
-
-
-def revoke_earlier_agents(uow: UnitOfWork, successor: Any) -> bool:
-    """Revoke the agents of the site that were issued before ``successor``; return whether there was one."""
-    rows = AGENTS.c
-    mine = (rows.tenant_id == uow.tenant_id, rows.site_id == successor.site_id, rows.revoked_at.is_(None))
-    statement = update(AGENTS).where(*mine, rows.issued_at < successor.issued_at)
-    values = {"revoked_at": uow.now(), "revoked_reason": f"replaced by {successor.agent_id}"}
-    revoked = uow.session.execute(statement.values(**values).returning(rows.agent_id)).all()
-    return bool(revoked)
-
-
-def agent(uow: UnitOfWork, agent_id: str) -> Any:
-    """Return an agent, revoked or not."""
-    rows = AGENTS.c
-    query = select(AGENTS).where(rows.tenant_id == uow.tenant_id, rows.agent_id == agent_id)
-    return uow.session.execute(query).one_or_none()
-
-
-def open_agents(uow: UnitOfWork) -> list[Any]:
-    """Return (site_id, agent_id, issued_at) of every agent not revoked, the earliest first."""
-    rows = AGENTS.c
-    return list(
-        uow.session.execute(
-            select(rows.site_id, rows.agent_id, rows.issued_at)
-            .where(rows.tenant_id == uow.tenant_id, rows.revoked_at.is_(None))
-            .order_by(rows.site_id, rows.issued_at)
-        )
-    )
-
-
-def revoke_agent(uow: UnitOfWork, agent_id: str, reason: str) -> bool:
-    """Revoke an agent; return False when there is no such unrevoked one."""
-    rows = AGENTS.c
-    chosen = (rows.tenant_id == uow.tenant_id, rows.agent_id == agent_id, rows.revoked_at.is_(None))
-    statement = update(AGENTS).where(*chosen).values(revoked_at=uow.now(), revoked_reason=reason)
-    return _one(uow, statement.returning(AGENTS.c.agent_id)) is not None
 
 
 def _one(uow: UnitOfWork, statement: Any) -> Any:

@@ -153,6 +153,7 @@ SITE_LINKS: Final = tenant_table(
     Column("backlog_batches", BigInteger, nullable=False),
     Column("backlog_bytes", BigInteger, nullable=False),
     Column("agent_version", Text, nullable=False),
+    Column("instance_id", Text, nullable=False, server_default=text("''")),
 )
 
 ORDER_SEQUENCES: Final = tenant_table(

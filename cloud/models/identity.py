@@ -1,8 +1,9 @@
-"""Tables of ``cloud.identity``: tenants, accounts, sessions, enrolled agents and join tokens."""
+"""Tables of ``cloud.identity``: tenants, accounts, sessions, agents with their certificates, and join tokens."""
 
 from typing import Final
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ForeignKeyConstraint,
@@ -55,6 +56,7 @@ AGENTS: Final = tenant_table(
     moment("expires_at"),
     moment("revoked_at", nullable=True),
     Column("revoked_reason", Text, nullable=True),
+    Column("generation", BigInteger, nullable=False, server_default=text("1")),
 )
 Index("ix_agents_site", AGENTS.c.tenant_id, AGENTS.c.site_id, AGENTS.c.issued_at)
 
@@ -66,4 +68,33 @@ JOIN_TOKENS: Final = tenant_table(
     moment("expires_at"),
     moment("used_at", nullable=True),
     Column("agent_id", Text, nullable=True),
+    Column("needs_approval", Boolean, nullable=False, server_default=text("false")),
+)
+
+AGENT_CERTIFICATES: Final = tenant_table(
+    "agent_certificates",
+    Column("agent_id", Text, primary_key=True),
+    Column("generation", BigInteger, primary_key=True),
+    Column("certificate_sha256", Text, nullable=False),
+    Column("key_sha256", Text, nullable=False),
+    Column("certificate_pem", LargeBinary, nullable=False),
+    moment("issued_at"),
+    moment("expires_at"),
+    moment("confirmed_at", nullable=True),
+    Column("reissued", Boolean, nullable=False, server_default=text("false")),
+    ForeignKeyConstraint(["tenant_id", "agent_id"], ["agents.tenant_id", "agents.agent_id"]),
+)
+
+ENROLMENT_REQUESTS: Final = tenant_table(
+    "enrolment_requests",
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("site_id", Text, nullable=False),
+    Column("agent_id", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    moment("asked_at"),
+    moment("expires_at"),
+    moment("decided_at", nullable=True),
+    Column("decided_by", Text, nullable=True),
+    Column("approved", Boolean, nullable=False, server_default=text("false")),
+    ForeignKeyConstraint(["tenant_id", "token_hash"], ["join_tokens.tenant_id", "join_tokens.token_hash"]),
 )

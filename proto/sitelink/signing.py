@@ -57,6 +57,12 @@ def key_id(public_key: bytes) -> str:
     return hashlib.sha256(public_key).hexdigest()[:16]
 
 
+def fingerprint(public_key_der: bytes) -> str:
+    """Return what two people compare of a public key: eight groups of four hex digits of its SHA-256."""
+    digits = hashlib.sha256(public_key_der).hexdigest()[:32]
+    return "-".join(digits[place : place + 4] for place in range(0, 32, 4))
+
+
 class PrivateKey:
     """An Ed25519 signing key held in memory."""
 

@@ -567,7 +567,7 @@ async def test_a_certificate_of_another_authority_is_refused(link: Link, tmp_pat
     from cloud.identity.model import AgentIdentity
 
     identity = AgentIdentity(link.principal.tenant_id, "pecos-1", link.agent_id)
-    forged = other.enrol(identity, csr.public_bytes(serialization.Encoding.PEM)).certificate_pem
+    forged = other.issue(identity, csr.public_bytes(serialization.Encoding.PEM), 1).pem
     key_pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

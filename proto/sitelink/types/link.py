@@ -39,6 +39,8 @@ class NoticeCode(StrEnum):
     SELF_WOKEN = "self_woken"
     BUFFER_GAP = "buffer_gap"
     JOURNAL_LOST = "journal_lost"
+    SECOND_GATEWAY = "second_gateway"
+    IDENTITY_LOCKED = "identity_locked"
     LIMIT_APPLIED = "limit_applied"
 
 
