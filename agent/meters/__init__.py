@@ -1,7 +1,8 @@
 """Site and feeder meters: Modbus TCP by the register map of their model, a page, or a file.
 
 Invariants: a meter that does not answer gives a sample with ``power_w`` None, never an exception and never zero; reads
-of one meter take turns, each with its own deadline from the start of its turn; a silence is told once, and its end.
+of one meter take turns, each with its own deadline from the start of its turn; a silence is told once, and its end,
+and so is a figure that its register does not tell.
 """
 
 import asyncio
@@ -45,7 +46,7 @@ class Meter:
         self._figured = figured
         self._clock = clock
         self._timeout_s = timeout_s
-        self._silent = False
+        self._silent = self._unsaid = False
         self._turn = asyncio.Lock()
 
     @property
@@ -61,8 +62,8 @@ class Meter:
             except AgentError as error:
                 self._note_silence(error)
                 return MeterSample(self._entry.meter_id, self._clock.now(), None)
-        self._note_answer()
-        power_w, energy_wh = figures
+        self._note_answer(figures.unsaid)
+        power_w, energy_wh = figures.power_w, figures.energy_wh
         return MeterSample(
             self._entry.meter_id,
             self._clock.now(),
@@ -79,10 +80,15 @@ class Meter:
             _LOG.warning("meter %s does not answer: %s", self._entry.meter_id, error)
         self._silent = True
 
-    def _note_answer(self) -> None:
+    def _note_answer(self, unsaid: str) -> None:
         if self._silent:
             _LOG.info("meter %s answers again", self._entry.meter_id)
         self._silent = False
+        if unsaid and not self._unsaid:
+            _LOG.warning("meter %s tells no figure: %s", self._entry.meter_id, unsaid)
+        if self._unsaid and not unsaid:
+            _LOG.info("meter %s tells all its figures again", self._entry.meter_id)
+        self._unsaid = bool(unsaid)
 
 
 def meter_of(

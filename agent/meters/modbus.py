@@ -1,10 +1,13 @@
 """A meter's figures out of its Modbus registers.
 
 power and energy close together: one request     far apart: two, the power first
+
+Invariant: a register that says "no value", as every form has a way to, is unknown and never a figure.
 """
 
+import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from agent.meters.figures import Figures
@@ -13,6 +16,7 @@ from agent.modbus import ModbusHost
 from sitelink.meter_source import ModbusSource
 from sitelink.units import Watts
 
+_FLOATS: Final = (Form.FLOAT32, Form.FLOAT64)
 _MOST_TOGETHER: Final = 64
 """Registers read in one request where both figures lie so close; the protocol allows 125, some meters fewer."""
 
@@ -36,14 +40,25 @@ class ModbusFigures:
         count = max(place.register + place.width for place in places) - first
         if count <= _MOST_TOGETHER:
             registers = await self._registers(first, count, timeout_s)
-            found = [value_in(registers[place.register - first :], place) for place in places]
+            words = [registers[place.register - first :] for place in places]
         else:
-            found = [value_in(await self._registers(place.register, place.width, timeout_s), place) for place in places]
-        return Figures(Watts(found[0]), found[1] if len(found) > 1 else None)
+            words = [await self._registers(place.register, place.width, timeout_s) for place in places]
+        return self._figures(dict(zip(places, words, strict=True)))
 
     def close(self) -> None:
         """Close the connections to its address; others who use it open new ones."""
         self._host.close()
+
+    def _figures(self, words: Mapping[Place, Sequence[int]]) -> Figures:
+        found = {place: value_in(registers, place) for place, registers in words.items()}
+        unsaid = "; ".join(
+            f"register {place.register} holds 0x{_hexadecimal(words[place], place)}, which is "
+            f"no figure of an {place.form.value}; look at its display, and at the form in its register map"
+            for place, value in found.items()
+            if value is None
+        )
+        power, energy = found[self._map.power], None if self._map.energy is None else found[self._map.energy]
+        return Figures(None if power is None else Watts(power), energy, unsaid)
 
     async def _registers(self, first: int, count: int, timeout_s: float) -> list[int]:
         read = self._host.input_registers if self._map.kind is Kind.INPUT else self._host.holding_registers
@@ -57,10 +72,35 @@ def plain_map(register: int) -> RegisterMap:
     )
 
 
-def value_in(registers: Sequence[int], place: Place) -> float:
-    """Return the figure that the first registers hold, in W or Wh; registers are big-endian words."""
+def value_in(registers: Sequence[int], place: Place) -> float | None:
+    """Return the figure that the first registers hold, in W or Wh; registers are big-endian words.
+
+    An integer at its form's extreme is none: it is how a meter writes an overflow, or that it has no value.
+
+    Source: SunSpec Device Information Model, not-implemented values; Carlo Gavazzi EM300 protocol (7FFFFFFFh);
+    Schneider iEM3000 register list (8000..h).
+    """
+    (value,) = struct.unpack(f">{PACKED[place.form]}", _packed(registers, place))
+    if value in extremes_of(place.form) or not math.isfinite(value):
+        return None
+    return float(value) * place.factor
+
+
+def extremes_of(form: Form) -> tuple[int, ...]:
+    """Return the values at which an integer's register tells no figure; a float says so by not being a number."""
+    letter = PACKED[form]
+    bits = 8 * struct.calcsize(f">{letter}")
+    if form in _FLOATS:
+        return ()
+    return (2**bits - 1,) if letter.isupper() else (2 ** (bits - 1) - 1, -(2 ** (bits - 1)))
+
+
+def _packed(registers: Sequence[int], place: Place) -> bytes:
     words = list(registers[: place.width])
     if place.low_word_first:
         words.reverse()
-    (value,) = struct.unpack(f">{PACKED[place.form]}", struct.pack(f">{len(words)}H", *words))
-    return float(value) * place.factor
+    return struct.pack(f">{len(words)}H", *words)
+
+
+def _hexadecimal(registers: Sequence[int], place: Place) -> str:
+    return _packed(registers, place).hex().upper()

@@ -20,6 +20,7 @@ from sitelink.clock import ManualClock
 from sitelink.inventory import MeterEntry
 from sitelink.meter_source import ModbusSource, parse_source
 from sitelink.types import MeterSample
+from sitelink.units import Watts
 
 pytestmark = pytest.mark.agent
 
@@ -236,6 +237,50 @@ async def test_a_load_that_feeds_back_reads_negative() -> None:
     registers = Registers(input={0x28: low_word_first(-500), 0x34: low_word_first(0)})
     async with registers.metered("map=carlo-gavazzi-em340") as meter:
         assert await meter.read() == MeterSample("m1", NOW, -50.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("form", "word", "told_w"),
+    [
+        ("int16", "7FFF", None),
+        ("int16", "8000", None),
+        ("int16", "FFFF", -1.0),
+        ("uint16", "FFFF", None),
+        ("uint16", "8000", 32_768.0),
+        ("int32", "7FFFFFFF", None),
+        ("int32", "80000000", None),
+        ("int32", "7FFFFFFE", 2_147_483_646.0),
+        ("uint32", "FFFFFFFF", None),
+        ("int64", "8000000000000000", None),
+        ("uint64", "FFFFFFFFFFFFFFFF", None),
+        ("float32", "7FC00000", None),
+        ("float32", "FF800000", None),
+        ("float64", "7FF8000000000000", None),
+    ],
+)
+async def test_a_register_at_the_end_of_its_range_is_no_figure(
+    form: str, word: str, told_w: float | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "own.toml").write_text(f'model = "x"\nregisters = "input"\n[power]\nregister = 9\nform = "{form}"\n')
+    registers = Registers(input={9: bytes.fromhex(word)})
+    async with registers.metered("map=own", tmp_path) as meter:
+        assert await meter.read() == MeterSample("m1", NOW, None if told_w is None else Watts(told_w))
+    assert [f"register 9 holds 0x{word}" in message for message in caplog.messages] == ([] if told_w else [True])
+
+
+async def test_an_overflow_hides_its_own_figure_alone_and_is_told_once_with_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    power = {0x28: low_word_first(0x7FFFFFFF)}
+    registers = Registers(input={**power, 0x34: low_word_first(7_895)})
+    async with registers.metered("map=carlo-gavazzi-em340") as meter:
+        for _ in range(2):
+            assert await meter.read() == MeterSample("m1", NOW, None, 789_500.0)
+        registers.tables[4][0x28] = low_word_first(10)
+        assert await meter.read() == MeterSample("m1", NOW, Watts(1.0), 789_500.0)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "m1 tells no figure: register 40 holds 0x7FFFFFFF" in caplog.messages[0]
 
 
 async def test_a_sites_own_map_comes_before_ours(tmp_path: Path) -> None:
