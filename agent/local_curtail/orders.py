@@ -7,6 +7,8 @@ Invariants:
 
 * A task is on disk before anything is sent, and marked begun right before: one that a kill cut short is taken up where
   it stands, and what is done once is looked at, never sent again. Each task ends with one ack.
+* Of two commands that set the same thing on one miner the later signed one wins, in whatever order they arrive: what is
+  left of the earlier is ended, and sent no more.
 * Nothing begins after its command has expired, or while the clock is not to be trusted; what has begun is seen to its
   end.
 * What takes load off (a reboot, new firmware) waits while a curtailment holds its miner off, takes at most the site's
@@ -26,7 +28,7 @@ from agent.errors import AccessDenied, AgentError, Permanent, Refused, Unsupport
 from agent.local_curtail import tasks
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.chain import Chain, Kind, Note
-from agent.local_curtail.evidence import Verdict
+from agent.local_curtail.evidence import SUPERSEDED, Verdict
 from agent.local_curtail.ports import Orderable
 from agent.local_curtail.ramp import SitePace
 from agent.local_curtail.reach import Reach
@@ -51,6 +53,8 @@ _HELD_BACK: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "rack_before_failed"
 _GONE: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "not_in_inventory")
 _NOT_ALLOWED: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "verb_not_allowed")
 _UNSUPPORTED: Final = Verdict(Outcome.REFUSED, Evidence.NONE, "unsupported")
+_SETTINGS: Final = frozenset({Verb.LIMIT, Verb.POOLS, Verb.BLINK})
+"""Of these only the last one ordered counts."""
 
 
 class _Turn(NamedTuple):
@@ -141,11 +145,14 @@ class Orders:
         dated = trust is not ClockTrust.UNTRUSTED
         waiting = self._waiting()
         turns = self._turns(waiting)
+        past = self._superseded(commands) if dated else frozenset()
         chosen: list[Task] = []
         for task in waiting:
             verdict = self._hopeless(task, turns.get(task.command_id))
             if verdict is None and dated and not task.begun and now >= task.expires_at:
                 verdict = _EXPIRED
+            if verdict is None and task.key in past:
+                verdict = SUPERSEDED
             if verdict is not None:
                 await self._end(task, verdict)
             elif (task.begun or (dated and task.not_before <= now)) and self._may_begin(task, chosen, turns):
@@ -173,6 +180,25 @@ class Orders:
 
     def _waiting(self) -> list[Task]:
         return [task for task in self._tasks.values() if task.outcome is None and task.key not in self._in_flight]
+
+    def _superseded(self, commands: tuple[Command, ...]) -> frozenset[tuple[str, str]]:
+        """Return the tasks whose setting a later command has given anew, or is about to."""
+        now, _ = self._site_time.now()
+        last: dict[tuple[str, Verb], tuple[int, int]] = {}
+        settings = [command for command in commands if command.verb in _SETTINGS]
+        for command in settings:
+            number = (command.signing_epoch, command.sequence)
+            for miner_id in command.miner_ids:
+                task = self._tasks.get((command.command_id, miner_id))
+                due = command.not_before <= now < command.expires_at
+                if (due or (task is not None and task.begun)) and number > last.get((miner_id, command.verb), (-1, -1)):
+                    last[miner_id, command.verb] = number
+        return frozenset(
+            (command.command_id, miner_id)
+            for command in settings
+            for miner_id in command.miner_ids
+            if (command.signing_epoch, command.sequence) < last.get((miner_id, command.verb), (-1, -1))
+        )
 
     def _turns(self, waiting: list[Task]) -> dict[str, _Turn]:
         """Return, for each command of new firmware with work left, whose turn it is: one command after another."""

@@ -30,6 +30,7 @@ from sitelink.types import (
 )
 from sitelink.units import Watts
 from tests.simulation import loop
+from tests.simulation.keys import FORGER, ORDER_KEY, TIME_KEY
 from tests.simulation.world import (
     T0,
     Killed,
@@ -46,9 +47,6 @@ from tests.simulation.world import (
 )
 from tests.veiled import Veiled
 
-ORDER_KEY = PrivateKey.generate()
-TIME_KEY = PrivateKey.generate()
-FORGER = PrivateKey.generate()
 DEADLINE_S = 20.0
 GRACE_S = 30.0
 LIVELY_SHARE = 0.6

@@ -1,7 +1,8 @@
 """An event loop whose time is virtual: when nothing is ready it jumps to the next timer.
 
 Invariants: callbacks run first in, first out, as asyncio promises; timers due at one instant run in seeded order, where
-it promises nothing; threads and sockets are refused, so a history depends on its seed alone.
+it promises nothing; sets of tasks iterate alike in every interpreter; threads and sockets are refused, so a history
+depends on its seed alone.
 """
 
 import asyncio
@@ -18,12 +19,29 @@ class Spin(Exception):
     """Time does not move any more."""
 
 
+class NumberedTask(asyncio.Task[Any]):
+    """A task that a set keeps by its number: one hashed by its address is iterated otherwise in each interpreter."""
+
+    def __init__(self, coroutine: Any, *, number: int, **kwargs: Any) -> None:
+        self._number = number
+        super().__init__(coroutine, **kwargs)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self, rng: random.Random) -> None:
         super().__init__()
+        self._tasks_made = 0
+        self.set_task_factory(self._make_task)
         self._virtual_s = 0.0
         self._rng = rng
         self._steps_at_once = 0
+
+    def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any) -> NumberedTask:
+        self._tasks_made += 1
+        return NumberedTask(coroutine, number=self._tasks_made, loop=loop, **kwargs)
 
     def time(self) -> float:
         return self._virtual_s
@@ -67,6 +85,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a history must not use threads")
+
+    def getaddrinfo(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a history must not use the network")
 
 
 def run(main: Any, rng: random.Random) -> Any:
