@@ -35,6 +35,8 @@ from agent.follow import follower_of
 from agent.forwarder import Forwarder, Introduction, SiteFacts
 from agent.identity import Identity
 from agent.inventory.learned import Learned
+from agent.local_curtail.backfill import Backfill
+from agent.local_curtail.chain import Chain
 from agent.local_curtail.formers import Formers
 from agent.local_curtail.restoring import Restorer
 from agent.local_curtail.schema import schema as curtail_schema
@@ -125,6 +127,7 @@ class Agent:
         self.meter_poller = self._meter_poller(read)
         self.curtail = self._curtailment(identity, inventory, controls, read)
         self._site_clock.site_time = self.curtail.site_time
+        self._backfill = Backfill(writer, self.buffer, Chain(ids), self.curtail.site_time)
         self.forwarder = self._forwarder(identity)
         self._restorer = Restorer(self._formers.owed, controls.get, self.curtail.holds_off)
         self._requests = self._local_requests(inventory)
@@ -147,6 +150,7 @@ class Agent:
         parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "curtailment": self._run_curtailment,
             "orders": self.curtail.run_orders,
+            "journal": self._backfill.run,
             "restoring": self._restorer.run,
             "sealer": self.sealer.run,
             "poller": self.poller.run,

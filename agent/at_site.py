@@ -21,9 +21,8 @@ from agent.local_socket import Conversation
 from agent.settings import Settings
 from agent.storage import connect_read_only
 from sitelink.clock import Clock
-from sitelink.journal import JournalEntry
 from sitelink.orders import MalformedOrder, read_plan
-from sitelink.types import ClockTrust, SitePlan
+from sitelink.types import ClockTrust, JournalEntry, SitePlan
 
 DAEMON: Final = "the running daemon"
 

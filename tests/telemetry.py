@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sitelink.codec import pack
-from sitelink.types import Ack, Batch, BatchBody, BatchKind, MeterSample, MinerState, Notice, PowerSource, Reading
+from sitelink.types import (
+    Ack,
+    Batch,
+    BatchBody,
+    BatchKind,
+    JournalEntry,
+    MeterSample,
+    MinerState,
+    Notice,
+    PowerSource,
+    Reading,
+)
 from sitelink.units import TeraHashPerSecond, Watts
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -34,10 +45,11 @@ def make_batch(
     meters: Sequence[MeterSample] = (),
     acks: Sequence[Ack] = (),
     notices: Sequence[Notice] = (),
+    journal: Sequence[JournalEntry] = (),
 ) -> Batch:
     """Return a sealed batch of the given items; three readings when none are given."""
-    if not (readings or meters or acks or notices):
+    if not (readings or meters or acks or notices or journal):
         readings = make_readings(3, START + timedelta(seconds=first_seq))
-    body = BatchBody(tuple(readings), tuple(meters), tuple(acks), tuple(notices))
-    kind = BatchKind.CONTROL if acks or notices else BatchKind.TELEMETRY
+    body = BatchBody(tuple(readings), tuple(meters), tuple(acks), tuple(notices), journal=tuple(journal))
+    kind = BatchKind.CONTROL if acks or notices or journal else BatchKind.TELEMETRY
     return Batch(site_id, epoch, first_seq, len(body), kind, START, pack(body))

@@ -283,7 +283,7 @@ class Buffer:
 
 
 def _kind(body: BatchBody) -> BatchKind:
-    return BatchKind.CONTROL if body.acks or body.notices else BatchKind.TELEMETRY
+    return BatchKind.CONTROL if body.acks or body.notices or body.journal else BatchKind.TELEMETRY
 
 
 def _epoch(connection: sqlite3.Connection, epoch: str) -> tuple[int, int] | None:

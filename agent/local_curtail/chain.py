@@ -24,8 +24,8 @@ from itertools import takewhile
 from typing import Final
 
 from agent.local_curtail.moments import microseconds
-from sitelink.journal import BEGAN, NOTHING_BEFORE, JournalEntry, begins, digest, fault_of
-from sitelink.types import ClockTrust
+from sitelink.journal import BEGAN, NOTHING_BEFORE, begins, digest, fault_of
+from sitelink.types import ClockTrust, JournalEntry
 
 KEEP: Final = timedelta(days=90)
 TAIL: Final = 512
@@ -340,5 +340,5 @@ def _row(entry: JournalEntry) -> tuple[object, ...]:
 
 def _clean(text: str) -> str:
     """Return ``text`` as one line of bounded length that any encoder takes."""
-    whole = " ".join(text.split()).encode("utf-8", "replace").decode("utf-8")
+    whole = " ".join(text.replace("\0", " ").split()).encode("utf-8", "replace").decode("utf-8")
     return whole if len(whole) <= _LONGEST else f"{whole[: _LONGEST - 3]}..."

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "plan": ("cloud.cli.plan", "show and make plans"),
     "order": ("cloud.cli.order", "tell miners to limit, reboot, blink, change pools, firmware ..."),
     "signal": ("cloud.cli.signal", "tell the planner about grid events"),
+    "journal": ("cloud.cli.journal", "show and verify what a site did, entry by entry"),
     "invoice": ("cloud.cli.invoice", "issue, check and export invoices"),
     "demo": ("cloud.cli.demo.command", "watch the whole story on this machine"),
 }

@@ -22,7 +22,7 @@ from typing import Any, Final
 from cloud.core.access import Permission
 from cloud.core.errors import BadInput, Conflict, NotFound, SecondGateway
 from cloud.core.events import SiteLinkChanged
-from cloud.hosting import latest, queries, store
+from cloud.hosting import journal, latest, queries, store
 from cloud.hosting.inventory import read_meters, read_miners
 from cloud.hosting.model import LINK_SILENT_AFTER, ImportReport
 from cloud.hosting.orders import dispatch_plan, queue_command
@@ -88,6 +88,7 @@ def prepare(batch: Batch) -> PreparedBatch:
     if len(columns) + len(rest) != batch.count:
         raise MalformedFrame(f"batch body: {len(columns) + len(rest)} items where the frame says {batch.count}")
     latest.check_columns(columns)
+    journal.check_entries(rest.journal)
     return PreparedBatch(batch, columns, rest)
 
 
@@ -264,6 +265,7 @@ def _merge(uow: UnitOfWork, site_id: str, fresh: Sequence[PreparedBatch]) -> Non
     store.add_meter_samples(uow, site_id, meters)
     store.add_acks(uow, site_id, acks)
     store.add_notices(uow, site_id, notices)
+    journal.take_in(uow, site_id, [entry for item in fresh for entry in item.rest.journal])
     readings = [item.columns for item in fresh if len(item.columns)]
     if readings or acks or notices:
         records = latest.load(store.lock_latest(uow, site_id))

@@ -179,3 +179,39 @@ SITE_ORDERS: Final = tenant_table(
     moment("created_at"),
 )
 Index("ix_site_orders_order", SITE_ORDERS.c.tenant_id, SITE_ORDERS.c.site_id, SITE_ORDERS.c.order_id)
+
+SITE_JOURNAL: Final = tenant_table(
+    "site_journal",
+    Column("site_id", Text, primary_key=True),
+    Column("chain", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("hash", LargeBinary, primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("trust", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("previous", LargeBinary, nullable=False),
+    moment("received_at"),
+)
+
+SITE_JOURNAL_CHAINS: Final = tenant_table(
+    "site_journal_chains",
+    Column("site_id", Text, primary_key=True),
+    Column("chain", Text, primary_key=True),
+    Column("first_seq", BigInteger, nullable=True),
+    Column("through_seq", BigInteger, nullable=True),
+    Column("through_hash", LargeBinary, nullable=True),
+    moment("heard_at"),
+)
+
+SITE_JOURNAL_FAULTS: Final = tenant_table(
+    "site_journal_faults",
+    Column("site_id", Text, primary_key=True),
+    Column("chain", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("fault", Text, primary_key=True),
+    Column("detail", Text, nullable=False),
+    moment("seen_at"),
+    moment("mended_at", nullable=True),
+)

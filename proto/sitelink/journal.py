@@ -8,32 +8,14 @@ every later one showing it; numbers go up by one. Nothing here needs a key: whoe
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import Final
+
+from sitelink.types import JournalEntry
 
 BEGAN: Final = "chain_began"
 """The kind of a chain's first entry; its detail says why it begins and what it follows."""
 NOTHING_BEFORE: Final = bytes(32)
 _DOMAIN: Final = "ballast/journal/v1"
-
-
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """One action at a site. ``seq`` counts within the site's file, across its chains; ``chain`` names one of them.
-
-    ``at_us`` is the site's time in microseconds since 1970, ``trust`` how far that was to be believed. ``kind`` is a
-    stable code, ``subject`` a miner, order, override or site, ``detail`` one plain line.
-    """
-
-    chain: str
-    seq: int
-    at_us: int
-    trust: str
-    kind: str
-    subject: str
-    detail: str
-    previous: bytes
-    hash: bytes
 
 
 def digest(entry: JournalEntry) -> bytes:

@@ -21,6 +21,7 @@ from sitelink.types import (
     Domain,
     DownFrame,
     Heartbeat,
+    JournalEntry,
     Notice,
     Reading,
     SignedTime,
@@ -108,6 +109,11 @@ class StubCloud(FakeCloud):
             [ack for body in bodies for ack in body.acks],
             [notice for body in bodies for notice in body.notices],
         )
+
+    def journal(self) -> list[JournalEntry]:
+        """What has come of the journal, in the order of its batches."""
+        bodies = [codec.unpack(batch.payload) for _, batch in sorted(self.stored.items())]
+        return [entry for body in bodies for entry in body.journal]
 
     def renumbered(self, **changes: object) -> SitePlan:
         assert self.plan is not None

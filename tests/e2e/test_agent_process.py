@@ -33,6 +33,7 @@ from sitelink.types import (
 )
 from sitelink.units import Watts
 from tests.contract.simulator.world import free_port
+from tests.e2e.outside import journal_faults
 from tests.e2e.stub_cloud import StubCloud
 
 SITE = "kill-1"
@@ -139,6 +140,7 @@ def assert_nothing_lost_or_doubled(stage: Stage) -> None:
     ((epoch, next_seq),) = connection.execute("SELECT epoch, next_seq FROM buffer_epochs").fetchall()
     kept = connection.execute("SELECT first_seq, last_seq, payload, settled_at_us FROM buffer_batches").fetchall()
     connection.close()
+    assert journal_faults(stage.folder / "state" / "agent.db", stage.cloud.journal()) == []
     assert {key[0] for key in stage.cloud.stored} == {epoch}
     covered = Counter(n for batch in stage.cloud.stored.values() for n in range(batch.first_seq, batch.last_seq + 1))
     for first, last, payload, settled in kept:
@@ -149,7 +151,7 @@ def assert_nothing_lost_or_doubled(stage: Stage) -> None:
             covered.update(range(first, last + 1))
     assert covered == Counter(range(next_seq)), "every number once"
     readings, acks, notices = stage.cloud.items()
-    told = repr((readings, acks, notices, stage.cloud.hellos, stage.cloud.beats))
+    told = repr((readings, acks, notices, stage.cloud.journal(), stage.cloud.hellos, stage.cloud.beats))
     assert f"{NET}." not in told, "no miner's address leaves the site"
     assert max(Counter((r.miner_id, r.read_at) for r in readings).values()) == 1
     assert len({n.notice_id for n in notices}) == len(notices)

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from sitelink.codec.columns import ReadingColumns, columns_message, columns_of, readings_of, rows_message
 from sitelink.codec.moments import MalformedFrame, microseconds, moment_of
-from sitelink.types import Ack, BatchBody, Evidence, Gap, MeterSample, Notice, NoticeCode, Outcome, Verb
+from sitelink.types import Ack, BatchBody, Evidence, Gap, JournalEntry, MeterSample, Notice, NoticeCode, Outcome, Verb
 from sitelink.units import Watts
 from sitelink.v1 import link_pb2 as pb
 
@@ -66,6 +66,7 @@ def _packed(readings: pb.ReadingColumns, rest: BatchBody) -> bytes:
         acks=[_ack_message(ack) for ack in rest.acks],
         notices=[_notice_message(notice) for notice in rest.notices],
         gaps=[_gap_message(gap) for gap in rest.gaps],
+        journal=[_entry_message(entry) for entry in rest.journal],
     )
     return zlib.compress(message.SerializeToString(deterministic=True), level=6)
 
@@ -76,6 +77,7 @@ def _rest(message: pb.BatchBody) -> BatchBody:
         acks=tuple(_ack(ack) for ack in message.acks),
         notices=tuple(_notice(notice) for notice in message.notices),
         gaps=tuple(_gap(gap) for gap in message.gaps),
+        journal=tuple(_entry(entry) for entry in message.journal),
     )
 
 
@@ -173,3 +175,31 @@ def _gap(message: pb.Gap) -> Gap:
     if message.items <= 0 or message.kept_every_s < 0:
         raise ValueError(f"a gap of {message.items} items, one kept in {message.kept_every_s} s")
     return Gap(moment_of(message.since_us), moment_of(message.until_us), message.kept_every_s, message.items)
+
+
+def _entry_message(entry: JournalEntry) -> pb.JournalEntry:
+    return pb.JournalEntry(
+        chain=entry.chain,
+        seq=entry.seq,
+        at_us=entry.at_us,
+        trust=entry.trust,
+        kind=entry.kind,
+        subject=entry.subject,
+        detail=entry.detail,
+        previous=entry.previous,
+        hash=entry.hash,
+    )
+
+
+def _entry(message: pb.JournalEntry) -> JournalEntry:
+    return JournalEntry(
+        message.chain,
+        message.seq,
+        message.at_us,
+        message.trust,
+        message.kind,
+        message.subject,
+        message.detail,
+        message.previous,
+        message.hash,
+    )

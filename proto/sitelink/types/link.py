@@ -76,8 +76,27 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One action at a site. ``seq`` counts within the site's file, across its chains; ``chain`` names one of them.
+
+    ``at_us`` is the site's time in microseconds since 1970, ``trust`` how far that was to be believed. ``kind`` is a
+    stable code, ``subject`` a miner, order, override or site, ``detail`` one plain line.
+    """
+
+    chain: str
+    seq: int
+    at_us: int
+    trust: str
+    kind: str
+    subject: str
+    detail: str
+    previous: bytes
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class BatchBody:
-    """What a batch carries. Items are numbered in the order readings, meters, acks, notices.
+    """What a batch carries. Items are numbered in the order readings, meters, acks, notices, journal.
 
     Its length is how many numbers it takes: those of its items, and those whose items are gone (``gaps``).
     """
@@ -87,9 +106,10 @@ class BatchBody:
     acks: tuple[Ack, ...] = ()
     notices: tuple[Notice, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    journal: tuple[JournalEntry, ...] = ()
 
     def __len__(self) -> int:
-        items = len(self.readings) + len(self.meters) + len(self.acks) + len(self.notices)
+        items = len(self.readings) + len(self.meters) + len(self.acks) + len(self.notices) + len(self.journal)
         return items + sum(gap.items for gap in self.gaps)
 
 

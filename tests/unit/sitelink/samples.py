@@ -15,6 +15,7 @@ from sitelink.types import (
     Heartbeat,
     Hello,
     Interval,
+    JournalEntry,
     MeterSample,
     MinerState,
     Notice,
@@ -73,6 +74,9 @@ BODY = BatchBody(
             power_before_w=Watts(3250.0),
             power_after_w=Watts(41.0),
         ),
+    ),
+    journal=(
+        JournalEntry("chain-1", 7, 1_764_000_000_000_000, "held", "sent", "m1", "it said ok", bytes(32), b"\1" * 32),
     ),
     notices=(
         Notice(

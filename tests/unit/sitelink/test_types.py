@@ -23,7 +23,7 @@ def test_an_interval_refuses_naive_and_empty_spans() -> None:
 
 
 def test_items_of_a_body_are_counted_over_all_kinds() -> None:
-    assert len(samples.BODY) == 6
+    assert len(samples.BODY) == 7
     assert len(BatchBody()) == 0
     gap = Gap(samples.NOON, samples.NOON, 60, 44)
     assert len(BatchBody(notices=samples.BODY.notices, gaps=(gap, gap))) == len(samples.BODY.notices) + 88

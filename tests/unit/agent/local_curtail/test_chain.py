@@ -19,8 +19,8 @@ from agent.local_curtail.records import MinerRecord
 from agent.local_curtail.salvage import salvage
 from agent.local_curtail.schema import schema
 from agent.storage import StorageFull, connect, in_transaction
-from sitelink.journal import NOTHING_BEFORE, JournalEntry, digest, fault_of
-from sitelink.types import BatchBody, ClockTrust, Evidence, NoticeCode, Outcome, Verb
+from sitelink.journal import NOTHING_BEFORE, digest, fault_of
+from sitelink.types import BatchBody, ClockTrust, Evidence, JournalEntry, NoticeCode, Outcome, Verb
 from tests.unit.agent.storage_fakes import Crash, CrashPoint, InlineWriter
 
 pytestmark = pytest.mark.agent
@@ -207,7 +207,7 @@ def test_a_prefix_up_to_where_a_chain_began_can_go(file: sqlite3.Connection, cha
 
 
 def test_what_devices_say_breaks_no_entry(file: sqlite3.Connection, chain: Chain) -> None:
-    said = "a\nb\t\ud800" + "x" * 1000
+    said = "a\n\0b\t\ud800" + "x" * 1000
     chain.append(file, [Note(NOON, ClockTrust.UNTRUSTED, Kind.BY_HAND, "m\n1", said)])
     entry = entries(file, 1, 1)[0]
     assert entry.subject == "m 1"
