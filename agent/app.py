@@ -53,7 +53,7 @@ from agent.site_files import SiteFiles
 from agent.status import DaemonStatus, write_status
 from agent.storage import Writer
 from agent.supervisor import supervised
-from agent.uplink.grpc_link import GrpcUplink
+from agent.transports import uplink_of
 from agent.vault import Vault
 from agent.vault.texts import SealedTexts
 from sitelink.clock import Clock
@@ -128,6 +128,7 @@ class Agent:
         self.curtail = self._curtailment(identity, inventory, controls, read)
         self._site_clock.site_time = self.curtail.site_time
         self._backfill = Backfill(writer, self.buffer, Chain(ids), self.curtail.site_time)
+        self.uplink = uplink_of(settings.link, identity, self._site_clock, ids)
         self.forwarder = self._forwarder(identity)
         self._restorer = Restorer(self._formers.owed, controls.get, self.curtail.holds_off)
         self._requests = self._local_requests(inventory)
@@ -156,6 +157,7 @@ class Agent:
             "poller": self.poller.run,
             "meters": self.meter_poller.run,
             "forwarder": self.forwarder.run,
+            "link state": self._show_link,
             "status": self._report,
             "local requests": self._requests.run,
             "follower": self._follower.run,
@@ -255,15 +257,8 @@ class Agent:
 
     def _forwarder(self, identity: Identity) -> Forwarder:
         link = self._settings.link
-        uplink = GrpcUplink(
-            link.endpoint,
-            identity.tls,
-            link.server_name,
-            deadline_s=min(15.0, max(2.0, 3 * link.heartbeat_s)),
-            keepalive_s=max(10.0, 2 * link.heartbeat_s),
-        )
         return Forwarder(
-            uplink,
+            self.uplink,
             self.buffer,
             self._site_clock,
             self._ids,
@@ -311,6 +306,11 @@ class Agent:
                 link_trouble=self.forwarder.link_trouble,
             )
             await on_disk(partial(write_status, path, status))
+            await asyncio.sleep(self._settings.link.heartbeat_s)
+
+    async def _show_link(self) -> None:
+        while True:
+            await self.uplink.show(self.forwarder.link_up)
             await asyncio.sleep(self._settings.link.heartbeat_s)
 
     async def _tell(self, code: NoticeCode, detail: str) -> None:

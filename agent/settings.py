@@ -17,6 +17,7 @@ from typing import Any, Final
 from agent.errors import BadInput
 from agent.files import next_step
 from agent.house_settings import FallbackSettings, LimitSettings, fallback_of, limits_of
+from agent.link_settings import LinkSettings, Proxy, link_of
 from agent.settings_section import Endpoint, Section, parse_endpoint
 
 PASSWORD_VARIABLE: Final = "BALLAST_AGENT_WHATSMINER_PASSWORD"  # noqa: S105 - a name, not a password
@@ -24,7 +25,7 @@ KEY_DIRECTORY_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 _SITE_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _SECTIONS: Final = ("site", "poll", "link", "buffer", "control", "limits", "fallback")
 
-__all__ = ["Endpoint", "Settings", "load_settings", "parse_endpoint"]
+__all__ = ["Endpoint", "LinkSettings", "Proxy", "Settings", "load_settings", "parse_endpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +53,6 @@ class PollSettings:
     first_byte_s: float
     total_s: float
     cap_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class LinkSettings:
-    """Where the cloud is."""
-
-    endpoint: Endpoint
-    enrol_endpoint: Endpoint
-    server_name: str
-    heartbeat_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +126,7 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
         source=path,
         site=_site(Section(path, document, "site")),
         poll=_poll(Section(path, document, "poll")),
-        link=_link(Section(path, document, "link")),
+        link=link_of(Section(path, document, "link")),
         buffer=_buffer(Section(path, document, "buffer")),
         control=_control(Section(path, document, "control"), variables.get(PASSWORD_VARIABLE)),
         limits=limits_of(Section(path, document, "limits")),
@@ -192,17 +183,6 @@ def _poll(section: Section) -> PollSettings:
     section.nothing_left()
     if not settings.connect_s <= settings.first_byte_s <= settings.total_s:
         raise section.bad("connect_s, first_byte_s, total_s", "are not in rising order", "write for example 1, 2 and 5")
-    return settings
-
-
-def _link(section: Section) -> LinkSettings:
-    settings = LinkSettings(
-        endpoint=section.endpoint("endpoint", "127.0.0.1:7443"),
-        enrol_endpoint=section.endpoint("enrol_endpoint", "127.0.0.1:7444"),
-        server_name=section.text("server_name", "ballast-cloud"),
-        heartbeat_s=section.number("heartbeat_s", 5, 0.2, 300),
-    )
-    section.nothing_left()
     return settings
 
 

@@ -58,6 +58,12 @@ class Section:
         """Return the complaint about ``key``."""
         return BadInput(f"{self._path}: [{self._name}] {key}: {cause}; {remedy}")
 
+    def has(self, key: str) -> bool:
+        """Return whether something is written for ``key``; an empty text is nothing."""
+        if self._left.get(key) == "":
+            del self._left[key]
+        return key in self._left
+
     def text(self, key: str, default: str | None = None) -> str:
         """Return a text that is not empty."""
         value = self._left.pop(key, default)

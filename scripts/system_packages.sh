@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes sure that the Debian packages the tests drive are there: Chromium, and a PostgreSQL beside the wheel's.
+# Makes sure that the Debian packages the tests drive are there: Chromium, mosquitto, and a PostgreSQL beside the wheel's.
 # Root installs what is missing; anybody else gets one line that says what to install.
 set -euo pipefail
 missing=()
+command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
 command -v chromium >/dev/null || missing+=(chromium)
 compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 [ ${#missing[@]} = 0 ] && exit 0

@@ -12,7 +12,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from agent.errors import AccessDenied, AgentError, Garbled, TimedOut, Transient, Unreachable
-from agent.settings import Endpoint
+from agent.settings import Endpoint, Proxy
 from agent.uplink.port import Tls
 from sitelink import codec
 from sitelink.types import DownFrame, UpFrame
@@ -27,11 +27,23 @@ class GrpcUplink:
     """``Uplink`` over gRPC."""
 
     def __init__(
-        self, endpoint: Endpoint, tls: Tls, server_name: str, *, deadline_s: float, keepalive_s: float
+        self,
+        endpoint: Endpoint,
+        tls: Tls,
+        server_name: str,
+        *,
+        deadline_s: float,
+        keepalive_s: float,
+        proxy: Proxy | None = None,
+        more_ca_pem: str = "",
     ) -> None:
-        """``deadline_s`` bounds connecting and each send; ``keepalive_s`` is the silence before a ping."""
+        """``deadline_s`` bounds connecting and each send; ``keepalive_s`` is the silence before a ping.
+
+        ``more_ca_pem`` are CAs believed beside the enrolment's.
+        """
         self._endpoint = endpoint
-        self._credentials = grpc.ssl_channel_credentials(tls.ca_pem, tls.key_pem, tls.certificate_pem)
+        roots = tls.ca_pem + b"\n" + more_ca_pem.encode("ascii")
+        self._credentials = grpc.ssl_channel_credentials(roots, tls.key_pem, tls.certificate_pem)
         self._deadline_s = deadline_s
         self._options = (
             ("grpc.ssl_target_name_override", server_name),
@@ -40,6 +52,7 @@ class GrpcUplink:
             ("grpc.keepalive_timeout_ms", int(deadline_s * 1000)),
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.enable_retries", 0),
+            *proxy_options(proxy),
         )
         self._channel: grpc.aio.Channel | None = None
         self._call: _Call | None = None
@@ -89,6 +102,9 @@ class GrpcUplink:
         except (codec.MalformedFrame, DecodeError) as error:
             raise Garbled(f"{self._endpoint}: {error}") from None
 
+    async def show(self, up: bool) -> None:
+        """See ``Uplink.show``: the stream's only watcher is the cloud."""
+
     async def close(self) -> None:
         """See ``Uplink.close``."""
         call, self._call = self._call, None
@@ -102,6 +118,13 @@ class GrpcUplink:
         if self._call is None:
             raise Unreachable(f"{self._endpoint}: not connected")
         return self._call
+
+
+def proxy_options(proxy: Proxy | None) -> tuple[tuple[str, str | int], ...]:
+    """Return the channel options by which gRPC goes through ``proxy``, or through none at all."""
+    if proxy is None:
+        return (("grpc.enable_http_proxy", 0),)
+    return (("grpc.http_proxy", proxy.url),)
 
 
 def _translated(endpoint: Endpoint, error: grpc.aio.AioRpcError) -> AgentError:

@@ -39,6 +39,13 @@ class Uplink(Protocol):
         """
         ...
 
+    async def show(self, up: bool) -> None:
+        """Tell whoever watches the link from outside whether it truly is up; must be said again every heartbeat.
+
+        Never raises. Where nobody can watch it does nothing.
+        """
+        ...
+
     async def close(self) -> None:
         """End the conversation; does nothing when there is none. Never raises."""
         ...

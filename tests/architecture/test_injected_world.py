@@ -54,6 +54,7 @@ ADAPTERS = {
     "agent/names.py": {"socket", "getaddrinfo"},
     "agent/lock.py": {"os.getpid"},
     "agent/local_socket.py": {"socket"},
+    "agent/uplink/dial.py": {"socket"},
     "agent/enrol.py": {"socket", "secrets", "create_connection"},
     "agent/identity.py": {"os.fsync"},
     "agent/files.py": {"os.fsync"},

@@ -1,11 +1,13 @@
 """The values that agent, cloud and simulator exchange. Pure: no I/O, no clock, no framework.
 
-    telemetry   what is read            orders   what is asked for, and how it ended        link   what travels
+    telemetry   what is read            orders   what is asked for, and how it ended
+    link        what travels            brokered what wraps it on its way through a broker
 
 Invariants: unknown is ``None``, never zero; times are aware UTC, intervals half-open ``[start, end)``. Everything is
 imported from here; the modules are how it is laid out.
 """
 
+from sitelink.types.brokered import Brokered, Closed, Opened, Opening, Sealed
 from sitelink.types.link import (
     NO_ORDER,
     Batch,
@@ -55,7 +57,9 @@ __all__ = [
     "Batch",
     "BatchBody",
     "BatchKind",
+    "Brokered",
     "ClockTrust",
+    "Closed",
     "Command",
     "Cursor",
     "Curtailment",
@@ -74,6 +78,8 @@ __all__ = [
     "MinerState",
     "Notice",
     "NoticeCode",
+    "Opened",
+    "Opening",
     "OrderNumber",
     "Outcome",
     "PowerSource",
@@ -81,6 +87,7 @@ __all__ = [
     "Reading",
     "Reason",
     "Receipt",
+    "Sealed",
     "SignedTime",
     "SitePlan",
     "UpFrame",

@@ -236,6 +236,7 @@ class Domain(StrEnum):
     COMMAND = "ballast/command/v1"
     TIME = "ballast/time/v1"
     KEYS = "ballast/keys/v1"
+    LINK = "ballast/link/v1"
 
 
 @dataclass(frozen=True, slots=True)
