@@ -297,7 +297,7 @@ class _Stage:
         """Let time pass, and whatever listens on ports come and go with it."""
         self._clock.advance(seconds)
         self.miner.advance(self._site.time.seconds())
-        listens = not self.miner.away and not self.miner.dead
+        listens = not self.miner.away and not self.miner.dead and not self.miner.has("no_accept")
         async with asyncio.timeout(10):
             while any(port.is_open is not listens for port in self._site.listeners[self.miner.place.miner_id]):
                 await asyncio.sleep(0.005)

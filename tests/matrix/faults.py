@@ -17,6 +17,8 @@ FIRMWARES = frozenset(build_firmwares())
 EVERYWHERE = FIRMWARES | {CONTACTOR}
 WITH_PAGES = frozenset(name for name, firmware in build_firmwares().items() if firmware.web is not None) | {CONTACTOR}
 WHATSMINERS = frozenset({"whatsminer", "whatsminer-v3"})
+WITH_TOKENS = FIRMWARES - {"avalon", "cgminer"}
+"""Those that open with a password, to a token, a session or a nonce, and LuxOS with its session."""
 IN_ITS_TIME = frozenset({"avalon", "whatsminer-v3"})
 """What these are told carries a moment of their own clock."""
 WITHOUT_A_MOMENT = frozenset(("avalon", verb) for verb in CHANGING - SWITCHING)
@@ -64,7 +66,14 @@ FAULTS = (
     Fault("accepts, never answers", "black_holed", hasty=True),
     Fault("slow drip", "slow_drip", hasty=True),
     Fault("garbage", "garbage:html"),
+    Fault("does not even accept", "no_accept", hasty=True),
     Fault("hangs up", "hang_up"),
+    Fault("resets the connection", "reset"),
+    Fault("answers in pieces", "split_chunks"),
+    Fault("answers 0.5 s late", "slow_reply:0.5", verbs=SWITCHING),
+    Fault("answers end in NUL", "nul"),
+    Fault("answers end in a newline", "newline"),
+    Fault("answers end in nothing", "no_terminator"),
     Fault("dies as it is told", "dead", late=True),
     Fault("falls silent as it is told", "black_holed", late=True, hasty=True),
     Fault("hangs up as it is told", "hang_up", late=True),
@@ -84,6 +93,8 @@ FAULTS = (
         firmwares=WHATSMINERS,
         spared=frozenset({("whatsminer", Verb.START), ("whatsminer-v3", Verb.LOGS)}),  # told with the stop's; with none
     ),
+    Fault("its session outlives its logoff", "stuck_session", firmwares=frozenset({"luxos"})),
+    Fault("tokens and sessions live 5 s", "expired_token", firmwares=WITH_TOKENS),
     Fault("server error", "server_error", firmwares=WITH_PAGES),
     Fault("effect after 10 s", "delayed", firmwares=FIRMWARES, verbs=CHANGING),
     Fault("figures refreshed every 10 s", "trailing_snapshot"),
@@ -91,6 +102,12 @@ FAULTS = (
     Fault("the contactor does not answer", SILENT, firmwares=frozenset({CONTACTOR})),
     Fault("the contactor falls silent as it is told", SILENT, late=True, firmwares=frozenset({CONTACTOR})),
     Fault("says ok, does nothing", "ack_without_effect", verbs=CHANGING),
+    Fault("goes on and reports idle once told", "reports_idle", verbs=frozenset({Verb.STOP})),
+    Fault("goes on and has reported idle all along", "reports_idle_now", verbs=frozenset({Verb.STOP})),
+    Fault("wakes by itself after 20 s", "self_waking", verbs=frozenset({Verb.STOP})),
+    Fault("forgets its sleep with a reboot", "forgets_sleep", verbs=SWITCHING),
+    Fault("keeps its sleep through a reboot", "keeps_sleep", verbs=SWITCHING),
+    Fault("forgets its limit with a stop", "forgets_limit", verbs=SWITCHING),
     Fault(
         "half of the boards follow",
         "half_effect",

@@ -27,6 +27,9 @@ after them is the reason code. `not sent` means that nothing left the agent, so 
   its own patience (20 s), on a feeder without a meter. A feeder's meter can only take a `complete` away. A stop that is not
   complete, and a start until its miner is back, are tried again. A miner that stands still already sheds no load:
   `already_idle` is no `complete`. Nor is one that stopped itself because it is hot.
+* **Goes on and reports idle**: nothing that such a miner says of itself can tell, so without a meter its stop is `complete`, and this
+  page marks it **untrue**. On a feeder with a meter no such stop is complete: the miner or its feeder is named
+  ([decision 0008](decisions/0008-a-feeder-is-judged-whole.md)), which the simulation plays. Have a meter where money hangs on it.
 * **A dash** stands where the fault cannot occur or cannot matter: a session is LuxOS's alone, tokens run out on Whatsminers, only web
   pages have server errors, what is told without a password knows no wrong one, and a second reboot is another reboot.
   A test plays what is dashed for want of a difference, and one sees that no fault passes as if there were none.
@@ -73,7 +76,7 @@ def verbs_of(firmware: str) -> list[Verb]:
 
 def section(firmware: str, cells: Iterable[Cell]) -> str:
     """One firmware's table."""
-    found = {(cell.fault.title, cell.verb): cell.ending for cell in cells if cell.firmware == firmware}
+    found = {(cell.fault.title, cell.verb): _shown(cell) for cell in cells if cell.firmware == firmware}
     verbs = verbs_of(firmware)
     lines = [
         f"## {firmware}\n",
@@ -89,6 +92,10 @@ def section(firmware: str, cells: Iterable[Cell]) -> str:
     elif missing:
         lines.append("\nNot documented by its vendor: " + "; ".join(f"{v.value} ({INSTEAD[v]})" for v in missing) + ".")
     return "\n".join(lines) + "\n"
+
+
+def _shown(cell: Cell) -> str:
+    return f"{cell.ending}, **untrue**" if cell.complete and not cell.kept_to else cell.ending
 
 
 def page(cells: Iterable[Cell]) -> str:
