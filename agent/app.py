@@ -38,6 +38,7 @@ from agent.inventory.learned import Learned
 from agent.local_curtail.backfill import Backfill
 from agent.local_curtail.chain import Chain
 from agent.local_curtail.formers import Formers
+from agent.local_curtail.house import heat_rules
 from agent.local_curtail.restoring import Restorer
 from agent.local_curtail.schema import schema as curtail_schema
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
@@ -60,8 +61,11 @@ from sitelink.clock import Clock
 from sitelink.inventory import MeterEntry, MinerEntry
 from sitelink.signing import KeyRing
 from sitelink.types import Notice, NoticeCode, Reading, Reason
+from sitelink.units import Watts
 
 _LOG: Final = logging.getLogger(__name__)
+_METER_FRESH_S: Final = 15.0
+"""A figure of the site's meter older than this says nothing of now, unless it is read less often."""
 
 
 class SiteClock:
@@ -118,6 +122,7 @@ class Agent:
         found = Learned.load(settings.site.state_dir).applied(inventory)
         devices = fleet.devices(found)
         read = fleet.meters(meters, self._site_clock)
+        self._site_meters = [meter.entry.meter_id for meter in read if meter.entry.kind == "site"]
         controls = {
             entry.miner_id: fleet.control(entry, devices[entry.miner_id], self._formers, outlets.get(entry.miner_id))
             for entry in inventory
@@ -183,6 +188,19 @@ class Agent:
             for name, sample in latest
         }
 
+    def _site_w(self) -> Watts | None:
+        """Return what the site's own meters show together, None unless each has told it just now."""
+        meters = self._site_meters
+        now, oldest_s = self._site_clock.now(), max(_METER_FRESH_S, 3 * self._settings.poll.meter_interval_s)
+        found = [self.meter_poller.latest.get(name) for name in meters]
+        fresh_w = [
+            sample.power_w
+            for sample in found
+            if sample is not None and sample.power_w is not None
+            if abs((now - sample.read_at).total_seconds()) <= oldest_s
+        ]
+        return Watts(sum(fresh_w)) if meters and len(fresh_w) == len(meters) else None
+
     def _poller(self, controls: Mapping[str, Pollable]) -> Poller:
         """Return what reads the miners: each as what orders it sees it, so that all tell the same of one."""
         poll = self._settings.poll
@@ -223,6 +241,8 @@ class Agent:
             idle_share=settings.control.idle_share,
             max_per_min_w=settings.limits.max_per_min_w,
             allowed_verbs=settings.limits.allowed_verbs,
+            min_load_w=settings.limits.min_load_w,
+            heat=heat_rules(settings.limits.heat),
         )
         return LocalCurtail(
             rules=rules,
@@ -239,6 +259,7 @@ class Agent:
             precedence=self._precedence,
             files=SiteFiles(settings.site.state_dir),
             secrets=self._secrets,
+            site_w=self._site_w,
         )
 
     def _local_requests(self, inventory: tuple[MinerEntry, ...]) -> LocalRequests:
@@ -334,7 +355,7 @@ def _schemas(connection: sqlite3.Connection) -> None:
 
 
 def _site_miner(entry: MinerEntry) -> SiteMiner:
-    return SiteMiner(entry.miner_id, entry.feeder_id, entry.nameplate_w, switchable(entry), entry.rack)
+    return SiteMiner(entry.miner_id, entry.feeder_id, entry.nameplate_w, switchable(entry), entry.rack, entry.model)
 
 
 def version() -> str:

@@ -14,6 +14,7 @@ from agent.errors import AgentError, BadInput
 from agent.local_curtail import inbox, overrides, records
 from agent.local_curtail.anchor import StoredTime, stored_anchor
 from agent.local_curtail.chain import Checked, check, last_entries
+from agent.local_curtail.held import HEAT_MARK
 from agent.local_curtail.history import last_events
 from agent.local_curtail.overrides import StoredOverride
 from agent.local_curtail.standing import Standing
@@ -110,12 +111,13 @@ class Site:
     def _stored(self, connection: sqlite3.Connection) -> Standing:
         held = held_orders(connection, self._clock)
         rows = connection.execute("SELECT record FROM curtail_miners").fetchall()
-        mark = connection.execute("SELECT value FROM curtail_marks WHERE name = 'fallback'").fetchone()
+        marks = dict(connection.execute("SELECT name, value FROM curtail_marks").fetchall())
         return Standing(
             now=held.now,
             trust=held.trust,
             plan=held.plan,
             overrides=held.overrides,
             records=tuple(records.miner_of(text) for (text,) in rows),
-            fallback="" if mark is None else mark[0],
+            fallback=marks.get("fallback", ""),
+            heat=marks.get(HEAT_MARK, ""),
         )

@@ -180,6 +180,9 @@ class LocalRequests:
                 if (record := records.get(name)) is not None and record.outcome is not None and record.verb is verb
                 if record.order_id == order_id
             ]
+            for name in [name for name in left if verb is Verb.START and self._curtail.too_hot(name)]:
+                left.discard(name)
+                yield _finding(name, Proof.NO, in_words("too_hot"))
             for name in [name for name in left if self._curtail.ruling(name) != order_id]:
                 left.discard(name)
                 yield _finding(name, Proof.NO, "no longer under this order: another took over, or its time is over")

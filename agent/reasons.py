@@ -99,6 +99,13 @@ _IN_WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "it draws more than its miners own up to",
         "measure its open miners at the rack, cut the outlet of the one that draws; none does: check the meter",
     ),
+    # of what the site itself forbids
+    "too_hot": (
+        "it is too hot to run",
+        "look at its fans, its air and the rack's; it is started once it has cooled ([limits] in agent.toml)",
+    ),
+    "min_load": ("it stays on so that the site draws its minimum load", ""),
+    "max_off": ("it was off for as long as this site allows", ""),
     "verb_not_allowed": (
         "this site takes no such order",
         "add its verb to [limits] allowed_verbs in agent.toml, if it is to, and restart the agent",

@@ -121,6 +121,15 @@ class Section:
         except BadInput as error:
             raise self.bad(key, str(error), "correct it") from None
 
+    def tables(self, key: str) -> dict[str, "Section"]:
+        """Return the tables below ``key`` by name, none when the key is absent."""
+        below = Section(self._path, {f"{self._name}.{key}": self._left.pop(key, {})}, f"{self._name}.{key}")
+        names = list(below._left)
+        return {
+            name: Section(self._path, {f"{below._name}.{name}": below._left[name]}, f"{below._name}.{name}")
+            for name in names
+        }
+
     def nothing_left(self) -> None:
         """Refuse keys nobody asked for."""
         if self._left:

@@ -8,7 +8,7 @@ Invariant: a figure that only the daemon can know (link, miners) is shown as unk
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from agent.errors import AgentError, TimedOut
 from agent.files import replace_file
 from agent.local_curtail.overrides import StoredOverride
 from agent.local_curtail.policy import whom
+from agent.local_curtail.restraint import Restraint, stored_restraint
 from agent.local_socket import Conversation
 from agent.lock import is_held
 from agent.settings import Settings
@@ -64,6 +65,7 @@ class SiteStatus:
     oldest_at: datetime | None
     epoch: str | None = None
     next_seq: int = 0
+    restraint: Restraint = field(default_factory=Restraint)
     hung: str = ""  # why a daemon that holds the lock is taken for hung; empty when it answers, or is not there
 
 
@@ -106,6 +108,7 @@ def read_status(settings: Settings, clock: Clock) -> SiteStatus:
             oldest_at=oldest_at,
             epoch=epoch,
             next_seq=next_seq,
+            restraint=stored_restraint(connection),
         )
 
 
@@ -144,6 +147,7 @@ def as_json(status: SiteStatus) -> str:
             for item in status.overrides
         ],
         "backlog": {"batches": status.backlog_batches, "bytes": status.backlog_bytes, "oldest_at": status.oldest_at},
+        "limits": status.restraint.document(),
         "numbering": {"epoch": status.epoch, "next_seq": status.next_seq},
         "miners": None if daemon is None else dict(daemon.miners),
         "curtailed": None if daemon is None else dict(daemon.curtailed),
@@ -167,6 +171,7 @@ def as_table(status: SiteStatus) -> str:
     for item in status.overrides:
         words = f"{item.override.verb.value} {whom(item.override.miner_ids)} until {_time_text(item.until)}"
         rows.append(("override", words))
+    rows += [("limit", line) for line in status.restraint.lines()]
     return "\n".join(f"{name:<17} {value}" for name, value in rows)
 
 

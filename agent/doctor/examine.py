@@ -14,6 +14,7 @@ from agent.aside import Aside
 from agent.doctor import daemon, files, machine
 from agent.doctor.doubts import liars
 from agent.doctor.finding import Finding, bad
+from agent.doctor.limits import limits
 from agent.doctor.orders import orders
 from agent.doctor.outlets import outlets
 from agent.errors import AgentError
@@ -36,6 +37,7 @@ def examine(settings: Settings, clock: Clock) -> list[Finding]:
         "inventory": lambda: files.inventory(settings),
         "outlets": lambda: outlets(settings, clock),
         "orders": lambda: orders(settings, clock),
+        "limits": lambda: limits(settings),
         "liars": lambda: liars(settings),
         "identity": lambda: files.identity(settings),
         "disk": lambda: machine.disk(settings),

@@ -19,6 +19,7 @@ from agent.failsafe.sights import Around, Sight
 from agent.fleet import Fleet, switchable, untouchable
 from agent.inventory import load_meters
 from agent.local_curtail.formers import FormersOnFile
+from agent.local_curtail.house import heat_rules
 from agent.meters import Meter
 from agent.outlets import Outlet
 from agent.settings import Settings
@@ -151,7 +152,10 @@ class Alone:
             for entry in reached
         }
         places = at_once(len(meters), self.say)
-        failsafe = Failsafe(settings, spared, dict(controls), dict(meters), clock, ledger, self.say, places, reached)
+        heat = heat_rules(settings.limits.heat)
+        failsafe = Failsafe(
+            settings, spared, dict(controls), dict(meters), clock, ledger, self.say, places, reached, heat
+        )
         return failsafe, fleet
 
     def _outlet(self, entry: MinerEntry, fleet: Fleet) -> Outlet | None:

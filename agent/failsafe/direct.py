@@ -5,8 +5,8 @@
 
 Invariants: a miner counts as done only when it has been read back and who answers has said that it is the one, and a
 stop only when its feeder's meter, where there is one, leaves no room for it still to draw (``weighing``), judged as the
-daemon judges it. One miner's failure is its own. A stop waits for no limit, a start keeps to the site's. The caller
-holds the journal's lock.
+daemon judges it. One miner's failure is its own. A stop waits for no limit, a start keeps to the site's, and none goes to a
+miner too hot. The caller holds the journal's lock.
 """
 
 import asyncio
@@ -30,10 +30,12 @@ from agent.failsafe.weighing import Weighing
 from agent.findings import Finding, Proof
 from agent.fleet import switchable
 from agent.local_curtail.evidence import MeterWord, judge_start
-from agent.local_curtail.ports import Control, FeederMeter, Observed
+from agent.local_curtail.heat import NO_HEAT_RULES, Heat, HeatRules, look_of
+from agent.local_curtail.policy import TOO_HOT
+from agent.local_curtail.ports import Control, FeederMeter, Observed, Warm
 from agent.local_curtail.ramp import Pace, SitePace, Switched
 from agent.local_curtail.rules import ASSUMED_NAMEPLATE_W
-from agent.reasons import in_words
+from agent.reasons import cause_of, in_words, next_step
 from agent.settings import Settings
 from sitelink.clock import Clock
 from sitelink.inventory import MinerEntry
@@ -66,10 +68,12 @@ class Failsafe:
         say: Callable[[str], None],
         at_once: int = _CONCURRENCY,
         fleet: Sequence[MinerEntry] = (),
+        heat: HeatRules = NO_HEAT_RULES,
     ) -> None:
         """``spared`` are the miners that no order may touch; ``at_once`` are talked to at a time.
 
         ``fleet`` are all that ``controls`` reach, those too that are only looked at, beside the ones that are ordered.
+        By ``heat`` no miner is started that is too hot.
         """
         self._settings = settings
         self._spared = spared
@@ -83,6 +87,7 @@ class Failsafe:
         self._done: set[str] = set()
         self._ordered = 0
         self._order_id = ""
+        self._heat = heat
         self._pace = SitePace(Pace(settings.limits.max_step_w, settings.limits.max_per_min_w))
         self._earlier = Earlier()
         share, readings = settings.control.idle_share, Readings(meters, clock)
@@ -261,6 +266,9 @@ class Failsafe:
         if refused is not None:
             runs = first.state is MinerState.HASHING
             return replace(refused, proof=Proof.YES, what="hashing", after_w=first.power_w) if runs else refused
+        heat = await self._too_hot(entry, first)
+        if heat:
+            return Finding(entry, Proof.NO, heat, first.power_w, unsent=True)
         load_w = entry.nameplate_w or ASSUMED_NAMEPLATE_W
         found = Finding(entry, Proof.NO, "not hashing after the order", first.power_w)
 
@@ -279,6 +287,18 @@ class Failsafe:
         if found.proof is Proof.YES or (told.taken and not told.refused):
             return found
         return replace(found, what=told.trouble or found.what, unsent=told.unsent)
+
+    async def _too_hot(self, entry: MinerEntry, first: Observed) -> str:
+        """Return why a miner must not be started, "" where two looks do not agree that it is too hot."""
+        heat, seen = Heat(self._heat.of(entry.rack, entry.feeder_id, entry.model)), first
+        for number in range(2):
+            if isinstance(seen, Warm):
+                heat.shown(look_of(float(number + 1), seen.board_temps_c, seen.chip_temps_c, seen.power_w))
+            if not heat.suspect:
+                break
+            await asyncio.sleep(LOOK_S)
+            seen = await _twice(self._controls[entry.miner_id].observe)
+        return f"{cause_of(TOO_HOT)} ({heat.words()}): {next_step(TOO_HOT)}" if heat.held else ""
 
     def _take_up_pace(self, entries: tuple[MinerEntry, ...]) -> None:
         """Count what was started a moment ago; a stop by hand is never slowed, a start keeps to the site's limits."""

@@ -1,8 +1,9 @@
 """The books of local curtailment: records, acknowledgements and notices, kept in memory as they stand on disk.
 
-Invariants: memory changes only after its transaction is durable, but for two: what brings a miner back, and what a
-technician at the site orders, wait for no room on a disk (they are owed, and written with the next transaction that
-fits; a process killed meanwhile decides the same again, or forgets an order that its technician was told is not kept);
+Invariants: memory changes only after its transaction is durable, but for three: what brings a miner back, what a
+technician at the site orders, and the stop of a miner too hot, wait for no room on a disk (they are owed, and written
+with the next transaction that fits; a process killed meanwhile decides the same again, or forgets an order that its
+technician was told is not kept);
 whoever changes a record does so from what the books
 hold at that moment, one after the other, so an intent to stop can never be overwritten by somebody who had not seen
 it; an outcome, its ack and its notices commit together; an ack is given again only when the outcome has changed.
@@ -27,7 +28,7 @@ from agent.local_curtail import tasks as task_rows
 from agent.local_curtail.chain import Chain, Kind, Note
 from agent.local_curtail.evidence import Verdict
 from agent.local_curtail.moments import microseconds
-from agent.local_curtail.policy import OVERRIDE
+from agent.local_curtail.policy import OVERRIDE, TOO_HOT
 from agent.local_curtail.ports import Outbox, SiteNow
 from agent.local_curtail.records import MinerRecord, OrderRecord
 from agent.storage import StorageFull, Writer, uninterrupted
@@ -88,8 +89,9 @@ class Entry:
         self.journal += later.journal
 
     def urgent(self) -> "Entry":
-        """Return the part that waits for no disk: what brings miners back, and what a technician orders."""
-        miners = [record for record in self.miners if record.verb is Verb.START or record.cause == OVERRIDE]
+        """Return the part that waits for no disk: what brings miners back, what a technician orders, and heat."""
+        at_once = {OVERRIDE, TOO_HOT}
+        miners = [record for record in self.miners if record.verb is Verb.START or record.cause in at_once]
         names = {record.miner_id for record in miners}
         return Entry(
             miners=miners,

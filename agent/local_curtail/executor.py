@@ -30,6 +30,7 @@ from agent.local_curtail.site_time import SiteTime
 from agent.local_curtail.stages import advance, opened, slowed
 from agent.local_curtail.starting import Starter
 from agent.local_curtail.stopping import Stopper
+from agent.local_curtail.surroundings import Surroundings
 from sitelink.clock import Clock
 from sitelink.types import ClockTrust, NoticeCode, Verb
 
@@ -77,8 +78,10 @@ class Executor:
         stopper: Stopper,
         starter: Starter,
         rounds: Rounds,
+        surroundings: Surroundings,
         wake: Wake,
     ) -> None:
+        self._surroundings = surroundings
         self._rules = rules
         self._miners = miners
         self._clock = clock
@@ -103,6 +106,7 @@ class Executor:
             group.create_task(self._stopper.watch_neighbours())
             group.create_task(self._rounds.sweep_forever())
             group.create_task(self._rounds.balance_forever())
+            group.create_task(self._surroundings.thermometers.run())
             due_s = self._clock.monotonic()
             while True:
                 self._wake.event.clear()
@@ -186,6 +190,9 @@ class Executor:
                 for miner_id, record in records.items()
                 if record.off_since is not None
             },
+            hot=self._surroundings.thermometers.hot,
+            suspect=self._surroundings.thermometers.suspect,
+            loads=self._surroundings.loads(records, now),
         )
 
     def _untrusted_since_s(self) -> float | None:
@@ -199,12 +206,17 @@ class Executor:
         entry = Entry()
         plan, revision = self._journal.plan, self._journal.plan_revision
         new_orders: dict[str, list[str]] = {}
+        kept: dict[str, int] = {}
         for wanted in desired:
             change = retarget(self._books.miners.get(wanted.miner_id), wanted, revision)
             if change is None:
                 continue
             _note(entry, change)
-            if wanted.verb is Verb.STOP and wanted.order_id not in self._books.orders:
+            if wanted.reason == policy.MIN_LOAD:
+                kept[wanted.order_id] = kept.get(wanted.order_id, 0) + 1
+            # Heat is no curtailment: it has no stages, and nothing tells of it as of one.
+            known = wanted.order_id == policy.HEAT_ORDER or wanted.order_id in self._books.orders
+            if wanted.verb is Verb.STOP and not known:
                 new_orders.setdefault(wanted.order_id, []).append(wanted.miner_id)
         for order_id, miner_ids in new_orders.items():
             order = opened(order_id, miner_ids, plan, revision, self._rules.max_step_w, situation.now)
@@ -214,6 +226,9 @@ class Executor:
             slow = slowed(order_id, loads_w, plan, self._rules.pace)
             if slow:
                 entry.notices.append((NoticeCode.LIMIT_APPLIED, order_id, slow))
+        for order_id, count in kept.items():
+            detail = f"min_load: {count} more miners stay on: the site is to draw {self._rules.min_load_w / 1e3:g} kW"
+            entry.notices.append((NoticeCode.LIMIT_APPLIED, order_id, detail))
         entry.orders += self._revised()
         self._note_trust(entry, situation)
         for item in active:

@@ -1,11 +1,12 @@
 """Who may be worked on now: feeders, ramps, retries.
 
 Invariants: a start waits for no stop; a stop on a metered feeder waits while a miner on it starts, and for a place in
-its round; what a killed process had under way goes first, while its drop still stands alone, then first tries, then
-repeated ones; a stop that only a person can make possible is repeated once after each mend, and after each start of the
-process, by an attempt that begins after it; a miner known dead goes last and gives its place in the ramp back. All but
-a stop by hand waits for the site's own pace, repeated tries too, and everything counts in it. Where no ramp counts the
-order of stopping, one feeder goes after the other, so that each is judged as soon as it can be.
+its round; one too hot goes first and waits for nobody; what a killed process had under way comes next, while its drop
+still stands alone, then first tries, then repeated ones; a stop that only a person can make possible is repeated once
+after each mend, and after each start of the process, by an attempt that begins after it; a miner known dead goes last
+and gives its place in the ramp back. All but a stop by hand or for heat waits for the site's own pace, repeated tries
+too, and everything counts in it. Where no ramp counts the order of stopping, one feeder goes after the other, so that
+each is judged as soon as it can be.
 """
 
 from collections import Counter, defaultdict
@@ -17,7 +18,7 @@ from typing import Final
 from agent.local_curtail.books import Books
 from agent.local_curtail.failures import lasts
 from agent.local_curtail.feeders import Feeders
-from agent.local_curtail.policy import OVERRIDE
+from agent.local_curtail.policy import OVERRIDE, TOO_HOT
 from agent.local_curtail.ramp import NO_RAMP, Pacer, SitePace, Switched, capped, paced
 from agent.local_curtail.records import MinerRecord, Phase
 from agent.local_curtail.resting import GONE
@@ -28,6 +29,8 @@ _RETRY_S: Final = {Verb.STOP: (5.0, 60.0), Verb.START: (2.0, 15.0)}
 """First and slowest wait between attempts on a miner; each wait doubles the one before."""
 _STILL_OFF_S: Final = 600.0
 """A start that was refused for good is tried again so seldom: a miner is not to stay off because nobody looked."""
+_AT_ONCE: Final = frozenset({OVERRIDE, TOO_HOT})
+"""Causes of a stop that waits for no ramp and no limit."""
 _BOTH: Final = (Verb.STOP, Verb.START)
 _ATTEMPTS_A_CONVERSATION: Final = 32
 """An attempt waits most of its time: this many share one open conversation with a device."""
@@ -189,7 +192,7 @@ class Lanes:
         # A wait earned under another order, or by the opposite verb, holds up nothing.
         return retry is None or retry.key != (record.order_id, record.verb) or retry.due_s <= now_s
 
-    def _turn(self, record: MinerRecord) -> tuple[bool, bool, bool, int, int, str]:
+    def _turn(self, record: MinerRecord) -> tuple[bool, bool, bool, bool, int, int, str]:
         reading = self._latest(record.miner_id)
         dead = reading is not None and reading.reason in GONE
         turn = self._places(record.order_id).get(record.miner_id, 0)
@@ -197,7 +200,8 @@ class Lanes:
         at_once = stops and not paced(self._ramp((record.order_id, record.verb), record.cause))
         feeder = self._rank[self._miners[record.miner_id].feeder_id] if at_once else 0
         turn = turn if stops else -turn
-        return (record.phase is Phase.DONE, record.phase is not Phase.SENT, dead, feeder, turn, record.miner_id)
+        hot, done = record.cause == TOO_HOT, record.phase is Phase.DONE
+        return (not hot, done, record.phase is not Phase.SENT, dead, feeder, turn, record.miner_id)
 
     def _places(self, order_id: str) -> dict[str, int]:
         """Return each miner's place in the order of stopping; starting goes in reverse."""
@@ -215,7 +219,7 @@ class Lanes:
         feeder = self._metered.get(miner.feeder_id)
         if len(self._in_flight) >= self._most:
             return False
-        if feeder is None:
+        if feeder is None or self._books.miners[miner.miner_id].cause == TOO_HOT:
             return True
         working = self._feeders[miner.feeder_id]
         if any(self._in_flight[name] is Verb.START for name in working):
@@ -237,7 +241,7 @@ class Lanes:
         order_id, verb = key
         order = self._books.orders.get(order_id)
         if order is None:
-            return NO_RAMP if cause == OVERRIDE else capped(NO_RAMP, self._rules.max_step_w)
+            return NO_RAMP if cause in _AT_ONCE else capped(NO_RAMP, self._rules.max_step_w)
         return order.ramp_down if verb is Verb.STOP else order.ramp_up
 
 
@@ -251,7 +255,7 @@ def _unfinished(record: MinerRecord) -> bool:
 
 def _waits_for_none(record: MinerRecord) -> bool:
     """Return whether no limit of the site's slows it, though it counts: somebody may be standing in front of it."""
-    return record.verb is Verb.STOP and record.cause == OVERRIDE
+    return record.verb is Verb.STOP and record.cause in _AT_ONCE
 
 
 def _given_up(record: MinerRecord) -> bool:

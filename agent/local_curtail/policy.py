@@ -1,12 +1,15 @@
 """What each miner of a site should be doing now. Pure and total.
 
-    never_touch  >  failsafe override  >  commands  >  plan windows, or the fallback without them  >  run
+    never_touch  >  too hot  >  failsafe override  >  commands  >  plan windows, or the fallback without them  >  run
+                                                      '---- less who stays on for the minimum load ----'
 
 Invariants:
 
 * Each miner of the fleet gets exactly one ``Desired``, except a never_touch miner, which gets none, unless an earlier
   order of ours stopped it: then it is started.
-* Nothing but an order in force stops a miner, so the end of every order is a START.
+* Nothing but an order in force, or heat, stops a miner, so the end of every order is a START.
+* A miner too hot is stopped under an order of its own, which no curtailment takes over until it has cooled; one that is
+  off already stays under its order, and is not started.
 * Holding keeps off what is off and stops nobody new: whether a stop not yet sent is still due, nobody can say.
 * A START keeps the id of the order it ends, so that its acknowledgement answers that order.
 * A miner off longer than ``max_off_s`` is started and stays started for as long as the same order lasts. A local
@@ -18,6 +21,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from agent.local_curtail.floor import Loads, kept_on
+from agent.local_curtail.ramp import NO_LIMIT
 from sitelink.types import ClockTrust, Command, Curtailment, Fallback, SitePlan, Verb
 from sitelink.units import Watts
 from sitelink.verbs import SWITCHING
@@ -36,6 +41,10 @@ RUN_PLAN_EXPIRED: Final = "fallback_run_plan_expired"
 RUN_CLOCK_UNTRUSTED: Final = "fallback_run_clock_untrusted"
 GRACE: Final = "grace_before_fallback"
 FALLBACK_ORDER: Final = "fallback"
+MIN_LOAD: Final = "min_load"
+TOO_HOT: Final = "too_hot"
+HEAT_ORDER: Final = "heat"
+"""The order under which miners too hot are stopped: no curtailment, and never counted as one."""
 
 
 def whom(miner_ids: Collection[str] | None) -> str:
@@ -59,12 +68,13 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What no order may exceed. ``max_step_w`` 0 means no limit."""
+    """What no order may exceed. ``max_step_w`` and ``min_load_w`` 0 mean no limit."""
 
     max_off_s: float
     max_step_w: Watts
     never_touch: frozenset[str] = frozenset()
     allowed_verbs: frozenset[Verb] = frozenset(Verb)
+    min_load_w: Watts = NO_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,8 @@ class Situation:
     """Everything a decision rests on.
 
     ``fallback`` and ``grace_s`` are the site's own; a held plan's fallback goes before them. ``untrusted_s`` is how
-    long the clock has been untrusted. ``off_s`` tells how long each miner stopped by us has been off.
+    long the clock has been untrusted. ``off_s`` tells how long each miner stopped by us has been off; ``hot`` are too
+    hot to run, ``suspect`` may be.
     """
 
     now: datetime
@@ -97,6 +108,9 @@ class Situation:
     untrusted_s: float = 0.0
     last_desired: Mapping[str, Desired] = field(default_factory=dict)
     off_s: Mapping[str, float] = field(default_factory=dict)
+    hot: frozenset[str] = frozenset()
+    suspect: frozenset[str] = frozenset()
+    loads: Loads = field(default_factory=Loads)
 
 
 def decide(situation: Situation) -> tuple[Desired, ...]:
@@ -113,11 +127,11 @@ def decide(situation: Situation) -> tuple[Desired, ...]:
             continue
         override = overrides.get(miner_id) or overrides.get("")
         if override is not None:
-            decided.append(Desired(miner_id, override.verb, override.override_id, OVERRIDE))
-            continue
-        wanted = _ordered(miner_id, commands.get(miner_id), base, last, situation.off_s)
-        decided.append(_limited(wanted, last, situation))
-    return tuple(decided)
+            wanted = Desired(miner_id, override.verb, override.override_id, OVERRIDE)
+        else:
+            wanted = _limited(_ordered(miner_id, commands.get(miner_id), base, last, situation.off_s), last, situation)
+        decided.append(_cooled(wanted, last, situation))
+    return _above_the_floor(decided, situation)
 
 
 def fallback_reason(situation: Situation) -> str | None:
@@ -191,6 +205,51 @@ def _limited(wanted: Desired, last: Desired | None, situation: Situation) -> Des
     if latched or situation.off_s.get(wanted.miner_id, 0.0) >= situation.limits.max_off_s:
         return Desired(wanted.miner_id, Verb.START, wanted.order_id, MAX_OFF)
     return wanted
+
+
+def _cooled(wanted: Desired, last: Desired | None, situation: Situation) -> Desired:
+    """Return ``wanted``, or the stop of a miner too hot; one off under the same order is off."""
+    held_off = last if last is not None and last.verb is Verb.STOP and wanted.miner_id in situation.off_s else None
+    if wanted.miner_id in situation.hot:
+        same = held_off is not None and (held_off.order_id, wanted.verb) == (wanted.order_id, Verb.STOP)
+        return wanted if same else Desired(wanted.miner_id, Verb.STOP, HEAT_ORDER, TOO_HOT)
+    waits = held_off is not None and wanted.verb is Verb.START and wanted.miner_id in situation.suspect
+    return held_off if waits and held_off is not None else wanted
+
+
+def _above_the_floor(decided: list[Desired], situation: Situation) -> tuple[Desired, ...]:
+    """Return ``decided`` less the stops that would take the site below its minimum load."""
+    if situation.limits.min_load_w <= 0:
+        return tuple(decided)
+    spared = {OVERRIDE, TOO_HOT}
+    stops = {wanted.miner_id: wanted for wanted in decided if wanted.verb is Verb.STOP and wanted.reason not in spared}
+    kept = {
+        miner_id
+        for miner_id, wanted in stops.items()
+        if (last := situation.last_desired.get(miner_id)) is not None
+        and (last.reason, last.order_id) == (MIN_LOAD, wanted.order_id)
+    }
+    going = {wanted.miner_id for wanted in decided if wanted.verb is Verb.STOP}
+    others = situation.loads.sure_w.keys() - going
+    order = _in_order_of_stopping(stops, situation)
+    stay = kept_on(order, others, kept, situation.off_s, situation.loads, situation.limits.min_load_w)
+    return tuple(
+        Desired(wanted.miner_id, Verb.START, wanted.order_id, MIN_LOAD) if wanted.miner_id in stay else wanted
+        for wanted in decided
+    )
+
+
+def _in_order_of_stopping(stops: Mapping[str, Desired], situation: Situation) -> list[str]:
+    """Return ``stops`` by their place in their curtailment, else in the fleet."""
+    places = {("", miner_id): place for place, miner_id in enumerate(situation.fleet)}
+    for item in () if situation.plan is None else situation.plan.curtailments:
+        places |= {(item.curtailment_id, miner_id): place for place, miner_id in enumerate(item.miner_ids)}
+
+    def place_of(miner_id: str) -> tuple[int, str]:
+        own = places.get((stops[miner_id].order_id, miner_id))
+        return (places["", miner_id] if own is None else own, miner_id)
+
+    return sorted(stops, key=place_of)
 
 
 def _latest_commands(situation: Situation) -> Mapping[str, Command]:

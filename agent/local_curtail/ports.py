@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sitelink.types import BatchBody, ClockTrust, MeterSample, MinerState, Reason
-from sitelink.units import TeraHashPerSecond, Watts
+from sitelink.units import Celsius, TeraHashPerSecond, Watts
 
 if TYPE_CHECKING:
     import sqlite3
@@ -68,6 +68,26 @@ class Control(Protocol):
 
     async def observe(self) -> Observed:
         """Read the device. Raises Transient or Permanent."""
+        ...
+
+
+@runtime_checkable
+class Warm(Protocol):
+    """An observation that tells temperatures."""
+
+    @property
+    def board_temps_c(self) -> tuple[Celsius, ...]:
+        """Return what sensors on boards, or in the air stream through them, show."""
+        ...
+
+    @property
+    def chip_temps_c(self) -> tuple[Celsius, ...]:
+        """Return what sensors in or at chips show."""
+        ...
+
+    @property
+    def power_w(self) -> Watts | None:
+        """Return the power the device reports."""
         ...
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from agent.local_curtail.heat import NO_HEAT_RULES, HeatRules
 from agent.local_curtail.policy import Limits
 from agent.local_curtail.ramp import NO_LIMIT, Pace
 from sitelink.types import Fallback, Verb
@@ -21,6 +22,7 @@ class SiteMiner:
     nameplate_w: Watts | None
     controllable: bool
     rack: str = ""
+    model: str = ""
 
     @property
     def load_w(self) -> Watts:
@@ -44,11 +46,13 @@ class SiteRules:
     idle_share: float = 0.15
     max_per_min_w: Watts = NO_LIMIT
     allowed_verbs: frozenset[Verb] = frozenset(Verb)
+    min_load_w: Watts = NO_LIMIT
+    heat: HeatRules = NO_HEAT_RULES
 
     @property
     def limits(self) -> Limits:
         """Return the limits that the policy keeps."""
-        return Limits(self.max_off_s, self.max_step_w, self.never_touch, self.allowed_verbs)
+        return Limits(self.max_off_s, self.max_step_w, self.never_touch, self.allowed_verbs, self.min_load_w)
 
     @property
     def pace(self) -> Pace:

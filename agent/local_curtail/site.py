@@ -18,6 +18,7 @@ from agent.local_curtail.doubts import doubts
 from agent.local_curtail.drift import Drifts
 from agent.local_curtail.executor import Executor, Wake
 from agent.local_curtail.feeders import Feeders
+from agent.local_curtail.held import HEAT_MARK
 from agent.local_curtail.history import Event, last_events
 from agent.local_curtail.journal import Journal
 from agent.local_curtail.lanes import Lanes
@@ -40,6 +41,8 @@ from agent.local_curtail.site_time import SiteTime
 from agent.local_curtail.standing import Standing
 from agent.local_curtail.starting import Starter
 from agent.local_curtail.stopping import Stopper
+from agent.local_curtail.surroundings import Surroundings
+from agent.local_curtail.thermometers import Thermometers
 from agent.local_curtail.unsent import hand_on
 from agent.precedence import Precedence
 from agent.storage import Writer
@@ -86,8 +89,12 @@ class LocalCurtail:
         precedence: Precedence,
         files: Files,
         secrets: Secrets,
+        site_w: Callable[[], Watts | None] = lambda: None,
     ) -> None:
-        """``controls`` gives a miner's control, ``feeder_meters`` holds meters by feeder, ``latest`` a reading."""
+        """``controls`` gives a miner's control, ``feeder_meters`` holds meters by feeder, ``latest`` a reading.
+
+        ``site_w`` tells what the site's meter shows, None while it is silent.
+        """
         by_id = {miner.miner_id: miner for miner in miners}
         wake = Wake()
         reach = Reach(controls, rules.concurrency, precedence)
@@ -120,6 +127,7 @@ class LocalCurtail:
         self._orders = Orders(
             writer, self._books, reach, files, by_id, rules, clock, self.site_time, secrets, pace, self._chain
         )
+        self._thermometers = Thermometers(rules.heat, by_id, latest, reach, self._books, clock, wake.orders)
         self._executor = Executor(
             rules=rules,
             miners=by_id,
@@ -145,6 +153,7 @@ class LocalCurtail:
                 wake.work,
                 rises,
             ),
+            surroundings=Surroundings(rules, by_id, latest, site_w, self._thermometers),
             wake=wake,
         )
 
@@ -157,6 +166,7 @@ class LocalCurtail:
         await self.journal.load()
         await self._books.load()
         await self._take_up_chain()
+        self._thermometers.load()
         await self._hand_on()
         now, _ = self.site_time.now()
         self._lanes.load(now, self._clock.monotonic())
@@ -267,7 +277,9 @@ class LocalCurtail:
         """Return how orders stand, as a plain document."""
         now, trust = self.site_time.now()
         active, records = await self._overrides.active(), tuple(self._books.miners.values())
-        return Standing(now, trust, self.journal.plan, active, records, self._books.mark("fallback")).document()
+        return Standing(
+            now, trust, self.journal.plan, active, records, self._books.mark("fallback"), self._books.mark(HEAT_MARK)
+        ).document()
 
     def doubts(self) -> dict[str, Any]:
         """Return what stands against the word of miners and feeders, as a plain document."""
@@ -280,6 +292,10 @@ class LocalCurtail:
     def ruling(self, miner_id: str) -> str:
         """Return the id of the override that a miner is under, as last known, empty when it is under none."""
         return self._overrides.ruling(miner_id)
+
+    def too_hot(self, miner_id: str) -> bool:
+        """Return whether the miner is held for heat: nothing starts it before it has cooled."""
+        return miner_id in self._thermometers.hot
 
     async def observe(self, miner_id: str) -> Observed:
         """Look at one miner now, in its turn. Raises AgentError."""

@@ -8,16 +8,22 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from agent.local_curtail.held import held_of
 from agent.local_curtail.overrides import StoredOverride
 from agent.local_curtail.records import MinerRecord
 from sitelink.types import ClockTrust, Curtailment, SitePlan
 
+_NAMED: Final = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is held and in force. ``fallback`` is why the site follows its fallback, empty when it does not."""
+    """What is held and in force.
+
+    ``fallback`` is why the site follows its fallback, empty when it does not; ``heat`` marks who is held for it.
+    """
 
     now: datetime
     trust: ClockTrust
@@ -25,6 +31,7 @@ class Standing:
     overrides: tuple[StoredOverride, ...]
     records: tuple[MinerRecord, ...]
     fallback: str
+    heat: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -35,6 +42,7 @@ class Standing:
             "overrides": [item.document() for item in self.overrides],
             "applies": _applies(self.records),
             "fallback": self.fallback,
+            "too_hot": [sorted(names) for names in held_of(self.heat)],
         }
 
 
@@ -57,6 +65,11 @@ def lines(document: dict[str, Any]) -> list[str]:
         ]
     if document["fallback"]:
         found.append(f"fallback    {document['fallback']}")
+    miners, racks = document.get("too_hot", ((), ()))
+    if miners or racks:
+        named = [*miners[:_NAMED], *(f"rack {rack}" for rack in racks)]
+        more = f" and {len(miners) - _NAMED} more" if len(miners) > _NAMED else ""
+        found.append(f"too hot     {', '.join(named)}{more}: stopped until cooled, whatever the plan says")
     found += [
         f"override    {item['verb']} of {item['miners'] if item['miners'] is not None else 'all'} miners until "
         f"{item['until'][:19]} UTC, {item['override_id']}"

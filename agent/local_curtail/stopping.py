@@ -35,6 +35,7 @@ from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.looks import LOOKS_PER_S, first_pause_s, pause_s
 from agent.local_curtail.member import Member
 from agent.local_curtail.neighbourhood import Neighbourhood
+from agent.local_curtail.policy import TOO_HOT
 from agent.local_curtail.ports import Observed
 from agent.local_curtail.reach import Reach
 from agent.local_curtail.records import MinerRecord, Phase
@@ -103,7 +104,9 @@ class Stopper:
         now, _ = self._site_time.now()
         rests = self._neighbourhood.rests_off(miner.miner_id)
         beginning = Beginning(miner, record, seen, self._rules, now, rests=rests)
-        attempt = beginning.attempt(self._feeders.get(miner.feeder_id), self._clock.monotonic())
+        # One too hot waits for no round of its feeder: its own word must do.
+        feeder = None if record.cause == TOO_HOT else self._feeders.get(miner.feeder_id)
+        attempt = beginning.attempt(feeder, self._clock.monotonic())
         self._attempts[miner.miner_id] = attempt
         try:
             if attempt.feeder is None:

@@ -85,6 +85,8 @@ class Schedule:
     max_step_w: float = 0.0
     house: dict = field(default_factory=dict)
     """What else the site's rules say."""
+    site_meter: bool = False
+    racks: dict[str, str] = field(default_factory=dict)
     meters: MeterFaults = field(default_factory=MeterFaults)
 
     def linked(self, now_s: float) -> bool:
@@ -394,7 +396,9 @@ class Play:
         return LocalCurtail(
             rules=rules,
             miners=tuple(
-                SiteMiner(m.miner_id, m.feeder_id, Watts(3500.0), True) for m in world.miners.values() if not m.removed
+                SiteMiner(m.miner_id, m.feeder_id, Watts(3500.0), True, self.schedule.racks.get(m.miner_id, ""))
+                for m in world.miners.values()
+                if not m.removed
             ),
             writer=SimWriter(world, life),
             outbox=SimOutbox(),
@@ -408,6 +412,7 @@ class Play:
             precedence=Precedence(WorldClock(world)),
             files=SiteFiles(Path("/nowhere")),
             secrets=Veiled(),
+            site_w=world.site_w if self.schedule.site_meter else lambda: None,
         )
 
     async def _agent(self, agent: LocalCurtail, life: Life) -> None:

@@ -1,16 +1,19 @@
 """A site's own limits bind whatever is ordered: by plan, command, fallback or hand, each way, through restarts."""
 
+import asyncio
+import zlib
 from datetime import timedelta
 
 import pytest
 
+from agent.local_curtail.heat import HeatLimit, HeatRules
 from sitelink.orders import write_command
 from sitelink.types import Command, Domain, NoticeCode, Outcome, Verb
 from sitelink.units import Watts
 from tests.simulation.history import ORDER_KEY, Crash, Play, Schedule, at, curtail, make_plan, play
 from tests.simulation.invariants import violations
 from tests.simulation.test_directed import until
-from tests.simulation.world import SimMiner, Site
+from tests.simulation.world import POLL_S, SimMiner, Site
 
 LOAD_W = 3500.0
 """What each miner counts for in the simulation's inventory."""
@@ -27,6 +30,28 @@ def most_in(played: Play, verb: str, span_s: float) -> float:
     """Return the most load told ``verb`` for the first time, or again, within ``span_s``."""
     sent = sorted(now_s for now_s, _, given in played.world.device_log if given == verb)
     return max((sum(first <= other < first + span_s for other in sent) * LOAD_W for first in sent), default=0.0)
+
+
+async def least_w(played: Play, since_s: float, until_s: float) -> float:
+    """Return the least that the site has drawn in a while."""
+    await until(played, since_s)
+    drawn = []
+    while played.world.now_s < until_s:
+        drawn.append(sum(played.world.feeder_w(feeder) for feeder in {m.feeder_id for m in played.schedule.miners}))
+        await asyncio.sleep(0.5)
+    return min(drawn)
+
+
+def told(played: Play, code: NoticeCode) -> list[tuple[str, str]]:
+    return [(notice.subject, notice.detail) for notice in played.world.outbox()[1] if notice.code is code]
+
+
+def sent_to(played: Play, verb: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for now_s, name, given in played.world.device_log:
+        if given == verb:
+            found.setdefault(name, now_s)
+    return found
 
 
 def command(verb: Verb, miner_ids, *, start_s: float, end_s: float, sequence: int = 5):
@@ -129,3 +154,133 @@ def test_an_order_with_a_slow_site_is_violated_by_nothing():
     schedule = fleet(6, end_s=260.0)
     schedule.house = {"max_per_min_w": Watts(3 * LOAD_W)}
     assert [line for line in violations(play(schedule)) if "left off" not in line] == []
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+@pytest.mark.parametrize("metered", [False, True])
+def test_a_site_never_draws_less_than_its_minimum_by_an_order(metered, crashes):
+    schedule = fleet(10, start_s=45.0)
+    schedule.site_meter = metered
+    schedule.house = {"min_load_w": Watts(9000.0)}
+    if crashes:
+        schedule.crashes = [Crash(Site("stop", 3, after=True), 40.0, 3.0, cold=False)]
+    seen = {}
+
+    async def watch(played: Play) -> None:
+        seen["least_w"] = await least_w(played, 40, 390)
+
+    played = play(schedule, watch)
+    assert violations(played) == []
+    assert seen["least_w"] >= 9000.0
+    assert set(sent_to(played, "stop")) == {f"m{n:02d}" for n in range(7)}, "the last to be stopped stay on"
+    assert told(played, NoticeCode.LIMIT_APPLIED) == [
+        ("c1", "min_load: 3 more miners stay on: the site is to draw 9 kW")
+    ]
+
+
+def test_who_is_dead_or_lies_counts_nothing_for_the_minimum():
+    schedule = fleet(10, start_s=45.0)
+    schedule.house = {"min_load_w": Watts(9000.0)}
+    schedule.miners[9].dead.append((0.0, 1e9))
+    schedule.miners[8].hashing = False
+    seen = {}
+
+    async def watch(played: Play) -> None:
+        seen["least_w"] = await least_w(played, 40, 390)
+
+    played = play(schedule, watch)
+    assert seen["least_w"] >= 9000.0
+    assert {f"m{n:02d}" for n in range(5)} <= set(sent_to(played, "stop")) <= {f"m{n:02d}" for n in (*range(5), 8)}
+
+
+HOT = {"heat": HeatRules(HeatLimit(board_c=75.0))}
+
+
+def test_a_miner_too_hot_is_stopped_at_once_held_until_it_has_cooled_and_counts_as_no_curtailment():
+    schedule = fleet(6, start_s=100.0, end_s=200.0)
+    schedule.house = HOT
+    schedule.miners[4].temps = [(0.0, 60.0), (50.0, 80.0), (300.0, 60.0)]
+    played = play(schedule)
+    assert played.errors == []
+    assert 50 <= sent_to(played, "stop")["m04"] <= 50 + 20 + 5
+    assert told(played, NoticeCode.HEAT_TRIPPED) == [("m04", "board 80 C, limit 75 C")]
+    assert told(played, NoticeCode.HEAT_CLEARED) == [("m04", "board 60 C, limit 75 C")]
+    starts = [now_s for now_s, name, verb in played.world.device_log if (name, verb) == ("m04", "start")]
+    assert len(starts) == 1
+    assert 300 <= starts[0] <= 300 + 20 + 5, "the plan released it at 200; it was hot"
+    acks = [ack for ack in played.world.outbox()[0] if ack.miner_id == "m04"]
+    assert {ack.order_id for ack in acks} == {"heat"}
+    assert "heat" not in {subject for code in NoticeCode for subject, _ in told(played, code)}
+
+
+def test_a_start_never_goes_to_a_hot_miner_not_by_hand_and_not_after_a_kill():
+    schedule = fleet(3, start_s=20.0, end_s=100.0)
+    schedule.house = HOT
+    schedule.miners[1].temps = [(0.0, 60.0), (70.0, 90.0), (240.0, 50.0)]
+    schedule.crashes = [Crash(None, 96.0, 3.0, cold=False), Crash(None, 150.0, 3.0, cold=False)]
+
+    async def by_hand(played: Play) -> None:
+        await until(played, 120)
+        await played.agent.override("failsafe-1", Verb.START, None, timedelta(hours=1))
+
+    played = play(schedule, by_hand)
+    assert played.errors == []
+    assert played.lives == 3
+    starts = [now_s for now_s, name, verb in played.world.device_log if (name, verb) == ("m01", "start")]
+    assert starts
+    assert min(starts) >= 240
+    assert sent_to(played, "start")["m00"] < 110
+    assert len(told(played, NoticeCode.HEAT_TRIPPED)) == 1
+
+
+@pytest.mark.parametrize("false_c", [255.0, 0.0, -1.0, 120.0])
+def test_one_false_figure_trips_nothing(false_c):
+    schedule = fleet(3, start_s=300.0, end_s=320.0)
+    schedule.house = HOT
+    schedule.miners[1].temps = [(0.0, 60.0), (55.0, false_c), (76.0, 60.0), (140.0, false_c), (141.0, 60.0)]
+    if false_c == 120.0:
+        schedule.miners[1].temps = [(0.0, 60.0), *[(at_s, temp) for at_s, temp in _spikes(schedule.miners[1])]]
+    played = play(schedule)
+    assert played.errors == []
+    assert told(played, NoticeCode.HEAT_TRIPPED) == []
+    assert min(sent_to(played, "stop").values()) >= 299
+
+
+def _spikes(miner: SimMiner) -> list[tuple[float, float]]:
+    """A figure that is there when the poller looks and gone a moment later."""
+    phase_s = zlib.crc32(miner.miner_id.encode()) % POLL_S
+    return [(40.0 + phase_s, 120.0), (40.0 + phase_s + 0.3, 60.0)]
+
+
+def test_heat_waits_for_no_ramp_no_minimum_and_no_disk():
+    schedule = fleet(6, start_s=300.0, end_s=320.0)
+    schedule.house = {**HOT, "min_load_w": Watts(1e6), "max_per_min_w": Watts(LOAD_W)}
+    for miner in schedule.miners:
+        miner.temps = [(0.0, 60.0), (60.0, 90.0)]
+
+    async def fill(played: Play) -> None:
+        await until(played, 50)
+        played.world.disk_full = True
+        await until(played, 120)
+        played.world.disk_full = False
+
+    played = play(schedule, fill)
+    assert played.errors == []
+    stopped = sent_to(played, "stop")
+    assert set(stopped) == set(played.world.miners)
+    assert max(stopped.values()) <= 60 + 20 + 5
+
+
+def test_a_rack_is_held_by_its_median():
+    schedule = fleet(4, start_s=300.0, end_s=320.0)
+    schedule.house = {"heat": HeatRules(rack_c=75.0)}
+    schedule.racks = {miner.miner_id: "A" for miner in schedule.miners}
+    for miner, temp_c in zip(schedule.miners, (90.0, 85.0, 80.0, 40.0), strict=True):
+        miner.temps = [(0.0, 50.0), (60.0, temp_c), (200.0, 45.0)]
+    played = play(schedule)
+    assert played.errors == []
+    assert set(sent_to(played, "stop")) == set(played.world.miners)
+    assert max(sent_to(played, "stop").values()) <= 60 + 2 * 20 + 5
+    assert [subject for subject, _ in told(played, NoticeCode.HEAT_TRIPPED)] == ["A"]
+    assert [subject for subject, _ in told(played, NoticeCode.HEAT_CLEARED)] == ["A"]
+    assert all(miner.hashing for miner in played.world.miners.values())

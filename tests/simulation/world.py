@@ -76,6 +76,8 @@ class Observation:
     hashrate_ths: float | None
     uptime_s: int | None
     shown_s: tuple[float, float] | None = None
+    board_temps_c: tuple[float, ...] = ()
+    chip_temps_c: tuple[float, ...] = ()
 
 
 @dataclass
@@ -117,6 +119,8 @@ class SimMiner:
     """Its power wavers from second to second as its hash rate does, and is not a constant of its model."""
     drifts: tuple[float, float] = (math.inf, 1.0)
     """From when on it draws which share of what it did."""
+    temps: list[tuple[float, float]] = field(default_factory=list)
+    """From when on its hottest board shows which temperature."""
     turns: list[tuple[float, bool]] = field(default_factory=list)
     """Since when it hashed or did not, oldest first."""
     orders: int = 0
@@ -184,7 +188,15 @@ class SimMiner:
         state, reason = (MinerState.HASHING, Reason.NONE) if rate else (MinerState.IDLE, Reason.COMMANDED)
         return Observation(state, reason, power, rate, int(now_s + 5000))
 
+    def board_c(self, at_s: float) -> float | None:
+        return next((temp_c for since_s, temp_c in reversed(self.temps) if since_s <= at_s), None)
+
     def look(self, now_s: float) -> Observation:
+        board_c = self.board_c(now_s)
+        seen = self._look(now_s)
+        return seen if board_c is None else replace(seen, board_temps_c=(board_c,))
+
+    def _look(self, now_s: float) -> Observation:
         uptime = int(now_s + 5000)
         if self.trails and not self.stolen:
             return self._trailing(now_s)
@@ -246,9 +258,12 @@ class World:
         if miner.stolen or not miner.reachable(at_s):
             return Reading(miner_id, self.true_time(), MinerState.UNKNOWN, Reason.UNREACHABLE)
         power_w, hashes = miner.drew(at_s)
-        if miner.pretends_idle or not hashes:
-            return Reading(miner_id, self.true_time(), MinerState.IDLE, Reason.COMMANDED, 0.0, Watts(power_w))
-        return Reading(miner_id, self.true_time(), MinerState.HASHING, Reason.NONE, 100.0, Watts(power_w))
+        read_at, board_c = T0 + timedelta(seconds=at_s), miner.board_c(at_s)
+        off = miner.pretends_idle or not hashes
+        state, reason, rate = (
+            (MinerState.IDLE, Reason.COMMANDED, 0.0) if off else (MinerState.HASHING, Reason.NONE, 100.0)
+        )
+        return Reading(miner_id, read_at, state, reason, rate, Watts(power_w), board_temp_c=board_c)
 
     def new_disk(self) -> None:
         self.disk = sqlite3.connect(":memory:", isolation_level=None)
@@ -269,6 +284,13 @@ class World:
     def feeder_w(self, feeder_id: str) -> float:
         self.settle()
         return sum(m.true_power_w(self.now_s) for m in self.miners.values() if m.feeder_id == feeder_id)
+
+    def site_w(self) -> Watts | None:
+        """What the site's own meter shows, of miners and of nothing else; None while it is silent."""
+        if any(name == "site" and start <= self.now_s < end for name, start, end in self.silent_meters):
+            return None
+        self.settle()
+        return Watts(sum(miner.true_power_w(self.now_s) for miner in self.miners.values()))
 
     def shown_w(self, feeder_id: str) -> float:
         """What the feeder's meter shows: late, stuck, noisy or all of these."""

@@ -42,6 +42,8 @@ class NoticeCode(StrEnum):
     SECOND_GATEWAY = "second_gateway"
     IDENTITY_LOCKED = "identity_locked"
     LIMIT_APPLIED = "limit_applied"
+    HEAT_TRIPPED = "heat_tripped"
+    HEAT_CLEARED = "heat_cleared"
 
 
 @dataclass(frozen=True, slots=True)

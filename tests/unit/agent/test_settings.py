@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import BadInput
+from agent.house_settings import HeatSettings
 from agent.settings import Endpoint, load_settings, parse_endpoint
 from sitelink.types import Fallback, Verb
 
@@ -60,6 +61,13 @@ def test_a_sites_limits_are_read_in_their_units(tmp_path: Path) -> None:
     assert limits.max_per_min_w == 1_500_000
     assert limits.allowed_verbs == {Verb.STOP, Verb.START}
     assert load(tmp_path, MINIMAL).limits.allowed_verbs == set(Verb)
+    hot = load(
+        tmp_path,
+        MINIMAL + "[limits]\nmin_load_mw = 0.5\nmax_chip_temp_c = 95\nmax_rack_temp_c = 70\ncooled_by_c = 5\n"
+        "[limits.groups.R7]\nmax_board_temp_c = 60\n",
+    ).limits
+    assert hot.min_load_w == 500_000
+    assert hot.heat == HeatSettings(None, 95.0, 70.0, 5.0, (("R7", 60.0, None),))
 
 
 def test_the_password_may_come_from_the_environment_and_is_never_shown(tmp_path: Path) -> None:
@@ -76,6 +84,10 @@ def test_the_password_may_come_from_the_environment_and_is_never_shown(tmp_path:
         ("site = 3", r"\[site\]: expected a section, got 3"),
         (MINIMAL + '[limits]\nallowed_verbs = ["stop"]\n', r"allowed_verbs: has stop without start; add start"),
         (MINIMAL + '[limits]\nallowed_verbs = ["halt"]\n', r"allowed_verbs: 'halt' is not a verb; write some of stop,"),
+        (MINIMAL + "[limits]\nmax_board_temp_c = 20\n", r"max_board_temp_c: 20 C stops miners that are well; write 30"),
+        (MINIMAL + "[limits.groups.R7]\nmax = 60\n", r"\[limits.groups.R7\] max: is not a known key"),
+        (MINIMAL + "[limits]\ngroups = 5\n", r"\[limits.groups\]: expected a section, got 5"),
+        (MINIMAL + "[limits.groups]\nR7 = 5\n", r"\[limits.groups.R7\]: expected a section, got 5"),
         (MINIMAL + "[pol]\n", r"unknown section \[pol\]; the sections are site, poll"),
         (MINIMAL + "[poll]\ninterval = 5\n", r"\[poll\] interval: is not a known key"),
         (MINIMAL + '[poll]\ninterval_s = "60"\n', r"\[poll\] interval_s: expected a number, got '60'; write a number"),

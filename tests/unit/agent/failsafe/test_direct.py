@@ -21,6 +21,7 @@ from agent.failsafe.direct import Failsafe
 from agent.failsafe.ledger import Intent, Ledger
 from agent.failsafe.sights import Around, show
 from agent.local_curtail import overrides, policy
+from agent.local_curtail.heat import HeatLimit, HeatRules
 from agent.local_curtail.records import Phase, miner_of
 from agent.local_curtail.schema import schema
 from agent.storage import connect, in_transaction
@@ -108,6 +109,7 @@ class Rig:
         self.never_touch = frozenset(never_touch)
         self.number = 0
         self.beside = ()
+        self.heat = HeatRules(HeatLimit(board_c=75.0))
 
     def new_id(self):
         self.number += 1
@@ -132,7 +134,7 @@ class Rig:
         for name, control in self.controls.items():
             control.name = control.name or name
         rest = (self.settings, self.never_touch, self.controls, meters, self.clock, ledger, self.told.append)
-        return Failsafe(*rest, fleet=tuple(entry(name) for name in self.beside))
+        return Failsafe(*rest, fleet=tuple(entry(name) for name in self.beside), heat=self.heat)
 
     @property
     def out(self):
@@ -690,3 +692,38 @@ async def test_a_start_keeps_to_the_sites_pace_and_a_stop_does_not(tmp_path):
     assert 10 <= rig.clock.mono - began_s < 20
     rig.told.clear()
     assert rig.records().keys() == set(rig.controls)
+
+
+@dataclass(frozen=True)
+class WarmSeen:
+    state: MinerState
+    power_w: Watts
+    board_temps_c: tuple[float, ...]
+    chip_temps_c: tuple[float, ...] = ()
+    reason: Reason = Reason.NONE
+    hashrate_ths: float | None = None
+    uptime_s: int | None = None
+    shown_s: tuple[float, float] | None = None
+
+
+class WarmControl(FakeControl):
+    """Shows one temperature after the other, the last one for good."""
+
+    temps = ()
+
+    async def observe(self):
+        temp_c, self.temps = self.temps[0], self.temps[1:] or self.temps
+        state = MinerState.IDLE if self.off else MinerState.HASHING
+        return WarmSeen(state, Watts(50 if self.off else 3000), (temp_c,))
+
+
+@pytest.mark.parametrize(
+    ("temps", "started"), [((90.0, 91.0), False), ((90.0, 60.0), True), ((255.0, 60.0), True), ((60.0,), True)]
+)
+async def test_a_start_never_goes_to_a_miner_that_two_looks_find_too_hot(tmp_path, temps, started):
+    control = WarmControl()
+    control.off, control.temps = True, temps
+    rig = Rig(tmp_path, {"m1": control})
+    assert await rig.switch(Verb.START, (entry("m1"),)) == (0 if started else 1)
+    assert control.off is not started
+    assert ("too hot to run (board 91 C, limit 75 C)" in rig.out) is not started

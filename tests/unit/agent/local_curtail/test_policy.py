@@ -194,3 +194,52 @@ def test_what_the_site_does_not_allow_is_not_followed_though_it_was_taken_before
     held = situation(commands=(command(3, Verb.STOP, ("c",)),), last_desired=stopped("a", "b"))
     assert Verb.STOP in verbs(decide(held)).values()
     assert set(verbs(decide(replace(held, limits=barred))).values()) == {Verb.START}
+
+
+heats = st.builds(
+    lambda drawn, hot, suspect: replace(drawn, hot=frozenset(hot), suspect=frozenset(suspect)),
+    situations,
+    miners,
+    miners,
+)
+
+
+@given(heats)
+def test_who_is_too_hot_is_never_started_and_its_stop_is_no_curtailments(drawn):
+    for wanted in decide(drawn):
+        last = drawn.last_desired.get(wanted.miner_id)
+        if wanted.miner_id in drawn.hot and wanted.miner_id not in drawn.limits.never_touch:
+            assert wanted.verb is Verb.STOP
+            off_already = last is not None and last.order_id == wanted.order_id and wanted.miner_id in drawn.off_s
+            assert off_already or (wanted.order_id, wanted.reason) == (policy.HEAT_ORDER, policy.TOO_HOT)
+        elif wanted.reason == policy.TOO_HOT:
+            assert last is not None and last.reason == policy.TOO_HOT
+
+
+def test_one_held_for_heat_stays_under_heat_when_its_window_opens_and_joins_it_once_cool():
+    under_heat = {"a": Desired("a", Verb.STOP, policy.HEAT_ORDER, policy.TOO_HOT)}
+    held = situation(hot=frozenset({"a"}), last_desired=under_heat, off_s={"a": 9.0})
+    assert decide(held)[0] == under_heat["a"]
+    assert decide(replace(held, now=at(300)))[0] == under_heat["a"]
+    assert decide(replace(held, hot=frozenset()))[0].order_id == "c1"
+    freed = decide(replace(held, hot=frozenset(), now=at(300)))[0]
+    assert (freed.verb, freed.order_id) == (Verb.START, policy.HEAT_ORDER)
+
+
+def test_one_that_may_be_too_hot_is_not_started_before_it_is_looked_at_again():
+    off = situation(now=at(200), last_desired=stopped("a", "b"), off_s={"a": 9.0, "b": 9.0}, suspect=frozenset({"a"}))
+    assert verbs(decide(off)) == {"a": Verb.STOP, "b": Verb.START, "c": Verb.START, "d": Verb.START}
+    runs = situation(now=at(200), suspect=frozenset({"a"}))
+    assert verbs(decide(runs))["a"] is Verb.START
+
+
+def test_one_stopped_under_a_ramp_that_has_not_come_to_it_is_stopped_for_heat_at_once():
+    waiting = situation(hot=frozenset({"a"}), last_desired=stopped("a"))
+    assert decide(waiting)[0] == Desired("a", Verb.STOP, policy.HEAT_ORDER, policy.TOO_HOT)
+    sent = replace(waiting, off_s={"a": 1.0})
+    assert decide(sent)[0].order_id == "c1"
+
+
+def test_a_miner_off_for_heat_too_long_is_still_held():
+    last = {"a": Desired("a", Verb.STOP, policy.HEAT_ORDER, policy.TOO_HOT)}
+    assert decide(situation(hot=frozenset({"a"}), last_desired=last, off_s={"a": 1e6}))[0].verb is Verb.STOP
