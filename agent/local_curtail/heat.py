@@ -14,7 +14,6 @@ Invariants:
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Final
 
 from sitelink.units import Celsius, Watts
@@ -178,6 +177,12 @@ class Heat:
         """Return the board temperature of the last two looks, None where either tells none."""
         told = [self._told("board_c", look) for look in list(self._looks)[-2:]]
         return (told[0], told[1]) if len(told) > 1 and told[0] is not None and told[1] is not None else None
+
+
+def median(values: Iterable[float]) -> float:
+    """Return the middle of ``values``, of two the upper; there must be one."""
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
 
 
 def racks_too_hot(

@@ -109,18 +109,7 @@ class LocalCurtail:
         self._by_feeder = _by_feeder(miners)
         feeders = Feeders(feeder_meters, clock)
         resting, drifts = Resting(latest, clock), Drifts()
-        around = Neighbourhood(
-            self._books,
-            reach,
-            self._neighbours,
-            self._load_w,
-            self.site_time,
-            rules,
-            Bystanders(reach, self._load_w, resting, drifts, clock, rules.idle_share),
-            resting,
-            drifts,
-            clock,
-        )
+        around = self._around(reach, resting, drifts)
         rises = Rises(self._books, reach, feeder_meters, self._neighbours, by_id, clock, rules.idle_share, latest)
         pace = SitePace(rules.pace)
         self._lanes = Lanes(self._books, by_id, feeders, rules, latest, pace)
@@ -156,6 +145,12 @@ class LocalCurtail:
             surroundings=Surroundings(rules, by_id, latest, site_w, self._thermometers),
             wake=wake,
         )
+
+    def _around(self, reach: Reach, resting: Resting, drifts: Drifts) -> Neighbourhood:
+        share = self._rules.idle_share
+        bystanders = Bystanders(reach, self._load_w, resting, drifts, self._clock, share)
+        rest = (self.site_time, self._rules, bystanders, resting, drifts, self._clock)
+        return Neighbourhood(self._books, reach, self._neighbours, self._load_w, *rest)
 
     def _neighbours(self, feeder_id: str) -> tuple[str, ...]:
         return self._by_feeder.get(feeder_id, ())
