@@ -5,8 +5,8 @@
 
 Invariants: a miner counts as done only when it has been read back and who answers has said that it is the one, and a
 stop only when its feeder's meter, where there is one, leaves no room for it still to draw (``weighing``), judged as the
-daemon judges it. One miner's failure is its own. A stop waits for no limit, a start keeps to the site's, and none goes to a
-miner too hot. The caller holds the journal's lock.
+daemon judges it. One miner's failure is its own. A stop waits for no limit, a start keeps to the site's, and none goes
+to a miner too hot. The caller holds the journal's lock.
 """
 
 import asyncio
