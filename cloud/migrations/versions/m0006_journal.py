@@ -7,7 +7,7 @@ from alembic import op
 from cloud.models.tenancy import APP_ROLE, isolate
 
 revision: Final = "0006"
-down_revision: Final = "0003"
+down_revision: Final = "0004"
 branch_labels: Final = None
 depends_on: Final = None
 
