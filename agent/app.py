@@ -57,6 +57,7 @@ from agent.supervisor import supervised
 from agent.transports import uplink_of
 from agent.vault import Vault
 from agent.vault.texts import SealedTexts
+from sitelink.batch_signing import BatchSigner
 from sitelink.clock import Clock
 from sitelink.inventory import MeterEntry, MinerEntry
 from sitelink.signing import KeyRing
@@ -114,7 +115,8 @@ class Agent:
         self._precedence = Precedence(clock)
         site_id = settings.site.site_id
         wake = across(self._wake_forwarder)
-        self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake)
+        signer = BatchSigner.from_pem(identity.tls.key_pem)
+        self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake, signer)
         self._formers = Formers(writer)
         self._secrets = SealedTexts(vault)
         self._fleet = fleet = Fleet(settings, clock, vault)
@@ -127,7 +129,7 @@ class Agent:
             entry.miner_id: fleet.control(entry, devices[entry.miner_id], self._formers, outlets.get(entry.miner_id))
             for entry in inventory
         }
-        self.sealer = Sealer(self.buffer, self._site_clock, site_id, ids, settings.buffer.seal_s)
+        self.sealer = Sealer(self.buffer, settings.buffer.seal_s)
         self.poller = self._poller(controls)
         self.meter_poller = self._meter_poller(read)
         self.curtail = self._curtailment(identity, inventory, controls, read)

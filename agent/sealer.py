@@ -1,44 +1,41 @@
 """Gathers readings and meter samples into batches.
 
 Invariants: an item waits at most ``seal_s`` before it is sealed; a batch holds at most ``SEAL_ITEMS``; while the disk
-takes nothing, a bounded number waits in memory, the newest are dropped, and the gap is told once it works again.
+takes nothing, a bounded number waits in memory, the newest are dropped, and the gap is sealed once it works again.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from datetime import timedelta
 from typing import Final
 
 from agent.buffer import Buffer
 from agent.errors import Transient
-from sitelink.clock import Clock
-from sitelink.types import BatchBody, MeterSample, Notice, NoticeCode, Reading
+from sitelink.types import BatchBody, Gap, MeterSample, Reading
 
 _LOG: Final = logging.getLogger(__name__)
 SEAL_ITEMS: Final = 500
 _PENDING_ITEMS: Final = 20_000
 _RETRY_S: Final = 2.0
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class Sealer:
     """Collects items from the pollers and appends them to the buffer."""
 
-    def __init__(self, buffer: Buffer, clock: Clock, site_id: str, ids: Callable[[], str], seal_s: float) -> None:
+    def __init__(self, buffer: Buffer, seal_s: float) -> None:
         self._buffer = buffer
-        self._clock = clock
-        self._site_id = site_id
-        self._ids = ids
         self._seal_s = seal_s
         self._pending: list[Reading | MeterSample] = []
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
-        self._dropped = 0
+        self._dropped: Gap | None = None
         self._failing = False
 
     def add(self, item: Reading | MeterSample) -> None:
         """Take one item; never waits."""
         if len(self._pending) >= _PENDING_ITEMS:
-            self._dropped += 1
+            self._drop(item)
             return
         self._pending.append(item)
         self._some.set()
@@ -88,14 +85,30 @@ class Sealer:
         except TimeoutError:
             return
 
-    async def _tell_gap(self) -> None:
-        if not self._dropped:
+    def _drop(self, item: Reading | MeterSample) -> None:
+        gap = self._dropped
+        if gap is None:
+            self._dropped = Gap(item.read_at, item.read_at + _MILLISECOND, 0, 1)
             return
-        dropped = self._dropped
-        detail = f"{dropped} items were dropped because the disk took nothing"
-        notice = Notice(self._ids(), self._clock.now(), NoticeCode.BUFFER_GAP, self._site_id, detail)
-        await self._buffer.append(BatchBody(notices=(notice,)))
-        self._dropped -= dropped
+        since, until = min(gap.since, item.read_at), max(gap.until, item.read_at + _MILLISECOND)
+        self._dropped = Gap(since, until, 0, gap.items + 1)
+
+    async def _tell_gap(self) -> None:
+        gap, self._dropped = self._dropped, None
+        if gap is None:
+            return
+        _LOG.error("buffer: %d items were dropped because the disk took nothing", gap.items)
+        try:
+            await self._buffer.append(BatchBody(gaps=(gap,)))
+        except Transient:
+            self._dropped = _joined(gap, self._dropped)
+            raise
+
+
+def _joined(one: Gap, other: Gap | None) -> Gap:
+    if other is None:
+        return one
+    return Gap(min(one.since, other.since), max(one.until, other.until), 0, one.items + other.items)
 
 
 def _body(items: list[Reading | MeterSample]) -> BatchBody:

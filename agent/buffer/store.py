@@ -4,15 +4,16 @@ Invariants:
 
 * Nothing is deleted before its receipt. Settled batches stay a week, as room allows, for a cloud that was restored
   from a backup.
-* A batch is sealed once and never re-cut; the sequence counter moves in the transaction that stores the batch, so a
-  crash leaves no hole and no number twice.
-* Only receipts settle: a batch's own range, or everything up to the cursor.
-* Waiting payload never exceeds ``max_bytes``: when full, new telemetry is dropped and the gap is told by BUFFER_GAP
-  notices (one when it opens, one with the count when it closes). Control data is always kept.
+* A batch is sealed and signed once; the sequence counter moves in the transaction that stores the batch, so a crash
+  leaves no hole and no number twice. A batch always covers the same numbers: what is cut out of one for want of room
+  is told in it as a gap.
+* Only receipts settle: a batch's own range, or everything up to the cursor. Order is by number, never by time.
+* Waiting telemetry stays below ``max_bytes``: the oldest is thinned, see ``thinning``. Control data are always kept.
 
       append -> waiting --take--> (in flight) --receipt--> settled --7 days or no room--> deleted
-                   ^                                          |
-                   +---- the cloud's cursor fell behind ------+
+                ^     |                                       |
+                |     +-- full: thinned, at last given up     |
+                +---- the cloud lacks it after all -----------+
 """
 
 import logging
@@ -22,21 +23,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from agent.buffer.figures import BatchKey, BufferStatus, waiting
-from agent.errors import Refused
-from agent.storage import Writer
-from sitelink import codec
+from agent.buffer.rows import COLUMNS, JOINED, Row, Rows, kind_of
+from agent.buffer.thinning import Thinner
+from agent.errors import Refused, Transient
+from agent.storage import StorageFull, Writer
+from sitelink.batch_signing import BatchSigner
 from sitelink.clock import Clock
-from sitelink.codec.moments import microseconds, moment_of
-from sitelink.types import Batch, BatchBody, BatchKind, Cursor, Notice, NoticeCode, Receipt
+from sitelink.codec.moments import microseconds
+from sitelink.types import Batch, BatchBody, BatchKind, Cursor, NoticeCode, Receipt
 
 _LOG: Final = logging.getLogger(__name__)
-_KEEP_SETTLED: Final = timedelta(days=7)
-_REOPEN_SHARE: Final = 0.9
+_KEEP_SETTLED: Final = timedelta(days=7, hours=2)
+"""A week, even by a clock that was stepped by an hour meanwhile."""
 _TRIM_BATCHES: Final = 64
+_STEPS_AN_APPEND: Final = 16
 _SELECT: Final = (
-    "SELECT e.epoch, b.first_seq, b.last_seq, b.kind, b.sealed_at_us, b.payload"
-    " FROM buffer_batches b JOIN buffer_epochs e ON e.number = b.epoch_number"
-    " WHERE b.settled_at_us IS NULL AND b.kind = ? ORDER BY b.epoch_number {order}, b.first_seq {order}"
+    f"SELECT {COLUMNS} FROM {JOINED} WHERE b.settled_at_us IS NULL AND b.kind = ?"  # noqa: S608 - our own names
+    " ORDER BY b.epoch_number {order}, b.first_seq {order}"
 )
 
 
@@ -51,27 +54,34 @@ class Buffer:
         ids: Callable[[], str],
         max_bytes: int = 1024**3,
         on_sealed: Callable[[], None] = lambda: None,
+        signer: BatchSigner | None = None,
+        bulk: Writer | None = None,
     ) -> None:
-        """``on_sealed`` is called, on the writer's thread, inside each transaction that seals a batch."""
+        """``on_sealed`` is called, on the writer's thread, inside each transaction that seals a batch.
+
+        ``bulk`` takes telemetry when it is not to have the room that ``writer`` holds back for control data.
+        """
         self._writer = writer
+        self._bulk = bulk or writer
         self._clock = clock
         self._site_id = site_id
-        self._ids = ids
         self._max_bytes = max_bytes
-        self._on_sealed = on_sealed
+        self._rows = Rows(site_id, clock, ids, signer, on_sealed)
+        self._thinner = Thinner(self._rows, clock, max_bytes)
+        self._disk_is_full = False
 
-    async def append(self, body: BatchBody) -> Batch | None:
-        """Seal ``body`` durably.
-
-        Returns:
-            The batch, or None when it was telemetry and the buffer is full: it then counts in the gap's notice.
+    async def append(self, body: BatchBody) -> Batch:
+        """Seal ``body`` durably. Where telemetry then fills the buffer, the oldest that waits is thinned.
 
         Raises:
             Transient: nothing was stored; the caller still owns the body.
         """
-        if _kind(body) is BatchKind.CONTROL:
+        if kind_of(body) is BatchKind.CONTROL:
             return await self._writer.run(lambda connection: self.append_in(connection, body))
-        return await self._writer.run(lambda connection: self._append_telemetry(connection, body))
+        batch, is_due = await self._append_telemetry(body)
+        if is_due:
+            await self._thin(self._thinner.step)
+        return batch
 
     def append_in(self, connection: sqlite3.Connection, body: BatchBody) -> Batch:
         """Seal ``body`` within the caller's transaction. It is never dropped: meant for acks and notices.
@@ -79,19 +89,36 @@ class Buffer:
         Raises:
             ValueError: the body is empty.
         """
-        batch = self._seal(connection, body, codec.pack(body))
+        batch = self._rows.seal(connection, body)
         self._trim(connection)
         return batch
 
     async def take(
-        self, limit_bytes: int, exclude: Collection[BatchKey] = frozenset(), *, control_only: bool = False
+        self,
+        limit_bytes: int,
+        exclude: Collection[BatchKey] = frozenset(),
+        *,
+        control_only: bool = False,
+        live_from: BatchKey | None = None,
+        live_only: bool = False,
     ) -> list[Batch]:
         """Return waiting batches up to ``limit_bytes`` of payload (at least one, if any waits).
 
-        Order: control oldest first, then the newest telemetry batch, then telemetry oldest first. Batches in
-        ``exclude`` (those in flight) are passed over. Taking changes nothing: a batch lost on the way is taken again.
+        Order: control oldest first, then live telemetry newest first, then the other telemetry oldest first. Live is
+        what was sealed at ``live_from`` or later; without it, the newest batch. Batches in ``exclude`` (those in
+        flight) are passed over. Taking settles nothing: a batch lost on the way is taken again.
         """
-        return await self._writer.run(lambda connection: self._take(connection, limit_bytes, exclude, control_only))
+
+        def work(connection: sqlite3.Connection) -> list[Batch]:
+            while True:
+                rows = self._pick(connection, limit_bytes, exclude, (control_only, live_only), live_from)
+                broken = [row for row in rows if row.is_broken]
+                for row in broken:
+                    self._rows.set_aside(connection, row, "the digest does not fit")
+                if not broken:
+                    return [self._rows.signed(connection, row) for row in rows]
+
+        return await self._writer.run(work)
 
     async def settle(self, *receipts: Receipt) -> None:
         """Mark as stored each receipt's own range and everything up to its cursor, all in one transaction.
@@ -108,11 +135,11 @@ class Buffer:
             raise refusals[0]
 
     async def settle_through(self, cursor: Cursor) -> None:
-        """Bring the buffer in line with how far the cloud says it has stored this epoch.
+        """Bring the buffer in line with what the cloud says it has stored of this epoch.
 
-        Everything up to the cursor is settled. When the cloud lacks an item it once receipted (it was restored from a
-        backup), everything kept beyond the cursor waits again. When it has more than was ever sealed here (this disk
-        was restored), a new epoch begins, since numbers must not be used twice.
+        Everything up to the cursor, and beyond it what the cloud names, is settled; whatever else was settled waits
+        again: the cloud was restored from a backup, and lacks it. When it has more than was ever sealed here (this
+        disk was restored), a new epoch begins, since numbers must not be used twice.
 
         Raises:
             Refused: the cursor is for another site.
@@ -126,64 +153,47 @@ class Buffer:
 
     def status_in(self, connection: sqlite3.Connection) -> BufferStatus:
         """Return what is waiting, within the caller's transaction; opens the first epoch."""
-        _, epoch, next_seq = self._current(connection)
-        return BufferStatus(epoch, next_seq, *waiting(connection))
+        _, epoch, next_seq = self._rows.current(connection)
+        newest = connection.execute(_SELECT.format(order="DESC") + " LIMIT 1", ("telemetry",)).fetchone()
+        key = BatchKey(newest[1], newest[2]) if newest is not None else BatchKey(epoch, next_seq)
+        return BufferStatus(epoch, next_seq, *waiting(connection), key)
 
-    def _append_telemetry(self, connection: sqlite3.Connection, body: BatchBody) -> Batch | None:
-        payload = codec.pack(body)
-        gap: tuple[int, int] | None = connection.execute("SELECT since_us, items FROM buffer_gap").fetchone()
-        waiting_bytes = int(connection.execute("SELECT waiting_bytes FROM buffer_totals").fetchone()[0])
-        # A gap closes only once a tenth is free again, so that a slow drain does not open a gap a second.
-        bound = self._max_bytes if gap is None else int(self._max_bytes * _REOPEN_SHARE)
-        if waiting_bytes + len(payload) > bound:
-            self._widen_gap(connection, len(body), is_new=gap is None)
-            return None
-        if gap is not None:
-            connection.execute("DELETE FROM buffer_gap")
-            since = moment_of(gap[0]).isoformat(timespec="seconds")
-            self._notify(connection, f"{gap[1]} items were dropped since {since}; telemetry is kept again")
-        batch = self._seal(connection, body, payload)
-        self._trim(connection)
-        return batch
+    async def _append_telemetry(self, body: BatchBody) -> tuple[Batch, bool]:
+        def work(connection: sqlite3.Connection) -> tuple[Batch, bool]:
+            batch = self.append_in(connection, body)
+            return batch, self._thinner.is_due(connection)
 
-    def _widen_gap(self, connection: sqlite3.Connection, items: int, *, is_new: bool) -> None:
-        if is_new:
-            now_us = microseconds(self._clock.now())
-            connection.execute("INSERT INTO buffer_gap VALUES (1, ?, 0)", (now_us,))
-            self._notify(connection, f"{self._max_bytes} bytes are waiting for the cloud; new telemetry is dropped")
-        connection.execute("UPDATE buffer_gap SET items = items + ?", (items,))
+        try:
+            stored = await self._bulk.run(work)
+        except StorageFull as error:
+            await self._tell_disk(full=True, detail=str(error))
+            if not await self._thin(self._thinner.squeeze):
+                raise
+            stored = await self._bulk.run(work)
+        await self._tell_disk(full=False, detail="the disk takes telemetry again")
+        return stored
 
-    def _notify(self, connection: sqlite3.Connection, detail: str) -> None:
-        _LOG.warning("buffer: %s", detail)
-        notice = Notice(self._ids(), self._clock.now(), NoticeCode.BUFFER_GAP, self._site_id, detail)
-        body = BatchBody(notices=(notice,))
-        self._seal(connection, body, codec.pack(body))
+    async def _thin(self, step: Callable[[sqlite3.Connection], bool]) -> bool:
+        """Run some steps, each a transaction, so that others come between; return whether one did something."""
+        for done in range(_STEPS_AN_APPEND):
+            try:
+                if not await self._bulk.run(step):
+                    return done > 0
+            except Transient as error:
+                # What is sealed is sealed: its owner must not hear of it. The next append thins on.
+                _LOG.debug("buffer: not thinned: %s", error)
+                self._thinner.forget()
+                return done > 0
+        return True
 
-    def _seal(self, connection: sqlite3.Connection, body: BatchBody, payload: bytes) -> Batch:
-        count = len(body)
-        if count == 0:
-            raise ValueError("a batch needs at least one item")
-        number, epoch, first_seq = self._current(connection)
-        batch = Batch(self._site_id, epoch, first_seq, count, _kind(body), self._clock.now(), payload)
-        connection.execute(
-            "INSERT INTO buffer_batches (epoch_number, first_seq, last_seq, kind, sealed_at_us, payload)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (number, first_seq, batch.last_seq, batch.kind.value, microseconds(batch.sealed_at), payload),
-        )
-        connection.execute("UPDATE buffer_epochs SET next_seq = ? WHERE number = ?", (first_seq + count, number))
-        self._on_sealed()
-        return batch
-
-    def _current(self, connection: sqlite3.Connection) -> tuple[int, str, int]:
-        row: tuple[int, str, int] | None = connection.execute(
-            "SELECT number, epoch, next_seq FROM buffer_epochs ORDER BY number DESC LIMIT 1"
-        ).fetchone()
-        return row if row is not None else self._new_epoch(connection)
-
-    def _new_epoch(self, connection: sqlite3.Connection) -> tuple[int, str, int]:
-        epoch = self._ids()
-        row = connection.execute("INSERT INTO buffer_epochs (epoch, next_seq) VALUES (?, 0)", (epoch,))
-        return int(row.lastrowid or 0), epoch, 0
+    async def _tell_disk(self, *, full: bool, detail: str) -> None:
+        if full == self._disk_is_full:
+            return
+        self._disk_is_full = full
+        try:
+            await self._writer.run(lambda connection: self._rows.notify(connection, NoticeCode.DISK_FULL, detail))
+        except Transient as error:
+            _LOG.error("buffer: %s; not even a notice could be kept: %s", detail, error)
 
     def _trim(self, connection: sqlite3.Connection) -> None:
         while True:
@@ -192,31 +202,51 @@ class Buffer:
                 return
             _forget_settled(connection, microseconds(datetime.max.replace(tzinfo=UTC)))
 
-    def _take(
-        self, connection: sqlite3.Connection, limit_bytes: int, exclude: Collection[BatchKey], control_only: bool
-    ) -> list[Batch]:
-        taken: dict[BatchKey, Batch] = {}
+    def _pick(
+        self,
+        connection: sqlite3.Connection,
+        limit_bytes: int,
+        exclude: Collection[BatchKey],
+        only: tuple[bool, bool],
+        live_from: BatchKey | None,
+    ) -> list[Row]:
+        taken: dict[BatchKey, Row] = {}
         size = 0
-        for batch in self._in_order(connection, control_only=control_only):
-            key = BatchKey(batch.epoch, batch.first_seq)
+        for row in self._in_order(connection, only, live_from):
+            key = BatchKey(row.batch.epoch, row.batch.first_seq)
             if key in exclude or key in taken:
                 continue
-            if taken and size + len(batch.payload) > limit_bytes:
+            if taken and size + len(row.batch.payload) > limit_bytes:
                 break
-            taken[key] = batch
-            size += len(batch.payload)
+            taken[key] = row
+            size += len(row.batch.payload)
         return list(taken.values())
 
-    def _in_order(self, connection: sqlite3.Connection, *, control_only: bool) -> Iterator[Batch]:
-        oldest, newest = _SELECT.format(order="ASC"), _SELECT.format(order="DESC") + " LIMIT 1"
-        yield from self._rows(connection, oldest, BatchKind.CONTROL)
-        if not control_only:
-            yield from self._rows(connection, newest, BatchKind.TELEMETRY)
-            yield from self._rows(connection, oldest, BatchKind.TELEMETRY)
+    def _in_order(
+        self, connection: sqlite3.Connection, only: tuple[bool, bool], live_from: BatchKey | None
+    ) -> Iterator[Row]:
+        control_only, live_only = only
+        yield from self._waiting(connection, BatchKind.CONTROL, "ASC")
+        if control_only:
+            return
+        yield from self._live(connection, live_from)
+        if not live_only:
+            yield from self._waiting(connection, BatchKind.TELEMETRY, "ASC")
 
-    def _rows(self, connection: sqlite3.Connection, query: str, kind: BatchKind) -> Iterator[Batch]:
-        for epoch, first, last, _, sealed_us, payload in connection.execute(query, (kind.value,)):
-            yield Batch(self._site_id, epoch, first, last - first + 1, kind, moment_of(sealed_us), payload)
+    def _live(self, connection: sqlite3.Connection, live_from: BatchKey | None) -> Iterator[Row]:
+        newest_first = self._waiting(connection, BatchKind.TELEMETRY, "DESC")
+        found = None if live_from is None else _epoch(connection, live_from.epoch)
+        if live_from is None or found is None:
+            yield from (row for row, _ in zip(newest_first, range(1), strict=False))
+            return
+        first = (found[0], live_from.first_seq)
+        for row in newest_first:
+            if (row.epoch_number, row.batch.first_seq) < first:
+                return
+            yield row
+
+    def _waiting(self, connection: sqlite3.Connection, kind: BatchKind, order: str) -> Iterator[Row]:
+        return map(self._rows.read, connection.execute(_SELECT.format(order=order), (kind.value,)))
 
     def _check_site(self, site_id: str) -> None:
         if site_id != self._site_id:
@@ -244,18 +274,14 @@ class Buffer:
             )
         # Beyond what was sealed here it speaks of items that this disk forgot, whose numbers may be others' by now.
         if receipt.through_seq < next_seq:
-            self._mark(connection, number, receipt.through_seq)
-        connection.execute(
-            "UPDATE buffer_batches SET settled_at_us = ? WHERE epoch_number = ? AND first_seq >= ? AND first_seq <= ?"
-            " AND last_seq <= ? AND settled_at_us IS NULL",
-            (microseconds(self._clock.now()), number, receipt.first_seq, receipt.last_seq, receipt.last_seq),
-        )
+            self._mark(connection, number, 0, receipt.through_seq)
+        self._mark(connection, number, receipt.first_seq, receipt.last_seq)
 
-    def _mark(self, connection: sqlite3.Connection, number: int, through_seq: int) -> None:
+    def _mark(self, connection: sqlite3.Connection, number: int, first_seq: int, last_seq: int) -> None:
         connection.execute(
             "UPDATE buffer_batches SET settled_at_us = ? WHERE kind IN ('control', 'telemetry') AND epoch_number = ?"
-            " AND first_seq <= ? AND last_seq <= ? AND settled_at_us IS NULL",
-            (microseconds(self._clock.now()), number, through_seq, through_seq),
+            " AND first_seq >= ? AND first_seq <= ? AND last_seq <= ? AND settled_at_us IS NULL",
+            (microseconds(self._clock.now()), number, first_seq, last_seq, last_seq),
         )
 
     def _follow(self, connection: sqlite3.Connection, cursor: Cursor) -> None:
@@ -263,27 +289,27 @@ class Buffer:
         if found is None:
             return
         number, next_seq = found
-        if cursor.through_seq >= next_seq:
+        held = ((0, cursor.through_seq), *cursor.beyond)
+        if max(last for _, last in held) >= next_seq:
             _LOG.warning("buffer: the cloud holds items this disk never sealed (restored disk?); new epoch")
-            self._new_epoch(connection)
+            self._rows.new_epoch(connection)
             return
-        self._mark(connection, number, cursor.through_seq)
-        lacking = connection.execute(
-            "SELECT 1 FROM buffer_batches WHERE epoch_number = ? AND first_seq <= ? AND last_seq >= ?"
-            " AND settled_at_us IS NOT NULL ORDER BY first_seq DESC LIMIT 1",
-            (number, cursor.through_seq + 1, cursor.through_seq + 1),
-        ).fetchone()
-        if lacking is not None:
-            _LOG.warning("buffer: the cloud lacks item %d it once receipted; sending again", cursor.through_seq + 1)
-            connection.execute(
-                "UPDATE buffer_batches SET settled_at_us = NULL WHERE epoch_number = ? AND last_seq > ?"
-                " AND settled_at_us IS NOT NULL",
-                (number, cursor.through_seq),
-            )
+        for first, last in held:
+            self._mark(connection, number, first, last)
+        lacking = [
+            self._reopen(connection, number, before + 1, after - 1)
+            for (_, before), (after, _) in zip(held, (*held[1:], (next_seq, next_seq)), strict=True)
+        ]
+        if any(lacking):
+            _LOG.warning("buffer: the cloud lacks %d batches it once receipted; sending again", sum(lacking))
 
-
-def _kind(body: BatchBody) -> BatchKind:
-    return BatchKind.CONTROL if body.acks or body.notices or body.journal else BatchKind.TELEMETRY
+    def _reopen(self, connection: sqlite3.Connection, number: int, first_seq: int, last_seq: int) -> int:
+        """Have what was settled between two places wait again; return how many batches that are."""
+        return connection.execute(
+            "UPDATE buffer_batches SET settled_at_us = NULL WHERE epoch_number = ? AND first_seq >= ?"
+            " AND first_seq <= ? AND settled_at_us IS NOT NULL",
+            (number, first_seq, last_seq),
+        ).rowcount
 
 
 def _epoch(connection: sqlite3.Connection, epoch: str) -> tuple[int, int] | None:

@@ -2,8 +2,8 @@
 
 Invariants:
 
-* A receipt leaves only after the commit that stored its items. What may not be stored is quarantined, logged and gets
-  no receipt; nothing is ever acknowledged that is not stored.
+* A receipt leaves only after the commit that stored its items. What may not be stored, or is not signed by this agent,
+  is quarantined, logged and gets no receipt; nothing is ever acknowledged that is not stored.
 * Backpressure is not reading: at most ``_QUEUED`` batches wait here, and gRPC's window holds the rest at the site.
 * Batches that wait together are stored in one transaction.
 * Heartbeats are answered with signed time whether or not the database works.
@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 
 import grpc
 
+from cloud.api.batch_signatures import BatchSignatures
 from cloud.core.access import Principal, Role
 from cloud.core.errors import CloudError, Conflict, Forbidden, Permanent, Refused, SecondGateway, Transient
 from cloud.hosting import orders, service
@@ -34,7 +35,7 @@ from cloud.infra.outage import OutageLog
 from sitelink.clock import Clock
 from sitelink.codec import MalformedFrame
 from sitelink.orders import write_time
-from sitelink.signing import PrivateKey, Signer
+from sitelink.signing import BadSignature, PrivateKey, Signer
 from sitelink.types import (
     Batch,
     Cursor,
@@ -76,6 +77,7 @@ class LinkCounters:
     batches: int = 0
     duplicates: int = 0
     quarantined: int = 0
+    unsigned: int = 0
     refused: int = 0
     plans_sent: int = 0
     commands_sent: int = 0
@@ -117,6 +119,7 @@ class Conversation:
         self._principal = principal
         self._connection_id = connection_id
         self._write = write
+        self._signatures = BatchSignatures(parts.database, principal, identity.agent_id)
         self._writing = asyncio.Lock()
         self._batches: asyncio.Queue[Batch] = asyncio.Queue(_QUEUED)
         self._wake_orders = asyncio.Event()
@@ -135,12 +138,12 @@ class Conversation:
             StreamClosed: the agent broke the protocol, or may no longer act.
         """
         hello = await self._hello(frames)
-        through_seq = await self._take_link(hello)
+        cursor = await self._take_link(hello)
         self._site_revision = hello.plan_revision
         _LOGGER.info("site %s: agent %s connected", hello.site_id, hello.agent_id)
         await self._resume(hello)
         try:
-            await self._send(Welcome(Cursor(hello.site_id, hello.epoch, through_seq)))
+            await self._send(Welcome(cursor))
             async with asyncio.TaskGroup() as tasks:
                 works = (self._store, self._record, self._push, self._listen, self._close)
                 others = [tasks.create_task(work()) for work in works]
@@ -153,7 +156,7 @@ class Conversation:
         finally:
             await asyncio.shield(self._end())
 
-    async def _take_link(self, hello: Hello) -> int:
+    async def _take_link(self, hello: Hello) -> Cursor:
         """Make this stream the site's link and return the cursor; a second gateway is refused and reported."""
         try:
             return await self._threaded(lambda uow: service.link_up(uow, hello, self._connection_id))
@@ -291,7 +294,10 @@ class Conversation:
         prepared: list[service.PreparedBatch] = []
         for batch in group:
             try:
-                prepared.append(service.prepare(batch))
+                prepared.append(service.prepare(batch, self._signatures.check(batch)))
+            except BadSignature as error:
+                self._parts.counters.unsigned += 1
+                self._quarantine(batch, str(error))
             except MalformedFrame as error:
                 self._quarantine(batch, str(error))
         if not prepared:

@@ -1,4 +1,4 @@
-"""``ballast site``: create, import, token, list, revoke."""
+"""``ballast site``: create, import, token, list, gaps, revoke."""
 
 import argparse
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 from cloud.cli.session import add_config, open_database
 from cloud.core.errors import NotFound
-from cloud.hosting import queries, service
+from cloud.hosting import gaps, queries, service
 from cloud.identity import enrolment
 from cloud.identity.authority import CertificateAuthority
 from cloud.infra.sites import require_site
@@ -28,6 +28,8 @@ def register(commands: Any) -> None:
     token = _add(actions, "token", "print a join token: one agent, within an hour", _token)
     token.add_argument("site_id", metavar="SITE")
     _add(actions, "list", "show every site", _list)
+    lacking = _add(actions, "gaps", "show what a site had no room for while its link was down", _gaps)
+    lacking.add_argument("site_id", metavar="SITE")
     revoke = _add(actions, "revoke", "shut an agent out", _revoke)
     revoke.add_argument("agent_id", metavar="AGENT")
     revoke.add_argument("--reason", default="revoked by the operator")
@@ -77,6 +79,19 @@ def _list(arguments: argparse.Namespace) -> int:
             for agent_id in enrolled.get(found.site_id, ()):
                 if agent_id != found.link.agent_id:
                     print(f"    {agent_id} is enrolled and takes over when it connects; not yours? ballast site revoke")
+    return 0
+
+
+def _gaps(arguments: argparse.Namespace) -> int:
+    with open_database(arguments) as (database, _, principal), database.unit_of_work(principal) as uow:
+        require_site(uow, arguments.site_id)
+        found = gaps.counted(uow, arguments.site_id)
+    for item in found:
+        kept = f"one in {item.kept_every_s} s kept" if item.kept_every_s else "none kept"
+        when = f"{item.since:%Y-%m-%d %H:%M} to {item.until:%Y-%m-%d %H:%M} UTC"
+        print(f"{item.items} items in {item.records} gaps, {kept}: {when}")
+    if not found:
+        print(f"site {arguments.site_id} left nothing out")
     return 0
 
 

@@ -142,6 +142,20 @@ class StoredCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class GapCounts:
+    """What a site left out for want of room, where one item in ``kept_every_s`` seconds stayed (0: none did).
+
+    ``records`` counts the gaps, ``items`` what lies in them; all was read in ``[since, until)``.
+    """
+
+    kept_every_s: int
+    records: int
+    items: int
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ImportReport:
     """What an import changed."""
 

@@ -2,8 +2,9 @@
 
 Invariants:
 
-* ``(site, epoch, first_seq)`` always holds the same bytes. The same batch again, from any replica, gives its receipt
-  again; an overlap of another shape or other bytes under the same key is ``Conflict`` and is never stored over.
+* ``(site, epoch, first_seq)`` always covers the same items. The same batch again, from any replica, gives its receipt
+  again, and so does one with fewer items and a gap in their place (see ``gaps``); an overlap of another shape or other
+  items under the same key is ``Conflict`` and is never stored over.
 * A receipt's items, and the acks, notices, meter samples and latest state they carry, are one transaction.
 * Services do not commit.
 
@@ -22,13 +23,13 @@ from typing import Any, Final
 from cloud.core.access import Permission
 from cloud.core.errors import BadInput, Conflict, NotFound, SecondGateway
 from cloud.core.events import SiteLinkChanged
-from cloud.hosting import journal, latest, queries, store
+from cloud.hosting import gaps, journal, latest, queries, store
 from cloud.hosting.inventory import read_meters, read_miners
 from cloud.hosting.model import LINK_SILENT_AFTER, ImportReport
 from cloud.hosting.orders import dispatch_plan, queue_command
 from cloud.infra.db import UnitOfWork
 from sitelink.codec import MalformedFrame, ReadingColumns, unpack_columns
-from sitelink.types import Ack, Batch, BatchBody, Heartbeat, Hello, MeterSample, Notice, NoticeCode, Receipt
+from sitelink.types import Ack, Batch, BatchBody, Cursor, Heartbeat, Hello, MeterSample, Notice, NoticeCode, Receipt
 
 __all__ = [
     "PreparedBatch",
@@ -56,9 +57,10 @@ _LONGEST_NAME: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class PreparedBatch:
-    """A batch whose payload has been decoded and checked, outside any transaction."""
+    """A batch whose payload has been decoded and checked, outside any transaction; ``key_id`` signed it."""
 
     batch: Batch
+    key_id: str
     columns: ReadingColumns
     rest: BatchBody
 
@@ -77,8 +79,8 @@ def check_frame(batch: Batch) -> None:
         raise MalformedFrame(f"batch: items {batch.first_seq} + {batch.count} are out of range")
 
 
-def prepare(batch: Batch) -> PreparedBatch:
-    """Return ``batch`` decoded and checked.
+def prepare(batch: Batch, key_id: str = "") -> PreparedBatch:
+    """Return ``batch``, which the key ``key_id`` was found to have signed, decoded and checked.
 
     Raises:
         MalformedFrame: the payload is not a body of this version, or does not hold ``count`` items.
@@ -89,7 +91,7 @@ def prepare(batch: Batch) -> PreparedBatch:
         raise MalformedFrame(f"batch body: {len(columns) + len(rest)} items where the frame says {batch.count}")
     latest.check_columns(columns)
     journal.check_entries(rest.journal)
-    return PreparedBatch(batch, columns, rest)
+    return PreparedBatch(batch, key_id, columns, rest)
 
 
 def ingest(uow: UnitOfWork, batch: Batch) -> Receipt:
@@ -176,8 +178,8 @@ def import_inventory(uow: UnitOfWork, site_id: str, inventory_path: Path, meters
     )
 
 
-def link_up(uow: UnitOfWork, hello: Hello, connection_id: str) -> int:
-    """Record a site's new connection and return the cursor of the agent's epoch.
+def link_up(uow: UnitOfWork, hello: Hello, connection_id: str) -> Cursor:
+    """Record a site's new connection and return what is stored of the agent's epoch.
 
     Raises:
         SecondGateway: another process of the same agent was heard on the site's link just now.
@@ -189,7 +191,9 @@ def link_up(uow: UnitOfWork, hello: Hello, connection_id: str) -> int:
     if store.link_up(uow, hello, connection_id):
         uow.add_event(SiteLinkChanged(hello.site_id, up=True))
     uow.notify("link", site_id=hello.site_id)
-    return queries.cursor(uow, hello.site_id, hello.epoch)
+    through_seq = queries.cursor(uow, hello.site_id, hello.epoch)
+    beyond = gaps.beyond(uow, hello.site_id, hello.epoch, through_seq)
+    return Cursor(hello.site_id, hello.epoch, through_seq, beyond)
 
 
 def report_trust(uow: UnitOfWork, site_id: str, subject: str, code: NoticeCode, detail: str) -> None:
@@ -231,18 +235,20 @@ def drop_silent_links(uow: UnitOfWork) -> tuple[str, ...]:
 
 
 def _add(uow: UnitOfWork, item: PreparedBatch) -> bool:
-    """Store the batch; return False when exactly it is stored already."""
+    """Store the batch; return False when it is stored already."""
     batch = item.batch
     near = store.neighbour(uow, batch)
     if near is not None and near.last_seq >= batch.first_seq:
-        if (near.first_seq, near.last_seq) == (batch.first_seq, batch.last_seq) and near.same_bytes:
+        same_range = (near.first_seq, near.last_seq) == (batch.first_seq, batch.last_seq)
+        if same_range and (near.same_bytes or gaps.is_cut_of_stored(uow, batch)):
             return False
         raise Conflict(
             f"site {batch.site_id} epoch {batch.epoch}: items {batch.first_seq}..{batch.last_seq} overlap stored"
             f" {near.first_seq}..{near.last_seq} with other content; quarantined, look at the agent's buffer"
         )
-    if not store.add_batch(uow, batch, len(item.columns), _span(item.columns)):
+    if not store.add_batch(uow, batch, item.key_id, len(item.columns), _span(item.columns)):
         raise Conflict(f"site {batch.site_id} epoch {batch.epoch}: items at {batch.first_seq} were stored meanwhile")
+    gaps.add(uow, batch, item.rest.gaps)
     return True
 
 

@@ -76,8 +76,10 @@ def neighbour(uow: UnitOfWork, batch: Batch) -> Neighbour | None:
     return None if row is None else Neighbour(row.first_seq, row.last_seq, row.same)
 
 
-def add_batch(uow: UnitOfWork, batch: Batch, readings: int, span: tuple[datetime | None, datetime | None]) -> bool:
-    """Store ``batch``; return False when its key is taken."""
+def add_batch(
+    uow: UnitOfWork, batch: Batch, key_id: str, readings: int, span: tuple[datetime | None, datetime | None]
+) -> bool:
+    """Store ``batch``, which the key ``key_id`` signed; return False when its key is taken."""
     statement = (
         insert(MINER_TELEMETRY)
         .values(
@@ -94,6 +96,8 @@ def add_batch(uow: UnitOfWork, batch: Batch, readings: int, span: tuple[datetime
             sealed_at=batch.sealed_at,
             received_at=uow.now(),
             payload=batch.payload,
+            signature=batch.signature,
+            key_id=key_id,
         )
         .on_conflict_do_nothing()
         .returning(MINER_TELEMETRY.c.first_seq)

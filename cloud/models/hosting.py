@@ -67,6 +67,8 @@ MINER_TELEMETRY: Final = tenant_table(
     moment("sealed_at"),
     moment("received_at"),
     Column("payload", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False, server_default=text("''::bytea")),
+    Column("key_id", Text, nullable=False, server_default=text("''")),
 )
 Index(
     "ix_miner_telemetry_read",
@@ -74,6 +76,24 @@ Index(
     MINER_TELEMETRY.c.site_id,
     MINER_TELEMETRY.c.read_from,
     postgresql_where=text("readings > 0"),
+)
+
+TELEMETRY_GAPS: Final = tenant_table(
+    "telemetry_gaps",
+    Column("site_id", Text, primary_key=True),
+    Column("epoch", Text, primary_key=True),
+    Column("first_seq", BigInteger, primary_key=True),
+    Column("place", Integer, primary_key=True),
+    moment("since"),
+    moment("until"),
+    Column("kept_every_s", Integer, nullable=False),
+    Column("items", BigInteger, nullable=False),
+)
+Index(
+    "ix_telemetry_gaps_since",
+    TELEMETRY_GAPS.c.tenant_id,
+    TELEMETRY_GAPS.c.site_id,
+    TELEMETRY_GAPS.c.since,
 )
 
 TELEMETRY_QUARANTINE: Final = tenant_table(

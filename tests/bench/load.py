@@ -22,6 +22,7 @@ from cloud.identity import enrolment
 from cloud.identity.authority import CertificateAuthority
 from cloud.infra.db import Database
 from cloud.settings import load_settings
+from sitelink.batch_signing import BatchSigner
 from sitelink.codec import decode_down, encode_up, pack
 from sitelink.types import Batch, BatchBody, BatchKind, Hello, MinerState, PowerSource, Reading, Receipt
 from sitelink.units import Celsius, RevolutionsPerMinute, TeraHashPerSecond, Watts
@@ -40,6 +41,7 @@ class Agent:
     agent_id: str
     stub: Any
     payloads: Sequence[bytes]
+    signer: BatchSigner | None = None
     sent: dict[int, float] = field(default_factory=dict)
     latencies_s: list[float] = field(default_factory=list)
     next_seq: int = 0
@@ -58,7 +60,7 @@ class Agent:
         frame = Batch(self.site_id, "e1", self.next_seq, BATCH, BatchKind.TELEMETRY, datetime.now(UTC), payload)
         self.sent[self.next_seq] = time.perf_counter()
         self.next_seq += BATCH
-        await self.call.write(encode_up(frame))
+        await self.call.write(encode_up(frame if self.signer is None else self.signer.sign(frame)))
 
     async def listen(self) -> None:
         """Take receipts."""
@@ -144,5 +146,5 @@ async def enrolled(config: Path, database: Database, principal: Principal, sites
             settings.link_listen, credentials, options=(("grpc.use_local_subchannel_pool", 1),)
         )
         stub = link_pb2_grpc.SiteLinkStub(channel)
-        agents.append(Agent(site_id, reply.agent_id, stub, make_payloads(number, seed)))
+        agents.append(Agent(site_id, reply.agent_id, stub, make_payloads(number, seed), BatchSigner(key)))
     return agents

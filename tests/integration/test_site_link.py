@@ -23,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from sqlalchemy import text
 
 from agent.enrol import enrol as enrol_agent
 from agent.enrol import read_token
@@ -40,6 +41,7 @@ from cloud.infra.db import Database
 from cloud.infra.postgres import EmbeddedPostgres
 from cloud.infra.signer_client import SignerClient
 from cloud.settings import Settings
+from sitelink.batch_signing import BatchKeys, BatchSigner
 from sitelink.clock import ManualClock, SystemClock
 from sitelink.codec import decode_down, encode_up
 from sitelink.inventory import METER_FIELDS, MINER_FIELDS
@@ -131,17 +133,22 @@ class Link:
             self.authority.pem, key_pem or self.key_pem, certificate_pem or self.certificate_pem
         )
         async with grpc.aio.secure_channel(f"localhost:{self.servers.link_port}", credentials) as channel:
-            yield Stream(link_pb2_grpc.SiteLinkStub(channel).Connect(), self.agent_id)
+            signer = BatchSigner.from_pem(key_pem or self.key_pem)
+            yield Stream(link_pb2_grpc.SiteLinkStub(channel).Connect(), self.agent_id, signer)
 
 
 class Stream:
     """The agent's side of a stream."""
 
-    def __init__(self, call: Any, agent_id: str) -> None:
+    def __init__(self, call: Any, agent_id: str, signer: BatchSigner) -> None:
         self.call = call
         self.agent_id = agent_id
+        self.signer = signer
 
     async def send(self, frame: UpFrame) -> None:
+        await self.send_as_it_is(self.signer.sign(frame) if isinstance(frame, Batch) else frame)
+
+    async def send_as_it_is(self, frame: UpFrame) -> None:
         await self.call.write(encode_up(frame))
 
     async def receive(self) -> Any:
@@ -560,6 +567,36 @@ async def test_garbage_is_quarantined_and_the_stream_goes_on(link: Link) -> None
         assert link.servers.counters.quarantined == 2
 
 
+async def test_a_batch_that_this_agent_did_not_sign_is_quarantined_and_never_receipted(link: Link) -> None:
+    other = BatchSigner(ec.generate_private_key(ec.SECP256R1()))
+    async with link.stream() as stream:
+        await stream.hello()
+        await stream.send_as_it_is(make_batch(0))
+        await stream.send_as_it_is(other.sign(make_batch(3)))
+        await stream.send_as_it_is(replace(stream.signer.sign(make_batch(6)), payload=make_batch(9).payload))
+        await stream.send(make_batch(0))
+        receipt = await stream.until(lambda frame: isinstance(frame, Receipt))
+        assert (receipt.first_seq, receipt.through_seq) == (0, 2)
+    assert link.servers.counters.unsigned == 3
+    with link.database.unit_of_work(link.principal) as uow:
+        assert queries.stored_counts(uow).quarantined == 3
+        row = uow.session.execute(text("SELECT signature, key_id FROM miner_telemetry")).one()
+    assert row.key_id == stream.signer.key_id
+    assert BatchKeys([stream.signer.public_der]).check(replace(make_batch(0), signature=bytes(row.signature)))
+
+
+async def test_a_welcome_tells_what_is_stored_beyond_the_cursor(link: Link) -> None:
+    async with link.stream() as stream:
+        await stream.hello()
+        for first_seq in (0, 6, 9, 15):
+            await stream.send(make_batch(first_seq))
+            await stream.until(lambda frame: isinstance(frame, Receipt))
+    async with link.stream() as stream:
+        welcome = await stream.hello()
+    assert welcome.cursor.through_seq == 2
+    assert welcome.cursor.beyond == ((6, 11), (15, 17))
+
+
 async def test_a_certificate_of_another_authority_is_refused(link: Link, tmp_path: Path) -> None:
     other = CertificateAuthority(tmp_path / "keys", SystemClock())
     key = ec.generate_private_key(ec.SECP256R1())
@@ -580,7 +617,9 @@ async def test_a_certificate_of_another_authority_is_refused(link: Link, tmp_pat
 async def test_no_certificate_is_refused(link: Link) -> None:
     credentials = grpc.ssl_channel_credentials(link.authority.pem)
     async with grpc.aio.secure_channel(f"localhost:{link.servers.link_port}", credentials) as channel:
-        stream = Stream(link_pb2_grpc.SiteLinkStub(channel).Connect(), link.agent_id)
+        stream = Stream(
+            link_pb2_grpc.SiteLinkStub(channel).Connect(), link.agent_id, BatchSigner.from_pem(link.key_pem)
+        )
         with pytest.raises(grpc.aio.AioRpcError):
             await stream.hello()
 

@@ -38,6 +38,8 @@ class NoticeCode(StrEnum):
     OVERRIDE_SET = "override_set"
     SELF_WOKEN = "self_woken"
     BUFFER_GAP = "buffer_gap"
+    DATA_BROKEN = "data_broken"
+    DISK_FULL = "disk_full"
     JOURNAL_LOST = "journal_lost"
     SECOND_GATEWAY = "second_gateway"
     IDENTITY_LOCKED = "identity_locked"

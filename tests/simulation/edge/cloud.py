@@ -38,6 +38,7 @@ from tests.simulation.edge.network import Session
 from tests.simulation.edge.schedule import Event
 from tests.simulation.keys import ORDER_KEY
 from tests.simulation.world import T0
+from tests.unit.agent.uplink_fakes import is_cut
 
 if TYPE_CHECKING:
     from tests.simulation.edge.world import EdgeWorld
@@ -117,7 +118,7 @@ class SimCloud:
         match frame:
             case Hello():
                 session.greeted, session.revision = True, frame.plan_revision
-                self._answer(session, Welcome(Cursor("site-1", frame.epoch, self.cursor(frame.epoch))))
+                self._answer(session, Welcome(self.stored_of(frame.epoch)))
                 self.push(session)
             case Heartbeat():
                 self.nonces.append(frame.nonce)
@@ -139,10 +140,15 @@ class SimCloud:
             through = ends[through + 1]
         return through
 
+    def stored_of(self, epoch: str) -> Cursor:
+        through = self.cursor(epoch)
+        later = sorted((number, item.batch.last_seq) for (name, number), item in self.stored.items() if name == epoch)
+        return Cursor("site-1", epoch, through, tuple(span for span in later if span[0] > through))
+
     def _store(self, batch: Batch) -> None:
         key = (batch.epoch, batch.first_seq)
         before = self._ever.setdefault(key, batch.payload)
-        if before != batch.payload:
+        if before != batch.payload and not is_cut(before, batch.payload):
             self._world.violated("numbers twice", f"item {batch.first_seq} of {batch.epoch} came with other bytes")
         if key in self.stored:
             self._world.cover("batch stored twice")

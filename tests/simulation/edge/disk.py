@@ -30,6 +30,7 @@ SITES = {
     "Buffer.settle_through": "follow",
     "Buffer.settle": "settle",
     "Buffer.append": "seal",
+    "Buffer._append_telemetry": "seal",
     "Overrides.": "override",
 }
 """What a transaction is called, by the function that hands it in."""

@@ -179,7 +179,7 @@ class EdgePlay:
             secrets=Veiled(),
         )
         site_clock.site_time = curtail.site_time
-        sealer = Sealer(buffer, site_clock, "site-1", world.next_id, SEAL_S)
+        sealer = Sealer(buffer, SEAL_S)
         forwarder = Forwarder(
             SimUplink(world, life), buffer, site_clock, world.next_id, Backoff(world.rng_agent, 0.5, 5.0),
             Introduction("site-1", "agent-1", "simulated", KeyRing((ORDER_KEY.public_bytes,)).key_ids),

@@ -21,17 +21,22 @@ class CrashPoint(Enum):
 
 
 class InlineWriter:
-    """Runs work at once; ``crash_at`` kills the next piece of work at that point."""
+    """Runs work at once; ``crash_at`` kills the next piece of work at that point, or the one after ``spared``."""
 
     def __init__(self, connection: sqlite3.Connection | None = None) -> None:
         self.connection = connection or sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self.crash_at = CrashPoint.NEVER
+        self.spared = 0
 
     async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         return self.run_now(work)
 
     def run_now(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        point, self.crash_at = self.crash_at, CrashPoint.NEVER
+        point = CrashPoint.NEVER
+        if self.spared > 0:
+            self.spared -= 1
+        else:
+            point, self.crash_at = self.crash_at, CrashPoint.NEVER
 
         def doomed(connection: sqlite3.Connection) -> Result:
             result = work(connection)

@@ -1,11 +1,12 @@
 """The buffer keeps what it promised, whatever is interrupted."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -13,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agent.buffer import BatchKey, Buffer, schema
 from agent.errors import Refused
 from sitelink import codec
+from sitelink.batch_signing import BatchKeys, BatchSigner
 from sitelink.clock import ManualClock
 from sitelink.types import (
     Batch,
@@ -169,8 +171,30 @@ async def test_a_cursor_behind_what_was_receipted_out_of_order_sends_nothing_aga
     batches = [await buffer.append(readings(1)) for _ in range(4)]
     assert batches[3]
     await buffer.settle(own(batches[3], through=0))  # live went before the backlog
-    await buffer.settle_through(Cursor(SITE, batches[3].epoch, 0))
+    await buffer.settle_through(Cursor(SITE, batches[3].epoch, 0, ((3, 3),)))
     assert sorted(b.first_seq for b in await buffer.take(10**6)) == [1, 2]
+
+
+async def test_a_restored_cloud_gets_again_what_came_live_although_its_cursor_never_moved() -> None:
+    buffer, _, _ = make()
+    batches = [await buffer.append(readings(1)) for _ in range(6)]
+    await buffer.settle(own(batches[2], through=0), own(batches[4], through=0), own(batches[5], through=0))
+    await buffer.settle_through(Cursor(SITE, batches[0].epoch, 0, ((2, 2),)))
+    assert sorted(b.first_seq for b in await buffer.take(10**6)) == [1, 3, 4, 5]
+
+
+async def test_what_the_cloud_names_beyond_its_cursor_is_settled_without_its_receipt() -> None:
+    buffer, _, _ = make()
+    batches = [await buffer.append(readings(2)) for _ in range(5)]
+    await buffer.settle_through(Cursor(SITE, batches[0].epoch, 1, ((4, 7),)))
+    assert sorted(b.first_seq for b in await buffer.take(10**6)) == [2, 8]
+
+
+async def test_a_disk_restored_from_an_image_is_told_by_what_lies_beyond_the_cursor_too() -> None:
+    buffer, _, _ = make()
+    old = await buffer.append(readings(2))
+    await buffer.settle_through(Cursor(SITE, old.epoch, -1, ((5, 9),)))
+    assert (await buffer.append(readings(1))).epoch != old.epoch
 
 
 async def test_a_disk_restored_from_an_image_begins_a_new_epoch() -> None:
@@ -214,30 +238,31 @@ async def test_settled_batches_make_room_for_new_ones() -> None:
     assert size <= 4000 * 2
 
 
-async def test_a_full_buffer_drops_new_telemetry_keeps_control_and_tells_the_gap() -> None:
-    buffer, _, _ = make(max_bytes=3000)
-    kept = []
-    while (batch := await buffer.append(readings(20))) is not None:
-        kept.append(batch)
-    assert await buffer.append(readings(20)) is None
-    control = await buffer.append(notice("ack"))
-    assert control, "control data are always kept"
-    await buffer.settle(own(kept[-1], through=kept[-1].last_seq))
-    assert await buffer.append(readings(20)) is not None
-    bodies = [codec.unpack(b.payload) for b in await buffer.take(10**9) if b.kind is BatchKind.CONTROL]
-    gaps = [n.detail for body in bodies for n in body.notices if n.code is NoticeCode.BUFFER_GAP]
-    assert "new telemetry is dropped" in gaps[0]
-    assert "40 items were dropped" in gaps[1]
-    assert len(gaps) == 2
+async def test_a_file_is_opened_again_and_one_of_an_earlier_version_is_brought_up_to_date() -> None:
+    buffer, writer, _ = make()
+    first = await buffer.append(readings(2))
+    writer.run_now(schema)
+    for table, column in (("buffer_batches", "signature"), ("buffer_batches", "key_id"), ("buffer_gap", "level")):
+        writer.connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    writer.run_now(schema)
+    signer = BatchSigner(ec.generate_private_key(ec.SECP256R1()))
+    later = Buffer(writer, ManualClock(NOON), SITE, lambda: "another", signer=signer)
+    second = await later.append(readings(1))
+    taken = await later.take(10**6)
+    keys = BatchKeys([signer.public_der])
+    assert [keys.check(batch) for batch in taken] == [signer.key_id] * 2, "signed when sealed, or when taken"
+    assert await later.take(10**6) == taken, "once"
+    assert {batch.first_seq for batch in taken} == {first.first_seq, second.first_seq}
 
 
-async def test_a_gap_closes_only_once_a_tenth_is_free() -> None:
-    buffer, _, _ = make(max_bytes=20_000)
-    kept = []
-    while (batch := await buffer.append(readings(5))) is not None:
-        kept.append(batch)
-    await buffer.settle(own(kept[0], through=kept[0].last_seq))
-    assert await buffer.append(readings(5)) is None
+async def test_a_batch_of_an_earlier_key_is_signed_by_the_present_one() -> None:
+    writer = InlineWriter()
+    writer.run_now(schema)
+    old, new = (BatchSigner(ec.generate_private_key(ec.SECP256R1())) for _ in range(2))
+    sealed = await Buffer(writer, ManualClock(NOON), SITE, lambda: "e", signer=old).append(readings(1))
+    (taken,) = await Buffer(writer, ManualClock(NOON), SITE, lambda: "e", signer=new).take(10**6)
+    assert BatchKeys([new.public_der]).check(taken) == new.key_id
+    assert replace(taken, signature=b"") == replace(sealed, signature=b"")
 
 
 async def test_a_sealed_batch_is_announced() -> None:
@@ -318,6 +343,9 @@ class BufferMachine(RuleBasedStateMachine):
             if batch.first_seq in self.cloud:
                 self.receipt(batch)
 
+    def beyond(self, through: int) -> tuple[tuple[int, int], ...]:
+        return tuple((first, batch.last_seq) for first, batch in sorted(self.cloud.items()) if first > through)
+
     def receipt(self, batch: Batch, crash: CrashPoint = CrashPoint.NEVER) -> None:
         through = self.through()
         self.writer.crash_at = crash
@@ -339,10 +367,16 @@ class BufferMachine(RuleBasedStateMachine):
     @rule()
     def welcome(self) -> None:
         through = self.through()
-        self.run(self.buffer.settle_through(Cursor(SITE, self.epoch, through)))
+        self.run(self.buffer.settle_through(Cursor(SITE, self.epoch, through, self.beyond(through))))
         for first, stored in self.model.items():
-            if first + len(stored.body) - 1 <= through:
-                stored.settled = True
+            stored.settled = first in self.cloud
+
+    @rule(data=st.data())
+    def restore_cloud(self, data: st.DataObject) -> None:
+        """The cloud forgets what it stored last."""
+        kept = data.draw(st.integers(0, len(self.cloud)))
+        self.cloud = dict(list(self.cloud.items())[:kept])
+        self.welcome()
 
     @invariant()
     def waiting_is_what_was_promised(self) -> None:

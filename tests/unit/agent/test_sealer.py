@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -13,7 +13,7 @@ from agent.errors import Transient
 from agent.sealer import SEAL_ITEMS, Sealer
 from sitelink import codec
 from sitelink.clock import ManualClock
-from sitelink.types import BatchBody, MeterSample, MinerState, NoticeCode, Reading
+from sitelink.types import BatchBody, Gap, MeterSample, MinerState, Reading
 from tests.unit.agent.storage_fakes import InlineWriter
 
 pytestmark = pytest.mark.agent
@@ -49,7 +49,7 @@ def shelf() -> Shelf:
 
 
 def make(shelf: Shelf, seal_s: float = 0.01) -> Sealer:
-    return Sealer(shelf, ManualClock(NOON), "s", lambda: "id", seal_s)
+    return Sealer(shelf, seal_s)
 
 
 async def running(sealer: Sealer, condition: Callable[[], object]) -> None:
@@ -68,7 +68,7 @@ async def test_items_are_sealed_soon_in_order_and_by_kind(shelf: Shelf) -> None:
     for item in (reading(1), sample, reading(2)):
         sealer.add(item)
     waiting: list[int] = []
-    shelf._on_sealed = lambda: waiting.append(1)
+    shelf._rows._on_sealed = lambda: waiting.append(1)
     await running(sealer, lambda: waiting)
     assert await shelf.bodies() == [BatchBody(readings=(reading(1), reading(2)), meters=(sample,))]
 
@@ -78,7 +78,7 @@ async def test_a_full_batch_does_not_wait(shelf: Shelf) -> None:
     for number in range(SEAL_ITEMS):
         sealer.add(reading(number))
     sealed: list[int] = []
-    shelf._on_sealed = lambda: sealed.append(1)
+    shelf._rows._on_sealed = lambda: sealed.append(1)
     await running(sealer, lambda: sealed)
     assert [len(body) for body in await shelf.bodies()] == [SEAL_ITEMS]
 
@@ -109,10 +109,36 @@ async def test_what_cannot_be_held_is_told(shelf: Shelf, monkeypatch: pytest.Mon
     for number in range(5):
         sealer.add(reading(number))
     await sealer.flush()
-    bodies = await shelf.bodies()
-    assert bodies[0] == BatchBody(readings=(reading(0), reading(1), reading(2)))
-    assert bodies[1].notices[0].code is NoticeCode.BUFFER_GAP
-    assert bodies[1].notices[0].detail.startswith("2 items")
+    gap = Gap(NOON, NOON + timedelta(milliseconds=1), 0, 2)
+    whole = BatchBody(readings=(reading(0), reading(1), reading(2)))
+    assert await shelf.bodies() == [whole, BatchBody(gaps=(gap,))]
+
+
+async def test_a_gap_that_the_disk_does_not_take_either_is_not_forgotten(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PENDING_ITEMS", 1)
+    sealer = make(shelf)
+    for number in range(3):
+        sealer.add(reading(number))
+    append, fails = shelf.append, [False, True, True]
+
+    async def at_times(body: BatchBody) -> object:
+        if fails.pop(0) if fails else False:
+            raise Transient("the disk is full")
+        return await append(body)
+
+    shelf.append = at_times  # type: ignore[method-assign,assignment]
+    for _ in range(2):
+        with pytest.raises(Transient):
+            await sealer.flush()
+        for number in (4, 5):
+            sealer.add(Reading(f"m{number}", NOON + timedelta(hours=1), MinerState.IDLE))
+        fails[:1] = [False, True]
+    fails.clear()
+    await sealer.flush()
+    gaps = [gap for body in await shelf.bodies() for gap in body.gaps]
+    assert gaps == [Gap(NOON, NOON + timedelta(hours=1, milliseconds=1), 0, 4)]
 
 
 async def test_cancelling_while_storing_neither_loses_nor_doubles(shelf: Shelf) -> None:
