@@ -3,7 +3,8 @@
 Invariants:
 
 * Only a receipt settles a batch; a batch in flight when the link fails, or unanswered for long, is simply sent again.
-* Control data go before telemetry, live telemetry before backlog; what is in flight is bounded.
+* Control data go before telemetry, live telemetry before backlog, each in a lane of its own (see ``window``): live is
+  the newest batch when a conversation begins, and all that is sealed while it lasts.
 * The link is UP only while a receipt or a believed signed time is at most three heartbeats old. An open socket proves
   nothing: a half-open link is down, and is closed.
 * A failure of the link is logged once, and so is its recovery; both are told to the cloud as notices.
@@ -25,13 +26,13 @@ from agent.buffer import BatchKey, Buffer
 from agent.errors import AgentError, Garbled, Permanent, Refused, TimedOut, Transient
 from agent.supervisor import apart
 from agent.uplink import Uplink
+from agent.window import MAX_BATCHES, Lane, Window
 from sitelink.clock import Clock
 from sitelink.orders import MalformedOrder, read_time
 from sitelink.types import (
     NO_ORDER,
     Batch,
     BatchBody,
-    BatchKind,
     ClockTrust,
     Domain,
     Envelope,
@@ -46,9 +47,6 @@ from sitelink.types import (
 
 _LOG: Final = logging.getLogger(__name__)
 _SLICE_BYTES: Final = 128 * 1024
-_WINDOW_BATCHES: Final = 32
-_WINDOW_BYTES: Final = 2 * 1024 * 1024
-_CONTROL_BATCHES: Final = 64
 _HEARTBEATS: Final = 3
 _DENIED_WAIT_S: Final = 15.0
 
@@ -95,14 +93,6 @@ class Introduction:
     instance_id: str = ""
 
 
-@dataclass(slots=True)
-class _InFlight:
-    last_seq: int
-    size: int
-    kind: BatchKind
-    sent_mono: float
-
-
 class Forwarder:
     """Keeps one conversation with the cloud going."""
 
@@ -136,7 +126,8 @@ class Forwarder:
         self._session_mono = 0.0
         self._wake = asyncio.Event()
         self._receipts: asyncio.Queue[Receipt] = asyncio.Queue()
-        self._in_flight: dict[BatchKey, _InFlight] = {}
+        self._window = Window(BatchKey("", 0), "")
+        self._is_sealed = False
         self._nonces: dict[str, float] = {}
         self._landed_mono = 0.0
         self._landed_sent_mono = 0.0
@@ -161,6 +152,7 @@ class Forwarder:
 
     def wake(self) -> None:
         """Say that something was sealed; must be called on the event loop's thread."""
+        self._is_sealed = True
         self._wake.set()
 
     async def run(self) -> None:
@@ -186,13 +178,14 @@ class Forwarder:
         return wait_s + _DENIED_WAIT_S if isinstance(error, Permanent) else wait_s
 
     async def _session(self) -> None:
-        self._in_flight.clear()
         self._nonces.clear()
         self._receipts = asyncio.Queue()
         try:
             await self._uplink.connect()
             self._session_mono = self._landed_mono = self._landed_sent_mono = self._clock.monotonic()
             await self._greet()
+            status = await self._buffer.status()
+            self._window = Window(status.newest, status.epoch)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._beat())
                 tasks.create_task(self._pump())
@@ -255,7 +248,7 @@ class Forwarder:
     async def _pump(self) -> None:
         while True:
             self._wake.clear()
-            self._expire_in_flight()
+            self._expire()
             await self._fill()
             try:
                 async with asyncio.timeout(self._resend_s):
@@ -264,30 +257,32 @@ class Forwarder:
                 continue
 
     async def _fill(self) -> None:
-        while True:
-            telemetry = [item for item in self._in_flight.values() if item.kind is BatchKind.TELEMETRY]
-            full = len(telemetry) >= _WINDOW_BATCHES or sum(item.size for item in telemetry) >= _WINDOW_BYTES
-            if full and len(self._in_flight) - len(telemetry) >= _CONTROL_BATCHES:
-                return
-            batches = await self._buffer.take(_SLICE_BYTES, frozenset(self._in_flight), control_only=full)
+        window = self._window
+        while not all(window.is_full(lane) for lane in Lane):
+            self._is_sealed = False
+            batches = await self._buffer.take(
+                _SLICE_BYTES,
+                window.keys,
+                control_only=window.is_full(Lane.LIVE),
+                live_from=window.live_from,
+                live_only=window.is_full(Lane.BACKLOG),
+            )
             if not batches:
                 return
-            for batch in batches[:_WINDOW_BATCHES]:
+            for batch in batches[:MAX_BATCHES]:
                 await self._send(batch)
+                lane = window.lane_of(batch)
+                if self._is_sealed or (lane is not Lane.CONTROL and window.is_full(lane)):
+                    break  # what was sealed meanwhile goes first
 
     async def _send(self, batch: Batch) -> None:
         # Entered before it is handed over: its receipt may come before send returns.
-        key = BatchKey(batch.epoch, batch.first_seq)
-        self._in_flight[key] = _InFlight(batch.last_seq, len(batch.payload), batch.kind, self._clock.monotonic())
+        self._window.add(batch, self._clock.monotonic())
         await self._uplink.send(batch)
 
-    def _expire_in_flight(self) -> None:
-        """Let go of what was lost: old, and passed by a later batch or by a long silence. A slow link is neither."""
+    def _expire(self) -> None:
         silent = self._silence_s(self._landed_mono) >= self._resend_s
-        for key, item in list(self._in_flight.items()):
-            passed = item.sent_mono < self._landed_sent_mono
-            if (silent or passed) and self._silence_s(item.sent_mono) >= self._resend_s:
-                del self._in_flight[key]
+        self._window.expire(self._resend_s, self._clock.monotonic(), self._landed_sent_mono, silent=silent)
 
     async def _listen(self) -> None:
         while True:
@@ -341,11 +336,8 @@ class Forwarder:
 
     def _land(self, receipt: Receipt) -> None:
         self._landed_mono = self._clock.monotonic()
-        for key, item in list(self._in_flight.items()):
-            own = key.first_seq >= receipt.first_seq and item.last_seq <= receipt.last_seq
-            if key.epoch == receipt.epoch and (own or item.last_seq <= receipt.through_seq):
-                self._landed_sent_mono = max(self._landed_sent_mono, item.sent_mono)
-                del self._in_flight[key]
+        for item in self._window.land(receipt, self._landed_mono):
+            self._landed_sent_mono = max(self._landed_sent_mono, item.sent_mono)
 
     def _hear(self) -> None:
         self._heard_mono = self._clock.monotonic()

@@ -160,6 +160,32 @@ async def test_control_gets_through_while_telemetry_waits_for_receipts() -> None
     assert await site.backlog() == 201, "sending settles nothing"
 
 
+async def test_live_telemetry_gets_through_while_the_backlog_waits_for_receipts() -> None:
+    site = Site()
+    site.cloud.answers_batches = False
+    site.forwarder._resend_s = 60.0
+    await site.fill(200)
+    async with site.running():
+        await until(lambda: len(site.cloud.arrivals) >= 32)
+        await site.fill(5, "live")  # as many at once as a site of many miners seals a minute
+        await until(lambda: {batch.first_seq for batch in site.cloud.arrivals} >= set(range(200, 205)))
+        backlog = [batch for batch in site.cloud.arrivals if batch.first_seq < 199]
+    assert len(backlog) <= 32
+
+
+async def test_what_is_sealed_while_a_backlog_is_being_sent_overtakes_it() -> None:
+    site = Site()
+    await site.fill(300)
+    async with site.running():
+        await until(lambda: len(site.cloud.arrivals) >= 20)
+        before = len(site.cloud.arrivals)
+        await site.fill(3, "live")
+        await drained(site)
+    places = [place for place, batch in enumerate(site.cloud.arrivals) if batch.first_seq >= 300]
+    assert max(places) <= before + 6, "one batch of backlog may be under way to the link, not more"
+    assert len(site.cloud.stored) == 303
+
+
 async def test_what_was_in_flight_when_the_link_broke_is_sent_again_at_once() -> None:
     site = Site()
     site.forwarder._resend_s = 3600.0
