@@ -49,6 +49,12 @@ class Settings(BaseSettings):
     enrol_listen: str = "127.0.0.1:7444"
     public_names: tuple[str, ...] = ()
     """Names and addresses, beside localhost and ballast-cloud, that agents reach this server under."""
+    mqtt_broker: str | None = None
+    """An MQTT broker through which agents reach the link as well; None: over gRPC alone."""
+    mqtt_server_name: str = "ballast-broker"
+    """The name in the broker's certificate."""
+    mqtt_ca_file: Path | None = None
+    """CAs (PEM) that may vouch for the broker beside Ballast's own."""
     operator_email: str = "operator@ballast.local"
     tenant_name: str = "default"
     ingest_threads: int = Field(default=4, ge=1, le=64)
@@ -92,9 +98,11 @@ class Settings(BaseSettings):
     max_stopped_miners: int = Field(default=0, ge=0)
     """The signer refuses an order that stops more miners than this at once; 0 means no limit."""
 
-    @field_validator("http_listen", "link_listen", "enrol_listen")
+    @field_validator("http_listen", "link_listen", "enrol_listen", "mqtt_broker")
     @classmethod
-    def _is_address(cls, value: str) -> str:
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         host, separator, port = value.rpartition(":")
         if not separator or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
             raise ValueError(f"{value!r} is not host:port with a port from 1 to 65535, for example 127.0.0.1:8080")

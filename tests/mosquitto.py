@@ -34,14 +34,19 @@ def program() -> str:
 class Mosquitto:
     """One broker; ``stop`` and ``start`` keep its port."""
 
-    def __init__(self, folder: Path, more: str = "") -> None:
+    def __init__(self, folder: Path, more: str = "", *, stolen: bool = False) -> None:
+        """`stolen`: somebody else holds it, who sees and says everything on `thiefs_port`."""
         self.folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
+        self.port, self.thiefs_port = _free_port(), _free_port()
         text = (SHIPPED / "mosquitto.conf").read_text().replace("/etc/mosquitto/ballast", str(folder))
         text = text.replace("listener 8883", f"listener {self.port} 127.0.0.1")
+        rules = (SHIPPED / "acl").read_text()
+        if stolen:
+            text = text.replace("allow_anonymous false", "allow_anonymous true")
+            more += f"\nlistener {self.thiefs_port} 127.0.0.1\n"
+            rules = f"topic readwrite #\n{rules}"
         (folder / "mosquitto.conf").write_text(f"{text}\n{more}\n")
-        shutil.copy(SHIPPED / "acl", folder / "acl")
+        (folder / "acl").write_text(rules)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -82,16 +87,31 @@ class Mosquitto:
         return True
 
 
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 @contextmanager
 def mosquitto(authority: Authority, more: str = "") -> Iterator[Mosquitto]:
     """A running broker whose clients need certificates of ``authority``."""
+    leaf = authority.leaf(BROKER_NAME)
+    with broker_of(authority.pem, authority.revocations(), leaf.certificate, leaf.key, more) as broker:
+        yield broker
+
+
+@contextmanager
+def broker_of(
+    ca_pem: bytes, crl_pem: bytes, certificate_pem: bytes, key_pem: bytes, more: str = "", *, stolen: bool = False
+) -> Iterator[Mosquitto]:
+    """A running broker with this certificate, whose clients need one of the same CA."""
     with tempfile.TemporaryDirectory(prefix="ballast-broker-", dir="/tmp") as name:
         folder = Path(name)
-        leaf = authority.leaf(BROKER_NAME)
-        (folder / "ca.crt").write_bytes(authority.pem)
-        (folder / "broker.crt").write_bytes(leaf.certificate)
-        (folder / "broker.key").write_bytes(leaf.key)
-        broker = Mosquitto(folder, more)
+        (folder / "ca.crt").write_bytes(ca_pem)
+        (folder / "agents.crl").write_bytes(crl_pem)
+        (folder / "broker.crt").write_bytes(certificate_pem)
+        (folder / "broker.key").write_bytes(key_pem)
+        broker = Mosquitto(folder, more, stolen=stolen)
         broker.start()
         try:
             yield broker

@@ -10,13 +10,14 @@ import contextlib
 import logging
 import math
 import ssl
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiomqtt
 
 _SILENT: Final = logging.getLogger(__name__)
 _SILENT.setLevel(logging.CRITICAL)  # what matters of it reaches us as errors
 _MANY_CALLS: Final = 1_000_000
+_HUNG_UP: Final = "the broker hung up at once; does it believe this agent's certificate?"
 
 
 class Client(aiomqtt.Client):
@@ -44,8 +45,14 @@ class Client(aiomqtt.Client):
         await self._wait_for(self._connected, timeout=None)
         return self
 
+    def _on_socket_close(self, *closed: Any) -> None:
+        super()._on_socket_close(*closed)
+        if not self._connected.done():  # else whoever waits for the broker's answer would wait for nothing
+            self._connected.set_exception(aiomqtt.MqttError(_HUNG_UP))
+
     def drop(self) -> None:
         """End the connection without a word. Does nothing when it has ended."""
+        self._connected.cancel()
         with contextlib.suppress(OSError):
             self._client._sock_close()  # noqa: SLF001
         self._connection.close()

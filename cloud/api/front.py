@@ -1,4 +1,4 @@
-"""The process that faces outwards: console over HTTP, site link and enrolment over gRPC, on one event loop.
+"""The process that faces outwards: console over HTTP, site link and enrolment over gRPC (and a broker), on one loop.
 
 Invariant: SIGTERM and SIGINT end all of it in order: listen no more, end the streams, give pages a second, leave.
 """
@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -20,6 +20,9 @@ from cloud.infra.bus import AsyncBus
 from cloud.infra.db import Database
 from cloud.infra.signer_client import SignerClient
 from cloud.settings import Settings
+
+if TYPE_CHECKING:
+    from cloud.api.mqtt_link import MqttLink
 
 
 async def run(settings: Settings, database: Database, signer: SignerClient, ready: Callable[[], None]) -> None:
@@ -50,13 +53,32 @@ async def run(settings: Settings, database: Database, signer: SignerClient, read
         await link.start()
         async with asyncio.TaskGroup() as tasks:
             listening = tasks.create_task(bus.run())
+            brokered = _brokered(settings, link, authority)
+            reading = None if brokered is None else tasks.create_task(brokered.run())
             serving = tasks.create_task(http.serve(sockets=[listener]))
             await _either(stop.wait(), serving)
             application.state.console.hub.close()  # else every open live page holds the server until its time is up
             http.should_exit = True
+            link.parts.closing.set()
+            if brokered is not None and reading is not None:
+                await brokered.stop(1.0)
+                reading.cancel()
+                await asyncio.wait((reading,))
             await link.stop()
             await serving
             listening.cancel()
+
+
+def _brokered(settings: Settings, link: LinkServers, authority: CertificateAuthority) -> "MqttLink | None":
+    """Return the link through a broker, when there is one; only then is its library loaded."""
+    if settings.mqtt_broker is None:
+        return None
+    from cloud.api.mqtt_link import MqttLink  # noqa: PLC0415 - see above
+    from cloud.infra.broker import BrokerAddress  # noqa: PLC0415 - see above
+
+    host, _, port = settings.mqtt_broker.rpartition(":")
+    address = BrokerAddress(host.strip("[]"), int(port), settings.mqtt_server_name, settings.mqtt_ca_file)
+    return MqttLink(link.parts, authority, address)
 
 
 class _HttpServer(uvicorn.Server):

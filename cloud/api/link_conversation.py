@@ -4,7 +4,8 @@ Invariants:
 
 * A receipt leaves only after the commit that stored its items. What may not be stored, or is not signed by this agent,
   is quarantined, logged and gets no receipt; nothing is ever acknowledged that is not stored.
-* Backpressure is not reading: at most ``_QUEUED`` batches wait here, and gRPC's window holds the rest at the site.
+* Backpressure is not reading: at most ``_QUEUED`` batches wait here, and gRPC's window holds the rest at the site, or
+  a bounded queue before us what came through a broker.
 * Batches that wait together are stored in one transaction.
 * Heartbeats are answered with signed time whether or not the database works.
 * Orders are pushed on connect and on NOTIFY, and the plan again when the site's revision lags for 10 s.
@@ -16,6 +17,7 @@ Invariants:
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -112,7 +114,9 @@ class Conversation:
         principal: Principal,
         connection_id: str,
         write: Callable[[DownFrame], Awaitable[None]],
+        repeat_orders_s: float = math.inf,
     ) -> None:
+        """``repeat_orders_s`` is how long an order may stand unanswered before it counts as lost on the way."""
         self._parts = parts
         self._identity = identity
         self._certificate_sha256 = certificate_sha256
@@ -123,7 +127,8 @@ class Conversation:
         self._writing = asyncio.Lock()
         self._batches: asyncio.Queue[Batch] = asyncio.Queue(_QUEUED)
         self._wake_orders = asyncio.Event()
-        self._sent_orders: set[bytes] = set()
+        self._repeat_orders_s = repeat_orders_s
+        self._sent_orders: dict[bytes, float] = {}
         self._plan_revision = 0
         self._plan_sent_at = 0.0
         self._site_revision = 0
@@ -366,10 +371,11 @@ class Conversation:
             self._parts.counters.commands_sent += await self._push_one(command)
 
     async def _push_one(self, envelope: Envelope) -> bool:
-        if envelope.signature in self._sent_orders:
+        now = self._parts.clock.monotonic()
+        if now - self._sent_orders.get(envelope.signature, -math.inf) < self._repeat_orders_s:
             return False
         await self._send(envelope)
-        self._sent_orders.add(envelope.signature)
+        self._sent_orders[envelope.signature] = now
         return True
 
     async def _close(self) -> None:

@@ -80,7 +80,7 @@ class SiteLink(link_pb2_grpc.SiteLinkServicer):
             principal = Principal(
                 identity.tenant_id, f"agent:{identity.agent_id}", Role.AGENT, frozenset({identity.site_id})
             )
-            await _in_thread(self._parts, lambda: self._admit(identity, shown, principal))
+            await _in_thread(self._parts, lambda: admit(self._parts, identity, shown, principal))
 
             async def write(frame: DownFrame) -> None:
                 await context.write(encode_down(frame))
@@ -95,12 +95,17 @@ class SiteLink(link_pb2_grpc.SiteLinkServicer):
             self._parts.counters.refused += 1
             await context.abort(code_of(error), str(error))
 
-    def _admit(self, identity: AgentIdentity, shown: CertificateFacts, principal: Principal) -> None:
-        withdrawn = self._parts.withdrawn
-        verdict = self._parts.database.run(
-            principal, lambda uow: certificates.admit(uow, identity, shown, withdrawn.__contains__)
-        )
-        enforce(self._parts, identity, verdict)
+
+def admit(parts: LinkParts, identity: AgentIdentity, shown: CertificateFacts, principal: Principal) -> None:
+    """Let an agent in by the certificate that it showed, whatever it showed it through. Blocks.
+
+    Raises:
+        CloudError: it may not act, or the database cannot say.
+    """
+    verdict = parts.database.run(
+        principal, lambda uow: certificates.admit(uow, identity, shown, parts.withdrawn.__contains__)
+    )
+    enforce(parts, identity, verdict)
 
 
 def enforce(parts: LinkParts, identity: AgentIdentity, verdict: Verdict) -> None:
@@ -217,6 +222,11 @@ class LinkServers:
         self._servers: list[grpc.aio.Server] = []
         self.link_port = 0
         self.enrol_port = 0
+
+    @property
+    def parts(self) -> LinkParts:
+        """Return what every conversation stands on, whatever carries it."""
+        return self._parts
 
     @property
     def counters(self) -> LinkCounters:

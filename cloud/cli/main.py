@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "signal": ("cloud.cli.signal", "tell the planner about grid events"),
     "journal": ("cloud.cli.journal", "show and verify what a site did, entry by entry"),
     "invoice": ("cloud.cli.invoice", "issue, check and export invoices"),
+    "broker": ("cloud.cli.broker", "write what an MQTT broker of the link needs"),
     "demo": ("cloud.cli.demo.command", "watch the whole story on this machine"),
 }
 _QUIET: Final = ("alembic", "httpx", "httpcore", "asyncio", "uvicorn")

@@ -4,7 +4,8 @@ Invariants: the CA signs server and agent certificates only (path length 0); an 
 a certificate says who an agent is, the ``agents`` table says whether it still may.
 
       ca.key ca.crt   ECDSA P-256, 10 years      server.key server.crt   90 days, renewed a month ahead at start
-      time.pem        Ed25519, signs the time
+      time.pem        Ed25519, signs the time, and to a broker all that the cloud says
+      broker.*, broker-client.*   as server.*: a broker of the link, and the cloud as its client
 """
 
 import fcntl
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -33,12 +35,15 @@ _SERVER_LIFE: Final = timedelta(days=90)
 _RENEW_AHEAD: Final = timedelta(days=30)
 _CLOCK_SLACK: Final = timedelta(days=1)
 _LIST_LIFE: Final = timedelta(days=7)
-ALWAYS_NAMES: Final = ("localhost", "127.0.0.1", "ballast-cloud")
+CLOUD_NAME: Final = "ballast-cloud"
+BROKER_NAME: Final = "ballast-broker"
+LOCAL_NAMES: Final = ("localhost", "127.0.0.1")
+ALWAYS_NAMES: Final = (*LOCAL_NAMES, CLOUD_NAME)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """What a TLS server presents: its key, and its certificate followed by the CA's."""
+    """What one end of TLS presents: its key, and its certificate followed by the CA's."""
 
     key_pem: bytes
     chain_pem: bytes
@@ -61,19 +66,35 @@ class CertificateAuthority:
 
     def server(self, names: Sequence[str]) -> ServerIdentity:
         """Return the server's key and chain for ``names`` (and the local ones), renewed when they near their end."""
-        wanted = tuple(dict.fromkeys((*ALWAYS_NAMES, *names)))
-        key_path, certificate_path = self.folder / "server.key", self.folder / "server.crt"
-        with self._locked():
-            try:
-                key_pem, certificate_pem = key_path.read_bytes(), certificate_path.read_bytes()
-                usable = self._serves(x509.load_pem_x509_certificate(certificate_pem), wanted)
-            except (FileNotFoundError, ValueError):
-                usable = False
-            if not usable:
-                key_pem, certificate_pem = self._issue_server(wanted)
-                write_private(key_path, key_pem)
-                write_private(certificate_path, certificate_pem)
-        return ServerIdentity(key_pem, certificate_pem + self.pem)
+        return self._kept("server", "ballast-cloud", ExtendedKeyUsageOID.SERVER_AUTH, (*ALWAYS_NAMES, *names))
+
+    def broker(self, names: Sequence[str]) -> ServerIdentity:
+        """Return what a broker of the link presents; it is never ``ballast-cloud``, so it cannot pass for the cloud."""
+        wanted = (BROKER_NAME, *LOCAL_NAMES, *names)
+        return self._kept("broker", BROKER_NAME, ExtendedKeyUsageOID.SERVER_AUTH, wanted)
+
+    def broker_client(self) -> ServerIdentity:
+        """Return what the cloud presents to a broker."""
+        return self._kept("broker-client", CLOUD_NAME, ExtendedKeyUsageOID.CLIENT_AUTH, (CLOUD_NAME,))
+
+    def check_agent(self, certificate_pem: bytes) -> CertificateFacts:
+        """Return what an agent's certificate says that came by itself, not in a TLS handshake which had checked it.
+
+        Raises:
+            ValueError: it is not an agent's certificate of this CA, or does not hold now.
+        """
+        facts = certificate_facts(certificate_pem)
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        try:
+            certificate.verify_directly_issued_by(self._certificate)
+            purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+            raise ValueError("it is not from this cloud's CA") from None
+        if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
+            raise ValueError("it is not for a client")
+        if not certificate.not_valid_before_utc <= self._clock.now() < certificate.not_valid_after_utc:
+            raise ValueError(f"it holds from {certificate.not_valid_before_utc} to {certificate.not_valid_after_utc}")
+        return facts
 
     def issue(self, identity: AgentIdentity, csr_pem: bytes, generation: int) -> CertificateFacts:
         """Return a certificate of ``generation`` for the key in ``csr_pem``.
@@ -162,12 +183,27 @@ class CertificateAuthority:
         fresh = certificate.not_valid_after_utc - self._clock.now() > _RENEW_AHEAD
         return fresh and list(found) == [_general_name(name) for name in names]
 
-    def _issue_server(self, names: Sequence[str]) -> tuple[bytes, bytes]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        alternatives = [_general_name(name) for name in names]
-        until = self._clock.now() + _SERVER_LIFE
-        builder = self._builder(_name("ballast-cloud"), key.public_key(), until, alternatives)
-        return _key_pem(key), _pem(self._sign(builder, ExtendedKeyUsageOID.SERVER_AUTH))
+    def _kept(
+        self, stem: str, common_name: str, purpose: x509.ObjectIdentifier, names: Sequence[str]
+    ) -> ServerIdentity:
+        """Return the key and chain in ``stem.key`` and ``stem.crt``, made anew when they do not fit or soon end."""
+        wanted = tuple(dict.fromkeys(names))
+        key_path, certificate_path = self.folder / f"{stem}.key", self.folder / f"{stem}.crt"
+        with self._locked():
+            try:
+                key_pem, certificate_pem = key_path.read_bytes(), certificate_path.read_bytes()
+                usable = self._serves(x509.load_pem_x509_certificate(certificate_pem), wanted)
+            except (FileNotFoundError, ValueError):
+                usable = False
+            if not usable:
+                key = ec.generate_private_key(ec.SECP256R1())
+                alternatives = [_general_name(name) for name in wanted]
+                until = self._clock.now() + _SERVER_LIFE
+                builder = self._builder(_name(common_name), key.public_key(), until, alternatives)
+                key_pem, certificate_pem = _key_pem(key), _pem(self._sign(builder, purpose))
+                write_private(key_path, key_pem)
+                write_private(certificate_path, certificate_pem)
+        return ServerIdentity(key_pem, certificate_pem + self.pem)
 
     def _builder(
         self,

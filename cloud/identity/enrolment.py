@@ -28,6 +28,7 @@ from cloud.identity.model import APPROVAL_WAIT, TOKEN_LIFE, AgentIdentity, Enrol
 from cloud.infra.db import UnitOfWork
 from sitelink.signing import fingerprint
 
+_LONGEST_PREFIX: Final = 47
 _VERSION: Final = "ballast1"
 _SPENT: Final = "the join token is unknown, used or expired; make one: ballast site token SITE"
 
@@ -94,7 +95,7 @@ def enrol(uow: UnitOfWork, authority: CertificateAuthority, secret: str, csr_pem
     key = key_bytes(requested_key(csr_pem, token.site_id))
     if token.used_at is not None:
         return _again(uow, authority, token, csr_pem, key)
-    identity = AgentIdentity(uow.tenant_id, token.site_id, f"{token.site_id}-{secrets.token_hex(4)}")
+    identity = AgentIdentity(uow.tenant_id, token.site_id, _agent_id(token.site_id))
     store.spend_join_token(uow, digest, identity.agent_id)
     if token.needs_approval:
         store.add_request(uow, digest, token.site_id, identity.agent_id, fingerprint(key), APPROVAL_WAIT)
@@ -183,3 +184,8 @@ def _issued(
 
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("ascii")).digest()
+
+
+def _agent_id(site_id: str) -> str:
+    """Return a new agent's id: no other agent of any tenant has it, and a certificate's common name can hold it."""
+    return f"{site_id[:_LONGEST_PREFIX]}-{secrets.token_hex(8)}"

@@ -50,6 +50,11 @@ class Authority:
         signed = self._builder(csr.subject, csr.public_key()).sign(self._key, hashes.SHA256())
         return signed.public_bytes(serialization.Encoding.PEM)
 
+    def revocations(self) -> bytes:
+        """A list that withdraws nothing."""
+        builder = x509.CertificateRevocationListBuilder(self._name, _START, _END)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
     def _builder(self, subject: x509.Name, key) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
