@@ -29,11 +29,12 @@ from cloud.identity import enrolment
 from cloud.infra.broker import BrokerAddress
 from cloud.infra.db import Database
 from cloud.settings import Settings
+from sitelink.batch_signing import BatchSigner
 from sitelink.brokered import Topics
 from sitelink.clock import SystemClock
 from sitelink.orders import read_plan, read_time
 from sitelink.signing import KeyRing
-from sitelink.types import ClockTrust, Domain, Envelope, Heartbeat, Hello, Receipt, UpFrame, Verb, Welcome
+from sitelink.types import Batch, ClockTrust, Domain, Envelope, Heartbeat, Hello, Receipt, UpFrame, Verb, Welcome
 from tests.contract.ends import Ids
 from tests.integration.test_site_link import Link, link, plan, signer
 from tests.mosquitto import BROKER_NAME, Mosquitto, broker_of
@@ -50,6 +51,7 @@ class Site:
 
     uplink: MqttUplink
     agent_id: str
+    signer: BatchSigner
 
     async def hello(self, **changes: Any) -> Welcome:
         await self.uplink.connect()
@@ -59,7 +61,7 @@ class Site:
         return welcome
 
     async def send(self, frame: UpFrame) -> None:
-        await self.uplink.send(frame)
+        await self.uplink.send(self.signer.sign(frame) if isinstance(frame, Batch) else frame)
 
     async def until(self, wanted: Callable[[Any], bool]) -> Any:
         async with asyncio.timeout(20):
@@ -100,7 +102,7 @@ class Brokered:
             deadline_s=10.0,
             heartbeat_s=heartbeat_s,
         )
-        return Site(uplink, (topics or self.topics).agent_id)
+        return Site(uplink, (topics or self.topics).agent_id, BatchSigner.from_pem((tls or self.tls).key_pem))
 
     def made_reader(self) -> MqttLink:
         address = BrokerAddress("127.0.0.1", self.broker.port, BROKER_NAME)
