@@ -14,6 +14,7 @@ from agent.aside import Aside
 from agent.doctor import daemon, files, machine
 from agent.doctor.doubts import liars
 from agent.doctor.finding import Finding, bad
+from agent.doctor.journal import journal
 from agent.doctor.limits import limits
 from agent.doctor.orders import orders
 from agent.doctor.outlets import outlets
@@ -39,6 +40,7 @@ def examine(settings: Settings, clock: Clock) -> list[Finding]:
         "orders": lambda: orders(settings, clock),
         "limits": lambda: limits(settings),
         "liars": lambda: liars(settings),
+        "journal": lambda: journal(settings),
         "identity": lambda: files.identity(settings),
         "disk": lambda: machine.disk(settings),
         "permissions": lambda: machine.permissions(settings),

@@ -68,7 +68,6 @@ class Kind(StrEnum):
     SENT = "sent"
     OUTCOME = "outcome"
     BY_HAND = "by_hand"
-    TRIPPED = "tripped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +236,19 @@ def chain_faults(connection: sqlite3.Connection, head: Head, from_seq: int, to_s
 
 
 def check(connection: sqlite3.Connection) -> Checked:
-    """Return how the whole journal stands, every chain of the file."""
+    """Return how the whole journal stands, every chain of the file, as of one moment whoever writes meanwhile."""
     if not has_chain(connection):
         return Checked(0, 0, None, ())
+    if connection.in_transaction:
+        return _check(connection)
+    connection.execute("BEGIN")
+    try:
+        return _check(connection)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _check(connection: sqlite3.Connection) -> Checked:
     head = head_of(connection)
     faults: list[str] = []
     chains: set[str] = set()

@@ -25,6 +25,7 @@ from cloud.api.source import (
 )
 from cloud.core.access import Principal
 from cloud.core.errors import NotFound
+from cloud.hosting import journal
 from cloud.hosting import queries as hosting
 from cloud.hosting.columns import NO_POWER, PowerColumns
 from cloud.hosting.model import METER_STALE_AFTER
@@ -86,6 +87,7 @@ class DatabaseReads:
                 prices=tuple(MarketSlot(price.interval, price.price_usd_per_mwh) for price in prices),
                 checks=_checks(uow, site_id),
                 read_at=now,
+                journal_faults=tuple(told.detail for told in journal.open_faults(uow, site_id)),
             )
 
     def miner(self, principal: Principal, site_id: str, miner_id: str, back: timedelta) -> MinerRead:

@@ -87,7 +87,10 @@ class StopCheck:
 
 @dataclass(frozen=True, slots=True)
 class SiteRead:
-    """One site: miners, meter series (oldest first), events (newest first), plan and checks (newest first)."""
+    """One site: miners, meter series (oldest first), events (newest first), plan and checks (newest first).
+
+    ``journal_faults`` are what does not fit in its journal, in words, oldest first.
+    """
 
     summary: SiteSummary
     miners: MinerColumns
@@ -97,6 +100,7 @@ class SiteRead:
     prices: tuple[MarketSlot, ...]
     checks: tuple[StopCheck, ...]
     read_at: datetime
+    journal_faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ Invariants:
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Row, func, select, tuple_, update
@@ -31,6 +31,8 @@ from sitelink.types import JournalEntry
 GAP: Final = "gap"
 FORK: Final = "fork"
 ALTERED: Final = "altered"
+SETTLES: Final = timedelta(minutes=2)
+"""So long batches may arrive out of their order before a gap is one."""
 _FIELDS: Final = ("chain", "seq", "at_us", "trust", "kind", "subject", "detail", "previous", "hash")
 _LONGEST_NAME: Final = 64
 _LONGEST_TEXT: Final = 1000
@@ -239,6 +241,14 @@ def faults(uow: UnitOfWork, site_id: str) -> tuple[Fault, ...]:
         .order_by(rows.seen_at, rows.chain, rows.seq)
     )
     return tuple(Fault(*row) for row in uow.session.execute(query))
+
+
+def open_faults(uow: UnitOfWork, site_id: str) -> tuple[Fault, ...]:
+    """Return what does not fit now: gaps that batches still under way may fill are left out for ``SETTLES``."""
+    young = uow.now() - SETTLES
+    return tuple(
+        told for told in faults(uow, site_id) if told.mended_at is None and (told.fault != GAP or told.seen_at <= young)
+    )
 
 
 def entries_after(uow: UnitOfWork, site_id: str, chain: str, after_seq: int, count: int) -> list[JournalEntry]:

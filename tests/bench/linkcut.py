@@ -122,7 +122,7 @@ def figures(tallies: dict[str, Tally], seconds: float) -> dict[str, float]:
 def _options() -> argparse.Namespace:
     parser = arguments("linkcut", __doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=200, help="plain runs; the variants come beside them (200)")
-    parser.add_argument("--parallel", type=int, default=32, help="runs at a time, at most 80 (32)")
+    parser.add_argument("--parallel", type=int, default=28, help="runs at a time, at most 80 (28)")
     return parser.parse_args()
 
 

@@ -47,6 +47,10 @@ RESTORE_S = 15.0
 STEP_S = 3600.0
 _AFTER_S = 2.0
 """So long past the end something may still happen to a run."""
+RESTART_S = 1.0
+"""So long systemd waits before it starts the agent again (``RestartSec`` of its unit)."""
+_APART_S = 6.0
+"""A second kill comes so long after the first: what is killed as soon as it is up gets nowhere, whoever it is."""
 _LOOK_S = 0.1
 _SITE = "cut-1"
 _GRACE_S = 4.0
@@ -70,7 +74,9 @@ def drawn(seed: int, *, killed: bool, stepped: bool, window_s: float = WINDOW_S)
     """A course from its seed."""
     rng = random.Random(seed)
     last_s = BEFORE_S + window_s + _AFTER_S
-    kills = tuple(sorted(rng.uniform(0.0, last_s) for _ in range(rng.choice((1, 1, 2))))) if killed else ()
+    kills = (rng.uniform(0.0, last_s),) if killed else ()
+    if killed and rng.random() < 0.4 and kills[0] + _APART_S < last_s:
+        kills = (*kills, rng.uniform(kills[0] + _APART_S, last_s))
     steps = ((rng.uniform(0.0, last_s), rng.choice((-STEP_S, STEP_S))),) if stepped else ()
     return Course(seed, rng.uniform(0.0, BEFORE_S + window_s), rng.random() < 0.5, kills, steps, window_s)
 
@@ -201,7 +207,7 @@ class Cut:
         self.judge(window, miners)
 
     async def befall(self) -> None:
-        """Cut, kill and move the clock, each at its moment; who supervises the agent starts it again at once."""
+        """Cut, kill and move the clock, each at its moment; who supervises the agent starts it again."""
         course, loop = self.course, asyncio.get_running_loop()
         happens: list[tuple[float, str, float]] = [(course.cut_s, "cut", 0.0)]
         happens += [(at_s, "kill", 0.0) for at_s in course.kills_s]
@@ -215,6 +221,7 @@ class Cut:
                 self.move_clock(offset_s)
             else:
                 await self.kill()
+                await asyncio.sleep(RESTART_S)
                 await self.start()
 
     async def watch(self, window: Interval, miners: tuple[str, ...]) -> None:

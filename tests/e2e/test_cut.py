@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cut import BEFORE_S, STEP_S, ColdBoot, Course, Cut, net_of
+from tests.e2e.cut import BEFORE_S, RESTART_S, STEP_S, ColdBoot, Course, Cut, net_of
 
 WINDOW_S = 14.0
 COURSES = (
@@ -38,3 +38,9 @@ async def test_cut_off_killed_misled_by_the_clock_a_plan_is_finished_and_told(tm
         assert outcomes.faults == [], run.course
         assert (outcomes.left_off, outcomes.journal_missing) == (0, 0)
         assert isinstance(run, ColdBoot) or (outcomes.start_error_s or 99.0) <= 5.0
+
+
+def test_the_agent_is_started_again_as_its_unit_says() -> None:
+    unit = (Path(__file__).parents[2] / "deploy" / "edge" / "ballast-agent.service").read_text()
+    assert f"RestartSec={RESTART_S:g}\n" in unit
+    assert "Restart=always\n" in unit

@@ -12,6 +12,7 @@ from agent.local_curtail.doubts import stored_doubts
 from agent.storage import connect_read_only
 from simulator.link import Mode
 from sitelink.types import NoticeCode
+from tests.e2e.outside import journal_faults
 from tests.e2e.test_agent_process import Stage, complete, stage, until
 from tests.e2e.test_failsafe_process import chosen, failsafe
 
@@ -68,7 +69,14 @@ async def test_what_a_failsafe_found_without_a_daemon_is_seen_handed_on_and_stru
         return {(NoticeCode.LIAR_NAMED, liar), (NoticeCode.FEEDER_DISAGREES, feeder)} <= subjects
 
     await until(handed_on)
+
+    def journalled() -> bool:
+        told = {(entry.kind, entry.subject) for entry in stage.cloud.journal()}
+        return {("stop_intent", liar), ("by_hand", liar), ("outcome", liar), ("liar_named", liar)} <= told
+
+    await until(journalled)
     await stage.end(signal.SIGKILL)
+    assert journal_faults(stage.folder / "state" / "agent.db", stage.cloud.journal()) == []
     await stage.site.set_fault(liar, None)
     await failsafe(stage, "off", "--miner", liar, "--for", "1h")
     _, told = await failsafe(stage, "status")

@@ -172,6 +172,21 @@ def test_the_application_cannot_change_an_entry(site: Site, statement: str) -> N
     assert site.verified() == (2, [])
 
 
+def test_a_gap_is_an_alarm_once_nothing_under_way_can_fill_it(site: Site, clock: ManualClock) -> None:
+    def told() -> list[str]:
+        with site.database.unit_of_work(site.principal) as uow:
+            return [fault.fault for fault in journal.open_faults(uow, SITE)]
+
+    entries = chained(6)
+    site.report(*entries[:2], at=0)
+    site.report(*entries[4:], at=4)
+    assert told() == []
+    clock.advance(journal.SETTLES.total_seconds())
+    assert told() == ["gap"]
+    site.report(*entries[2:4], at=2)
+    assert told() == []
+
+
 def test_a_restored_cloud_is_whole_again_once_batches_are_sent_again(site: Site) -> None:
     entries = chained(8)
     site.report(*entries[:3])  # the backup was taken here; what came after is sent again, the tail first

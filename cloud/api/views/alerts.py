@@ -310,6 +310,19 @@ def _plan_refused(situation: Situation) -> Alert | None:
     )
 
 
+def _journal(situation: Situation) -> Alert | None:
+    found = situation.read.journal_faults
+    if not found:
+        return None
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return Alert(
+        Level.HIGH,
+        ("The site's journal does not fit together",),
+        (f"{found[0].capitalize()}{more}. What the site did there cannot be shown for certain.",),
+        "Keep the gateway's agent.db, and compare: ballast journal SITE --verify, ballast-agent journal --verify.",
+    )
+
+
 _RULES: Final[tuple[Callable[[Situation], Alert | None], ...]] = (
     _hot,
     _link_lost,
@@ -317,6 +330,7 @@ _RULES: Final[tuple[Callable[[Situation], Alert | None], ...]] = (
     _liars,
     _still_on,
     _plan_refused,
+    _journal,
     _still_off,
     _silent,
     _meter_gap,

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 import threading
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from agent.cli import main
-from agent.doctor import daemon, examine, files, machine
+from agent.doctor import daemon, examine, files, journal, machine
 from agent.doctor.doubts import liars
 from agent.doctor.finding import Finding, Level, lines
 from agent.doctor.orders import orders
@@ -20,6 +21,7 @@ from agent.doctor.outlets import outlets
 from agent.errors import TimedOut
 from agent.local_curtail import by_hand, overrides
 from agent.local_curtail.anchor import Anchor
+from agent.local_curtail.chain import Chain, Kind, Note
 from agent.local_curtail.doubts import Difference, mark_of
 from agent.local_curtail.evidence import Lie
 from agent.local_curtail.records import MinerRecord, to_json
@@ -29,7 +31,7 @@ from agent.settings import Settings, load_settings
 from agent.status import DaemonStatus, write_status
 from agent.storage import connect
 from sitelink.clock import ManualClock, SystemClock
-from sitelink.types import Outcome, Verb
+from sitelink.types import ClockTrust, Outcome, Verb
 from sitelink.units import Watts
 
 pytestmark = pytest.mark.agent
@@ -376,3 +378,20 @@ def test_the_command_fails_when_something_is_bad(settings: Settings, capsys: pyt
     assert main(("doctor", "--json", "--config", str(settings.source))) == 1
     shown = json.loads(capsys.readouterr().out)
     assert {"name", "level", "what", "step"} == set(shown[0])
+
+
+def test_a_journal_is_whole_broken_or_not_carried(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(journal.journal(settings)) == []
+    with closing(connect(settings.database)) as connection:
+        schema(connection)
+        assert list(journal.journal(settings)) == []
+        notes = [Note(NOON, ClockTrust.HELD, Kind.SENT, "m1", "the device said ok")] * 4
+        Chain(lambda: "chain-1").append(connection, notes)
+        assert one(journal.journal(settings), Level.OK).what == "5 entries, each follows from the one before"
+        monkeypatch.setattr(journal, "_MANY_UNCARRIED", 4)
+        assert "start the daemon" in one(journal.journal(settings), Level.WARN).step
+        connection.execute("DROP TRIGGER curtail_chain_kept")
+        connection.execute("UPDATE curtail_chain SET subject = 'm2' WHERE seq = 3")
+    found = one(journal.journal(settings), Level.BAD)
+    assert found.what == "broken: entry 3 is not what its hash was made of"
+    assert "ballast journal SITE --verify" in found.step

@@ -343,6 +343,14 @@ def test_a_refused_plan_is_an_alarm_with_its_reason():
     assert "valid.end is before the last release" in text_of(alert.consequence)
 
 
+def test_a_journal_that_does_not_fit_together_is_an_alarm():
+    found = read(normal_site())
+    assert not any("journal" in text_of(a.title) for a in build_site(found, None, HASHPRICE).alerts)
+    found = replace(found, journal_faults=("2 different entries 7", "entries 9 to 12 are missing"))
+    alert = next(a for a in build_site(found, None, HASHPRICE).alerts if "journal" in text_of(a.title))
+    assert text_of(alert.consequence).startswith("2 different entries 7 and 1 more.")
+
+
 def test_heat_is_critical_and_named_in_the_sentence():
     rows = (miner(0, board_temp_c=Celsius(91.0)), *(miner(n) for n in range(1, 20)))
     shown = screen(SiteCase(rows=rows))

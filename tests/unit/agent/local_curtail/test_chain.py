@@ -18,7 +18,7 @@ from agent.local_curtail.notices import NotedOutbox
 from agent.local_curtail.records import MinerRecord
 from agent.local_curtail.salvage import salvage
 from agent.local_curtail.schema import schema
-from agent.storage import StorageFull, connect, in_transaction
+from agent.storage import StorageFull, connect, connect_read_only, in_transaction
 from sitelink.journal import NOTHING_BEFORE, digest, fault_of
 from sitelink.types import BatchBody, ClockTrust, Evidence, JournalEntry, NoticeCode, Outcome, Verb
 from tests.unit.agent.storage_fakes import Crash, CrashPoint, InlineWriter
@@ -224,6 +224,28 @@ def test_an_entry_alone_must_begin_a_chain() -> None:
     later = replace(later, hash=digest(later))
     assert fault_of(later, None) == "entry 5 begins no chain, and what it follows is missing"
     assert fault_of(replace(later, chain="other"), first) == "entry 5 is not what its hash was made of"
+
+
+def test_a_look_sees_one_moment_whoever_writes_meanwhile(
+    tmp_path: Path, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(connect(tmp_path / "agent.db")) as daemon:
+        schema(daemon)
+        chain.append(daemon, notes(2))
+
+        def read_and_written(connection: sqlite3.Connection) -> object:
+            found = head_of(connection)
+            in_transaction(daemon, lambda file: chain.append(file, notes(2)))
+            return found
+
+        with closing(connect_read_only(tmp_path / "agent.db")) as onlooker:
+            monkeypatch.setattr(
+                module,
+                "head_of",
+                lambda connection: (head_of if connection is daemon else read_and_written)(connection),
+            )
+            assert (check(onlooker).entries, check(onlooker).faults) == (3, ())
+            assert not onlooker.in_transaction
 
 
 class Time:
