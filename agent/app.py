@@ -48,6 +48,7 @@ from agent.meter_poller import MeterPoller
 from agent.meters import Meter
 from agent.poller import Pollable, Poller
 from agent.precedence import Precedence
+from agent.renewal import Renewal, asker
 from agent.sealer import Sealer
 from agent.settings import Settings
 from agent.site_files import SiteFiles
@@ -136,6 +137,7 @@ class Agent:
         self._site_clock.site_time = self.curtail.site_time
         self._backfill = Backfill(writer, self.buffer, Chain(ids), self.curtail.site_time)
         self.uplink = uplink_of(settings.link, identity, self._site_clock, ids)
+        self._keeper = self._certificate_keeper(identity)
         self.forwarder = self._forwarder(identity)
         self._restorer = Restorer(self._formers.owed, controls.get, self.curtail.holds_off)
         self._requests = self._local_requests(inventory)
@@ -165,6 +167,7 @@ class Agent:
             "meters": self.meter_poller.run,
             "forwarder": self.forwarder.run,
             "link state": self._show_link,
+            "renewal": self._keeper.run,
             "status": self._report,
             "local requests": self._requests.run,
             "follower": self._follower.run,
@@ -278,8 +281,22 @@ class Agent:
             os.getpid(),
         )
 
+    def _certificate_keeper(self, identity: Identity) -> Renewal:
+        settings = self._settings
+        return Renewal(
+            settings.identity_dir,
+            identity,
+            self._site_clock.now,
+            asker(settings.link),
+            self._go_over,
+            Backoff(self._rng, 60.0, 3600.0),
+        )
+
+    def _go_over(self, identity: Identity) -> None:
+        self.uplink = uplink_of(self._settings.link, identity, self._site_clock, self._ids)
+        self.forwarder.change(self.uplink)
+
     def _forwarder(self, identity: Identity) -> Forwarder:
-        link = self._settings.link
         return Forwarder(
             self.uplink,
             self.buffer,
@@ -290,13 +307,15 @@ class Agent:
             partial(self._facts, KeyRing(identity.order_keys).key_ids),
             self.curtail.journal,
             self.curtail.site_time,
-            link.heartbeat_s,
+            self._settings.link.heartbeat_s,
         )
 
     def _facts(self, key_ids: tuple[str, ...]) -> SiteFacts:
         journal = self.curtail.journal
         trust, taken = self.curtail.site_time.now()[1], journal.taken
-        return SiteFacts(journal.plan_revision, trust, key_ids, taken.highest, taken.order_id)
+        return SiteFacts(
+            journal.plan_revision, trust, key_ids, taken.highest, taken.order_id, self._keeper.identity.generation
+        )
 
     async def _load(self) -> None:
         await self._formers.load()
@@ -327,6 +346,7 @@ class Agent:
                 miners=miners,
                 curtailed=self.curtail.status().counts,
                 link_trouble=self.forwarder.link_trouble,
+                certificate=self._keeper.standing,
             )
             await on_disk(partial(write_status, path, status))
             await asyncio.sleep(self._settings.link.heartbeat_s)

@@ -10,28 +10,35 @@ unless everything held.
 """
 
 import hashlib
+import json
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from time import sleep
 from typing import Any, Final
 
 import grpc
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from agent.errors import AgentError, BadInput, Permanent, Refused, Transient, Unreachable
+from agent.files import replace_file
 from agent.identity import Identity, check_writable, store_identity
+from agent.renewal import key_pem, request_for
 from agent.settings import Endpoint, Settings
 from agent.uplink import Tls
+from sitelink.signing import fingerprint
 from sitelink.v1 import link_pb2 as pb
 
 ENROL_METHOD: Final = "/ballast.sitelink.v1.Enrolment/Enrol"
 _TOKEN: Final = re.compile(r"ballast1\.([A-Za-z0-9_-]{8,256})\.([0-9a-f]{64})")
 _DEADLINE_S: Final = 10.0
+_APPROVAL_POLL_S: Final = 5.0
 _TRANSIENT: Final = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -63,8 +70,16 @@ def read_token(text: str) -> JoinToken:
     return JoinToken(match[0], match[2])
 
 
-def enrol(settings: Settings, token: JoinToken) -> Identity:
-    """Enrol this site's agent and store its identity. Blocks for some seconds.
+def enrol(
+    settings: Settings,
+    token: JoinToken,
+    waits: Callable[[str], None] = lambda _: None,
+    pause: Callable[[float], None] = sleep,
+) -> Identity:
+    """Enrol this site's agent and store its identity. Blocks for some seconds, or until an operator approves its key.
+
+    ``waits`` is told the key's fingerprint each time the cloud answers that it awaits an operator's word. Whoever gives
+    up meanwhile asks again later with the same token: the key is kept.
 
     Raises:
         Transient: the cloud cannot be reached.
@@ -81,14 +96,55 @@ def enrol(settings: Settings, token: JoinToken) -> Identity:
             f"{settings.identity_dir}: cannot be written: {error}; make it writable for the agent's user;"
             " nothing changed, the token is not used up"
         ) from None
-    key = ec.generate_private_key(ec.SECP256R1())
-    reply = _ask(endpoint, settings.link.server_name, ca_pem, _request(token, key, settings.site.site_id))
+    key = _waiting_key(settings.identity_dir, token) or ec.generate_private_key(ec.SECP256R1())
+    request = pb.EnrolRequest(join_token=token.text, csr_pem=request_for(key, settings.site.site_id))
+    while True:
+        reply = _ask(endpoint, settings.link.server_name, ca_pem, request.SerializeToString())
+        if not reply.awaits_approval:
+            break
+        _keep_key(settings.identity_dir, token, key)
+        waits(shown_fingerprint(key))
+        pause(_APPROVAL_POLL_S)
     identity = _checked(reply, key, ca_pem, settings.site.site_id)
     try:
         store_identity(settings.identity_dir, identity)
     except OSError as error:
         raise BadInput(f"{settings.identity_dir}: cannot be written: {error}; {_SPENT}") from None
+    _waiting_file(settings.identity_dir).unlink(missing_ok=True)
     return identity
+
+
+def shown_fingerprint(key: ec.EllipticCurvePrivateKey) -> str:
+    """Return what an operator compares with what the cloud shows."""
+    public = key.public_key()
+    return fingerprint(public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
+
+
+def _waiting_file(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".waiting.json")
+
+
+def _waiting_key(folder: Path, token: JoinToken) -> ec.EllipticCurvePrivateKey | None:
+    """Return the key that ``token`` was used with before and that awaits approval."""
+    try:
+        kept = json.loads(_waiting_file(folder).read_bytes())
+        if kept["token_sha256"] != hashlib.sha256(token.text.encode()).hexdigest():
+            return None
+        key = serialization.load_pem_private_key(kept["key_pem"].encode(), password=None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
+
+
+def _keep_key(folder: Path, token: JoinToken, key: ec.EllipticCurvePrivateKey) -> None:
+    digest = hashlib.sha256(token.text.encode()).hexdigest()
+    kept = {"token_sha256": digest, "key_pem": key_pem(key).decode()}
+    try:
+        replace_file(_waiting_file(folder), json.dumps(kept).encode())
+    except OSError as error:
+        raise BadInput(
+            f"{folder.parent}: cannot be written: {error}; make room; the token waits for this key"
+        ) from None
 
 
 def _trusted_ca(endpoint: Endpoint, server_name: str, sha256: str) -> bytes:
@@ -128,13 +184,6 @@ def _chain_of(secure: ssl.SSLSocket) -> list[bytes]:
         return list(chain())
     inner: Any = secure._sslobj  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in inner.get_unverified_chain()]
-
-
-def _request(token: JoinToken, key: ec.EllipticCurvePrivateKey, site_id: str) -> bytes:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site_id)])
-    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-    csr_pem = csr.public_bytes(serialization.Encoding.PEM)
-    return pb.EnrolRequest(join_token=token.text, csr_pem=csr_pem).SerializeToString()
 
 
 def _ask(endpoint: Endpoint, server_name: str, ca_pem: bytes, request: bytes) -> pb.EnrolReply:
@@ -179,8 +228,6 @@ def _checked(reply: pb.EnrolReply, key: ec.EllipticCurvePrivateKey, ca_pem: byte
     order_keys, time_keys = tuple(reply.order_keys), tuple(reply.time_keys)
     if not order_keys or not time_keys or any(len(raw) != 32 for raw in order_keys + time_keys):
         raise Permanent(f"the cloud named no usable order or time keys; {_SPENT}")
-    key_pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    tls = Tls(ca_pem, reply.certificate_pem, key_pem)
-    return Identity(reply.tenant_id, reply.site_id, reply.agent_id, order_keys, time_keys, tls)
+    tls = Tls(ca_pem, reply.certificate_pem, key_pem(key))
+    generation = max(1, reply.generation)  # a cloud of an earlier version numbers none
+    return Identity(reply.tenant_id, reply.site_id, reply.agent_id, order_keys, time_keys, tls, generation)

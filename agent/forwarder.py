@@ -93,6 +93,10 @@ class Introduction:
     instance_id: str = ""
 
 
+class _Changed(Transient):
+    """The link is to go over another uplink; no failure."""
+
+
 class Forwarder:
     """Keeps one conversation with the cloud going."""
 
@@ -134,6 +138,8 @@ class Forwarder:
         self._failing = False
         self._garbled = False
         self._trouble = ""
+        self._changed = asyncio.Event()
+        self._next = uplink
 
     @property
     def link_trouble(self) -> str:
@@ -155,6 +161,11 @@ class Forwarder:
         self._is_sealed = True
         self._wake.set()
 
+    def change(self, uplink: Uplink) -> None:
+        """Go over to ``uplink`` now; what is in flight is sent again over it."""
+        self._next = uplink
+        self._changed.set()
+
     async def run(self) -> None:
         """Talk to the cloud until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -165,6 +176,8 @@ class Forwarder:
         while True:
             try:
                 await apart(self._session())
+            except _Changed:
+                continue
             except AgentError as error:
                 await asyncio.sleep(self._after_failure(error))
 
@@ -180,6 +193,8 @@ class Forwarder:
     async def _session(self) -> None:
         self._nonces.clear()
         self._receipts = asyncio.Queue()
+        self._uplink = self._next
+        self._changed.clear()
         try:
             await self._uplink.connect()
             self._session_mono = self._landed_mono = self._landed_sent_mono = self._clock.monotonic()
@@ -191,10 +206,15 @@ class Forwarder:
                 tasks.create_task(self._pump())
                 tasks.create_task(self._listen())
                 tasks.create_task(self._settle())
+                tasks.create_task(self._until_changed())
         except BaseExceptionGroup as group:
             raise _first(group) from None
         finally:
             await self._uplink.close()
+
+    async def _until_changed(self) -> None:
+        await self._changed.wait()
+        raise _Changed("the link goes over to another uplink")
 
     async def _greet(self) -> None:
         """Say Hello and wait for Welcome; orders that come first are taken too."""

@@ -9,11 +9,14 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography import x509
+
 from agent.errors import BadInput
-from agent.files import write_new
+from agent.files import sync_folder, write_new
 from agent.uplink import Tls
 
 _REMEDY: Final = "enrol with: ballast-agent enrol --config agent.toml --token TOKEN"
@@ -22,7 +25,7 @@ _PROBE_BYTES: Final = 16 * 1024  # more than an identity has
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The agent's names, the raw Ed25519 public keys it trusts, and its TLS material."""
+    """The agent's names, the raw Ed25519 public keys it trusts, its TLS material, and how many that was in its life."""
 
     tenant_id: str
     site_id: str
@@ -30,6 +33,15 @@ class Identity:
     order_keys: tuple[bytes, ...]
     time_keys: tuple[bytes, ...]
     tls: Tls
+    generation: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateLife:
+    """From when until when a certificate holds, UTC."""
+
+    issued_at: datetime
+    expires_at: datetime
 
 
 def load_identity(folder: Path, site_id: str) -> Identity:
@@ -48,6 +60,7 @@ def load_identity(folder: Path, site_id: str) -> Identity:
             agent_id=_text(trust, "agent_id"),
             order_keys=_keys(trust, "order_keys"),
             time_keys=_keys(trust, "time_keys"),
+            generation=_whole(trust, "generation", 1),
             tls=Tls(_read(folder / "ca.crt"), _read(folder / "agent.crt"), _read(folder / "agent.key")),
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -55,6 +68,15 @@ def load_identity(folder: Path, site_id: str) -> Identity:
     if identity.site_id != site_id:
         raise BadInput(f"{trust_file}: enrolled for site {identity.site_id}, the settings say {site_id}; {_REMEDY}")
     return identity
+
+
+def certificate_life(identity: Identity) -> CertificateLife | None:
+    """Return the life of the identity's certificate; None when what stands there is not one."""
+    try:
+        certificate = x509.load_pem_x509_certificate(identity.tls.certificate_pem)
+    except ValueError:
+        return None
+    return CertificateLife(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 def check_writable(folder: Path) -> None:
@@ -95,16 +117,19 @@ def store_identity(folder: Path, identity: Identity) -> None:
         "agent_id": identity.agent_id,
         "order_keys": [key.hex() for key in identity.order_keys],
         "time_keys": [key.hex() for key in identity.time_keys],
+        "generation": identity.generation,
     }
     write_new(fresh / "trust.json", json.dumps(trust, indent=1).encode() + b"\n")
     write_new(fresh / "ca.crt", identity.tls.ca_pem)
     write_new(fresh / "agent.crt", identity.tls.certificate_pem)
     write_new(fresh / "agent.key", identity.tls.key_pem)
+    sync_folder(fresh)
     old = _old(folder)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
+    sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -136,6 +161,13 @@ def _text(trust: Mapping[str, Any], name: str) -> str:
     value = trust[name]
     if not isinstance(value, str) or not value:
         raise ValueError(f"{name} is not a text")
+    return value
+
+
+def _whole(trust: Mapping[str, Any], name: str, default: int) -> int:
+    value = trust.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is not a whole number from 1 up")
     return value
 
 

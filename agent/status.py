@@ -46,6 +46,8 @@ class DaemonStatus:
     curtailed: Mapping[str, int]
     link_trouble: str = ""
     """Why the link is not up, as far as that is known."""
+    certificate: str = ""
+    """How this agent's certificate stands, as one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def as_json(status: SiteStatus) -> str:
             "up": None if daemon is None else daemon.link_up and status.running,
             "age_s": _link_age_s(status),
         },
+        "certificate": None if daemon is None else daemon.certificate or None,
         "clock": {"now": status.now, "trust": status.trust.value},
         "plan": None
         if plan is None
@@ -161,6 +164,7 @@ def as_table(status: SiteStatus) -> str:
         ("site", status.site_id),
         ("agent", _agent_text(status)),
         ("link", _link_text(status)),
+        ("certificate", "unknown" if status.daemon is None else status.daemon.certificate or "unknown"),
         ("clock", f"{_time_text(status.now)} ({status.trust.value})"),
         ("plan", _plan_text(status)),
         ("next curtailment", _next_text(status)),

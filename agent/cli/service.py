@@ -65,7 +65,18 @@ def _enrol(options: argparse.Namespace) -> int:
 
     settings = settings_of(options)
     text = sys.stdin.readline() if options.token == _STDIN else options.token
-    identity = enrol(settings, read_token(text))
+    told: list[str] = []
+
+    def waits(fingerprint: str) -> None:
+        if not told:
+            print(
+                f"this gateway's key has the fingerprint {fingerprint}; waiting for an operator: ballast agents approve"
+                f" {fingerprint}\n(Ctrl-C gives up waiting; say the same again later)",
+                flush=True,
+            )
+        told.append(fingerprint)
+
+    identity = enrol(settings, read_token(text), waits)
     print(
         f"enrolled as agent {identity.agent_id} of site {identity.site_id}; key and certificate are in "
         f"{settings.identity_dir}; now start ballast-agent run"

@@ -41,7 +41,7 @@ def examine(settings: Settings, clock: Clock) -> list[Finding]:
         "limits": lambda: limits(settings),
         "liars": lambda: liars(settings),
         "journal": lambda: journal(settings),
-        "identity": lambda: files.identity(settings),
+        "identity": lambda: files.identity(settings, clock),
         "disk": lambda: machine.disk(settings),
         "permissions": lambda: machine.permissions(settings),
         "database": lambda: files.database(settings),

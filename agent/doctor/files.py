@@ -9,12 +9,14 @@ from typing import Final
 from agent.doctor.finding import Finding, bad, ok, unknown, warn
 from agent.errors import BadInput
 from agent.fleet import maps_of, switchable, untouchable
-from agent.identity import load_identity
+from agent.identity import Identity, certificate_life, load_identity
 from agent.inventory import load_meters, load_usable
 from agent.meters.register_maps import load_map
+from agent.renewal import expired_step
 from agent.settings import Settings
 from agent.storage import connect_read_only
 from agent.vault import Vault, group_of
+from sitelink.clock import Clock
 from sitelink.inventory import MeterEntry, MinerEntry
 from sitelink.meter_source import ModbusSource
 
@@ -73,14 +75,31 @@ def _register_maps(settings: Settings, entries: tuple[MeterEntry, ...]) -> Itera
             yield bad("meters", str(error), "the agent does not start with it; the failsafe goes on without meters")
 
 
-def identity(settings: Settings) -> Iterator[Finding]:
-    """Return whether this gateway is enrolled."""
+def identity(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    """Return whether this gateway is enrolled, and for how long."""
     try:
         found = load_identity(settings.identity_dir, settings.site.site_id)
     except BadInput as error:
         yield bad("identity", str(error), "ballast-agent enrol --token TOKEN; the failsafe works without")
     else:
         yield ok("identity", f"agent {found.agent_id} of site {found.site_id}")
+        yield from _certificate(found, clock)
+
+
+def _certificate(found: Identity, clock: Clock) -> Iterator[Finding]:
+    life = certificate_life(found)
+    if life is None:
+        yield bad("certificate", "agent.crt is no certificate", expired_step(found.site_id))
+        return
+    until = f"number {found.generation}, {{}} {life.expires_at:%Y-%m-%d %H:%M} UTC"
+    now = clock.now()
+    if now >= life.expires_at:
+        yield bad("certificate", until.format("expired"), expired_step(found.site_id))
+    elif now - life.issued_at > (life.expires_at - life.issued_at) / 2:
+        step = "its renewal fails: see link, and ballast-agent status; it runs by itself from a third of its life on"
+        yield warn("certificate", until.format("holds until"), step)
+    else:
+        yield ok("certificate", until.format("holds until"))
 
 
 def database(settings: Settings) -> Iterator[Finding]:

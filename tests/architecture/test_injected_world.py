@@ -55,7 +55,7 @@ ADAPTERS = {
     "agent/lock.py": {"os.getpid"},
     "agent/local_socket.py": {"socket"},
     "agent/uplink/dial.py": {"socket"},
-    "agent/enrol.py": {"socket", "secrets", "create_connection"},
+    "agent/enrol.py": {"socket", "secrets", "create_connection", "time"},
     "agent/identity.py": {"os.fsync"},
     "agent/files.py": {"os.fsync"},
     "agent/vault/keys.py": {"os.urandom"},
