@@ -38,7 +38,7 @@ from tests.matrix.faults import SWITCHING, Fault
 from tests.matrix.switching import RULES, Switching
 
 NOON = datetime(2026, 5, 8, 18, 0, tzinfo=UTC)
-PATIENT = Deadlines(connect_s=5, first_byte_s=5, total_s=5)
+PATIENT = Deadlines(connect_s=30, first_byte_s=30, total_s=30)
 """For cells in which nothing falls silent: a busy machine must not look like a silent miner."""
 HASTY = Deadlines(connect_s=2, first_byte_s=1.5, total_s=2)
 LOOKS, FEW_LOOKS = 24, 2
