@@ -76,4 +76,6 @@ def running(folder: Path) -> Iterator[tuple[Path, int]]:
     finally:
         process.terminate()
         process.wait(60)
+        if process.stdout is not None:
+            process.stdout.close()
         log.close()
