@@ -235,9 +235,23 @@ def agent_tls(authority: Authority, client: Authority | None = None, name: str =
 
 
 def grpc_uplink(
-    port: int, tls: Tls, name: str = NAME, *, deadline_s: float = 3.0, proxy: Proxy | None = None
+    port: int,
+    tls: Tls,
+    name: str = NAME,
+    *,
+    deadline_s: float = 3.0,
+    proxy: Proxy | None = None,
+    more_ca_pem: str = "",
 ) -> Uplink:
-    return GrpcUplink(Endpoint("127.0.0.1", port), tls, name, deadline_s=deadline_s, keepalive_s=10.0, proxy=proxy)
+    return GrpcUplink(
+        Endpoint("127.0.0.1", port),
+        tls,
+        name,
+        deadline_s=deadline_s,
+        keepalive_s=10.0,
+        proxy=proxy,
+        more_ca_pem=more_ca_pem,
+    )
 
 
 class Ids:
