@@ -34,10 +34,10 @@ def program() -> str:
 class Mosquitto:
     """One broker; ``stop`` and ``start`` keep its port."""
 
-    def __init__(self, folder: Path, more: str = "", *, stolen: bool = False) -> None:
+    def __init__(self, folder: Path, more: str = "", *, stolen: bool = False, port: int | None = None) -> None:
         """`stolen`: somebody else holds it, who sees and says everything on `thiefs_port`."""
         self.folder = folder
-        self.port, self.thiefs_port = _free_port(), _free_port()
+        self.port, self.thiefs_port = port or free_port(), free_port()
         text = (SHIPPED / "mosquitto.conf").read_text().replace("/etc/mosquitto/ballast", str(folder))
         text = text.replace("listener 8883", f"listener {self.port} 127.0.0.1")
         rules = (SHIPPED / "acl").read_text()
@@ -87,7 +87,7 @@ class Mosquitto:
         return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 

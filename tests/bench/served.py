@@ -58,14 +58,15 @@ class Processes:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Run ``ballast up`` in ``folder``; yield its configuration and process id."""
+def running(folder: Path, more: str = "") -> Iterator[tuple[Path, int]]:
+    """Run ``ballast up`` in ``folder``, with ``more`` lines of settings; yield its configuration and process id."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     http, link, enrol = (f"127.0.0.1:{listener.getsockname()[1]}" for listener in held)
     for listener in held:
         listener.close()
     config = folder / "cloud.toml"
-    config.write_text(f'data_dir = "data"\nhttp_listen = "{http}"\nlink_listen = "{link}"\nenrol_listen = "{enrol}"\n')
+    listens = f'http_listen = "{http}"\nlink_listen = "{link}"\nenrol_listen = "{enrol}"\n'
+    config.write_text(f'data_dir = "data"\n{listens}{more}')
     log = (folder / "up.log").open("wb")
     command = [sys.executable, "-m", "cloud", "up", "--json", "--config", str(config)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
