@@ -17,11 +17,12 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from agent.aside import on_disk
 from agent.backoff import Backoff
@@ -33,12 +34,14 @@ from agent.errors import Transient
 from agent.fleet import Fleet, switchable, untouchable
 from agent.follow import follower_of
 from agent.forwarder import Forwarder, Introduction, SiteFacts
+from agent.house_settings import PriceSettings, TemperatureSettings
 from agent.identity import Identity
 from agent.inventory.learned import Learned
 from agent.local_curtail.backfill import Backfill
 from agent.local_curtail.chain import Chain
 from agent.local_curtail.formers import Formers
-from agent.local_curtail.house import heat_rules
+from agent.local_curtail.house import heat_rules, silent_rule
+from agent.local_curtail.outside import Outside
 from agent.local_curtail.restoring import Restorer
 from agent.local_curtail.schema import schema as curtail_schema
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
@@ -61,11 +64,13 @@ from agent.vault.texts import SealedTexts
 from sitelink.batch_signing import BatchSigner
 from sitelink.clock import Clock
 from sitelink.inventory import MeterEntry, MinerEntry
+from sitelink.meter_source import parse_source
 from sitelink.signing import KeyRing
 from sitelink.types import Notice, NoticeCode, Reading, Reason
 from sitelink.units import Watts
 
 _LOG: Final = logging.getLogger(__name__)
+_THERMOMETER: Final = "thermometer"
 _METER_FRESH_S: Final = 15.0
 """A figure of the site's meter older than this says nothing of now, unless it is read less often."""
 
@@ -125,6 +130,7 @@ class Agent:
         found = Learned.load(settings.site.state_dir).applied(inventory)
         devices = fleet.devices(found)
         read = fleet.meters(meters, self._site_clock)
+        self._outside = _outside(settings, fleet, self._site_clock)
         self._site_meters = [meter.entry.meter_id for meter in read if meter.entry.kind == "site"]
         controls = {
             entry.miner_id: fleet.control(entry, devices[entry.miner_id], self._formers, outlets.get(entry.miner_id))
@@ -171,6 +177,7 @@ class Agent:
             "status": self._report,
             "local requests": self._requests.run,
             "follower": self._follower.run,
+            "outside": self._outside.run,
         }
         try:
             async with asyncio.TaskGroup() as group:
@@ -248,6 +255,7 @@ class Agent:
             allowed_verbs=settings.limits.allowed_verbs,
             min_load_w=settings.limits.min_load_w,
             heat=heat_rules(settings.limits.heat),
+            silence=silent_rule(settings.fallback.rule),
         )
         return LocalCurtail(
             rules=rules,
@@ -265,6 +273,7 @@ class Agent:
             files=SiteFiles(settings.site.state_dir),
             secrets=self._secrets,
             site_w=self._site_w,
+            outside=self._outside,
         )
 
     def _local_requests(self, inventory: tuple[MinerEntry, ...]) -> LocalRequests:
@@ -376,8 +385,28 @@ def _schemas(connection: sqlite3.Connection) -> None:
     curtail_schema(connection)
 
 
+def _outside(settings: Settings, fleet: Fleet, clock: Clock) -> Outside:
+    """Return the prices and the thermometer that the site's own rule goes by."""
+    rule = settings.fallback.rule
+    prices = rule.file if isinstance(rule, PriceSettings) else None
+    zone = ZoneInfo(rule.timezone) if isinstance(rule, PriceSettings) else UTC
+    thermometer = None
+    if isinstance(rule, TemperatureSettings) and rule.thermometer:
+        (meter,) = fleet.meters((MeterEntry(_THERMOMETER, "site", "", parse_source(rule.thermometer)),), clock)
+        thermometer = meter.read
+    return Outside(clock, prices, zone, thermometer)
+
+
 def _site_miner(entry: MinerEntry) -> SiteMiner:
-    return SiteMiner(entry.miner_id, entry.feeder_id, entry.nameplate_w, switchable(entry), entry.rack, entry.model)
+    return SiteMiner(
+        entry.miner_id,
+        entry.feeder_id,
+        entry.nameplate_w,
+        switchable(entry),
+        entry.rack,
+        entry.model,
+        entry.nameplate_ths,
+    )
 
 
 def version() -> str:

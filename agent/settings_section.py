@@ -4,6 +4,7 @@ Invariants: each key is taken once and checked; every complaint is one line nami
 to write instead; a key that nobody asked for is refused.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,10 +131,29 @@ class Section:
             for name in names
         }
 
+    def table(self, key: str) -> "Section | None":
+        """Return the table below ``key``, None when it is absent."""
+        if key not in self._left:
+            return None
+        name = f"{self._name}.{key}"
+        return Section(self._path, {name: self._left.pop(key)}, name)
+
+    def pairs(self, key: str, example: str) -> tuple[tuple[float, float], ...]:
+        """Return a list of pairs of numbers, none when the key is absent."""
+        value = self._left.pop(key, [])
+        pairs = value if isinstance(value, list) else [value]
+        if not all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair)) for pair in pairs):
+            raise self.bad(key, f"expected pairs of numbers, got {_shown(value)}", f"write for example {example}")
+        return tuple((float(pair[0]), float(pair[1])) for pair in pairs)
+
     def nothing_left(self) -> None:
         """Refuse keys nobody asked for."""
         if self._left:
             raise self.bad(min(self._left), "is not a known key", "remove it or correct its spelling")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _shown(value: object) -> str:

@@ -193,6 +193,9 @@ class Executor:
             hot=self._surroundings.thermometers.hot,
             suspect=self._surroundings.thermometers.suspect,
             loads=self._surroundings.loads(records, now),
+            rule=self._rules.silence,
+            order=self._surroundings.order,
+            sights=self._surroundings.sights(records, now),
         )
 
     def _untrusted_since_s(self) -> float | None:

@@ -10,6 +10,8 @@ Invariants:
 * Nothing but an order in force, or heat, stops a miner, so the end of every order is a START.
 * A miner too hot is stopped under an order of its own, which no curtailment takes over until it has cooled; one that is
   off already stays under its order, and is not started.
+* Where the site has a rule of its own for silence, it goes before the plan's word and the site's mode: once the plan
+  has expired or the clock cannot be trusted; and where no plan is held, once the link has been silent for long.
 * Holding keeps off what is off and stops nobody new: whether a stop not yet sent is still due, nobody can say.
 * A START keeps the id of the order it ends, so that its acknowledgement answers that order.
 * A miner off longer than ``max_off_s`` is started and stays started for as long as the same order lasts. A local
@@ -23,6 +25,7 @@ from typing import Final
 
 from agent.local_curtail.floor import Loads, kept_on
 from agent.local_curtail.ramp import NO_LIMIT
+from agent.local_curtail.silence import Sights, SilentRule, silence
 from sitelink.types import ClockTrust, Command, Curtailment, Fallback, SitePlan, Verb
 from sitelink.units import Watts
 from sitelink.verbs import SWITCHING
@@ -93,7 +96,8 @@ class Situation:
 
     ``fallback`` and ``grace_s`` are the site's own; a held plan's fallback goes before them. ``untrusted_s`` is how
     long the clock has been untrusted. ``off_s`` tells how long each miner stopped by us has been off; ``hot`` are too
-    hot to run, ``suspect`` may be.
+    hot to run, ``suspect`` may be. ``rule`` is the site's own for silence, by what it ``sights``; ``order`` is the
+    order of stopping under it, least efficient first.
     """
 
     now: datetime
@@ -111,6 +115,9 @@ class Situation:
     hot: frozenset[str] = frozenset()
     suspect: frozenset[str] = frozenset()
     loads: Loads = field(default_factory=Loads)
+    rule: SilentRule | None = None
+    order: tuple[str, ...] = ()
+    sights: Sights = field(default_factory=Sights)
 
 
 def decide(situation: Situation) -> tuple[Desired, ...]:
@@ -147,6 +154,8 @@ class _Base:
     windows: Mapping[str, Curtailment]
     mode: Fallback | None
     reason: str
+    off: frozenset[str] | None = None
+    """Who is off by the site's own rule, where that holds."""
 
     @classmethod
     def of(cls, situation: Situation) -> "_Base":
@@ -155,6 +164,8 @@ class _Base:
         if situation.trust is ClockTrust.UNTRUSTED:
             if situation.untrusted_s < situation.grace_s:
                 return cls({}, Fallback.HOLD, GRACE)
+            if situation.rule is not None:
+                return cls.ruled(situation, situation.rule, "clock_untrusted")
             reasons = {
                 Fallback.RUN: RUN_CLOCK_UNTRUSTED,
                 Fallback.HOLD: HOLD_CLOCK_UNTRUSTED,
@@ -162,10 +173,14 @@ class _Base:
             }
             return cls({}, mode, reasons[mode])
         if plan is None:
+            if situation.rule is not None and situation.trust is ClockTrust.HELD:
+                return cls.ruled(situation, situation.rule, "no_plan")
             return cls({}, None, RUN)
         if situation.now >= plan.valid.end:
             if (situation.now - plan.valid.end).total_seconds() < situation.grace_s:
                 return cls({}, Fallback.HOLD, GRACE)
+            if situation.rule is not None:
+                return cls.ruled(situation, situation.rule, "plan_expired")
             reasons = {
                 Fallback.RUN: RUN_PLAN_EXPIRED,
                 Fallback.HOLD: HOLD_PLAN_EXPIRED,
@@ -177,6 +192,18 @@ class _Base:
         open_now = (item for item in plan.curtailments if item.interval.contains(situation.now))
         return cls({miner_id: item for item in open_now for miner_id in item.miner_ids}, None, RUN)
 
+    @classmethod
+    def ruled(cls, situation: Situation, rule: SilentRule, why: str) -> "_Base":
+        """Return what the site's own rule says; who is off under the fallback is its memory."""
+        off = {
+            miner_id
+            for miner_id, last in situation.last_desired.items()
+            if last.order_id == FALLBACK_ORDER and (last.verb is Verb.STOP or last.reason in {MIN_LOAD, MAX_OFF})
+        }
+        dated = situation.trust is not ClockTrust.UNTRUSTED
+        said = silence(rule, situation.sights, situation.order, off, dated=dated)
+        return cls({}, Fallback.RUN, f"fallback_{said.code}_{why}", said.off)
+
 
 def _ordered(
     miner_id: str, command: Command | None, base: _Base, last: Desired | None, off_s: Mapping[str, float]
@@ -186,7 +213,7 @@ def _ordered(
     window = base.windows.get(miner_id)
     if window is not None:
         return Desired(miner_id, Verb.STOP, window.curtailment_id, window.cause.value)
-    if base.mode is Fallback.STOP:
+    if base.mode is Fallback.STOP or (base.off is not None and miner_id in base.off):
         return Desired(miner_id, Verb.STOP, FALLBACK_ORDER, base.reason)
     if base.mode is Fallback.HOLD and last is not None and last.reason not in {OVERRIDE, COMMAND}:
         waits = last.verb is Verb.STOP and miner_id not in off_s

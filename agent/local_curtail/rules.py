@@ -1,13 +1,15 @@
 """The site as local curtailment knows it: its miners, and the rules its operator set. Pure."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 from agent.local_curtail.heat import NO_HEAT_RULES, HeatRules
 from agent.local_curtail.policy import Limits
 from agent.local_curtail.ramp import NO_LIMIT, Pace
+from agent.local_curtail.silence import SilentRule
 from sitelink.types import Fallback, Verb
-from sitelink.units import Watts
+from sitelink.units import TeraHashPerSecond, Watts
 
 ASSUMED_NAMEPLATE_W: Final = Watts(3500.0)
 """The load taken for a miner whose inventory row names none: ramps need a figure; this is a common machine's."""
@@ -23,6 +25,14 @@ class SiteMiner:
     controllable: bool
     rack: str = ""
     model: str = ""
+    nameplate_ths: TeraHashPerSecond | None = None
+
+    @property
+    def j_per_th(self) -> float:
+        """Return what it draws for its work by its nameplate; one that names neither counts as the worst."""
+        if self.nameplate_w is None or not self.nameplate_ths:
+            return math.inf
+        return self.nameplate_w / self.nameplate_ths
 
     @property
     def load_w(self) -> Watts:
@@ -48,6 +58,7 @@ class SiteRules:
     allowed_verbs: frozenset[Verb] = frozenset(Verb)
     min_load_w: Watts = NO_LIMIT
     heat: HeatRules = NO_HEAT_RULES
+    silence: SilentRule | None = None
 
     @property
     def limits(self) -> Limits:

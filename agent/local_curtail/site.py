@@ -25,6 +25,7 @@ from agent.local_curtail.lanes import Lanes
 from agent.local_curtail.neighbourhood import Neighbourhood
 from agent.local_curtail.notices import NotedOutbox
 from agent.local_curtail.orders import Files, Orders
+from agent.local_curtail.outside import Outside
 from agent.local_curtail.overrides import Overrides, StoredOverride
 from agent.local_curtail.policy import whom
 from agent.local_curtail.ports import Control, FeederMeter, Observed, Outbox
@@ -90,10 +91,11 @@ class LocalCurtail:
         files: Files,
         secrets: Secrets,
         site_w: Callable[[], Watts | None] = lambda: None,
+        outside: Outside | None = None,
     ) -> None:
         """``controls`` gives a miner's control, ``feeder_meters`` holds meters by feeder, ``latest`` a reading.
 
-        ``site_w`` tells what the site's meter shows, None while it is silent.
+        ``site_w`` tells what the site's meter shows, None while it is silent; ``outside`` has prices and the air.
         """
         by_id = {miner.miner_id: miner for miner in miners}
         wake = Wake()
@@ -142,7 +144,7 @@ class LocalCurtail:
                 wake.work,
                 rises,
             ),
-            surroundings=Surroundings(rules, by_id, latest, site_w, self._thermometers),
+            surroundings=Surroundings(rules, by_id, latest, site_w, self._thermometers, outside),
             wake=wake,
         )
 

@@ -86,6 +86,8 @@ class Schedule:
     house: dict = field(default_factory=dict)
     """What else the site's rules say."""
     site_meter: bool = False
+    outside: object | None = None
+    """What the agent knows of prices and of the air."""
     racks: dict[str, str] = field(default_factory=dict)
     meters: MeterFaults = field(default_factory=MeterFaults)
 
@@ -413,6 +415,7 @@ class Play:
             files=SiteFiles(Path("/nowhere")),
             secrets=Veiled(),
             site_w=world.site_w if self.schedule.site_meter else lambda: None,
+            outside=self.schedule.outside,
         )
 
     async def _agent(self, agent: LocalCurtail, life: Life) -> None:

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from agent.local_curtail.heat import HeatLimit, HeatRules
+from agent.local_curtail.silence import CapRule, DeadMeter, PriceRule, Steps, TemperatureRule
 from sitelink.orders import write_command
-from sitelink.types import Command, Domain, NoticeCode, Outcome, Verb
+from sitelink.types import Command, Domain, Fallback, NoticeCode, Outcome, Verb
 from sitelink.units import Watts
 from tests.simulation.history import ORDER_KEY, Crash, Play, Schedule, at, curtail, make_plan, play
 from tests.simulation.invariants import violations
@@ -284,3 +285,143 @@ def test_a_rack_is_held_by_its_median():
     assert [subject for subject, _ in told(played, NoticeCode.HEAT_TRIPPED)] == ["A"]
     assert [subject for subject, _ in told(played, NoticeCode.HEAT_CLEARED)] == ["A"]
     assert all(miner.hashing for miner in played.world.miners.values())
+
+
+class Prices:
+    """An agent's prices, by the second of the history."""
+
+    def __init__(self, steps: list[tuple[float, float | None]]) -> None:
+        self._steps = steps
+
+    def price_at(self, now) -> float | None:
+        return next((price for since_s, price in reversed(self._steps) if at(since_s) <= now), None)
+
+    def temp_c(self) -> float | None:
+        return None
+
+
+def silent_site(rule, *, count: int = 8) -> Schedule:
+    """A site whose plan ends at 60 s, and which hears nothing more."""
+    schedule = fleet(count)
+    schedule.plans = [(3.0, make_plan(2, [], end_s=60.0))]
+    schedule.cuts = [(10.0, 1e9)]
+    schedule.house = {"silence": rule}
+    schedule.end_s = 400.0
+    return schedule
+
+
+def off_at(played: Play) -> set[str]:
+    played.world.settle()
+    return {miner.miner_id for miner in played.world.miners.values() if not miner.hashing}
+
+
+async def offs(played: Play, *moments: float) -> list[set[str]]:
+    found = []
+    for moment in moments:
+        await until(played, moment)
+        found.append(off_at(played))
+    return found
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_silent_site_follows_its_own_prices(crashes):
+    schedule = silent_site(PriceRule(Steps(((80.0, 0.5), (150.0, 1.0)))))
+    schedule.outside = Prices([(0.0, 20.0), (100.0, 100.0), (160.0, 200.0), (220.0, 20.0), (330.0, None)])
+    if crashes:
+        schedule.crashes = [Crash(None, 130.0, 3.0, cold=False), Crash(None, 215.0, 3.0, cold=False)]
+    seen = {}
+
+    async def watch(played: Play) -> None:
+        seen["off"] = await offs(played, 95, 128, 190, 300, 395)
+
+    played = play(schedule, watch)
+    assert played.errors == []
+    half = {f"m{n:02d}" for n in range(4)}
+    assert seen["off"] == [set(), half, set(played.world.miners), set(), set()]
+    reasons = [detail for _, detail in told(played, NoticeCode.FALLBACK_STARTED)]
+    assert reasons == [f"fallback_prices_{code}_plan_expired" for code in ("low", "high", "low", "unknown_run")]
+
+
+def test_a_silent_site_sheds_by_temperature_with_hysteresis():
+    schedule = silent_site(TemperatureRule(Steps(((70.0, 0.5),), back_by=5.0)))
+    for miner in schedule.miners:
+        miner.temps = [(0.0, 60.0), (100.0, 71.0), (160.0, 66.0), (240.0, 64.0)]
+    seen = {}
+
+    async def watch(played: Play) -> None:
+        seen["off"] = await offs(played, 95, 150, 230, 290)
+
+    played = play(schedule, watch)
+    assert played.errors == []
+    half = {f"m{n:02d}" for n in range(4)}
+    assert seen["off"] == [set(), half, half, set()]
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_silent_site_keeps_under_its_import_cap_by_its_own_meter(crashes):
+    rule = CapRule(Watts(15_000.0), Watts(1000.0), Watts(0.0), 15.0)
+    schedule = silent_site(rule)
+    schedule.site_meter = True
+    schedule.silent_meters = [("site", 220.0, 300.0)]
+    schedule.miners[0].liar = "ack_without_effect"  # who is told first sheds nothing: the meter shows it
+    if crashes:
+        schedule.crashes = [Crash(Site("stop", 2, after=True), 55.0, 3.0, cold=False)]
+    seen = {}
+
+    async def watch(played: Play) -> None:
+        await until(played, 180)
+        seen["w"] = [played.world.site_w()]
+        await until(played, 290)
+        seen["w"].append(sum(miner.true_power_w(290.0) for miner in played.world.miners.values()))
+        seen["off"] = len(off_at(played))
+
+    played = play(schedule, watch)
+    assert played.errors == []
+    assert max(seen["w"]) <= 15_000.0
+    assert min(seen["w"]) >= 15_000.0 - 1000.0 - 2 * LOAD_W, "no more is shed than the cap asks for"
+    reasons = [detail for _, detail in told(played, NoticeCode.FALLBACK_STARTED)]
+    assert "fallback_import_cap_meter_dead_nameplate_plan_expired" in reasons
+    assert reasons[-1].startswith("fallback_import_cap_over")
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (PriceRule(Steps(((80.0, 1.0),)), Fallback.STOP), "fallback_prices_unknown_stop_clock_untrusted"),
+        (TemperatureRule(Steps(((50.0, 1.0),))), "fallback_temperature_high_clock_untrusted"),
+        (CapRule(Watts(1.0), Watts(0.0), Watts(0.0), 15.0, DeadMeter.STOP),
+         "fallback_import_cap_meter_dead_stop_clock_untrusted"),
+    ],
+)  # fmt: skip
+def test_a_cold_boot_without_clock_and_link_follows_the_rule_and_says_so(rule, why):
+    schedule = silent_site(rule, count=4)
+    for miner in schedule.miners:
+        miner.temps = [(0.0, 60.0)]
+    schedule.plans = [(3.0, make_plan(2, [], end_s=4000.0))]
+    schedule.crashes = [Crash(None, 100.0, 5.0, cold=True)]
+    schedule.outside = Prices([(0.0, 500.0)])
+    seen = {}
+
+    async def watch(played: Play) -> None:
+        seen["off"] = await offs(played, 100, 200)
+
+    played = play(schedule, watch)
+    assert played.errors == []
+    assert seen["off"] == [set(), set(played.world.miners)], "before the boot its plan held, which stops nobody"
+    assert [detail for _, detail in told(played, NoticeCode.FALLBACK_STARTED)] == [why]
+    assert [detail for _, detail in told(played, NoticeCode.CLOCK_TRUST_CHANGED)][-1].endswith("-> untrusted")
+
+
+def test_who_wakes_under_a_rule_is_stopped_again():
+    schedule = silent_site(PriceRule(Steps(((80.0, 1.0),))), count=3)
+    schedule.outside = Prices([(0.0, 100.0)])
+    schedule.miners[1].wakes, schedule.miners[1].wakes_at = True, [200.0]
+    seen = {}
+
+    async def watch(played: Play) -> None:
+        seen["off"] = await offs(played, 199, 202, 250)
+
+    played = play(schedule, watch)
+    everyone = set(played.world.miners)
+    assert seen["off"] == [everyone, everyone - {"m01"}, everyone]
+    assert [subject for subject, _ in told(played, NoticeCode.SELF_WOKEN)] == ["m01"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import BadInput
-from agent.house_settings import HeatSettings
+from agent.house_settings import CapSettings, HeatSettings, PriceSettings, TemperatureSettings
 from agent.settings import Endpoint, load_settings, parse_endpoint
 from sitelink.types import Fallback, Verb
 
@@ -70,6 +70,21 @@ def test_a_sites_limits_are_read_in_their_units(tmp_path: Path) -> None:
     assert hot.heat == HeatSettings(None, 95.0, 70.0, 5.0, (("R7", 60.0, None),))
 
 
+FALLBACK = MINIMAL + "[fallback]\ngrace_s = 5\nmode = "
+
+
+def test_a_sites_own_rule_for_silence_is_read(tmp_path: Path) -> None:
+    prices = load(tmp_path, FALLBACK + '"prices"\n[fallback.prices]\nsteps = [[80, 0.5], [150, 1]]\n').fallback
+    assert prices.rule == PriceSettings(tmp_path / "prices.csv", "UTC", ((80.0, 0.5), (150.0, 1.0)), Fallback.RUN)
+    assert (prices.mode, prices.grace_s) == (Fallback.RUN, 5)
+    warm = load(tmp_path, FALLBACK + '"temperature"\n[fallback.temperature]\nsteps = [[70, 0.5]]\n').fallback
+    assert warm.rule == TemperatureSettings("", ((70.0, 0.5),), 5.0, Fallback.HOLD)
+    cap = load(tmp_path, FALLBACK + '"import_cap"\n[fallback.import_cap]\ncap_mw = 2\n').fallback
+    assert cap.rule == CapSettings(2e6, 1e5, 0.0, 30.0, "nameplate")
+    spare = load(tmp_path, FALLBACK + '"stop"\n[fallback.import_cap]\ncap_mw = 2\n').fallback
+    assert (spare.mode, spare.rule) == (Fallback.STOP, None)
+
+
 def test_the_password_may_come_from_the_environment_and_is_never_shown(tmp_path: Path) -> None:
     settings = load(tmp_path, MINIMAL, {"BALLAST_AGENT_WHATSMINER_PASSWORD": "hush"})
     assert settings.control.whatsminer_password == "hush"
@@ -88,6 +103,17 @@ def test_the_password_may_come_from_the_environment_and_is_never_shown(tmp_path:
         (MINIMAL + "[limits.groups.R7]\nmax = 60\n", r"\[limits.groups.R7\] max: is not a known key"),
         (MINIMAL + "[limits]\ngroups = 5\n", r"\[limits.groups\]: expected a section, got 5"),
         (MINIMAL + "[limits.groups]\nR7 = 5\n", r"\[limits.groups.R7\]: expected a section, got 5"),
+        (FALLBACK + '"prices"\n', r"mode: prices has nothing to go by; write a section \[fallback.prices\]"),
+        (FALLBACK + '"never"\n', r"mode: 'never' is not known; write one of run, hold, stop, prices, temperature"),
+        (FALLBACK + '"prices"\n[fallback.prices]\n', r"\[fallback.prices\] steps: are none"),
+        (FALLBACK + '"prices"\n[fallback.prices]\nsteps = [[80, 2]]\n', r"a share is not above 0 and at most 1"),
+        (FALLBACK + '"prices"\n[fallback.prices]\nsteps = [[80, 0.5], [90, 0.2]]\n', r"steps: their shares fall"),
+        (FALLBACK + '"prices"\n[fallback.prices]\nsteps = [80]\n', r"steps: expected pairs of numbers, got \[80\]"),
+        (FALLBACK + '"prices"\n[fallback.prices]\ntimezone = "Mars/X"\n', r"timezone: 'Mars/X' is not known here"),
+        (FALLBACK + '"temperature"\n[fallback.temperature]\nthermometer = "x"\n', r"thermometer: 'x' is no Modbus"),
+        (FALLBACK + '"import_cap"\n[fallback.import_cap]\n', r"cap_mw: is missing"),
+        (FALLBACK + '"import_cap"\n[fallback.import_cap]\ncap_mw = 1\ndead_meter = "x"\n', r"dead_meter: 'x' is not"),
+        (FALLBACK + '"run"\n[fallback.import_cap]\ncap_mw = 1\nmore = 2\n', r"more: is not a known key"),
         (MINIMAL + "[pol]\n", r"unknown section \[pol\]; the sections are site, poll"),
         (MINIMAL + "[poll]\ninterval = 5\n", r"\[poll\] interval: is not a known key"),
         (MINIMAL + '[poll]\ninterval_s = "60"\n', r"\[poll\] interval_s: expected a number, got '60'; write a number"),
