@@ -16,7 +16,7 @@ from agent.doctor.doubts import liars
 from agent.doctor.finding import Finding, bad
 from agent.doctor.journal import journal
 from agent.doctor.limits import limits
-from agent.doctor.orders import orders
+from agent.doctor.orders import orders, refused
 from agent.doctor.outlets import outlets
 from agent.errors import AgentError
 from agent.local_curtail.anchor import Anchor, stored_anchor
@@ -38,6 +38,7 @@ def examine(settings: Settings, clock: Clock) -> list[Finding]:
         "inventory": lambda: files.inventory(settings),
         "outlets": lambda: outlets(settings, clock),
         "orders": lambda: orders(settings, clock),
+        "refused": lambda: refused(settings),
         "limits": lambda: limits(settings),
         "liars": lambda: liars(settings),
         "journal": lambda: journal(settings),

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Final, NamedTuple
 
-from agent.doctor.finding import Finding, bad, ok
+from agent.doctor.finding import Finding, bad, ok, warn
 from agent.doctor.fleet import listed
 from agent.errors import AgentError
 from agent.findings import filled_in
-from agent.local_curtail import by_hand, overrides, records
+from agent.local_curtail import by_hand, inbox, overrides, records
 from agent.local_curtail.records import MinerRecord
 from agent.reasons import next_step
 from agent.settings import Settings
@@ -28,6 +28,8 @@ _AS_ORDERED: Final = frozenset({"already_idle", "power_unknown"})
 """What a stop is unproven by though its miner reads off."""
 
 
+_FORGED: Final = frozenset({"bad_signature", "malformed", "wrong_site", "already_forgotten", "sequence_reused"})
+"""What a cloud that works never sends."""
 _LOOK: Final = "ballast-agent failsafe status looks at them; ballast-agent journal tells what was tried"
 
 
@@ -37,6 +39,24 @@ class _Unproven(NamedTuple):
     """The verb, and the reason or that it was ordered by hand."""
     code: str
     detail: str
+
+
+def refused(settings: Settings) -> Iterator[Finding]:
+    """Return how many orders were refused, by the reason's code, since agent.db was made."""
+    try:
+        with closing(connect_read_only(settings.database)) as connection:
+            counts = inbox.refusals(connection)
+    except (AgentError, sqlite3.Error):
+        return  # there is no file yet, or what is wrong with it stands under database
+    if not counts:
+        yield ok("refused orders", "none")
+        return
+    said = ", ".join(f"{times} {code}" for code, times in counts.items())
+    if counts.keys() & _FORGED:
+        step = "somebody sends what the cloud did not sign, or sends it again: look at the network and the cloud's log"
+        yield warn("refused orders", said, step)
+    else:
+        yield ok("refused orders", said)
 
 
 def orders(settings: Settings, clock: Clock) -> Iterator[Finding]:

@@ -5,22 +5,21 @@
        --> or: refusal counted + PLAN_REFUSED notice; the plan in force stays
 
 Invariants: an accepted order and its notice commit together; the same order twice is taken once and silently; a
-refused one is answered once, however often it comes to one process. Acceptance is decided inside the transaction, so
-two orders arriving together are judged one after the other.
+refused one is answered once, however often it comes to one process, and a flood of them in one line an hour.
+Acceptance is decided inside the transaction, so two orders arriving together are judged one after the other.
 """
 
-import hashlib
 import logging
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from agent.errors import Refused
 from agent.local_curtail import inbox, numbers
 from agent.local_curtail.admission import Arrival, admit_command, admit_plan
 from agent.local_curtail.ports import Outbox
+from agent.local_curtail.refusals import Telling
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.secrets import Secrets
 from agent.local_curtail.site_time import SiteTime
@@ -30,7 +29,6 @@ from sitelink.signing import BadSignature, KeyRing
 from sitelink.types import BatchBody, ClockTrust, Command, Domain, Envelope, Notice, NoticeCode, OrderNumber, SitePlan
 
 _LOG: Final = logging.getLogger(__name__)
-_REMEMBERED: Final = 256
 _LINGER: Final = timedelta(minutes=10)
 
 
@@ -61,7 +59,7 @@ class Journal:
         self._plan: SitePlan | None = None
         self._commands: tuple[Command, ...] = ()
         self._taken = numbers.Taken()
-        self._answered: deque[bytes] = deque(maxlen=_REMEMBERED)
+        self._telling = Telling()
 
     @property
     def plan(self) -> SitePlan | None:
@@ -126,6 +124,7 @@ class Journal:
     async def drop_expired_commands(self) -> None:
         """Forget commands whose time has long passed; those done once are judged until then."""
         now, trust = self._site_time.now()
+        await self._tell_owed(now)
         expired = [command for command in self._commands if now - command.expires_at >= _LINGER]
         if not expired or trust is ClockTrust.UNTRUSTED:
             return
@@ -200,19 +199,27 @@ class Journal:
             self._on_change()
 
     async def _refuse(self, envelope: Envelope, subject: str, refusal: Refused) -> None:
-        digest = hashlib.sha256(envelope.signature + envelope.payload).digest()
-        repeated = digest in self._answered
+        is_news = self._telling.is_news(envelope, refusal.code, self._site_time.now()[0])
         code = NoticeCode.COMMAND_REFUSED if envelope.domain is Domain.COMMAND else NoticeCode.PLAN_REFUSED
-        if not repeated:
+        if is_news:
             _LOG.warning("%s: %s: %s", code.value, refusal.code, refusal)
 
         def work(connection: sqlite3.Connection) -> None:
             inbox.count_refusal(connection, refusal.code)
-            if not repeated:
+            if is_news:
                 self._notify(connection, code, subject, f"{refusal.code}: {refusal}")
 
         await self._writer.run(work)
-        self._answered.append(digest)
+
+    async def _tell_owed(self, now: datetime) -> None:
+        for code, (count, since) in self._telling.owed(now).items():
+            detail = f"{code}: {count} more orders refused since {since:%H:%M} UTC; ballast-agent doctor counts them"
+
+            def work(connection: sqlite3.Connection, said: str = detail) -> None:
+                self._notify(connection, NoticeCode.PLAN_REFUSED, "", said)
+
+            await self._writer.run(work)
+            self._telling.settle(code)
 
     def _notify(self, connection: sqlite3.Connection, code: NoticeCode, subject: str, detail: str) -> None:
         now, _ = self._site_time.now()
