@@ -110,8 +110,12 @@ class Agent:
         rng: random.Random,
         ids: Callable[[], str],
         across: Callable[[Callable[[], None]], Callable[[], None]],
+        bulk: Writer | None = None,
     ) -> None:
-        """``across`` makes a call from the writer's thread arrive on the event loop's."""
+        """``across`` makes a call from the writer's thread arrive on the event loop's.
+
+        ``bulk`` takes telemetry, which must not have the room that ``writer`` keeps for control data.
+        """
         self._settings = settings
         self._clock = clock
         self._rng = rng
@@ -122,7 +126,8 @@ class Agent:
         site_id = settings.site.site_id
         wake = across(self._wake_forwarder)
         signer = BatchSigner.from_pem(identity.tls.key_pem)
-        self.buffer = Buffer(writer, self._site_clock, site_id, ids, settings.buffer.max_bytes, wake, signer)
+        max_bytes = settings.buffer.max_bytes
+        self.buffer = Buffer(writer, self._site_clock, site_id, ids, max_bytes, wake, signer, bulk)
         self._formers = Formers(writer)
         self._secrets = SealedTexts(vault)
         self._fleet = fleet = Fleet(settings, clock, vault)

@@ -23,6 +23,7 @@ from agent.follow import ranges_of
 from agent.identity import Identity, load_identity
 from agent.inventory import load_meters, load_usable
 from agent.lock import Holder, StateLock
+from agent.reserve import RESERVE_NAME, Reserve, ReservedWriter
 from agent.settings import Settings
 from agent.storage import StorageLost, ThreadWriter, on_loop, quarantine_if_broken, suspect
 from agent.vault import Vault
@@ -74,13 +75,14 @@ async def _run(
     broken: Path | None,
 ) -> None:
     _end_when_told()
-    writer = ThreadWriter(settings.database)
+    plain = ThreadWriter(settings.database)
+    writer = ReservedWriter(plain, Reserve(settings.site.state_dir / RESERVE_NAME))
     try:
         rng = random.Random()  # noqa: S311 - spreads polls and retries, guards nothing
         vault = Vault.open(settings)
         if vault.problem is not None:
             _LOG.error("vault: %s; miners that need a password cannot be switched until then", vault.problem)
-        agent = Agent(settings, identity, inventory, meters, vault, writer, clock, rng, _new_id, on_loop)
+        agent = Agent(settings, identity, inventory, meters, vault, writer, clock, rng, _new_id, on_loop, writer.bulk)
         await agent.load(broken)
         _spare_the_collector()
         _LOG.info("agent: version %s, %d miners, %d meters", version(), len(inventory), len(meters))
@@ -90,7 +92,7 @@ async def _run(
     except BaseExceptionGroup as group:
         raise _only(group) from group
     finally:
-        writer.close()
+        plain.close()
 
 
 def _end_when_told() -> None:

@@ -299,8 +299,8 @@ def in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Conne
     try:
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        # Without room the commit record cannot have been written whole, and SQLite keeps the transaction open.
-        if _code(error) == sqlite3.SQLITE_FULL and connection.in_transaction:
+        # Without room the commit record, which comes last, is not whole; SQLite keeps the transaction or undoes it.
+        if _code(error) == sqlite3.SQLITE_FULL:
             _roll_back(connection)
             raise StorageFull(f"agent.db: {error}; free some disk space") from error
         raise StorageLost(f"agent.db: COMMIT failed ({error}); whether it was stored is unknown, restarting") from error

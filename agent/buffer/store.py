@@ -80,7 +80,7 @@ class Buffer:
             return await self._writer.run(lambda connection: self.append_in(connection, body))
         batch, is_due = await self._append_telemetry(body)
         if is_due:
-            await self._thin(self._thinner.step)
+            await self._thin(self._bulk, self._thinner.step)
         return batch
 
     def append_in(self, connection: sqlite3.Connection, body: BatchBody) -> Batch:
@@ -167,17 +167,18 @@ class Buffer:
             stored = await self._bulk.run(work)
         except StorageFull as error:
             await self._tell_disk(full=True, detail=str(error))
-            if not await self._thin(self._thinner.squeeze):
+            # With the room kept for control data: what is thinned leaves more than it takes.
+            if not await self._thin(self._writer, self._thinner.squeeze):
                 raise
             stored = await self._bulk.run(work)
         await self._tell_disk(full=False, detail="the disk takes telemetry again")
         return stored
 
-    async def _thin(self, step: Callable[[sqlite3.Connection], bool]) -> bool:
+    async def _thin(self, writer: Writer, step: Callable[[sqlite3.Connection], bool]) -> bool:
         """Run some steps, each a transaction, so that others come between; return whether one did something."""
         for done in range(_STEPS_AN_APPEND):
             try:
-                if not await self._bulk.run(step):
+                if not await writer.run(step):
                     return done > 0
             except Transient as error:
                 # What is sealed is sealed: its owner must not hear of it. The next append thins on.
