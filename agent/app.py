@@ -359,6 +359,7 @@ class Agent:
                 link_age_s=self.forwarder.link_age_s,
                 miners=miners,
                 curtailed=self.curtail.status().counts,
+                disk_is_full=self.buffer.disk_is_full,
                 link_trouble=self.forwarder.link_trouble,
                 certificate=self._keeper.standing,
             )

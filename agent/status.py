@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.at_site import Site, held_orders
-from agent.buffer import is_unused, numbering, waiting
+from agent.buffer import LeftOut, is_unused, left_out, numbering, waiting
 from agent.errors import AgentError, TimedOut
 from agent.files import replace_file
 from agent.local_curtail.overrides import StoredOverride
@@ -48,6 +48,8 @@ class DaemonStatus:
     """Why the link is not up, as far as that is known."""
     certificate: str = ""
     """How this agent's certificate stands, as one line."""
+    disk_is_full: bool = False
+    """The disk takes no telemetry: it waits in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class SiteStatus:
     backlog_batches: int
     backlog_bytes: int
     oldest_at: datetime | None
+    max_bytes: int = 0  # what the backlog may take
+    left_out: LeftOut = field(default_factory=LeftOut)
     epoch: str | None = None
     next_seq: int = 0
     restraint: Restraint = field(default_factory=Restraint)
@@ -92,6 +96,7 @@ def read_status(settings: Settings, clock: Clock) -> SiteStatus:
     with Site(settings, clock).file() as connection:
         held = held_orders(connection, clock)
         batches, size, oldest_at = (0, 0, None) if is_unused(connection) else waiting(connection)
+        gone = LeftOut() if is_unused(connection) else left_out(connection)
         epoch, next_seq = (None, 0) if is_unused(connection) else numbering(connection)
         daemon, age_s = _daemon(settings, clock)
         running = is_held(settings.site.state_dir)
@@ -108,6 +113,8 @@ def read_status(settings: Settings, clock: Clock) -> SiteStatus:
             backlog_batches=batches,
             backlog_bytes=size,
             oldest_at=oldest_at,
+            max_bytes=settings.buffer.max_bytes,
+            left_out=gone,
             epoch=epoch,
             next_seq=next_seq,
             restraint=stored_restraint(connection),
@@ -149,7 +156,17 @@ def as_json(status: SiteStatus) -> str:
             }
             for item in status.overrides
         ],
-        "backlog": {"batches": status.backlog_batches, "bytes": status.backlog_bytes, "oldest_at": status.oldest_at},
+        "backlog": {
+            "batches": status.backlog_batches,
+            "bytes": status.backlog_bytes,
+            "max_bytes": status.max_bytes,
+            "oldest_at": status.oldest_at,
+            "kept_every_s": status.left_out.every_s,
+            "thinned_items": status.left_out.thinned_items,
+            "given_up_items": status.left_out.given_up_items,
+            "broken_items": status.left_out.broken_items,
+            "disk_is_full": None if status.daemon is None else status.daemon.disk_is_full,
+        },
         "limits": status.restraint.document(),
         "numbering": {"epoch": status.epoch, "next_seq": status.next_seq},
         "miners": None if daemon is None else dict(daemon.miners),
@@ -168,7 +185,7 @@ def as_table(status: SiteStatus) -> str:
         ("clock", f"{_time_text(status.now)} ({status.trust.value})"),
         ("plan", _plan_text(status)),
         ("next curtailment", _next_text(status)),
-        ("backlog", f"{status.backlog_batches} batches, {status.backlog_bytes:,} bytes{_since_text(status)}"),
+        ("backlog", f"{status.backlog_batches} batches, {backlog_text(status)}{_since_text(status)}"),
         ("miners", "unknown" if status.daemon is None else _counts_text(status.daemon.miners)),
         ("curtailed", "unknown" if status.daemon is None else _counts_text(status.daemon.curtailed)),
     ]
@@ -269,6 +286,20 @@ def _next_text(status: SiteStatus) -> str:
 
 def _since_text(status: SiteStatus) -> str:
     return "" if status.oldest_at is None else f", oldest from {_time_text(status.oldest_at)}"
+
+
+def backlog_text(status: SiteStatus) -> str:
+    """Return how full the buffer is and what was left out for it, in words."""
+    share = f" ({status.backlog_bytes / status.max_bytes:.0%} of the room)" if status.max_bytes else ""
+    words = [f"{status.backlog_bytes:,} bytes{share}"]
+    gone = status.left_out
+    if gone.every_s != 0:
+        words.append("the oldest is given up" if gone.every_s is None else f"thinned to one in {gone.every_s} s")
+    counts = (("thinned out", gone.thinned_items), ("given up", gone.given_up_items), ("broken", gone.broken_items))
+    words += [f"{count:,} items {name} so far" for name, count in counts if count]
+    if status.daemon is not None and status.daemon.disk_is_full:
+        words.append("THE DISK IS FULL: telemetry waits in memory")
+    return ", ".join(words)
 
 
 def _counts_text(counts: Mapping[str, int]) -> str:

@@ -70,6 +70,11 @@ class Buffer:
         self._thinner = Thinner(self._rows, clock, max_bytes)
         self._disk_is_full = False
 
+    @property
+    def disk_is_full(self) -> bool:
+        """Return whether the disk did not take the last telemetry."""
+        return self._disk_is_full
+
     async def append(self, body: BatchBody) -> Batch:
         """Seal ``body`` durably. Where telemetry then fills the buffer, the oldest that waits is thinned.
 

@@ -15,7 +15,7 @@ from agent.lock import holder_of, is_held
 from agent.modbus import ModbusHosts
 from agent.reasons import next_step
 from agent.settings import Settings
-from agent.status import SiteStatus, read_status
+from agent.status import SiteStatus, backlog_text, read_status
 from sitelink.clock import Clock
 from sitelink.types import ClockTrust
 
@@ -68,7 +68,7 @@ def reported(settings: Settings, clock: Clock) -> Iterator[Finding]:
     yield _link(status, settings)
     yield _clock(status)
     yield _plan(status)
-    yield _backlog(status)
+    yield _backlog(status, settings)
     yield from _miners(status)
 
 
@@ -140,8 +140,12 @@ def _plan(status: SiteStatus) -> Finding:
     return ok("plan", f"revision {plan.revision}, valid until {plan.valid.end:%Y-%m-%d %H:%M} UTC")
 
 
-def _backlog(status: SiteStatus) -> Finding:
-    text = f"{status.backlog_batches} batches, {status.backlog_bytes / 1024**2:,.1f} MB wait for the cloud"
+def _backlog(status: SiteStatus, settings: Settings) -> Finding:
+    text = f"{status.backlog_batches} batches wait for the cloud: {backlog_text(status)}"
+    if status.daemon is not None and status.daemon.disk_is_full:
+        return bad("backlog", text, f"free disk space where {settings.site.state_dir} lies; orders still work")
+    if status.left_out.every_s != 0:
+        return warn("backlog", text, "see link; more room: [buffer] max_bytes")
     if status.oldest_at is not None and status.now - status.oldest_at > _BACKLOG:
         return warn("backlog", f"{text}, the oldest from {status.oldest_at:%Y-%m-%d %H:%M} UTC", "see link and disk")
     return ok("backlog", text)

@@ -58,6 +58,7 @@ ADAPTERS = {
     "agent/enrol.py": {"socket", "secrets", "create_connection", "time"},
     "agent/identity.py": {"os.fsync"},
     "agent/files.py": {"os.fsync"},
+    "agent/reserve.py": {"os.fsync"},
     "agent/vault/keys.py": {"os.urandom"},
     "agent/vault/rotation.py": {"os.urandom"},
 }

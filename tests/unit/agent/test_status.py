@@ -90,6 +90,25 @@ async def test_a_dead_agents_files_still_tell_plan_and_backlog(
     assert "revision 7" in table
 
 
+async def test_how_full_the_buffer_is_and_what_was_left_out_is_told(
+    settings: Settings, database: sqlite3.Connection
+) -> None:
+    clock = ManualClock(NOON, 1000.0)
+    buffer = Buffer(InlineWriter(database), clock, "pecos-1", iter(map(str, range(99))).__next__, max_bytes=5000)
+    for minute in range(40):
+        at = NOON + timedelta(seconds=30 * minute)
+        await buffer.append(BatchBody(readings=(Reading("m1", at, MinerState.IDLE),)))
+    shown = json.loads(as_json(found := read_status(settings, clock)))["backlog"]
+    assert shown["thinned_items"] + shown["given_up_items"] > 0
+    assert shown["kept_every_s"] != 0
+    assert shown["disk_is_full"] is None, "only the daemon knows"
+    assert "items thinned out so far" in as_table(found)
+    full = replace(daemon(clock), disk_is_full=True)
+    write_status(settings.site.state_dir / "status.json", full)
+    with StateLock(settings.site.state_dir):
+        assert "THE DISK IS FULL" in as_table(read_status(settings, clock))
+
+
 def test_a_running_agents_word_is_shown_while_it_is_fresh(settings: Settings, database: sqlite3.Connection) -> None:
     clock = ManualClock(NOON, 1000.0)
     write_status(settings.site.state_dir / "status.json", daemon(clock))
