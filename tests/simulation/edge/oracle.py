@@ -13,6 +13,7 @@ from sitelink.orders import read_command, read_plan
 from sitelink.types import Ack, BatchKind, Command, Domain, NoticeCode, Outcome, SitePlan, Verb
 from sitelink.verbs import SWITCHING
 from tests.simulation.edge.cloud import PLAN_MARGIN_S
+from tests.simulation.edge.journalled import judge_journal
 from tests.simulation.edge.schedule import Event
 from tests.simulation.world import T0
 
@@ -244,6 +245,7 @@ class Oracle:
         self._judge_samples()
         self._judge_commands()
         self._judge_states()
+        judge_journal(self._play)
         if not self.shown_up_at_end:
             self._world.violated("link is true", "the link is not up although all is well")
         for order in self.open_at_end:

@@ -18,6 +18,8 @@ from agent.app import SiteClock
 from agent.backoff import Backoff
 from agent.buffer import Buffer
 from agent.forwarder import Forwarder, Introduction, SiteFacts
+from agent.local_curtail.backfill import Backfill
+from agent.local_curtail.chain import Chain
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
 from agent.precedence import Precedence
 from agent.sealer import Sealer
@@ -72,6 +74,7 @@ class Parts:
     sealer: Sealer
     curtail: LocalCurtail
     forwarder: Forwarder
+    backfill: Backfill
 
 
 class EdgePlay:
@@ -182,12 +185,13 @@ class EdgePlay:
         sealer = Sealer(buffer, SEAL_S)
         forwarder = Forwarder(
             SimUplink(world, life), buffer, site_clock, world.next_id, Backoff(world.rng_agent, 0.5, 5.0),
-            Introduction("site-1", "agent-1", "simulated", KeyRing((ORDER_KEY.public_bytes,)).key_ids),
+            Introduction("site-1", "agent-1", "simulated", f"life-{self.lives}"),
             lambda: SiteFacts(curtail.journal.plan_revision, curtail.site_time.now()[1]),
             curtail.journal, curtail.site_time, HEARTBEAT_S, resend_s=10.0,
         )  # fmt: skip
         self._writer = writer
-        return Parts(buffer, sealer, curtail, forwarder)
+        backfill = Backfill(writer, buffer, Chain(world.next_id), curtail.site_time)
+        return Parts(buffer, sealer, curtail, forwarder, backfill)
 
     def _wake(self) -> None:
         if self.parts is not None:
@@ -213,6 +217,7 @@ class EdgePlay:
             "orders": parts.curtail.run_orders,
             "sealer": parts.sealer.run,
             "forwarder": parts.forwarder.run,
+            "journal": parts.backfill.run,
         }
         async with asyncio.TaskGroup() as group:
             for name, work in works.items():
