@@ -40,7 +40,7 @@ from agent.inventory.learned import Learned
 from agent.local_curtail.backfill import Backfill
 from agent.local_curtail.chain import Chain
 from agent.local_curtail.formers import Formers
-from agent.local_curtail.house import heat_rules, silent_rule
+from agent.local_curtail.house import heat_rules, ramp_rules, silent_rule
 from agent.local_curtail.outside import Outside
 from agent.local_curtail.restoring import Restorer
 from agent.local_curtail.schema import schema as curtail_schema
@@ -261,6 +261,7 @@ class Agent:
             min_load_w=settings.limits.min_load_w,
             heat=heat_rules(settings.limits.heat),
             silence=silent_rule(settings.fallback.rule),
+            ramps=ramp_rules(settings.ramp),
         )
         return LocalCurtail(
             rules=rules,

@@ -56,6 +56,18 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RampSettings:
+    """How ramps are carried out: see ``RampRules`` of local curtailment, field by field."""
+
+    jitter_down: float
+    jitter_up: float
+    feedback_down_s: float
+    feedback_up_s: float
+    first_models: tuple[str, ...]
+    first_wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class FallbackSettings:
     """What the site does when the clock is untrusted or the plan has expired, after ``grace_s``."""
 
@@ -108,6 +120,20 @@ def limits_of(section: Section) -> LimitSettings:
         allowed_verbs=_verbs(section),
         min_load_w=watts(Megawatts(section.number("min_load_mw", 0, 0, _MOST_MW))),
         heat=_heat(section),
+    )
+    section.nothing_left()
+    return settings
+
+
+def ramp_of(section: Section) -> RampSettings:
+    """Return ``[ramp]``. Raises BadInput."""
+    settings = RampSettings(
+        jitter_down=section.number("jitter_down", 0.1, 0, 1),
+        jitter_up=section.number("jitter_up", 0, 0, 1),
+        feedback_down_s=section.number("feedback_down_s", 10, 0, 120),
+        feedback_up_s=section.number("feedback_up_s", 0, 0, 120),
+        first_models=section.texts("first_models", '["fan wall"]'),
+        first_wait_s=section.number("first_wait_s", 60, 0, 600),
     )
     section.nothing_left()
     return settings

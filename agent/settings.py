@@ -16,14 +16,14 @@ from typing import Any, Final
 
 from agent.errors import BadInput
 from agent.files import next_step
-from agent.house_settings import FallbackSettings, LimitSettings, fallback_of, limits_of
+from agent.house_settings import FallbackSettings, LimitSettings, RampSettings, fallback_of, limits_of, ramp_of
 from agent.link_settings import LinkSettings, Proxy, link_of
 from agent.settings_section import Endpoint, Section, parse_endpoint
 
 PASSWORD_VARIABLE: Final = "BALLAST_AGENT_WHATSMINER_PASSWORD"  # noqa: S105 - a name, not a password
 KEY_DIRECTORY_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 _SITE_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_SECTIONS: Final = ("site", "poll", "link", "buffer", "control", "limits", "fallback")
+_SECTIONS: Final = ("site", "poll", "link", "buffer", "control", "limits", "ramp", "fallback")
 
 __all__ = ["Endpoint", "LinkSettings", "Proxy", "Settings", "load_settings", "parse_endpoint"]
 
@@ -87,6 +87,7 @@ class Settings:
     buffer: BufferSettings
     control: ControlSettings
     limits: LimitSettings
+    ramp: RampSettings
     fallback: FallbackSettings
     key_directory: Path | None = None
 
@@ -130,6 +131,7 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
         buffer=_buffer(Section(path, document, "buffer")),
         control=_control(Section(path, document, "control"), variables.get(PASSWORD_VARIABLE)),
         limits=limits_of(Section(path, document, "limits")),
+        ramp=ramp_of(Section(path, document, "ramp")),
         fallback=fallback_of(Section(path, document, "fallback")),
         key_directory=Path(keys) if keys else None,
     )

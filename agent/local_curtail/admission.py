@@ -120,7 +120,9 @@ def _check_verb(verb: Verb, rules: SiteRules) -> None:
 
 def _check_release(plan: SitePlan, item: Curtailment, rules: SiteRules, miners: Mapping[str, SiteMiner]) -> None:
     loads = [miners[miner].load_w for miner in item.miner_ids if miner in miners]
-    ramp_s = rules.pace.longest_s(item.ramp_up, loads)
+    ramp_s = rules.pace.longest_s(rules.ramps.slowest_up(item.ramp_up), loads)
+    if rules.ramps.first_models:
+        ramp_s += rules.ramps.first_wait_s
     restored = item.interval.end + timedelta(seconds=ramp_s)
     if plan.valid.end < restored:
         raise Refused(

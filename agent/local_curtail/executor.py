@@ -41,6 +41,8 @@ _GATHER_S: Final = 0.05
 _SHORTEST_S: Final = 0.001
 """Two clocks differ by rounding; a wait below this would spin."""
 _UNTRUSTED_SINCE: Final = "untrusted_since"
+FIRST_WORD_S: Final = 15.0
+"""So long after its start an agent that cannot trust its clock waits for the time before it starts a miner."""
 _KEEP_ORDERS: Final = timedelta(days=7)
 
 
@@ -98,6 +100,8 @@ class Executor:
         self._fleet = tuple(miner.miner_id for miner in miners.values() if miner.controllable)
         self._failing = False
         self._seen_revision = 0
+        self._began_s = clock.monotonic()
+        self._stops: frozenset[str] | None = None
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -115,7 +119,7 @@ class Executor:
                     self._wake.decide = False
                     due_s = now_s + TICK_S
                     await self._guarded_tick()
-                for miner in self._lanes.choose(self._clock.monotonic()):
+                for miner in self._lanes.choose(self._clock.monotonic(), self._may_start):
                     group.create_task(self._work_on(miner))
                 await self._sleep(due_s)
                 if not self._wake.decide:
@@ -130,10 +134,26 @@ class Executor:
         active = await self._overrides.active()
         situation = self._situation(active)
         desired = policy.decide(situation)
+        self._stops = frozenset(wanted.miner_id for wanted in desired if wanted.verb is Verb.STOP)
         await self._books.apply(lambda: self._retarget(situation, desired, active))
         self._stopper.recall()
         await self._books.apply(self._advance)
         await self._journal.drop_expired_commands()
+
+    def _may_start(self, record: MinerRecord) -> bool:
+        """Return whether the miner may be started: none is into an event in force, or before its orders are known.
+
+        After a boot without a clock that may be trusted nobody knows whether the plan's window is open now: the cloud
+        has a while to tell the time. By hand nothing waits.
+        """
+        if record.cause == policy.OVERRIDE:
+            return True
+        if self._clock.monotonic() - self._began_s < FIRST_WORD_S:
+            dated = self._site_time.now()[1] is not ClockTrust.UNTRUSTED
+            orders = self._journal.plan is not None or self._journal.commands
+            if self._stops is None or not (dated or not orders):
+                return False
+        return self._stops is None or record.miner_id not in self._stops
 
     async def _guarded_tick(self) -> None:
         try:

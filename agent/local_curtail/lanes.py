@@ -6,16 +6,18 @@ still stands alone, then first tries, then repeated ones; a stop that only a per
 after each mend, and after each start of the process, by an attempt that begins after it; a miner known dead goes last
 and gives its place in the ramp back. All but a stop by hand or for heat waits for the site's own pace, repeated tries
 too, and everything counts in it. Where no ramp counts the order of stopping, one feeder goes after the other, so that
-each is judged as soon as it can be.
+each is judged as soon as it can be. The next step of a ramp waits for the one before to be proven, for a while; where a
+ramp stands is rebuilt from the books.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from agent.local_curtail.books import Books
+from agent.local_curtail.cooling import Cooling
 from agent.local_curtail.failures import lasts
 from agent.local_curtail.feeders import Feeders
 from agent.local_curtail.policy import OVERRIDE, TOO_HOT
@@ -76,12 +78,15 @@ class Lanes:
         self._retries: dict[str, _Retry] = {}
         self._turns: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {}
         self._pacers: dict[tuple[str, Verb], Pacer] = {}
+        self._unseen: dict[tuple[str, Verb], Pacer] = {}
+        self._cooling = Cooling(rules.ramps.first_models, rules.ramps.first_wait_s, miners)
         self._site = pace
 
     def load(self, now: datetime, now_s: float) -> None:
         """Rebuild the ramps' windows from the books; what was refused for good may have been mended meanwhile."""
         self._mends.update(record.miner_id for record in self._books.miners.values() if _given_up(record))
         switched: defaultdict[tuple[str, Verb], list[Switched]] = defaultdict(list)
+        unseen: defaultdict[tuple[str, Verb], list[Switched]] = defaultdict(list)
         limited: defaultdict[Verb, list[Switched]] = defaultdict(list)
         for record in self._books.miners.values():
             miner = self._miners.get(record.miner_id)
@@ -91,13 +96,15 @@ class Lanes:
             item = Switched(record.miner_id, at_s, miner.load_w)
             if record.phase is not Phase.WAITING:
                 switched[record.order_id, record.verb].append(item)
+                if record.outcome is None:
+                    unseen[record.order_id, record.verb].append(item)
             # What was sent before an order that still waits may have been either.
             for verb in (record.verb,) if record.phase is not Phase.WAITING else _BOTH:
                 limited[verb].append(item)
         for verb in _BOTH:
             self._site.remember(verb, limited[verb])
         for key, items in switched.items():
-            self._pacers[key] = Pacer(self._ramp(key, ""), items)
+            self._open(key, self._ramp(key, ""), items, unseen[key])
 
     def forgive(self, miner_ids: Collection[str]) -> None:
         """Let none of these miners wait any longer: somebody may have mended what it refused.
@@ -112,25 +119,30 @@ class Lanes:
         """Return whether the miner or feeder ``name`` is being worked on."""
         return name in self._in_flight or bool(self._feeders.get(name))
 
-    def choose(self, now_s: float) -> Iterator[SiteMiner]:
-        """Yield the miners to work on now, each taken at once: starts first, then stops.
+    def choose(self, now_s: float, may_start: Callable[[MinerRecord], bool] = lambda _: True) -> Iterator[SiteMiner]:
+        """Yield the miners to work on now, each taken at once: starts first, then stops; a start that ``may_start``.
 
         Whoever the site's pace holds up holds up those behind: smaller ones would never let it pass.
         """
+        self._cooling.settle(self._books.miners)
         for verb in (Verb.START, Verb.STOP):
             held_up = False
             for record in sorted(self._wanting(verb, now_s), key=self._turn):
                 miner = self._miners[record.miner_id]
+                if verb is Verb.START and not may_start(record):
+                    continue
+                if not _waits_for_none(record) and self._cooling.waits(record, self._books.miners, now_s):
+                    continue
                 if (held_up and not _waits_for_none(record)) or not self._free(miner, verb, now_s):
                     continue
-                own = self._own_pacer(record)
-                if own is not None and not own.fits(miner.load_w, now_s):
+                own = self._own_pacers(record)
+                if not all(pacer.fits(miner.load_w, now_s) for pacer in own):
                     continue
                 if not _waits_for_none(record) and not self._site.fits(verb, miner.load_w, now_s):
                     held_up = True
                     continue
-                if own is not None:
-                    own.take(miner.miner_id, miner.load_w, now_s)
+                for pacer in own:
+                    pacer.take(miner.miner_id, miner.load_w, now_s)
                 self._site.take(verb, miner.miner_id, miner.load_w, now_s)
                 self._take(miner, verb)
                 yield miner
@@ -155,8 +167,11 @@ class Lanes:
             for key in ((record.order_id, verb), (record.order_id, record.verb)):
                 if key in self._pacers:
                     self._pacers[key].refund(miner.miner_id)
+                    self._unseen[key].refund(miner.miner_id)
         elif verb is Verb.START:
             self._climbing_until_s[miner.feeder_id] = now_s + _SETTLE_S
+        if record.complete and (record.order_id, verb) in self._unseen:
+            self._unseen[record.order_id, verb].refund(miner.miner_id)  # it is seen: the next step need not wait for it
         if record.complete or record.verb is not verb:
             self._retries.pop(miner.miner_id, None)
             return
@@ -227,15 +242,23 @@ class Lanes:
         climbing = self._climbing_until_s.get(miner.feeder_id, now_s) > now_s
         return not climbing and feeder.accepts(now_s)
 
-    def _own_pacer(self, record: MinerRecord) -> Pacer | None:
-        """Return what paces the miner under its order, None where its load was counted the first time."""
+    def _own_pacers(self, record: MinerRecord) -> tuple[Pacer, ...]:
+        """Return what paces the miner under its order, none where its load was counted the first time."""
         if record.phase is Phase.DONE and not self._forgiven(record):
-            return None
+            return ()
         key = (record.order_id, record.verb)
-        pacer = self._pacers.get(key)
-        if pacer is None:
-            pacer = self._pacers[key] = Pacer(self._ramp(key, record.cause))
-        return pacer
+        if key not in self._pacers:
+            self._open(key, self._ramp(key, record.cause))
+        return self._pacers[key], self._unseen[key]
+
+    def _open(
+        self, key: tuple[str, Verb], ramp: Ramp, switched: Iterable[Switched] = (), unseen: Iterable[Switched] = ()
+    ) -> None:
+        """Open the windows of an order and verb: of what was switched, and of what is not proven yet."""
+        verb, rules = key[1], self._rules.ramps
+        self._pacers[key] = Pacer(ramp, switched, rules.jitter(verb))
+        wait = Ramp(ramp.step_w, rules.feedback_s(verb)) if paced(ramp) else NO_RAMP
+        self._unseen[key] = Pacer(wait, unseen)
 
     def _ramp(self, key: tuple[str, Verb], cause: str) -> Ramp:
         order_id, verb = key

@@ -10,6 +10,7 @@ its journal.
 """
 
 import math
+import zlib
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,6 +33,39 @@ class Switched:
     miner_id: str
     at_s: float
     load_w: Watts
+
+
+@dataclass(frozen=True, slots=True)
+class RampRules:
+    """How a site carries out the ramps of its orders.
+
+    Each step of a ramp is up to its ``jitter`` longer, by chance of the miner's name, so that sites do not step
+    together. The next step waits until the one before is proven, by the feeder's meter where there is one, or until
+    ``feedback_s`` have passed: what does not follow slows a ramp and never stops it. ``first_models`` cool others of
+    their rack: started before them, which wait ``first_wait_s`` at the most, and stopped after them.
+    """
+
+    jitter_down: float = 0.0
+    jitter_up: float = 0.0
+    feedback_down_s: float = 0.0
+    feedback_up_s: float = 0.0
+    first_models: frozenset[str] = frozenset()
+    first_wait_s: float = 0.0
+
+    def jitter(self, verb: Verb) -> float:
+        """Return the jitter of ramps down or up."""
+        return self.jitter_down if verb is Verb.STOP else self.jitter_up
+
+    def feedback_s(self, verb: Verb) -> float:
+        """Return how long a step down or up may wait for the one before."""
+        return self.feedback_down_s if verb is Verb.STOP else self.feedback_up_s
+
+    def slowest_up(self, ramp: Ramp) -> Ramp:
+        """Return ``ramp`` at the slowest that it may come to."""
+        return Ramp(ramp.step_w, max(ramp.step_s * (1.0 + self.jitter_up), self.feedback_up_s)) if paced(ramp) else ramp
+
+
+PLAIN_RAMPS: Final = RampRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +131,9 @@ def paced(ramp: Ramp) -> bool:
 class Pacer:
     """The window of one order and verb, or of the whole site and one verb."""
 
-    def __init__(self, ramp: Ramp, switched: Iterable[Switched] = ()) -> None:
+    def __init__(self, ramp: Ramp, switched: Iterable[Switched] = (), jitter: float = 0.0) -> None:
         self._ramp = ramp
+        self._jitter = jitter
         self._window = deque(sorted(switched, key=lambda item: item.at_s))
         self._sum_w: float = sum(item.load_w for item in self._window)
 
@@ -106,9 +141,13 @@ class Pacer:
         """Return whether ``load_w`` may be switched now."""
         if not paced(self._ramp):
             return True
-        while self._window and self._window[0].at_s <= now_s - self._ramp.step_s:
+        while self._window and self._window[0].at_s <= now_s - self._held_s(self._window[0]):
             self._sum_w -= self._window.popleft().load_w
         return not self._window or self._sum_w + load_w <= self._ramp.step_w
+
+    def _held_s(self, item: Switched) -> float:
+        chance = zlib.crc32(item.miner_id.encode()) / 2**32
+        return self._ramp.step_s * (1.0 + self._jitter * chance)
 
     def take(self, miner_id: str, load_w: Watts, now_s: float) -> None:
         """Count ``load_w`` as switched now."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from agent.local_curtail.heat import NO_HEAT_RULES, HeatRules
 from agent.local_curtail.policy import Limits
-from agent.local_curtail.ramp import NO_LIMIT, Pace
+from agent.local_curtail.ramp import NO_LIMIT, PLAIN_RAMPS, Pace, RampRules
 from agent.local_curtail.silence import SilentRule
 from sitelink.types import Fallback, Verb
 from sitelink.units import TeraHashPerSecond, Watts
@@ -59,6 +59,7 @@ class SiteRules:
     min_load_w: Watts = NO_LIMIT
     heat: HeatRules = NO_HEAT_RULES
     silence: SilentRule | None = None
+    ramps: RampRules = PLAIN_RAMPS
 
     @property
     def limits(self) -> Limits:

@@ -89,6 +89,7 @@ class Schedule:
     outside: object | None = None
     """What the agent knows of prices and of the air."""
     racks: dict[str, str] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
     meters: MeterFaults = field(default_factory=MeterFaults)
 
     def linked(self, now_s: float) -> bool:
@@ -398,7 +399,14 @@ class Play:
         return LocalCurtail(
             rules=rules,
             miners=tuple(
-                SiteMiner(m.miner_id, m.feeder_id, Watts(3500.0), True, self.schedule.racks.get(m.miner_id, ""))
+                SiteMiner(
+                    m.miner_id,
+                    m.feeder_id,
+                    Watts(3500.0),
+                    True,
+                    self.schedule.racks.get(m.miner_id, ""),
+                    self.schedule.models.get(m.miner_id, ""),
+                )
                 for m in world.miners.values()
                 if not m.removed
             ),

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from agent.local_curtail.heat import HeatLimit, HeatRules
+from agent.local_curtail.ramp import RampRules
 from agent.local_curtail.silence import CapRule, DeadMeter, PriceRule, Steps, TemperatureRule
 from sitelink.orders import write_command
 from sitelink.types import Command, Domain, Fallback, NoticeCode, Outcome, Verb
@@ -425,3 +426,80 @@ def test_who_wakes_under_a_rule_is_stopped_again():
     everyone = set(played.world.miners)
     assert seen["off"] == [everyone, everyone - {"m01"}, everyone]
     assert [subject for subject, _ in told(played, NoticeCode.SELF_WOKEN)] == ["m01"]
+
+
+def test_a_step_waits_for_the_one_before_to_be_proven_and_a_feeder_that_does_not_follow_slows_but_never_stops():
+    def seconds(liars: int, feedback_s: float) -> tuple[float, int]:
+        schedule = fleet(8, feeders=1, end_s=300.0)
+        names = [miner.miner_id for miner in schedule.miners]
+        schedule.plans = [(3.0, make_plan(2, [curtail("c1", 20.0, 300.0, names, down=(2 * LOAD_W, 3.0))], end_s=900))]
+        for miner in schedule.miners:
+            miner.stop_delay_s = 5.0
+        for miner in schedule.miners[:liars]:
+            miner.liar = "ack_without_effect"
+        schedule.house = {"ramps": RampRules(feedback_down_s=feedback_s)}
+        played = play(schedule)
+        assert played.errors == []
+        stops = sent_to(played, "stop")
+        return max(stops.values()) - min(stops.values()), len(stops)
+
+    plain_s, blind = seconds(0, 0.0)
+    proven_s, seen = seconds(0, 30.0)
+    lying_s, all_the_same = seconds(2, 30.0)
+    assert (blind, seen, all_the_same) == (8, 8, 8)
+    assert plain_s < 15
+    assert plain_s + 5 < proven_s < 60, "each step waits until the meter shows the one before, and no longer"
+    assert proven_s + 10 < lying_s < 3 * 30 + 20, "and a step that is never seen for its deadline"
+
+
+def test_where_a_ramp_stands_survives_a_kill():
+    schedule = fleet(8, feeders=1, end_s=300.0)
+    names = [miner.miner_id for miner in schedule.miners]
+    window = curtail("c1", 20.0, 300.0, names, down=(2 * LOAD_W, 10.0), up=(2 * LOAD_W, 10.0))
+    schedule.plans = [(3.0, make_plan(2, [window], end_s=900))]
+    schedule.house = {"ramps": RampRules(jitter_down=0.5, feedback_down_s=10.0)}
+    schedule.crashes = [
+        Crash(Site("stop", 3, after=True), 15.0, 1.0, cold=False),
+        Crash(Site("start", 3, after=True), 295.0, 1.0, cold=False),
+    ]
+    played = play(schedule)
+    assert violations(played) == []
+    assert played.lives == 3
+    for verb in ("stop", "start"):
+        assert len(sent_to(played, verb)) == 8
+        sent = sorted(sent_to(played, verb).values())
+        assert all(third - first >= 9.0 for first, third in zip(sent, sent[2:], strict=False))
+
+
+def test_fans_are_started_before_their_rack_and_stopped_after_it():
+    schedule = fleet(6, feeders=3, end_s=200.0)
+    schedule.racks = {f"m{n:02d}": "A" if n < 3 else "B" for n in range(6)}
+    schedule.models = {"m00": "fan wall", "m03": "fan wall"}
+    schedule.house = {"ramps": RampRules(first_models=frozenset({"fan wall"}), first_wait_s=20.0)}
+    schedule.miners[3].dead.append((195.0, 1e9))  # the fans of the second rack never come
+    played = play(schedule)
+    assert played.errors == []
+    stops, starts = sent_to(played, "stop"), sent_to(played, "start")
+    for fan, others in (("m00", ("m01", "m02")), ("m03", ("m04", "m05"))):
+        assert stops[fan] > max(stops[name] for name in others)
+    assert starts["m00"] < min(starts["m01"], starts["m02"])
+    assert 219 <= min(starts["m04"], starts["m05"]) <= 225, "they are waited for, and no longer than was said"
+
+
+def test_a_cold_boot_into_a_live_event_starts_nobody_before_it_knows_its_orders():
+    schedule = fleet(4, end_s=300.0)
+    schedule.crashes = [Crash(None, 100.0, 5.0, cold=True)]
+    played = play(schedule)
+    assert played.errors == []
+    assert min(sent_to(played, "start").values()) >= 299, "the time came back two seconds after the boot"
+
+
+def test_a_cold_boot_without_the_link_starts_its_miners_after_a_while():
+    schedule = fleet(4, end_s=300.0)
+    schedule.crashes = [Crash(None, 100.0, 5.0, cold=True)]
+    schedule.cuts = [(90.0, 1e9)]
+    played = play(schedule)
+    assert played.errors == []
+    starts = sent_to(played, "start")
+    assert set(starts) == set(played.world.miners)
+    assert 105 + 30 <= min(starts.values()) <= 105 + 30 + 5, "the grace of this site is 30 s"

@@ -33,7 +33,7 @@ def test_values_called_defaults_are_the_defaults(repository, tmp_path):
     (tmp_path / "agent.toml").write_text('[site]\nsite_id = "pecos-1"\n')
     shown = load_agent_settings(repository / "deploy/edge/agent.toml", {})
     plain = load_agent_settings(tmp_path / "agent.toml", {})
-    for section in ("poll", "buffer", "control", "limits", "fallback"):
+    for section in ("poll", "buffer", "control", "limits", "ramp", "fallback"):
         assert getattr(shown, section) == getattr(plain, section)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import BadInput
-from agent.house_settings import CapSettings, HeatSettings, PriceSettings, TemperatureSettings
+from agent.house_settings import CapSettings, HeatSettings, PriceSettings, RampSettings, TemperatureSettings
 from agent.settings import Endpoint, load_settings, parse_endpoint
 from sitelink.types import Fallback, Verb
 
@@ -68,6 +68,11 @@ def test_a_sites_limits_are_read_in_their_units(tmp_path: Path) -> None:
     ).limits
     assert hot.min_load_w == 500_000
     assert hot.heat == HeatSettings(None, 95.0, 70.0, 5.0, (("R7", 60.0, None),))
+
+
+def test_how_ramps_are_carried_out_is_read(tmp_path: Path) -> None:
+    ramp = load(tmp_path, MINIMAL + '[ramp]\njitter_up = 0.2\nfeedback_up_s = 5\nfirst_models = ["fan wall"]\n').ramp
+    assert ramp == RampSettings(0.1, 0.2, 10.0, 5.0, ("fan wall",), 60.0)
 
 
 FALLBACK = MINIMAL + "[fallback]\ngrace_s = 5\nmode = "

@@ -9,7 +9,7 @@ from agent.errors import Refused
 from agent.local_curtail.admission import Arrival, admit_command, admit_plan
 from agent.local_curtail.evidence import Lie, MeterWord, StopFacts, judge_start, judge_stop
 from agent.local_curtail.policy import Desired
-from agent.local_curtail.ramp import Pace, Pacer, SitePace, Switched, capped, longest_s
+from agent.local_curtail.ramp import Pace, Pacer, RampRules, SitePace, Switched, capped, longest_s
 from agent.local_curtail.records import MinerRecord, miner_of, retarget, to_json
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from sitelink.types import (
@@ -260,6 +260,34 @@ def test_a_sites_pace_names_the_limit_that_slows_the_most():
     assert pace.longest_s(Ramp(Watts(3500), 60.0), loads) == 540.0
     assert Pace().slowing(NO_RAMP, loads) == ""
     assert Pace().longest_s(NO_RAMP, loads) == 0.0
+
+
+def test_a_step_is_longer_by_the_chance_of_its_miners_name_and_never_shorter():
+    ramp = Ramp(Watts(3500), 10.0)
+    free = []
+    for name in ("m1", "m2", "m3", "m4"):
+        pacer = Pacer(ramp, [Switched(name, 0.0, Watts(3500))], 0.5)
+        assert not pacer.fits(Watts(3500), 10.0 - 1e-6)
+        assert pacer.fits(Watts(3500), 15.0)
+        free.append(next(tenth / 10 for tenth in range(100, 151) if Pacer(ramp, [Switched(name, 0.0, Watts(3500))], 0.5).fits(
+            Watts(3500), tenth / 10)))  # fmt: skip
+    assert len(set(free)) > 1
+
+
+def test_a_ramp_up_that_waits_for_its_steps_must_still_end_in_time():
+    slow = replace(
+        RULES, ramps=RampRules(jitter_up=0.5, feedback_up_s=30.0, first_models=frozenset({"fan"}), first_wait_s=20.0)
+    )
+    wide = plan(window(up=Ramp(Watts(3500), 10.0), end=950), end=1000)
+    assert admit_plan(wide, b"new", None, replace(RULES, ramps=RampRules(jitter_up=1.0)), MINERS, T0, ClockTrust.SYNCED)
+    assert admit_plan(wide, b"new", None, slow, MINERS, T0, ClockTrust.SYNCED) is Arrival.NEW
+    with pytest.raises(Refused) as refusal:
+        admit_plan(plan(window(up=Ramp(Watts(3500), 10.0), end=951), end=1000), b"new", None, slow, MINERS, T0,
+                   ClockTrust.SYNCED)  # fmt: skip
+    assert refusal.value.code == "ends_before_release"
+    assert RampRules(jitter_up=0.5).slowest_up(NO_RAMP) == NO_RAMP
+    assert [RampRules(0.1, 0.2, 3.0, 4.0).jitter(verb) for verb in (Verb.STOP, Verb.START)] == [0.1, 0.2]
+    assert [RampRules(0.1, 0.2, 3.0, 4.0).feedback_s(verb) for verb in (Verb.STOP, Verb.START)] == [3.0, 4.0]
 
 
 switches = st.lists(st.tuples(st.floats(0.0, 30.0), st.floats(100.0, 9000.0)), max_size=60)
