@@ -8,6 +8,7 @@ Invariant: whoever reads ``PATH``, at any moment and after any crash, finds the 
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,10 @@ from typing import Final
 PRIVATE: Final = 0o600
 LIST_BYTES: Final = 64 * 2**20
 """No list of a site is longer: ten thousand miners take two."""
+_NO_FILE: Final = (errno.EINVAL, "it is a pipe or a device")
+_FOLDER: Final = (errno.EISDIR, os.strerror(errno.EISDIR))
 _STEPS: Final = {
+    errno.EINVAL: "save what it gives as a file, and give that one",
     errno.ENOENT: "its folder or the file is not there: make it, or give another path",
     errno.ENOTDIR: "a part of the path is no folder: give another path",
     errno.EISDIR: "it is a folder: give a file in it",
@@ -47,9 +51,22 @@ def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
 
 
 def read_whole(path: Path, cap_bytes: int = LIST_BYTES) -> bytes:
-    """Return what a file of at most ``cap_bytes`` holds. Raises OSError, one of EFBIG when it is longer."""
-    with path.open("rb") as file:
-        content = file.read(cap_bytes + 1)
+    """Return what a file of at most ``cap_bytes`` holds.
+
+    A pipe or device is not waited for: it is none.
+
+    Raises:
+        OSError: it cannot be read; of EINVAL when it is no file, of EFBIG when it is longer.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        kind = os.fstat(handle).st_mode
+        if not stat.S_ISREG(kind):
+            raise OSError(*_FOLDER if stat.S_ISDIR(kind) else _NO_FILE)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            content = file.read(cap_bytes + 1)
+    finally:
+        os.close(handle)
     if len(content) > cap_bytes:
         raise OSError(errno.EFBIG, f"longer than {cap_bytes // 2**20} MiB")
     return content

@@ -48,8 +48,10 @@ def _import(options: argparse.Namespace) -> int:
     book = book_of(settings)
     if options.file.resolve() == book.path.resolve():
         raise BadInput(f"{options.file}: is the inventory itself; give the file whose rows it is to take")
-    told = _told(options.file)
-    outcome = merge(book.entries(), told, remove=options.remove)
+    told, web_ports = _told(options.file)
+    present = book.entries()
+    _refuse_to_empty(options, present, told)
+    outcome = merge(present, told, remove=options.remove, web_ports=web_ports)
     complaints = [
         *(f"{options.file.name}: {each}" for each in outcome.complaints),
         *protected(settings, outcome.result),
@@ -60,11 +62,11 @@ def _import(options: argparse.Namespace) -> int:
     if changes and not options.dry_run:
 
         def taken(present: "tuple[MinerEntry, ...]") -> "tuple[Sequence[Change], Sequence[MinerEntry]]":
-            again = merge(present, told, remove=options.remove)
+            again = merge(present, told, remove=options.remove, web_ports=web_ports)
             return again.changes, again.result
 
         changes = made_in_turn(book, taken, author_of(options))
-    _show(changes, len(outcome.result))
+    _show(changes, len(outcome.result) + sum(each.now is None for each in changes))
     for line in _unmetered(settings, outcome.result):
         print(f"note: {line}")
     if options.dry_run:
@@ -101,14 +103,25 @@ def write_new(path: Path, content: bytes) -> None:
         raise BadInput(f"{path}: cannot be written: {error.strerror}; {files.next_step(error)}") from None
 
 
-def _told(path: Path) -> "tuple[MinerEntry, ...]":
-    """Return the rows of a file; every wrong one is said on stderr. Raises BadInput."""
+def _refuse_to_empty(
+    options: argparse.Namespace, present: "Sequence[MinerEntry]", told: "Sequence[MinerEntry]"
+) -> None:
+    """Raise BadInput where a file without a row would remove every miner: it was cut short, or is another's."""
+    if options.remove and present and not told:
+        raise BadInput(
+            f"{options.file}: names no miner, so --remove would remove all {len(present)}; give the whole list, or "
+            "send each away: ballast-agent inventory rma ID --out"
+        )
+
+
+def _told(path: Path) -> "tuple[tuple[MinerEntry, ...], frozenset[str]]":
+    """Return the rows of a file, and whose writes a web port; every wrong one is said on stderr. Raises BadInput."""
     from agent.files import next_step, read_whole
-    from sitelink.inventory import read_miners
+    from sitelink.inventory import told_miners
     from sitelink.rows import BadList
 
     try:
-        return read_miners(path.name, read_whole(path))
+        return told_miners(path.name, read_whole(path))
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}; {next_step(error)}") from None
     except BadList as error:

@@ -2,15 +2,15 @@
 
     present rows + told rows --> changes, the rows after them, and what forbids them
 
-A told row is about the miner of its id. What it leaves empty (model, feeder, rack and position, nameplates,
-credentials, outlet, a dialect of ``auto``, a web port of 80) stays as it was. A new id at the address or place of a
+A told row is about the miner of its id. What it leaves empty (model, feeder, rack, nameplates, credentials, outlet, web
+port, a dialect of ``auto``, a position of 0 without a rack) stays as it was. A new id at the address or place of a
 miner that is not told of takes over that place: the same place under another name, never the other miner's nameplate.
 
 Invariants: nobody leaves the inventory unless that is asked for; the rows after it would be read back without
 complaint.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Final
@@ -74,8 +74,13 @@ class Outcome:
     complaints: tuple[str, ...]
 
 
-def merge(present: Sequence[MinerEntry], told: Sequence[MinerEntry], *, remove: bool) -> Outcome:
-    """Return what taking the rows ``told`` into ``present`` comes to; ``remove`` drops the miners not told of."""
+def merge(
+    present: Sequence[MinerEntry], told: Sequence[MinerEntry], *, remove: bool, web_ports: Collection[str] = ()
+) -> Outcome:
+    """Return what taking the rows ``told`` into ``present`` comes to; ``remove`` drops the miners not told of.
+
+    ``web_ports`` are the ids of those whose row writes a web port; another's usual one says nothing.
+    """
     rest = {entry.miner_id.lower(): entry for entry in told}
     known = {entry.miner_id.lower() for entry in present}
     heirs = _heirs([entry for entry in present if entry.miner_id.lower() not in rest], rest, known)
@@ -85,7 +90,7 @@ def merge(present: Sequence[MinerEntry], told: Sequence[MinerEntry], *, remove: 
         now = rest.pop(entry.miner_id.lower(), None)
         heir = heirs.get(entry.miner_id)
         if now is not None:
-            result.append(filled(now, entry))
+            result.append(filled(now, entry, web_port_told=now.miner_id in web_ports))
             changes += _change(entry, result[-1])
         elif heir is not None:
             result.append(in_place_of(rest.pop(heir), entry))
@@ -100,7 +105,7 @@ def merge(present: Sequence[MinerEntry], told: Sequence[MinerEntry], *, remove: 
     return Outcome(tuple(changes), tuple(result), tuple(collisions(result, told_of)))
 
 
-def filled(told: MinerEntry, was: MinerEntry) -> MinerEntry:
+def filled(told: MinerEntry, was: MinerEntry, *, web_port_told: bool) -> MinerEntry:
     """Return the told row of a known miner; what it leaves empty stays as it was."""
     placed = _placed(told, was)
     return replace(
@@ -110,7 +115,7 @@ def filled(told: MinerEntry, was: MinerEntry) -> MinerEntry:
         model=told.model or was.model,
         nameplate_w=was.nameplate_w if told.nameplate_w is None else told.nameplate_w,
         nameplate_ths=was.nameplate_ths if told.nameplate_ths is None else told.nameplate_ths,
-        web_port=was.web_port if told.web_port == WEB_PORT else told.web_port,
+        web_port=was.web_port if told.web_port == WEB_PORT and not web_port_told else told.web_port,
     )
 
 
@@ -155,7 +160,7 @@ def _placed(told: MinerEntry, was: MinerEntry) -> MinerEntry:
         told,
         feeder_id=told.feeder_id or was.feeder_id,
         rack=told.rack or was.rack,
-        position=told.position if told.rack else was.position,
+        position=told.position if told.rack or told.position else was.position,
         credentials=told.credentials or was.credentials,
         outlet=told.outlet or was.outlet,
     )

@@ -4,7 +4,8 @@
     board  the same miner under a new name: all but the name stays
     rma    out: the row goes, and is kept in the history; back: it returns to its place, or to the one now given
 
-Invariants: no figure of one miner is ever taken for another's; nobody is put where somebody stands.
+Invariants: no figure of one miner is ever taken for another's; nobody is put where somebody stands, nor into another
+rack on the feeder of its former one, unless somebody of that rack hangs on it: its stop would be weighed on that meter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +27,14 @@ def swap(rows: Sequence[MinerEntry], old_id: str, new_id: str, said: Mapping[str
     control board.
 
     Raises:
-        BadInput: the old miner is not in the inventory, the new one is, or a value is wrong.
+        BadInput: the old miner is not in the inventory, the new one is, a value is wrong, or another rack is given
+            and nobody knows its feeder.
     """
     was = _named(rows, old_id)
     if any(entry.miner_id.lower() == new_id.lower() for entry in rows):
         raise BadInput(f"{new_id}: is in the inventory already; swap one that is not, or correct the row by import")
     bare = {"host": was.host, "port": str(was.port), "dialect": AUTO, "web_port": str(was.web_port), "position": "0"}
+    _check_feeder(rows, row_of(was), said)
     own = row_of(was) if board else {**dict.fromkeys(row_of(was), ""), **bare}
     now = in_place_of(entry_of({**own, **said, "miner_id": new_id}), was)
     return (Change(What.SWAPPED, was, now),), tuple(now if entry is was else entry for entry in rows)
@@ -49,10 +52,12 @@ def put_back(rows: Sequence[MinerEntry], row: Mapping[str, Any], said: Mapping[s
     ``said`` holds what differs now, by column.
 
     Raises:
-        BadInput: it is in the inventory already, or a value is wrong.
+        BadInput: it is in the inventory already, a value is wrong, or another rack is given and nobody knows its
+            feeder.
     """
     if any(entry.miner_id.lower() == str(row["miner_id"]).lower() for entry in rows):
         raise BadInput(f"{row['miner_id']}: is in the inventory already; nothing is to be taken back")
+    _check_feeder(rows, row, said)
     now = entry_of({**row, **said})
     return (Change(What.RMA_BACK, None, now),), (*rows, now)
 
@@ -63,6 +68,20 @@ def entry_of(row: Mapping[str, Any]) -> MinerEntry:
         return miner_of({name: str(value) for name, value in row.items()})
     except BadList as error:
         raise BadInput("; ".join(complaint.partition(": ")[2] for complaint in error.complaints)) from None
+
+
+def _check_feeder(rows: Sequence[MinerEntry], row: Mapping[str, Any], said: Mapping[str, str]) -> None:
+    """Raise BadInput where a miner goes to another rack and only its former place says on which feeder it hangs."""
+    rack, feeder = said.get("rack", ""), str(row.get("feeder_id", ""))
+    if not rack or not feeder or "feeder_id" in said or rack.lower() == str(row.get("rack", "")).lower():
+        return
+    there = {entry.feeder_id for entry in rows if entry.rack.lower() == rack.lower()}
+    if feeder not in there:
+        hang = f"its miners hang on {', '.join(sorted(filter(None, there)))}" if any(there) else "no miner there tells"
+        raise BadInput(
+            f"--feeder-id: it is missing: {feeder} is that of rack {row.get('rack') or '(none)'}, "
+            f"and of rack {rack} {hang}; write the feeder whose meter measures the new place"
+        )
 
 
 def _named(rows: Sequence[MinerEntry], miner_id: str) -> MinerEntry:

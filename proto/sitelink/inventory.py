@@ -7,7 +7,8 @@
 The agent and the cloud read the same files by the same rules; the cloud keeps no address.
 
 Invariants: a list is taken whole or not at all; each broken field is named with its file, line, cause and what to write
-instead; what ``write_miners`` writes, ``read_miners`` reads back equal; one MAC has one form, however it was written.
+instead; what ``write_miners`` writes, ``read_miners`` reads back equal; one MAC and one address have one form, however
+they were written.
 """
 
 import csv
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from sitelink.hosts import BadAddress, one_form
 from sitelink.meter_source import HOST, BadSource, MeterSource, parse_source
 from sitelink.miner_ids import canonical
 from sitelink.miners import AUTO, EXOTIC, WEB_PORT
@@ -95,10 +97,16 @@ def read_miners(file: str, data: bytes) -> tuple[MinerEntry, ...]:
         BadList: it is not UTF-8, its header is wrong, a row is broken, or an id, an address, a place in a rack or a
             switch stands there twice.
     """
-    taken = _taken(file, data)
-    if taken.complaints:
-        raise BadList(*(each.text for each in taken.complaints))
-    return tuple(taken.entries)
+    return tuple(_whole(file, data).entries)
+
+
+def told_miners(file: str, data: bytes) -> tuple[tuple[MinerEntry, ...], frozenset[str]]:
+    """Return the miners listed in ``data``, and the ids of those whose row writes a web port, be it the usual one.
+
+    For whoever takes the rows into another list: what a row leaves empty says nothing. Raises as ``read_miners``.
+    """
+    taken = _whole(file, data)
+    return tuple(taken.entries), frozenset(taken.web_ports)
 
 
 def usable_miners(file: str, data: bytes) -> tuple[tuple[MinerEntry, ...], tuple[str, ...]]:
@@ -139,6 +147,8 @@ class _Taken:
     complaints: list[_Complaint] = field(default_factory=list)
     switches: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Each switch with the line and the place among the entries of the row where it stands first."""
+    web_ports: set[str] = field(default_factory=set)
+    """The ids whose row says a web port."""
 
     def add(self, row: Row, entry: MinerEntry) -> None:
         """Take the row's miner, without its outlet where that cannot be used."""
@@ -147,6 +157,8 @@ class _Taken:
         except BadList as error:
             self.complaints += (_Complaint(text, of_outlet=True) for text in error.complaints)
             entry = replace(entry, outlet="")
+        if row.has("web_port"):
+            self.web_ports.add(entry.miner_id)
         self.entries.append(entry)
 
     def _note_switch(self, row: Row, entry: MinerEntry) -> None:
@@ -162,6 +174,13 @@ class _Taken:
             raise row.wrong(
                 "outlet", f"{switch} is that of line {line} too", "a switch feeds one miner: correct one of the rows"
             )
+
+
+def _whole(file: str, data: bytes) -> "_Taken":
+    taken = _taken(file, data)
+    if taken.complaints:
+        raise BadList(*(each.text for each in taken.complaints))
+    return taken
 
 
 def _taken(file: str, data: bytes) -> _Taken:
@@ -231,9 +250,20 @@ def read_meters(file: str, data: bytes) -> tuple[MeterEntry, ...]:
     return tuple(entries)
 
 
+_HOST_FORM: Final = "write the miner's IP address or host name"
+
+
+def _host(row: Row) -> str:
+    text = row.name("host", _HOST_FORM, HOST)
+    try:
+        return one_form(text)
+    except BadAddress as error:
+        raise row.wrong("host", str(error), f"{_HOST_FORM}, such as 10.0.0.10, without leading zeros") from None
+
+
 _MINER: Final[Mapping[str, Callable[[Row], Any]]] = {
     "miner_id": lambda row: canonical(row.name("miner_id", "write the miner's MAC address or serial number")),
-    "host": lambda row: row.name("host", "write the miner's IP address or host name", HOST),
+    "host": _host,
     "port": lambda row: row.whole("port", 1, 65535, "write the TCP port, usually 4028"),
     "dialect": lambda row: row.one_of("dialect", DIALECTS),
     "model": lambda row: row.label("model"),

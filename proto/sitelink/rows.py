@@ -2,6 +2,9 @@
 
     bytes --read_rows--> Row, Row, ... --text, name, whole ...--> checked values, or BadList
 
+Spreadsheets write commas, semicolons or tabs between the fields, some a first line ``sep=;``, some empty columns at the
+end, and where commas do not separate fields, decimal commas.
+
 Invariant: each complaint names the file, the line, the field, the cause and what to write instead.
 """
 
@@ -13,6 +16,12 @@ from typing import Final
 
 from sitelink.miner_ids import MAX_MINER_ID_BYTES
 
+_BETWEEN: Final = (",", ";", "\t")
+_TOLD_BETWEEN: Final = re.compile(r"\s*\"?sep=([,;\t])\"?[,;\s]*", re.IGNORECASE)
+"""The first line by which a spreadsheet is told what stands between the fields."""
+_DECIMAL_COMMA: Final = re.compile(r"([0-9]+),([0-9]+)")
+_THOUSANDS: Final = 3
+"""So many digits behind a comma may be a fraction, or thousands."""
 _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:@-]{{0,{MAX_MINER_ID_BYTES - 1}}}")
 
 
@@ -28,8 +37,10 @@ class BadList(ValueError):
 class Row:
     """One line of a list; every complaint names the file, the line and the field."""
 
-    def __init__(self, file: str, line: int, values: Mapping[str, str]) -> None:
+    def __init__(self, file: str, line: int, values: Mapping[str, str], *, decimal_commas: bool = False) -> None:
+        """``decimal_commas``: a comma in a number stands before its fraction."""
         self.line = line
+        self._decimal_commas = decimal_commas
         self._place = f"{file} line {line}"
         self._values = values
         self.broken: BadList | None = None
@@ -85,8 +96,13 @@ class Row:
         if not text:
             return None
         fix = f"write the nameplate figure in {unit}, or leave it empty"
+        comma = _DECIMAL_COMMA.fullmatch(text) if self._decimal_commas else None
+        if comma is not None and comma[1] != "0" and len(comma[2]) == _THOUSANDS:
+            raise self.wrong(
+                field, f"{text!r} can be read in two ways", f"write {comma[1]}{comma[2]}, or its fraction with a dot"
+            )
         try:
-            number = float(text)
+            number = float(text if comma is None else f"{comma[1]}.{comma[2]}")
         except ValueError:
             raise self.wrong(field, f"{text!r} is not a number", fix) from None
         if not 0 < number < 1e9:
@@ -121,19 +137,17 @@ def read_rows(file: str, data: bytes, fields: tuple[str, ...], optional: tuple[s
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadList(f"{file}: it is not UTF-8 text; save it as CSV with the header {expected}") from None
-    first = text.partition("\n")[0]
-    between = ";" if ";" in first and "," not in first else ","  # spreadsheets of half of Europe write the former
-    lines = _numbered(file, csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=between))
-    _, header = next(lines, (0, []))
-    names = [name.strip() for name in header]
-    for name in fields:
-        if name not in names:
-            raise BadList(f"{file} line 1: {name}: the column is missing; the header is {expected}")
-    for name in names:
-        if name not in (*fields, *optional) or names.count(name) > 1:
-            raise BadList(f"{file} line 1: {name}: the column is unknown or doubled; the header is {expected}")
-    for line, values in lines:
-        row = Row(file, line, dict(zip(names, values, strict=False)))
+    first, _, rest = text.partition("\n")
+    told = _TOLD_BETWEEN.fullmatch(first)
+    between = told[1] if told is not None else _between(first, fields)
+    body, skipped = (rest, 1) if told is not None else (text, 0)
+    lines = _numbered(file, csv.reader(io.StringIO(body, newline=""), strict=True, delimiter=between), skipped)
+    head, header = next(lines, (1 + skipped, []))
+    names = _without_end([name.strip() for name in header], 0)
+    _check_header(f"{file} line {head}", names, fields, optional)
+    for line, found in lines:
+        values = _without_end(found, len(names))
+        row = Row(file, line, dict(zip(names, values, strict=False)), decimal_commas=between != ",")
         if len(values) != len(names):
             row.broken = BadList(
                 f"{file} line {line}: {names[min(len(values), len(names) - 1)]}: the row has {len(values)} fields "
@@ -142,8 +156,32 @@ def read_rows(file: str, data: bytes, fields: tuple[str, ...], optional: tuple[s
         yield row
 
 
-def _numbered(file: str, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    line: Callable[[], int] = lambda: int(getattr(reader, "line_num", 0))  # noqa: E731
+def _check_header(place: str, names: list[str], fields: tuple[str, ...], optional: tuple[str, ...]) -> None:
+    expected = ",".join(fields)
+    for name in fields:
+        if name not in names:
+            raise BadList(f"{place}: {name}: the column is missing; the header is {expected}")
+    for name in names:
+        if name not in (*fields, *optional) or names.count(name) > 1:
+            told = name or "a column without a name"
+            raise BadList(f"{place}: {told}: the column is unknown or doubled; the header is {expected}")
+
+
+def _between(header: str, fields: tuple[str, ...]) -> str:
+    """Return what stands between the fields: by it the header falls into most of the names wanted."""
+    return max(_BETWEEN, key=lambda mark: len({name.strip(' \r"') for name in header.split(mark)} & set(fields)))
+
+
+def _without_end(values: list[str], least: int) -> list[str]:
+    """Return the values without the empty ones at the end, as spreadsheets leave them, but at least so many."""
+    count = len(values)
+    while count > least and not values[count - 1].strip():
+        count -= 1
+    return values[:count]
+
+
+def _numbered(file: str, reader: Iterator[list[str]], skipped: int) -> Iterator[tuple[int, list[str]]]:
+    line: Callable[[], int] = lambda: skipped + int(getattr(reader, "line_num", 0))  # noqa: E731
     while True:
         try:
             values = next(reader)

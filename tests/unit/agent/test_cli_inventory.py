@@ -47,6 +47,37 @@ def file(config: Path, text: str) -> str:
     return str(path)
 
 
+def test_a_web_page_is_put_back_at_its_usual_port(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere, back = config.parent / "elsewhere.csv", config.parent / "back.csv"
+    for path, port in ((elsewhere, 8080), (back, 80)):
+        path.write_text(f"{INVENTORY.strip()},web_port\n{ONE.strip()},{port}\n{TWO.strip()},\n")
+    assert told(capsys, config, "import", str(elsewhere))[0].endswith("web_port 80 -> 8080")
+    assert told(capsys, config, "import", file(config, ONE)) == ["no change: all 2 miners stand there so"]
+    assert told(capsys, config, "import", str(back))[0].endswith("web_port 8080 -> 80")
+    assert rows(config) == (ONE + TWO).splitlines()
+
+
+def test_a_list_without_a_row_does_not_empty_the_inventory(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "names no miner, so --remove would remove all 2; give" in refused(
+        capsys, config, "import", file(config, ""), "--remove"
+    )
+    assert rows(config) == (ONE + TWO).splitlines()
+    assert told(capsys, config, "import", file(config, "")) == ["no change: all 2 miners stand there so"]
+
+
+def test_a_miner_comes_back_into_another_rack_on_a_feeder_of_that_rack_alone(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = TWO.replace("F1,R1,2", "F2,C9,2")
+    told(capsys, config, "import", file(config, other))
+    told(capsys, config, "rma", "02:00:00:00:00:01", "--out")
+    back = ("rma", "02:00:00:00:00:01", "--back", "--rack", "c9")
+    assert "F1 is that of rack R1, and of rack c9 its miners hang on F2; write" in refused(capsys, config, *back)
+    told(capsys, config, "import", file(config, other.replace("F2", "F1")))
+    told(capsys, config, *back)
+    assert ",F1,c9,1," in rows(config)[-1]
+
+
 def test_a_dry_run_shows_each_row_and_changes_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = file(config, ONE.replace("10.0.0.1", "10.0.0.9") + NEW)
     before = contents(config.parent)
@@ -54,7 +85,7 @@ def test_a_dry_run_shows_each_row_and_changes_nothing(config: Path, capsys: pyte
         "moved     02:00:00:00:00:01  host 10.0.0.1 -> 10.0.0.9",
         "removed   02:00:00:00:00:02  at 10.0.0.2:4028",
         "added     02:00:00:00:00:03  at 10.0.0.3:4028",
-        "3 of 2 miners change",
+        "3 of 3 miners change",
         "nothing was changed: this was a dry run",
     ]
     assert {name: data for name, data in contents(config.parent).items() if ".lock" not in name} == before
@@ -245,7 +276,8 @@ def test_a_new_control_board_is_the_same_miner_under_another_name(
             "10.0.0.2:4028 is 02:00",
         ),
         (("swap", "02:00:00:00:00:01", "zz", "--unseen", "--reason", "x"), "NEW_ID: 'zz' is no MAC address, and no"),
-        (("import", "/dev/zero"), "cannot be read: longer than 64 MiB; is it the right file?"),
+        (("import", "/dev/zero"), "cannot be read: it is a pipe or a device; save what it gives as a file, and give"),
+        (("import", "FIFO"), "cannot be read: it is a pipe or a device; save what it gives as a file, and give that"),
         (("import", "/tmp"), "cannot be read: Is a directory; it is a folder: give a file in it"),
         (("rma", "NOBODY", "--out"), "is not in the inventory"),
         (("rma", "NOBODY", "--back"), "the history has no row of it"),
@@ -256,6 +288,9 @@ def test_a_new_control_board_is_the_same_miner_under_another_name(
 def test_what_cannot_be_is_refused_and_changes_nothing(
     config: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], cause: str
 ) -> None:
+    pipe = config.parent / "pipe.csv"
+    os.mkfifo(pipe)
+    arguments = tuple(str(pipe) if each == "FIFO" else each for each in arguments)
     assert cause in refused(capsys, config, *arguments)
     assert rows(config) == (ONE + TWO).splitlines()
     assert not (config.parent / "state/history.jsonl").exists()
@@ -276,7 +311,9 @@ def test_a_miner_whose_place_was_given_away_comes_back_elsewhere(
     told(capsys, config, "swap", miner, "SPARE1", "--unseen", "--reason", "hash board")
     assert "noted as sent away" in told(capsys, config, "rma", miner, "--out")[0]
     assert "is SPARE1's" in refused(capsys, config, "rma", miner, "--back")
-    told(capsys, config, "rma", miner, "--back", "--host", "10.0.0.31", "--rack", "R7", "--position", "4")
+    back = ("rma", miner, "--back", "--host", "10.0.0.31", "--rack", "R7", "--position", "4")
+    assert "--feeder-id: it is missing: F1 is that of rack R1" in refused(capsys, config, *back)
+    told(capsys, config, *back, "--feeder-id", "F1")
     assert rows(config)[-1] == "02:00:00:00:00:01,10.0.0.31,4028,luxos,S19,F1,R7,4,3000,100"
     assert "swapped for 02:00:00:00:00:01  R1 1   hash board; " in told(capsys, config, "history", miner)[1]
     whats = [event.what for event in History(config.parent / "state").events(miner)]

@@ -276,12 +276,60 @@ def test_any_text_is_read_or_refused_in_one_line(body: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["10.0.0.1", "rig-1", "rig_1.site.", "a" * 63 + ".b", "fe80::1", "::1", "::ffff:10.0.0.1"]
+    "host", ["10.0.0.1", "rig-1", "rig_1.site.", "a" * 63 + ".b", "fe80::1", "::1", "7.rig", "10.0.0.8.site"]
 )
 def test_a_host_is_a_name_or_an_address(host: str) -> None:
     assert miners(HEADER, ROW.replace("10.0.0.1", host))[0].host == host
     url_host = f"[{host}]" if ":" in host else host
     assert meters(METERS, f"m,site,,modbus://{url_host}/1")[0].source.host == host
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.010", "10.8", "10.0.0.300", "0x0a.0.0.8", "167772168", "10.0.0.8.", "1::2::3", ":", "12345::"]
+)
+def test_what_is_written_like_an_address_and_is_none_is_refused(host: str) -> None:
+    with pytest.raises(BadList, match=r"line 2: host: .* is no address; write the miner's IP address or host name"):
+        miners(HEADER, ROW.replace("10.0.0.1", host))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("::1", "0:0::1"), ("FE80::0A", "fe80::a"), ("10.0.0.8", "::ffff:10.0.0.8"), ("Rig", "rig")]
+)
+def test_one_address_is_one_however_it_is_written(one: str, other: str) -> None:
+    second = ROW.replace(":01", ":02").replace("C1-R2", "C1-R3")
+    with pytest.raises(BadList, match=r"line 3: host: .* stands twice"):
+        miners(HEADER, ROW.replace("10.0.0.1", one), second.replace("10.0.0.1", other))
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("empty_columns", [0, 3])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_what_spreadsheets_write_is_read(between: str, told: bool, empty_columns: int, end: str) -> None:
+    lines = [line.replace(",", between) + between * empty_columns for line in (HEADER, ROW)]
+    text = end.join(([f"sep={between}"] if told else []) + [*lines, between * 9, ""])
+    (miner,) = read_miners("inventory.csv", text.encode("utf-8-sig"))
+    assert (miner.host, miner.rack, miner.nameplate_ths) == ("10.0.0.1", "C1-R2", 110)
+    with pytest.raises(BadList, match=f"inventory.csv line {4 + told}: host: it is empty"):
+        read_miners("inventory.csv", (text + lines[1].replace("10.0.0.1", "")).encode())
+
+
+def test_a_column_without_a_name_is_told_unless_it_stands_at_the_end() -> None:
+    with pytest.raises(BadList, match="line 1: a column without a name: the column is unknown"):
+        miners(HEADER.replace(",model", ",,model"), ROW)
+    with pytest.raises(BadList, match="line 2: nameplate_ths: the row has 11 fields instead of 10"):
+        miners(HEADER + ",", ROW + ",what is this")
+
+
+def test_a_decimal_comma_is_read_where_commas_do_not_separate_fields() -> None:
+    row = ROW.replace(",", ";")
+    header = HEADER.replace(",", ";")
+    (miner,) = miners(header, row.replace("110", "104,5").replace("3250", "0,125"))
+    assert (miner.nameplate_w, miner.nameplate_ths) == (0.125, 104.5)
+    with pytest.raises(BadList, match="line 2: nameplate_w: '3,250' can be read in two ways; write 3250"):
+        miners(header, row.replace("3250", "3,250"))
+    with pytest.raises(BadList, match="line 2: nameplate_ths: '104,5' is not a number"):
+        miners(HEADER, ROW.replace("110", '"104,5"'))
 
 
 def test_meters_are_read() -> None:

@@ -67,6 +67,21 @@ def test_another_rack_brings_its_own_position_and_no_rack_keeps_both() -> None:
     assert kept.changes[0].what is What.CHANGED
 
 
+def test_a_position_alone_is_one_in_the_same_rack() -> None:
+    (moved,) = merge([A], [replace(A, rack="", position=7)], remove=False).result
+    assert (moved.rack, moved.position) == ("R1", 7)
+    taken = merge([A, B], [replace(A, rack="", position=2)], remove=False)
+    assert "place: R1 2 is 02:00:00:00:00:02's" in taken.complaints[0]
+
+
+def test_a_web_port_is_set_back_to_the_usual_one_only_by_a_row_that_writes_it() -> None:
+    elsewhere = replace(A, web_port=8080)
+    assert merge([elsewhere], [A], remove=False).result == (elsewhere,)
+    back = merge([elsewhere], [A], remove=False, web_ports={A.miner_id})
+    assert back.result == (A,)
+    assert back.changes[0].detail == "web_port 8080 -> 80"
+
+
 @pytest.mark.parametrize("shared", [{"host": "10.0.0.1"}, {"rack": "R1", "position": 1}])
 def test_a_new_id_at_the_place_of_a_miner_not_named_is_another_name_for_it_without_its_figures(
     shared: dict[str, object],
