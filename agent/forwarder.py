@@ -286,10 +286,11 @@ class Forwarder:
                 control_only=window.is_full(Lane.LIVE),
                 live_from=window.live_from,
                 live_only=window.is_full(Lane.BACKLOG),
+                most=MAX_BATCHES,
             )
             if not batches:
                 return
-            for batch in batches[:MAX_BATCHES]:
+            for batch in batches:
                 await self._send(batch)
                 lane = window.lane_of(batch)
                 if self._is_sealed or (lane is not Lane.CONTROL and window.is_full(lane)):

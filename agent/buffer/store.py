@@ -106,8 +106,9 @@ class Buffer:
         control_only: bool = False,
         live_from: BatchKey | None = None,
         live_only: bool = False,
+        most: int = 2**31,
     ) -> list[Batch]:
-        """Return waiting batches up to ``limit_bytes`` of payload (at least one, if any waits).
+        """Return waiting batches up to ``limit_bytes`` of payload (at least one, if any waits) and ``most`` in number.
 
         Order: control oldest first, then live telemetry newest first, then the other telemetry oldest first. Live is
         what was sealed at ``live_from`` or later; without it, the newest batch. Batches in ``exclude`` (those in
@@ -116,7 +117,8 @@ class Buffer:
 
         def work(connection: sqlite3.Connection) -> list[Batch]:
             while True:
-                rows = self._pick(connection, limit_bytes, exclude, (control_only, live_only), live_from)
+                found = self._in_order(connection, (control_only, live_only), live_from)
+                rows = _chosen(found, limit_bytes, most, exclude)
                 broken = [row for row in rows if row.is_broken]
                 for row in broken:
                     self._rows.set_aside(connection, row, "the digest does not fit")
@@ -208,26 +210,6 @@ class Buffer:
                 return
             _forget_settled(connection, microseconds(datetime.max.replace(tzinfo=UTC)))
 
-    def _pick(
-        self,
-        connection: sqlite3.Connection,
-        limit_bytes: int,
-        exclude: Collection[BatchKey],
-        only: tuple[bool, bool],
-        live_from: BatchKey | None,
-    ) -> list[Row]:
-        taken: dict[BatchKey, Row] = {}
-        size = 0
-        for row in self._in_order(connection, only, live_from):
-            key = BatchKey(row.batch.epoch, row.batch.first_seq)
-            if key in exclude or key in taken:
-                continue
-            if taken and size + len(row.batch.payload) > limit_bytes:
-                break
-            taken[key] = row
-            size += len(row.batch.payload)
-        return list(taken.values())
-
     def _in_order(
         self, connection: sqlite3.Connection, only: tuple[bool, bool], live_from: BatchKey | None
     ) -> Iterator[Row]:
@@ -316,6 +298,21 @@ class Buffer:
             " AND first_seq <= ? AND settled_at_us IS NOT NULL",
             (number, first_seq, last_seq),
         ).rowcount
+
+
+def _chosen(found: Iterator[Row], limit_bytes: int, most: int, exclude: Collection[BatchKey]) -> list[Row]:
+    """Return the first rows that fit the limits, each once."""
+    taken: dict[BatchKey, Row] = {}
+    size = 0
+    for row in found:
+        key = BatchKey(row.batch.epoch, row.batch.first_seq)
+        if key in exclude or key in taken:
+            continue
+        if len(taken) >= most or (taken and size + len(row.batch.payload) > limit_bytes):
+            break
+        taken[key] = row
+        size += len(row.batch.payload)
+    return list(taken.values())
 
 
 def _epoch(connection: sqlite3.Connection, epoch: str) -> tuple[int, int] | None:

@@ -90,14 +90,14 @@ class Readings:
             uptime_s=rng.randrange(10**6),
         )
 
-    def minute(self, at: datetime) -> Iterator[BatchBody]:
+    def minute(self, at: datetime, batch: int = SEAL_ITEMS) -> Iterator[BatchBody]:
         """Return all miners and the meter once, as they are sealed."""
         spread = 59_000 / len(self.names)
         readings = [
             self.read(number, at + timedelta(milliseconds=int(spread * number))) for number in range(len(self.names))
         ]
-        for start in range(0, len(readings), SEAL_ITEMS):
-            yield BatchBody(readings=tuple(readings[start : start + SEAL_ITEMS]))
+        for start in range(0, len(readings), batch):
+            yield BatchBody(readings=tuple(readings[start : start + batch]))
         yield BatchBody(meters=(MeterSample("site", at, Watts(3.0e6), at.timestamp()),))
 
 
@@ -170,9 +170,10 @@ class NoOrders:
 class Site:
     """One site over one file: its buffer, and what was put into it."""
 
-    def __init__(self, folder: Path, miners: int, max_bytes: int, seed: int) -> None:
+    def __init__(self, folder: Path, options: "Options", max_bytes: int) -> None:
         self.ledger = Ledger()
-        self.readings = Readings(miners, seed)
+        self._batch = options.batch
+        self.readings = Readings(options.miners, options.seed)
         self.cloud = CountingCloud(self.ledger)
         leaf = self.cloud.authority.leaf("agent-1")
         self.tls = Tls(self.cloud.authority.pem, leaf.certificate, leaf.key)
@@ -214,7 +215,7 @@ class Site:
             say(f"  {(life + 1) * hours / _RESTARTS:g} h waited, {self._path.stat().st_size / 1e6:.1f} MB")
 
     async def _one_minute(self, buffer: Buffer, at: datetime, minute: int) -> None:
-        for body in self.readings.minute(at):
+        for body in self.readings.minute(at, self._batch):
             began = time.perf_counter()
             await buffer.append(body)
             self.ledger.append_s.append(time.perf_counter() - began)
@@ -319,7 +320,7 @@ def counted(cloud: CountingCloud) -> Count:
 async def outage(folder: Path, options: "Options", max_bytes: int) -> dict[str, float]:
     """Play one outage and return its figures."""
     folder.mkdir()
-    site = Site(folder, options.miners, max_bytes, options.seed)
+    site = Site(folder, options, max_bytes)
     await site.wait(options.hours)
     took_s = await site.drain(options.kbits, options.at_most_s)
     found, told = counted(site.cloud), await site.left_out()
@@ -368,6 +369,7 @@ class Options:
 
     hours: float
     miners: int
+    batch: int
     kbits: float
     seed: int
     at_most_s: float
@@ -378,11 +380,12 @@ def main() -> int:
     parser = arguments("outage", "A day without a link, then the link again.")
     parser.add_argument("--hours", type=float, default=24.0)
     parser.add_argument("--miners", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=100, help="readings sealed at once (default: %(default)s)")
     parser.add_argument("--kbits", type=float, default=2000.0, help="what the line carries (default: %(default)s)")
     parser.add_argument("--max-bytes", type=int, default=0, help="of the second time (default: a third of the backlog)")
     given = parser.parse_args()
     hours, miners = (min(given.hours, 3.0), min(given.miners, 300)) if given.quick else (given.hours, given.miners)
-    options = Options(hours, miners, given.kbits, given.seed, 3600.0)
+    options = Options(hours, miners, given.batch, given.kbits, given.seed, 3600.0)
     folder = Path(tempfile.mkdtemp(prefix="ballast-outage-"))
     try:
         say(f"{hours:g} h without a link, {miners} miners, room for all of it")
