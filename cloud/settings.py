@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     """Meter readings further apart than this leave a gap that is estimated and flagged."""
     billing_interval_s: Seconds = Field(default=900, ge=1)
     """The fixed interval of billing evidence."""
+    agent_certificate_days: int = Field(default=30, ge=7, le=30)
+    """How long an agent's certificate holds; it is renewed from a third of that on."""
+    approve_agents: bool = False
+    """Every join token needs an operator's approval of the key that was made with it."""
     max_stopped_miners: int = Field(default=0, ge=0)
     """The signer refuses an order that stops more miners than this at once; 0 means no limit."""
 

@@ -8,12 +8,14 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from cloud.api.http import create_http_app
 from cloud.api.site_link import LinkAddresses, LinkServers
+from cloud.api.withdrawals import keep_withdrawn
 from cloud.core.errors import Refused
 from cloud.identity.authority import CertificateAuthority
 from cloud.infra.bus import AsyncBus
@@ -31,7 +33,7 @@ async def run(settings: Settings, database: Database, signer: SignerClient, read
     Raises:
         Refused: an address is taken.
     """
-    authority = CertificateAuthority(settings.key_dir, database.clock)
+    authority = CertificateAuthority(settings.key_dir, database.clock, timedelta(days=settings.agent_certificate_days))
     bus = AsyncBus(database.url)
     addresses = LinkAddresses(settings.link_listen, settings.enrol_listen, settings.public_names)
     time_key = authority.time_key()
@@ -53,6 +55,7 @@ async def run(settings: Settings, database: Database, signer: SignerClient, read
         await link.start()
         async with asyncio.TaskGroup() as tasks:
             listening = tasks.create_task(bus.run())
+            listing = tasks.create_task(keep_withdrawn(link.withdrawn, database))
             brokered = _brokered(settings, link, authority)
             reading = None if brokered is None else tasks.create_task(brokered.run())
             serving = tasks.create_task(http.serve(sockets=[listener]))
@@ -67,6 +70,7 @@ async def run(settings: Settings, database: Database, signer: SignerClient, read
             await link.stop()
             await serving
             listening.cancel()
+            listing.cancel()
 
 
 def _brokered(settings: Settings, link: LinkServers, authority: CertificateAuthority) -> "MqttLink | None":

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "worker": ("cloud.cli.server", "run the outbox and the periodic jobs only"),
     "signer": ("cloud.cli.signing", "run the signer only"),
     "site": ("cloud.cli.site", "create sites, import inventories, enrol and revoke agents"),
+    "agents": ("cloud.cli.agents", "show sites' agents, approve their keys, shut them out"),
     "operator": ("cloud.cli.operator", "add an operator, or give one a new one-time password"),
     "plan": ("cloud.cli.plan", "show and make plans"),
     "order": ("cloud.cli.order", "tell miners to limit, reboot, blink, change pools, firmware ..."),

@@ -27,6 +27,9 @@ def register(commands: Any) -> None:
     imported.add_argument("meters", type=Path, nargs="?", metavar="METERS.CSV")
     token = _add(actions, "token", "print a join token: one agent, within an hour", _token)
     token.add_argument("site_id", metavar="SITE")
+    token.add_argument(
+        "--needs-approval", action="store_true", help="its gateway waits until its key's fingerprint is approved"
+    )
     _add(actions, "list", "show every site", _list)
     lacking = _add(actions, "gaps", "show what a site had no room for while its link was down", _gaps)
     lacking.add_argument("site_id", metavar="SITE")
@@ -63,7 +66,8 @@ def _token(arguments: argparse.Namespace) -> int:
     with open_database(arguments) as (database, settings, principal), database.unit_of_work(principal) as uow:
         require_site(uow, arguments.site_id)
         authority = CertificateAuthority(settings.key_dir, database.clock)
-        print(enrolment.make_join_token(uow, authority, arguments.site_id))
+        needs_approval = arguments.needs_approval or settings.approve_agents
+        print(enrolment.make_join_token(uow, authority, arguments.site_id, needs_approval=needs_approval))
     return 0
 
 

@@ -46,7 +46,8 @@ def admit(
     Asked again, it changes nothing more: an agent is only ever replaced by one enrolled after it.
     """
     row = store.agent(uow, identity.agent_id)
-    if is_withdrawn(shown.serial) and (row is None or row.generation <= shown.generation):
+    known = row is not None and (row.revoked_at is not None or row.generation > shown.generation)
+    if is_withdrawn(shown.serial) and not known:
         return Verdict(f"the certificate of agent {identity.agent_id} was withdrawn; {_again(identity)}")
     if row is None:
         refusal = _take_up(uow, identity, shown)

@@ -1,7 +1,8 @@
 """Who may speak for a site: renewal, copies of an identity, two gateways, keys that wait for an operator."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import argparse
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,11 +13,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+import cloud.cli.agents
+from cloud.cli import main
+from cloud.core.access import Principal
 from cloud.core.errors import NotFound
 from cloud.hosting import queries
 from cloud.identity import certificates, enrolment
 from cloud.identity.authority import certificate_facts
+from cloud.infra.db import Database
 from cloud.models.identity import AGENT_CERTIFICATES, AGENTS
+from cloud.settings import Settings
 from sitelink.signing import fingerprint
 from sitelink.types import ClockTrust, Domain, Heartbeat, Hello, NoticeCode
 from sitelink.v1 import link_pb2 as pb
@@ -292,3 +298,29 @@ async def test_what_is_withdrawn_stands_in_the_list_and_stays_there(link: Link) 
     assert isinstance(key_of_ca, ec.EllipticCurvePublicKey)
     assert listed.is_signature_valid(key_of_ca)
     assert "was withdrawn" in await refused(link, key.pem, reply.certificate_pem)
+
+
+async def test_an_operator_lists_approves_and_revokes(
+    link: Link, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def opened(_: argparse.Namespace) -> Iterator[tuple[Database, Settings, Principal]]:
+        yield link.database, Settings(data_dir=link.authority.folder.parent), link.principal
+
+    monkeypatch.setattr(cloud.cli.agents, "open_database", opened)
+    with link.database.unit_of_work(link.principal) as uow:
+        token = enrolment.make_join_token(uow, link.authority, "pecos-1", needs_approval=True)
+    key = new_key()
+    await ask(link, token, key)
+    assert main.run(["agents", "list"]) == 0
+    told = capsys.readouterr().out
+    assert f"{link.agent_id}  certificate 1, holds until" in told and "not connected" in told
+    assert f"ballast agents approve {key.fingerprint}" in told
+    assert main.run(["agents", "approve", "0000"]) == 1
+    assert "ballast agents list" in capsys.readouterr().err
+    assert main.run(["agents", "approve", key.fingerprint]) == 0
+    assert not (await ask(link, token, key)).awaits_approval
+    assert main.run(["agents", "revoke", link.agent_id, "--reason", "stolen"]) == 0
+    assert "revoked: stolen" in await refused(link, link.key_pem, link.certificate_pem)
+    assert certificate_facts(link.certificate_pem).serial in link.servers.withdrawn
+    assert main.run(["agents", "revoke", link.agent_id]) == 1
