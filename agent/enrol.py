@@ -30,8 +30,10 @@ from agent.errors import AgentError, BadInput, Permanent, Refused, Transient, Un
 from agent.files import replace_file
 from agent.identity import Identity, check_writable, store_identity
 from agent.renewal import key_pem, request_for
-from agent.settings import Endpoint, Settings
+from agent.settings import Endpoint, LinkSettings, Proxy, Settings
 from agent.uplink import Tls
+from agent.uplink.grpc_link import proxy_options
+from agent.uplink.proxy import END, asked, check, is_whole
 from sitelink.signing import fingerprint
 from sitelink.v1 import link_pb2 as pb
 
@@ -88,7 +90,7 @@ def enrol(
         BadInput: the folder of the identity cannot be written; the token was not sent.
     """
     endpoint = settings.link.enrol_endpoint
-    ca_pem = _trusted_ca(endpoint, settings.link.server_name, token.ca_sha256)
+    ca_pem = _trusted_ca(endpoint, settings.link, token.ca_sha256)
     try:
         check_writable(settings.identity_dir)
     except OSError as error:
@@ -99,7 +101,7 @@ def enrol(
     key = _waiting_key(settings.identity_dir, token) or ec.generate_private_key(ec.SECP256R1())
     request = pb.EnrolRequest(join_token=token.text, csr_pem=request_for(key, settings.site.site_id))
     while True:
-        reply = _ask(endpoint, settings.link.server_name, ca_pem, request.SerializeToString())
+        reply = _ask(endpoint, settings.link, ca_pem, request.SerializeToString())
         if not reply.awaits_approval:
             break
         _keep_key(settings.identity_dir, token, key)
@@ -147,9 +149,9 @@ def _keep_key(folder: Path, token: JoinToken, key: ec.EllipticCurvePrivateKey) -
         ) from None
 
 
-def _trusted_ca(endpoint: Endpoint, server_name: str, sha256: str) -> bytes:
+def _trusted_ca(endpoint: Endpoint, link: LinkSettings, sha256: str) -> bytes:
     """Return, as PEM, the certificate in the server's chain that the token names."""
-    for certificate in _presented_chain(endpoint, server_name):
+    for certificate in _presented_chain(endpoint, link):
         if hashlib.sha256(certificate).hexdigest() == sha256:
             return ssl.DER_cert_to_PEM_cert(certificate).encode("ascii")
     raise Permanent(
@@ -158,7 +160,7 @@ def _trusted_ca(endpoint: Endpoint, server_name: str, sha256: str) -> bytes:
     )
 
 
-def _presented_chain(endpoint: Endpoint, server_name: str) -> list[bytes]:
+def _presented_chain(endpoint: Endpoint, link: LinkSettings) -> list[bytes]:
     """Return the server's certificates, DER, unverified: they are only searched for a known hash."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -166,8 +168,8 @@ def _presented_chain(endpoint: Endpoint, server_name: str) -> list[bytes]:
     context.set_alpn_protocols(["h2"])
     try:
         with (
-            socket.create_connection((endpoint.host, endpoint.port), timeout=_DEADLINE_S) as plain,
-            context.wrap_socket(plain, server_hostname=server_name) as secure,
+            _reached(endpoint, link.proxy) as plain,
+            context.wrap_socket(plain, server_hostname=link.server_name) as secure,
         ):
             return _chain_of(secure)
     except OSError as error:
@@ -175,6 +177,24 @@ def _presented_chain(endpoint: Endpoint, server_name: str) -> list[bytes]:
         raise Unreachable(
             f"{endpoint}: cannot be reached: {cause}; check [link] enrol_endpoint and the cloud"
         ) from None
+
+
+def _reached(endpoint: Endpoint, proxy: Proxy | None) -> socket.socket:
+    """Return a connection to ``endpoint``, by the proxy when there is one. Raises OSError, AgentError."""
+    hop = endpoint if proxy is None else proxy.endpoint
+    plain = socket.create_connection((hop.host, hop.port), timeout=_DEADLINE_S)
+    if proxy is None:
+        return plain
+    try:
+        plain.sendall(asked(endpoint, proxy))
+        answer = b""
+        while not is_whole(answer, proxy):
+            answer += plain.recv(1) or END
+        check(answer, endpoint, proxy)
+    except BaseException:
+        plain.close()
+        raise
+    return plain
 
 
 def _chain_of(secure: ssl.SSLSocket) -> list[bytes]:
@@ -186,9 +206,10 @@ def _chain_of(secure: ssl.SSLSocket) -> list[bytes]:
     return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in inner.get_unverified_chain()]
 
 
-def _ask(endpoint: Endpoint, server_name: str, ca_pem: bytes, request: bytes) -> pb.EnrolReply:
+def _ask(endpoint: Endpoint, link: LinkSettings, ca_pem: bytes, request: bytes) -> pb.EnrolReply:
     credentials = grpc.ssl_channel_credentials(root_certificates=ca_pem)
-    options = (("grpc.ssl_target_name_override", server_name), ("grpc.enable_retries", 0))
+    named = (("grpc.ssl_target_name_override", link.server_name), ("grpc.enable_retries", 0))
+    options = (*named, *proxy_options(link.proxy))
     with grpc.secure_channel(str(endpoint), credentials, options=options) as channel:
         call: Any = channel.unary_unary(ENROL_METHOD, response_deserializer=pb.EnrolReply.FromString)
         try:

@@ -185,8 +185,11 @@ def asker(link: LinkSettings) -> Ask:
     more_ca_pem = b"" if link.ca_file is None else link.ca_file.read_bytes()
 
     async def ask(identity: Identity, csr_pem: bytes) -> tuple[bytes, int]:
-        import grpc  # noqa: PLC0415 - a site linked by a broker alone loads it for this only
-        import grpc.aio  # noqa: PLC0415
+        try:
+            import grpc  # noqa: PLC0415 - a site linked by a broker alone loads it for this only
+            import grpc.aio  # noqa: PLC0415
+        except ImportError:
+            raise Permanent("a certificate is renewed over gRPC; install ballast-agent[grpc] beside it") from None
 
         from agent.uplink.grpc_link import proxy_options  # noqa: PLC0415
         from sitelink.v1 import link_pb2 as pb  # noqa: PLC0415

@@ -61,8 +61,12 @@ def _status(options: argparse.Namespace) -> int:
 
 def _enrol(options: argparse.Namespace) -> int:
     _quiet_grpc()
-    from agent.enrol import enrol, read_token
-
+    try:
+        from agent.enrol import enrol, read_token
+    except ModuleNotFoundError as error:
+        if error.name != "grpc":
+            raise
+        return complain("enrolling speaks gRPC, whatever carries the link; install ballast-agent[grpc] first", FAILED)
     settings = settings_of(options)
     text = sys.stdin.readline() if options.token == _STDIN else options.token
     told: list[str] = []

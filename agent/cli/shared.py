@@ -71,7 +71,7 @@ def watched(show: Callable[[], int], *, again: bool) -> int:
         pause(_WATCH_S)
 
 
-def complain(error: BaseException, code: int) -> int:
+def complain(error: BaseException | str, code: int) -> int:
     """Say ``error`` in one line on stderr and return ``code``."""
     print("ballast-agent: " + " ".join(str(error).split()), file=sys.stderr)
     return code

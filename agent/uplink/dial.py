@@ -5,18 +5,15 @@ certificate by ``server_name``; nothing is sent through a proxy but the address 
 """
 
 import asyncio
-import base64
 import os
 import socket
 import ssl
-from typing import Final
 
-from agent.errors import AccessDenied, Unreachable
+from agent.errors import Unreachable
 from agent.names import locate
 from agent.settings import Endpoint, Proxy
 from agent.uplink.port import Tls
-
-_LONGEST_ANSWER: Final = 8192
+from agent.uplink.proxy import END, asked, check, is_whole
 
 
 def client_context(tls: Tls, more_ca_pem: str) -> ssl.SSLContext:
@@ -72,24 +69,13 @@ def _first_hop(endpoint: Endpoint, proxy: Proxy | None) -> tuple[str, int]:
 
 
 async def _tunnel(plain: socket.socket, endpoint: Endpoint, proxy: Proxy) -> None:
-    lines = [f"CONNECT {endpoint} HTTP/1.1", f"Host: {endpoint}"]
-    if proxy.user:
-        secret = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode("ascii")
-        lines.append(f"Proxy-Authorization: Basic {secret}")
     loop = asyncio.get_running_loop()
-    await loop.sock_sendall(plain, ("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
+    await loop.sock_sendall(plain, asked(endpoint, proxy))
     answer = b""
-    while not answer.endswith(b"\r\n\r\n"):
+    while not is_whole(answer, proxy):
         more = await loop.sock_recv(plain, 1)  # a byte at a time: what follows the head is not ours to read
-        answer += more
-        if not more or len(answer) > _LONGEST_ANSWER:
-            raise Unreachable(f"{proxy}: not an HTTP proxy, or it hung up; check [link] proxy")
-    status = answer.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
-    code = status[1] if len(status) > 1 and status[0].startswith("HTTP/") else ""
-    if code == "407":
-        raise AccessDenied(f"{proxy}: the proxy wants a user and password; write http://USER:PASSWORD@HOST:PORT")
-    if not code.startswith("2"):
-        raise Unreachable(f"{proxy}: the proxy does not lead to {endpoint}: {' '.join(status[1:]) or 'no answer'}")
+        answer += more or END
+    check(answer, endpoint, proxy)
 
 
 async def _secured(plain: socket.socket, context: ssl.SSLContext, server_name: str) -> ssl.SSLSocket:

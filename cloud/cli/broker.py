@@ -58,7 +58,7 @@ def _put(path: Path, content: bytes) -> None:
     if path.exists():
         before = path.stat()
         partial.chmod(before.st_mode & 0o777)
-        if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+        if (partial.stat().st_uid, partial.stat().st_gid) != (before.st_uid, before.st_gid):
             os.chown(partial, before.st_uid, before.st_gid)
     partial.write_bytes(content)
     partial.replace(path)

@@ -348,3 +348,24 @@ def test_a_refusal_by_one_is_tried_by_the_other_too() -> None:
         assert link.names() == ["way1"]
 
     virtually(story())
+
+
+WITHOUT_GRPC = """
+import sys
+sys.modules["grpc"] = None  # as where it is not installed
+from agent.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_without_grpc_enrolling_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text(f'[site]\nsite_id = "{SITE}"\n')
+    command = ["enrol", "--config", str(tmp_path / "agent.toml"), "--token", f"ballast1.c2VjcmV0.{'0' * 64}"]
+    paths = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'proto'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_GRPC, *command], capture_output=True, text=True, env=paths, timeout=60
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        ["ballast-agent: enrolling speaks gRPC, whatever carries the link; install ballast-agent[grpc] first"],
+    )

@@ -1,5 +1,6 @@
 """Enrolment against a real gRPC server: it trusts only the CA its token names, and changes nothing unless all held."""
 
+import asyncio
 import json
 import ssl
 import stat
@@ -13,11 +14,12 @@ import grpc
 import pytest
 
 from agent.enrol import ENROL_METHOD, enrol, read_token
-from agent.errors import BadInput, Permanent, Refused, Transient
+from agent.errors import AccessDenied, BadInput, Permanent, Refused, Transient
 from agent.identity import load_identity, store_identity
 from agent.settings import Settings, load_settings
 from sitelink.v1 import link_pb2 as pb
 from tests.contract.pki import Authority
+from tests.contract.wire import HttpProxy
 
 pytestmark = pytest.mark.agent
 
@@ -102,6 +104,27 @@ def test_a_token_buys_an_identity_that_the_agent_can_load(server: EnrolServer, t
     assert b"PRIVATE" not in server.requests[0].csr_pem
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_cert_chain(settings.identity_dir / "agent.crt", key)
+
+
+def test_enrolment_goes_through_a_proxy_that_knows_us(server: EnrolServer, tmp_path: Path) -> None:
+    async def story(port: int) -> None:
+        proxy = HttpProxy("site", "secret")
+        await proxy.start()
+        path = tmp_path / "agent.toml"
+        link = f'[link]\nenrol_endpoint = "localhost:{port}"\nproxy = "http://site:%s@127.0.0.1:{proxy.port}"\n'
+        path.write_text(f'[site]\nsite_id = "pecos-1"\n{link % "wrong"}')
+        token = read_token(token_of(server.authority))
+        with pytest.raises(AccessDenied, match="wants a user and password"):
+            await asyncio.to_thread(enrol, load_settings(path, {}), token)
+        path.write_text(f'[site]\nsite_id = "pecos-1"\n{link % "secret"}')
+        made = await asyncio.to_thread(enrol, load_settings(path, {}), token)
+        assert made.agent_id == "agent-1"
+        assert set(proxy.asked) == {f"CONNECT localhost:{port}"}
+        await proxy.stop()
+
+    with serving(server) as port:
+        asyncio.run(story(port))
+    assert len(server.requests) == 1
 
 
 def test_enrolling_again_replaces_the_identity_whole(server: EnrolServer, tmp_path: Path) -> None:
