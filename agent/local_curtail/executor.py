@@ -10,7 +10,7 @@ the cloud; a failing miner or meter delays nobody but itself (and its feeder for
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -40,6 +40,7 @@ _GATHER_S: Final = 0.05
 """Who becomes free within this time is succeeded at once: choosing looks at every record."""
 _SHORTEST_S: Final = 0.001
 """Two clocks differ by rounding; a wait below this would spin."""
+_UNTOUCHED: Final = "untouched"
 _UNTRUSTED_SINCE: Final = "untrusted_since"
 FIRST_WORD_S: Final = 15.0
 """So long after its start an agent that cannot trust its clock waits for the time before it starts a miner."""
@@ -229,14 +230,14 @@ class Executor:
         entry = Entry()
         plan, revision = self._journal.plan, self._journal.plan_revision
         new_orders: dict[str, list[str]] = {}
-        kept: dict[str, int] = {}
+        kept: Counter[tuple[str, str]] = Counter()
         for wanted in desired:
             change = retarget(self._books.miners.get(wanted.miner_id), wanted, revision)
             if change is None:
                 continue
             _note(entry, change)
-            if wanted.reason == policy.MIN_LOAD:
-                kept[wanted.order_id] = kept.get(wanted.order_id, 0) + 1
+            if wanted.reason in {policy.MIN_LOAD, policy.MAX_OFF}:
+                kept[wanted.order_id, wanted.reason] += 1
             # Heat is no curtailment: it has no stages, and nothing tells of it as of one.
             known = wanted.order_id == policy.HEAT_ORDER or wanted.order_id in self._books.orders
             if wanted.verb is Verb.STOP and not known:
@@ -249,9 +250,8 @@ class Executor:
             slow = slowed(order_id, loads_w, plan, self._rules.pace)
             if slow:
                 entry.notices.append((NoticeCode.LIMIT_APPLIED, order_id, slow))
-        for order_id, count in kept.items():
-            detail = f"min_load: {count} more miners stay on: the site is to draw {self._rules.min_load_w / 1e3:g} kW"
-            entry.notices.append((NoticeCode.LIMIT_APPLIED, order_id, detail))
+        entry.notices += [(NoticeCode.LIMIT_APPLIED, key[0], self._kept(key[1], count)) for key, count in kept.items()]
+        self._note_untouched(entry)
         entry.orders += self._revised()
         self._note_trust(entry, situation)
         for item in active:
@@ -259,6 +259,29 @@ class Executor:
                 entry.notices.append((NoticeCode.OVERRIDE_SET, item.override.override_id, item.words()))
                 entry.announced.append(item.override.override_id)
         return entry
+
+    def _kept(self, reason: str, count: int) -> str:
+        if reason == policy.MIN_LOAD:
+            return f"{reason}: {count} more miners stay on: the site is to draw {self._rules.min_load_w / 1e3:g} kW"
+        return f"{reason}: {count} miners run again: they were off for {self._rules.max_off_s:g} s"
+
+    def _note_untouched(self, entry: Entry) -> None:
+        """Tell once of each plan whom it names in vain, for this site never touches them."""
+        plan = self._journal.plan
+        if plan is None or not self._rules.never_touch:
+            return
+        key = f"{plan.plan_id} {plan.revision}"
+        spared = {
+            one.curtailment_id: len(self._rules.never_touch.intersection(one.miner_ids)) for one in plan.curtailments
+        }
+        if not any(spared.values()) or self._books.mark(_UNTOUCHED) == key:
+            return
+        entry.marks[_UNTOUCHED] = key
+        entry.notices += [
+            (NoticeCode.LIMIT_APPLIED, order_id, f"{policy.NEVER_TOUCH}: {count} of its miners are left alone")
+            for order_id, count in spared.items()
+            if count
+        ]
 
     def _revised(self) -> list[OrderRecord]:
         """Return the orders whose curtailment reads otherwise in the plan now in force."""

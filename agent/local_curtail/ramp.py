@@ -143,6 +143,8 @@ class Pacer:
             return True
         while self._window and self._window[0].at_s <= now_s - self._held_s(self._window[0]):
             self._sum_w -= self._window.popleft().load_w
+        if not self._window:
+            self._sum_w = 0.0  # no rounding is carried on
         return not self._window or self._sum_w + load_w <= self._ramp.step_w
 
     def _held_s(self, item: Switched) -> float:

@@ -83,6 +83,8 @@ class Schedule:
     end_s: float
     families: set[str] = field(default_factory=set)
     max_step_w: float = 0.0
+    never_touch: frozenset[str] = frozenset()
+    max_off_s: float = 14400.0
     house: dict = field(default_factory=dict)
     """What else the site's rules say."""
     site_meter: bool = False
@@ -393,7 +395,7 @@ class Play:
     def _make(self, life: Life) -> LocalCurtail:
         world = self.world
         rules = SiteRules(
-            "site-1", "agent-1", frozenset(), 14400.0, Watts(self.schedule.max_step_w), Fallback.RUN, GRACE_S,
+            "site-1", "agent-1", self.schedule.never_touch, self.schedule.max_off_s, Watts(self.schedule.max_step_w), Fallback.RUN, GRACE_S,
             device_deadline_s=DEADLINE_S, **self.schedule.house,
         )  # fmt: skip
         return LocalCurtail(

@@ -503,3 +503,17 @@ def test_a_cold_boot_without_the_link_starts_its_miners_after_a_while():
     starts = sent_to(played, "start")
     assert set(starts) == set(played.world.miners)
     assert 105 + 30 <= min(starts.values()) <= 105 + 30 + 5, "the grace of this site is 30 s"
+
+
+def test_whom_a_plan_names_in_vain_and_who_was_off_too_long_is_told_once():
+    schedule = fleet(4, end_s=300.0)
+    schedule.never_touch = frozenset({"m01", "m02"})
+    schedule.max_off_s = 100.0
+    schedule.crashes = [Crash(None, 60.0, 3.0, cold=False)]
+    played = play(schedule)
+    assert played.errors == []
+    assert set(sent_to(played, "stop")) == {"m00", "m03"}
+    assert 120 <= min(sent_to(played, "start").values()) < 130
+    assert told(played, NoticeCode.LIMIT_APPLIED) == [
+        ("c1", "never_touch: 2 of its miners are left alone"), ("c1", "max_off: 2 miners run again: they were off for 100 s"),
+    ]  # fmt: skip
