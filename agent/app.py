@@ -128,6 +128,7 @@ class Agent:
         signer = BatchSigner.from_pem(identity.tls.key_pem)
         max_bytes = settings.buffer.max_bytes
         self.buffer = Buffer(writer, self._site_clock, site_id, ids, max_bytes, wake, signer, bulk)
+        self._salvage = self.buffer.salvage(settings.site.state_dir)
         self._formers = Formers(writer)
         self._secrets = SealedTexts(vault)
         self._fleet = fleet = Fleet(settings, clock, vault)
@@ -159,11 +160,12 @@ class Agent:
         """Make the tables, take up what an earlier process left, and tell the cloud that a new one began."""
         await self._writer.run(_schemas)
         if broken is not None:
+            await self._salvage.begin(broken)
             await self.curtail.recover(broken)
         await self._load()
         await self._tell(NoticeCode.AGENT_STARTED, f"version {version()}")
         if broken is not None:
-            detail = f"agent.db was broken and moved to {broken.name}; what waited in it was not sent"
+            detail = f"agent.db was broken and moved to {broken.name}; what can be read of it is sent from there"
             await self._tell(NoticeCode.BUFFER_GAP, detail)
 
     async def run(self) -> None:
@@ -174,6 +176,7 @@ class Agent:
             "journal": self._backfill.run,
             "restoring": self._restorer.run,
             "sealer": self.sealer.run,
+            "salvage": self._salvage.run,
             "poller": self.poller.run,
             "meters": self.meter_poller.run,
             "forwarder": self.forwarder.run,

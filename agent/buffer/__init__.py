@@ -2,6 +2,7 @@
 
 schema    the tables           store      append, take, settle         thinning    room in a full buffer
 rows      a batch as a row     levels     how thin it may become       figures     what a reader may know of them
+salvage   what waited in a file that broke
 """
 
 from agent.buffer.figures import BatchKey, BufferStatus, LeftOut, is_unused, left_out, numbering, waiting

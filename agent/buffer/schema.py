@@ -40,6 +40,9 @@ _SCHEMA: Final = (
         UPDATE buffer_totals SET kept_bytes = kept_bytes - length(OLD.payload); END""",
     """CREATE TABLE IF NOT EXISTS buffer_gap (
         id INTEGER PRIMARY KEY CHECK (id = 1), since_us INTEGER NOT NULL, items INTEGER NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS buffer_salvage (
+        id INTEGER PRIMARY KEY CHECK (id = 1), file TEXT NOT NULL, place INTEGER NOT NULL, saved INTEGER NOT NULL,
+        unreadable INTEGER NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS buffer_broken (
         place INTEGER PRIMARY KEY, epoch TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
         kind TEXT NOT NULL, sealed_at_us INTEGER NOT NULL, found_at_us INTEGER NOT NULL, cause TEXT NOT NULL,

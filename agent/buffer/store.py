@@ -20,10 +20,12 @@ import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from agent.buffer.figures import BatchKey, BufferStatus, waiting
 from agent.buffer.rows import COLUMNS, JOINED, Row, Rows, kind_of
+from agent.buffer.salvage import Salvage
 from agent.buffer.thinning import Thinner
 from agent.errors import Refused, Transient
 from agent.storage import StorageFull, Writer
@@ -164,6 +166,10 @@ class Buffer:
         newest = connection.execute(_SELECT.format(order="DESC") + " LIMIT 1", ("telemetry",)).fetchone()
         key = BatchKey(newest[1], newest[2]) if newest is not None else BatchKey(epoch, next_seq)
         return BufferStatus(epoch, next_seq, *waiting(connection), key)
+
+    def salvage(self, folder: Path) -> Salvage:
+        """Return what takes over the batches of a broken file that lies in ``folder``."""
+        return Salvage(self._writer, self._rows, folder)
 
     async def _append_telemetry(self, body: BatchBody) -> tuple[Batch, bool]:
         def work(connection: sqlite3.Connection) -> tuple[Batch, bool]:
