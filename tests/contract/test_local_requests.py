@@ -23,6 +23,7 @@ from agent.errors import Permanent, Refused, SessionBusy, TimedOut, Unreachable
 from agent.failsafe import by_daemon
 from agent.failsafe.by_daemon import ByDaemon
 from agent.failsafe.sights import show
+from agent.local_curtail.heat import HeatLimit, HeatRules
 from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.schema import schema
 from agent.local_curtail.site import LocalCurtail
@@ -35,7 +36,7 @@ from sitelink.clock import SystemClock
 from sitelink.inventory import MinerEntry
 from sitelink.signing import KeyRing
 from sitelink.types import Fallback, MinerState, Reading, Reason, Verb
-from sitelink.units import TeraHashPerSecond, Watts
+from sitelink.units import Celsius, TeraHashPerSecond, Watts
 from tests.unit.agent.storage_fakes import InlineWriter
 from tests.veiled import Veiled
 
@@ -125,6 +126,7 @@ def entry(name: str, dialect: str = "luxos") -> MinerEntry:
     return MinerEntry(name, "127.0.0.1", 4028, dialect, "S19", "F1", "R1", 1, Watts(3000), TeraHashPerSecond(100.0))
 
 
+HEAT = HeatRules(HeatLimit(board_c=Celsius(75.0)))
 FLEET = (entry("m1"), entry("m2"), entry("m3", "hiveon"))
 
 
@@ -138,7 +140,7 @@ async def daemon(folder: Path) -> AsyncIterator[Daemon]:
     writer = Full()
     in_transaction(writer.connection, schema)
     controls = {name.miner_id: FakeControl(name.miner_id) for name in FLEET}
-    rules = SiteRules("s", "a", frozenset(), 14400.0, Watts(0), Fallback.RUN, 0.0, device_deadline_s=5.0)
+    rules = SiteRules("s", "a", frozenset(), 14400.0, Watts(0), Fallback.RUN, 0.0, device_deadline_s=5.0, heat=HEAT)
     rng = random.Random(3)
     now = clock.now()
     curtail = LocalCurtail(
@@ -185,6 +187,16 @@ async def test_off_is_driven_and_proven_by_the_daemon_and_on_brings_back(tmp_pat
         code = await asyncio.to_thread(on, Verb.START, FLEET[:2], timedelta(hours=1), "failsafe-2", everything=False)
         assert code == 0
         assert not here.controls["m1"].off
+
+
+async def test_who_is_too_hot_is_not_started_by_hand_and_that_is_said_at_once(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as here:
+        here.curtail._thermometers._heat["m1"].hold(SystemClock().monotonic())
+        on = here.asking().switch
+        code = await asyncio.to_thread(on, Verb.START, FLEET[:1], timedelta(hours=1), "failsafe-1", everything=False)
+        assert code == 1
+        assert any("it is too hot to run: look at its fans" in line for line in here.told), here.told
+        assert here.curtail.too_hot("m1")
 
 
 async def test_the_same_order_asked_twice_is_taken_once(tmp_path: Path) -> None:
