@@ -1,20 +1,19 @@
-"""Modbus TCP: registers read, coils read and written, each request under its own deadline.
+"""Modbus TCP over pymodbus: registers read, coils read and written, each request under its own deadline.
 
 Invariants: at most ``CONNECTIONS`` connections are open to one address, because gateways to serial lines serve few;
-one that failed is closed and never used again; an answer to another question is an error, never a figure.
-
-Source: MODBUS Application Protocol Specification V1.1b3 (functions 1, 3, 4, 5 and exceptions); MODBUS Messaging on
-TCP/IP Implementation Guide V1.0b, 3.1.3 (the header: transaction, protocol 0, length, unit).
+one that failed is closed and never used again; an answer to another question is an error, never a figure. pymodbus is
+loaded by the first request, because the failsafe starts without it. What it awaits runs in a task of its own: on
+Python 3.11 its ``wait_for`` swallows a cancellation that comes with an answer, and our task would never end.
 
     ask --> a free place --> kept connection, or a new one --> request --> answer of the same kind, or an error
 """
 
 import asyncio
-import socket
-import struct
-from typing import Final
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
 
-from agent.errors import Garbled, TimedOut, Unreachable, UnsupportedDevice
+from agent.errors import Garbled, TimedOut, Transient, Unreachable, UnsupportedDevice
 from agent.names import locate
 
 CONNECTIONS: Final = 4
@@ -22,11 +21,9 @@ _READ_COILS: Final = 1
 _READ_HOLDING: Final = 3
 _READ_INPUT: Final = 4
 _WRITE_COIL: Final = 5
-_ON: Final = 0xFF00
-_EXCEPTION: Final = 0x80
-_HEADER: Final = struct.Struct(">HHHB")
-_TWO: Final = struct.Struct(">HH")
-_LONGEST_REST: Final = 253  # a PDU
+_Request = Callable[[Any], Coroutine[Any, Any, Any]]
+_Answer = TypeVar("_Answer")
+_ENDS_WITHIN_S: Final = 1.0
 
 
 class ModbusHost:
@@ -35,7 +32,7 @@ class ModbusHost:
     def __init__(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
-        self._kept: list[_Line] = []
+        self._kept: list[Any] = []
         self._places = asyncio.Semaphore(CONNECTIONS)
 
     def __str__(self) -> str:
@@ -43,7 +40,9 @@ class ModbusHost:
 
     async def input_registers(self, unit: int, register: int, count: int, timeout_s: float) -> list[int]:
         """Return ``count`` input registers from ``register`` (counted from 0) on; raises as ``holding_registers``."""
-        answer = await self._ask(unit, _READ_INPUT, _TWO.pack(register, count), timeout_s)
+        answer = await self._ask(
+            lambda client: client.read_input_registers(register, count=count, device_id=unit), _READ_INPUT, timeout_s
+        )
         return self._registers(answer, count)
 
     async def holding_registers(self, unit: int, register: int, count: int, timeout_s: float) -> list[int]:
@@ -54,124 +53,90 @@ class ModbusHost:
             UnsupportedDevice: the unit refuses the register; the message has its exception code.
             Garbled: the answer is to another question.
         """
-        answer = await self._ask(unit, _READ_HOLDING, _TWO.pack(register, count), timeout_s)
+        answer = await self._ask(
+            lambda client: client.read_holding_registers(register, count=count, device_id=unit),
+            _READ_HOLDING,
+            timeout_s,
+        )
         return self._registers(answer, count)
 
     async def coil(self, unit: int, coil: int, timeout_s: float) -> bool:
         """Return whether ``coil`` is on. Raises as ``holding_registers``."""
-        answer = await self._ask(unit, _READ_COILS, _TWO.pack(coil, 1), timeout_s)
-        if len(answer) < 2 or answer[0] != len(answer) - 1:
+        answer = await self._ask(
+            lambda client: client.read_coils(coil, count=1, device_id=unit), _READ_COILS, timeout_s
+        )
+        if not answer.bits:
             raise Garbled(f"{self}: answers without a coil; check that Modbus TCP runs there")
-        return bool(answer[1] & 1)
+        return bool(answer.bits[0])
 
     async def write_coil(self, unit: int, coil: int, timeout_s: float, *, on: bool) -> None:
         """Switch ``coil``. Raises as ``holding_registers``; after a TimedOut it may have been switched."""
-        wanted = _TWO.pack(coil, _ON if on else 0)
-        if await self._ask(unit, _WRITE_COIL, wanted, timeout_s) != wanted:
-            raise Garbled(f"{self}: says that it switched something else; check that Modbus TCP runs there")
+        await self._ask(lambda client: client.write_coil(coil, on, device_id=unit), _WRITE_COIL, timeout_s)
 
     def close(self) -> None:
         """Close the kept connections."""
         while self._kept:
             self._kept.pop().close()
 
-    async def _ask(self, unit: int, function: int, data: bytes, timeout_s: float) -> bytes:
-        """Return what the unit answers after the function's number."""
+    async def _ask(self, request: _Request, function: int, timeout_s: float) -> Any:
         async with self._places:
-            line = self._kept.pop() if self._kept else None
-            if line is not None and not line.is_quiet():
-                line.close()
-                line = None
+            client = self._kept.pop() if self._kept else None
+            if client is not None and not client.connected:
+                client.close()
+                client = None
             try:
                 async with asyncio.timeout(timeout_s):
-                    if line is None:
-                        line = await self._connected(timeout_s)
-                    answer = await self._answered(line, unit, function, data)
+                    if client is None:
+                        client = await self._connected(timeout_s)
+                    answer = await self._answered(client, request)
             except TimeoutError:
                 raise TimedOut(f"{self}: no answer within {timeout_s:g} s; check its cabling and unit") from None
             else:
-                self._kept.append(line)
-                line = None
+                self._kept.append(client)
+                client = None
             finally:
-                if line is not None:
-                    line.close()
-        if answer[0] == function | _EXCEPTION:
-            code = answer[1] if len(answer) > 1 else "?"
-            raise UnsupportedDevice(f"{self}: refuses the request with exception {code}; check unit and register")
-        return answer[1:]
-
-    async def _connected(self, timeout_s: float) -> "_Line":
-        family, target = await locate(self.host, self.port, timeout_s)
-        connection = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            connection.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(connection, target)
-        except OSError:
-            connection.close()
-            raise Unreachable(f"{self}: no connection; check its address, its power and its cabling") from None
-        except BaseException:
-            connection.close()
-            raise
-        return _Line(connection)
-
-    async def _answered(self, line: "_Line", unit: int, function: int, data: bytes) -> bytes:
-        """Return function and data of the answer to this very question."""
-        try:
-            answer = await line.ask(unit, bytes((function,)) + data)
-        except OSError as error:
-            raise Unreachable(f"{self}: {error.strerror or error}; it is tried again") from None
-        if answer is None or answer[0] & ~_EXCEPTION != function:
+                if client is not None:
+                    client.close()
+        if answer.isError():
+            raise UnsupportedDevice(
+                f"{self}: refuses the request with exception {getattr(answer, 'exception_code', '?')}; "
+                "check unit and register"
+            )
+        if answer.function_code != function:
             raise Garbled(f"{self}: answers another question; check that Modbus TCP runs there")
         return answer
 
-    def _registers(self, answer: bytes, count: int) -> list[int]:
-        held = (len(answer) - 1) // 2
-        if not answer or len(answer) % 2 == 0 or answer[0] != len(answer) - 1:
-            raise Garbled(f"{self}: answers with half a register; check that Modbus TCP runs there")
-        if held != count:
-            raise Garbled(f"{self}: answers with {held} registers instead of {count}; check its map")
-        return list(struct.unpack(f">{count}H", answer[1:]))
+    async def _connected(self, timeout_s: float) -> Any:
+        from pymodbus.client import AsyncModbusTcpClient  # noqa: PLC0415 - the failsafe starts without it
 
-
-class _Line:
-    """One connection, and the number of the question under way on it."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._transaction = 0
-
-    async def ask(self, unit: int, request: bytes) -> bytes | None:
-        """Return the answer's function and data; None when it is no answer to this question. Raises OSError."""
-        self._transaction = (self._transaction + 1) & 0xFFFF
-        header = _HEADER.pack(self._transaction, 0, len(request) + 1, unit)
-        await asyncio.get_running_loop().sock_sendall(self._socket, header + request)
-        transaction, protocol, length, answering = _HEADER.unpack(await self._exactly(_HEADER.size))
-        if (transaction, protocol, answering) != (self._transaction, 0, unit) or not 1 < length <= _LONGEST_REST + 1:
-            return None
-        return await self._exactly(length - 1)
-
-    def is_quiet(self) -> bool:
-        """Return whether the other side has neither closed the connection nor said something unasked."""
+        # It says at every outage what our own log says once.
+        logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
+        _, (address, _) = await locate(self.host, self.port, timeout_s)
+        client = AsyncModbusTcpClient(address, port=self.port, timeout=timeout_s, retries=0, reconnect_delay=0)
         try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+            if await _apart(client.connect()):
+                return client
+        except BaseException:
+            client.close()
+            raise
+        client.close()
+        raise Unreachable(f"{self}: no connection; check its address, its power and its cabling")
 
-    def close(self) -> None:
-        """Close it."""
-        self._socket.close()
+    async def _answered(self, client: Any, request: _Request) -> Any:
+        from pymodbus.exceptions import ModbusException  # noqa: PLC0415 - see above
 
-    async def _exactly(self, count: int) -> bytes:
-        loop, held = asyncio.get_running_loop(), b""
-        while len(held) < count:
-            more = await loop.sock_recv(self._socket, count - len(held))
-            if not more:
-                raise ConnectionResetError("the connection broke")
-            held += more
-        return held
+        try:
+            return await _apart(request(client))
+        except ModbusException as error:
+            raise Unreachable(f"{self}: {_cause(error)}; it is tried again") from None
+        except OSError as error:
+            raise Transient(f"{self}: {error.strerror or error}; it is tried again") from None
+
+    def _registers(self, answer: Any, count: int) -> list[int]:
+        registers = list(answer.registers)
+        if len(registers) != count:
+            raise Garbled(f"{self}: answers with {len(registers)} registers instead of {count}; check its map")
+        return registers
 
 
 class ModbusHosts:
@@ -191,3 +156,24 @@ class ModbusHosts:
         """Close every kept connection."""
         for host in self._hosts.values():
             host.close()
+
+
+async def _apart(work: Coroutine[Any, Any, _Answer]) -> _Answer:
+    """Return what ``work`` returns, or raise what it raises; being cancelled is never hidden by it."""
+    inner = asyncio.create_task(work)
+    try:
+        await asyncio.wait({inner})
+    except asyncio.CancelledError:
+        inner.cancel()
+        ended, _ = await asyncio.wait({inner}, timeout=_ENDS_WITHIN_S)
+        if ended and not inner.cancelled():
+            inner.exception()  # seen: that we are cancelled is what counts
+        raise
+    if inner.cancelled():
+        raise Transient("the request was cancelled from within; it is tried again")
+    return inner.result()
+
+
+def _cause(error: Exception) -> str:
+    text = str(error).removeprefix("Modbus Error: ").strip()
+    return text.splitlines()[0] if text else "the connection broke"

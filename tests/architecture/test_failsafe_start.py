@@ -56,7 +56,7 @@ NOT_TO_LOOK = {
         "agent.enrol",
     ),
     *("agent.local_requests", "agent.local_server", "agent.doctor", "agent.at_site", "agent.discover"),
-    *("h11", "uvloop", "orjson"),
+    *("pymodbus", "h11", "uvloop", "orjson"),
     *("agent.identity", "agent.buffer", "agent.sealer", "agent.probe", "agent.status", "agent.supervisor"),
     *("agent.local_curtail.executor", "agent.local_curtail.journal", "agent.local_curtail.stopping"),
 }

@@ -54,7 +54,6 @@ ADAPTERS = {
     "agent/names.py": {"socket", "getaddrinfo"},
     "agent/lock.py": {"os.getpid"},
     "agent/local_socket.py": {"socket"},
-    "agent/modbus.py": {"socket"},
     "agent/uplink/dial.py": {"socket"},
     "agent/enrol.py": {"socket", "secrets", "create_connection", "time"},
     "agent/identity.py": {"os.fsync"},
