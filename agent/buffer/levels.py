@@ -6,6 +6,7 @@ numbers.
     level   0 whole      1 one in 60 s      2 one in 300 s      3 one in 900 s      4 nothing left
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -31,8 +32,8 @@ class Cutter:
         self._every_s = every_s
         self._last_slot: dict[tuple[str, str], int] = {}
 
-    def cut(self, payload: bytes) -> tuple[bytes, int, int]:
-        """Return the payload with fewer items, how many were taken out, and how many items are left in it.
+    def cut(self, payload: bytes) -> tuple[bytes, int]:
+        """Return the payload with fewer items, and how many were taken out.
 
         Raises:
             MalformedFrame: the payload cannot be read.
@@ -46,11 +47,10 @@ class Cutter:
         gone = [at for row, at in enumerate(times) if row not in kept]
         chosen = {id(sample) for sample in meters}
         gone += [sample.read_at for sample in rest.meters if id(sample) not in chosen]
-        left = len(rows) + len(meters)
         if not gone:
-            return payload, 0, left
+            return payload, 0
         gaps = (_widened(rest.gaps, gone, self._every_s),)
-        return codec.pack_rows(columns, rows, replace(rest, meters=meters, gaps=gaps)), len(gone), left
+        return codec.pack_rows(columns, rows, replace(rest, meters=meters, gaps=gaps)), len(gone)
 
     def _keeps(self, kind: str, name: str, at: datetime) -> bool:
         slot = (at - EPOCH) // timedelta(seconds=self._every_s)
@@ -70,6 +70,30 @@ def given_up(payload: bytes) -> tuple[bytes, int]:
     columns, rest = codec.unpack_columns(payload)
     gone = [EPOCH + at_ms * _MILLISECOND for at_ms in columns.read_at_ms] + [sample.read_at for sample in rest.meters]
     return codec.pack(BatchBody(gaps=(_widened(rest.gaps, gone, 0),))), len(gone)
+
+
+def joined(payloads: Sequence[bytes]) -> bytes:
+    """Return the payload of batches that follow each other, as one; their gaps stay apart by what was kept."""
+    bodies = [codec.unpack(payload) for payload in payloads]
+    gaps: dict[int, Gap] = {}
+    for gap in (gap for body in bodies for gap in body.gaps):
+        known = gaps.get(gap.kept_every_s, gap)
+        items = gap.items + (known.items if gap.kept_every_s in gaps else 0)
+        since, until = min(known.since, gap.since), max(known.until, gap.until)
+        gaps[gap.kept_every_s] = Gap(since, until, gap.kept_every_s, items)
+    return codec.pack(
+        BatchBody(
+            readings=tuple(reading for body in bodies for reading in body.readings),
+            meters=tuple(sample for body in bodies for sample in body.meters),
+            gaps=tuple(gaps.values()),
+        )
+    )
+
+
+def has_items(payload: bytes) -> bool:
+    """Return whether anything but gaps is in ``payload``."""
+    columns, rest = codec.unpack_columns(payload)
+    return bool(len(columns) or rest.meters)
 
 
 def all_gone(items: int, at: datetime) -> bytes:

@@ -2,7 +2,8 @@
 
 Invariants:
 
-* A row's numbers never change; its payload only by losing items to a gap that counts them.
+* The numbers of a row that may have left the gateway never change; those of rows that never did may be joined into one.
+  A payload changes only by losing items to a gap that counts them.
 * Payload, digest, signature and level are written together.
 * A row whose payload no longer fits its digest is moved aside whole, and its numbers are told as a gap.
 """
@@ -10,8 +11,8 @@ Invariants:
 import hashlib
 import logging
 import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.buffer.levels import NOTHING_LEFT, all_gone
@@ -24,10 +25,10 @@ from sitelink.types import Batch, BatchBody, BatchKind, Notice, NoticeCode
 _LOG: Final = logging.getLogger(__name__)
 COLUMNS: Final = (
     "b.epoch_number, e.epoch, b.first_seq, b.last_seq, b.kind, b.sealed_at_us, b.payload, b.digest, b.signature,"
-    " b.key_id, b.level"
+    " b.key_id, b.level, b.sent"
 )
 JOINED: Final = "buffer_batches b JOIN buffer_epochs e ON e.number = b.epoch_number"
-_RowTuple = tuple[int, str, int, int, str, int, bytes, bytes | None, bytes, str, int]
+_RowTuple = tuple[int, str, int, int, str, int, bytes, bytes | None, bytes, str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Row:
     digest: bytes | None
     key_id: str
     level: int
+    sent: bool
 
     @property
     def is_broken(self) -> bool:
@@ -65,10 +67,10 @@ class Rows:
 
     def read(self, values: _RowTuple) -> Row:
         """Return what a query of ``COLUMNS`` found."""
-        number, epoch, first, last, kind, sealed_us, payload, digest, signature, key_id, level = values
+        number, epoch, first, last, kind, sealed_us, payload, digest, signature, key_id, level, sent = values
         sealed_at = moment_of(sealed_us)
         batch = Batch(self._site_id, epoch, first, last - first + 1, BatchKind(kind), sealed_at, payload, signature)
-        return Row(number, batch, digest, key_id, level)
+        return Row(number, batch, digest, key_id, level, bool(sent))
 
     def seal(self, connection: sqlite3.Connection, body: BatchBody) -> Batch:
         """Store ``body`` under the next numbers.
@@ -86,7 +88,7 @@ class Rows:
         level = 0 if body.readings or body.meters or kind is BatchKind.CONTROL else NOTHING_LEFT
         connection.execute(
             "INSERT INTO buffer_batches (epoch_number, first_seq, last_seq, kind, sealed_at_us, payload, digest,"
-            " signature, key_id, level) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " signature, key_id, level, sent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (
                 number,
                 first_seq,
@@ -122,6 +124,28 @@ class Rows:
                 row.epoch_number,
                 batch.first_seq,
             ),
+        )
+
+    def join(self, connection: sqlite3.Connection, rows: Sequence[Row], payload: bytes, level: int) -> None:
+        """Replace waiting rows that follow each other, and never left the gateway, by one with ``payload``."""
+        first, last = rows[0], rows[-1]
+        count = last.batch.last_seq - first.batch.first_seq + 1
+        for row in rows[1:]:
+            connection.execute(
+                "DELETE FROM buffer_batches WHERE epoch_number = ? AND first_seq = ?",
+                (row.epoch_number, row.batch.first_seq),
+            )
+        connection.execute(
+            "UPDATE buffer_batches SET last_seq = ? WHERE epoch_number = ? AND first_seq = ?",
+            (last.batch.last_seq, first.epoch_number, first.batch.first_seq),
+        )
+        self.recut(connection, replace(first, batch=replace(first.batch, count=count)), payload, level)
+
+    def mark_sent(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        """Note that ``rows`` are about to leave the gateway."""
+        connection.executemany(
+            "UPDATE buffer_batches SET sent = 1 WHERE epoch_number = ? AND first_seq = ?",
+            [(row.epoch_number, row.batch.first_seq) for row in rows if not row.sent],
         )
 
     def signed(self, connection: sqlite3.Connection, row: Row) -> Batch:

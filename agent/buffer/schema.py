@@ -36,8 +36,13 @@ _SCHEMA: Final = (
     """CREATE TRIGGER IF NOT EXISTS buffer_batch_cut AFTER UPDATE OF payload ON buffer_batches
         WHEN OLD.settled_at_us IS NULL BEGIN
         UPDATE buffer_totals SET waiting_bytes = waiting_bytes + length(NEW.payload) - length(OLD.payload); END""",
-    """CREATE TRIGGER IF NOT EXISTS buffer_batch_deleted AFTER DELETE ON buffer_batches BEGIN
+    "DROP TRIGGER IF EXISTS buffer_batch_deleted",  # an earlier version's did not tell these two apart
+    """CREATE TRIGGER buffer_batch_deleted AFTER DELETE ON buffer_batches WHEN OLD.settled_at_us IS NOT NULL BEGIN
         UPDATE buffer_totals SET kept_bytes = kept_bytes - length(OLD.payload); END""",
+    """CREATE TRIGGER IF NOT EXISTS buffer_batch_joined AFTER DELETE ON buffer_batches
+        WHEN OLD.settled_at_us IS NULL BEGIN
+        UPDATE buffer_totals SET waiting_batches = waiting_batches - 1,
+            waiting_bytes = waiting_bytes - length(OLD.payload); END""",
     """CREATE TABLE IF NOT EXISTS buffer_gap (
         id INTEGER PRIMARY KEY CHECK (id = 1), since_us INTEGER NOT NULL, items INTEGER NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS buffer_salvage (
@@ -54,6 +59,7 @@ _LATER_COLUMNS: Final = (
     ("buffer_batches", "signature", "BLOB NOT NULL DEFAULT x''"),
     ("buffer_batches", "key_id", "TEXT NOT NULL DEFAULT ''"),
     ("buffer_batches", "level", "INTEGER NOT NULL DEFAULT 0"),
+    ("buffer_batches", "sent", "INTEGER NOT NULL DEFAULT 1"),
     ("buffer_totals", "thinned_items", "INTEGER NOT NULL DEFAULT 0"),
     ("buffer_totals", "given_up_items", "INTEGER NOT NULL DEFAULT 0"),
     ("buffer_totals", "broken_items", "INTEGER NOT NULL DEFAULT 0"),

@@ -5,8 +5,8 @@ Invariants:
 * Nothing is deleted before its receipt. Settled batches stay a week, as room allows, for a cloud that was restored
   from a backup.
 * A batch is sealed and signed once; the sequence counter moves in the transaction that stores the batch, so a crash
-  leaves no hole and no number twice. A batch always covers the same numbers: what is cut out of one for want of room
-  is told in it as a gap.
+  leaves no hole and no number twice. A batch that was taken always covers the same numbers: what is cut out of one
+  for want of room is told in it as a gap.
 * Only receipts settle: a batch's own range, or everything up to the cursor. Order is by number, never by time.
 * Waiting telemetry stays below ``max_bytes``: the oldest is thinned, see ``thinning``. Control data are always kept.
 
@@ -125,6 +125,7 @@ class Buffer:
                 for row in broken:
                     self._rows.set_aside(connection, row, "the digest does not fit")
                 if not broken:
+                    self._rows.mark_sent(connection, rows)
                     return [self._rows.signed(connection, row) for row in rows]
 
         return await self._writer.run(work)

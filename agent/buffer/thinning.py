@@ -5,6 +5,8 @@ Invariants:
 * The newest batches are left as they are, and what is new is always taken in; control data are never touched.
 * Telemetry is thinned in passes, each from the oldest to the newest: to one item a minute, then in 5, then in 15. Only
   when everything is at the last is the oldest given up. What is left out stands in the batch as a gap.
+* Small batches that never left the gateway and follow each other become one, else what a batch takes beside its items
+  would fill the buffer in their place.
 * One step is one transaction over a few batches, so that orders never wait long; cut off anywhere, the next goes on.
 * A pass and its passing are told by BUFFER_GAP notices, one each.
 
@@ -26,7 +28,9 @@ ROW_BYTES: Final = 256
 _START_SHARE: Final = 0.95
 _STOP_SHARE: Final = 0.90
 _OVER_SHARE: Final = 0.80
-_BATCHES_A_STEP: Final = 4
+_BATCHES_A_STEP: Final = 16
+_BYTES_A_STEP: Final = 32 * 1024
+_LONGEST_RUN: Final = 10_000
 _LEFT_WHOLE: Final = 8
 _WAITING: Final = "b.settled_at_us IS NULL AND b.kind = 'telemetry'"
 _AT_LEVEL: Final = (
@@ -82,8 +86,9 @@ class Thinner:
             level += 1
             if level > last_level:
                 return 0
-        for row in victims:
-            self._cut_one(connection, row, min(level, levels.COARSEST) if row.level < levels.COARSEST else level)
+        done = [(row, self._cut_one(connection, row, _target(row, level))) for row in victims]
+        for run in _runs([(row, payload) for row, payload in done if payload is not None]):
+            self._keep(connection, run, min(_target(row, level) for row, _ in run))
         return level
 
     def _victims(self, connection: sqlite3.Connection, level: int, youngest: tuple[int, int]) -> list[Row]:
@@ -94,25 +99,38 @@ class Thinner:
         return min(filter(None, found), key=lambda rows: (rows[0].epoch_number, rows[0].batch.first_seq), default=[])
 
     def _at(self, connection: sqlite3.Connection, level: int, youngest: tuple[int, int]) -> list[Row]:
-        found = connection.execute(_AT_LEVEL, (level, *youngest, _BATCHES_A_STEP))
-        return [self._rows.read(values) for values in found]
+        rows: list[Row] = []
+        size = 0
+        for values in connection.execute(_AT_LEVEL, (level, *youngest, _BATCHES_A_STEP)):
+            rows.append(self._rows.read(values))
+            size += len(rows[-1].batch.payload)
+            if size >= _BYTES_A_STEP:
+                break
+        return rows
 
-    def _cut_one(self, connection: sqlite3.Connection, row: Row, level: int) -> None:
+    def _cut_one(self, connection: sqlite3.Connection, row: Row, level: int) -> bytes | None:
+        """Return what is left of a row at ``level``; None when it is broken, and was set aside."""
         try:
             if row.is_broken:
                 raise MalformedFrame("the digest does not fit")
             if level == levels.NOTHING_LEFT:
                 payload, gone = levels.given_up(row.batch.payload)
-                left, counter = 0, "given_up_items"
+                counter = "given_up_items"
             else:
-                payload, gone, left = self._cutter_at(level).cut(row.batch.payload)
+                payload, gone = self._cutter_at(level).cut(row.batch.payload)
                 counter = "thinned_items"
         except (MalformedFrame, OverflowError) as error:
             self._rows.set_aside(connection, row, str(error))
-            return
-        self._rows.recut(connection, row, payload, level if left else levels.NOTHING_LEFT)
+            return None
         connection.execute(f"UPDATE buffer_totals SET {counter} = {counter} + ?", (gone,))  # noqa: S608 - our own name
         connection.execute("UPDATE buffer_gap SET items = items + ?", (gone,))
+        return payload
+
+    def _keep(self, connection: sqlite3.Connection, run: list[tuple[Row, bytes]], level: int) -> None:
+        rows, payloads = [row for row, _ in run], [payload for _, payload in run]
+        payload = payloads[0] if len(run) == 1 else levels.joined(payloads)
+        level = level if levels.has_items(payload) else levels.NOTHING_LEFT
+        self._rows.join(connection, rows, payload, level)
 
     def _cutter_at(self, level: int) -> levels.Cutter:
         if level != self._cutter_level:
@@ -146,6 +164,29 @@ class Thinner:
         since = moment_of(row[0]).isoformat(timespec="seconds")
         detail = f"{row[1]} items were left out since {since}; telemetry is kept whole again"
         self._rows.notify(connection, NoticeCode.BUFFER_GAP, detail)
+
+
+def _target(row: Row, level: int) -> int:
+    """Return what the pass of ``level`` makes of a row: it is given up only from the coarsest level."""
+    return min(level, levels.COARSEST) if row.level < levels.COARSEST else level
+
+
+def _runs(cut: list[tuple[Row, bytes]]) -> list[list[tuple[Row, bytes]]]:
+    """Return the rows in runs that may become one: they follow each other, and none ever left the gateway."""
+    runs: list[list[tuple[Row, bytes]]] = []
+    for row, payload in cut:
+        before = runs[-1][-1][0] if runs else None
+        if (
+            before is not None
+            and not (before.sent or row.sent)
+            and before.epoch_number == row.epoch_number
+            and before.batch.last_seq + 1 == row.batch.first_seq
+            and row.batch.last_seq - runs[-1][0][0].batch.first_seq < _LONGEST_RUN
+        ):
+            runs[-1].append((row, payload))
+        else:
+            runs.append([(row, payload)])
+    return runs
 
 
 def _size(connection: sqlite3.Connection) -> int:

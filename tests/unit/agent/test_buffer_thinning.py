@@ -53,6 +53,8 @@ class Site:
         self.sealed: list[Batch] = []
         self.at = NOON - STEP
         self.noise = random.Random(4)
+        self.was_sent = True
+        """Whether the batches have left the gateway, so that none may be joined."""
         self.open()
 
     def open(self) -> None:
@@ -71,6 +73,8 @@ class Site:
     async def fill(self, batches: int) -> None:
         for _ in range(batches):
             self.sealed.append(await self.buffer.append(self.body()))
+            if self.was_sent:
+                self.writer.connection.execute("UPDATE buffer_batches SET sent = 1 WHERE sent = 0")
 
     async def waiting(self) -> list[Batch]:
         return sorted(await self.buffer.take(10**9), key=lambda batch: batch.first_seq)
@@ -303,11 +307,13 @@ async def test_a_full_disk_with_nothing_to_thin_refuses_the_new_and_says_so_once
         max_size=12,
     ),
     max_bytes=st.sampled_from([20_000, 40_000, 60_000]),
+    was_sent=st.booleans(),
 )
 def test_a_crash_at_any_step_loses_nothing_that_was_sealed(
-    crashes: list[tuple[int, CrashPoint]], max_bytes: int
+    crashes: list[tuple[int, CrashPoint]], max_bytes: int, was_sent: bool
 ) -> None:
     site = Site(max_bytes)
+    site.was_sent = was_sent
 
     async def run() -> None:
         for spared, point in crashes:
@@ -318,6 +324,8 @@ def test_a_crash_at_any_step_loses_nothing_that_was_sealed(
                 site.open()
             site.writer.spared, site.writer.crash_at = 0, CrashPoint.NEVER
         await site.check()
+        if not was_sent:
+            return
         stored = {batch.first_seq: batch for batch in await site.waiting()}
         assert all(same_items(batch, stored[batch.first_seq]) for batch in site.sealed)
 
@@ -326,6 +334,26 @@ def test_a_crash_at_any_step_loses_nothing_that_was_sealed(
 
 def test_an_item_that_cannot_be_placed_in_time_is_no_reason_to_stop() -> None:
     body = BatchBody(readings=(Reading("m", NOON, MinerState.IDLE), Reading("m", NOON, MinerState.IDLE)))
-    payload, gone, left = Cutter(60).cut(codec.pack(body))
-    assert (gone, left) == (1, 1)
+    payload, gone = Cutter(60).cut(codec.pack(body))
+    assert gone == 1
     assert codec.unpack(payload).gaps == (Gap(NOON, NOON + timedelta(milliseconds=1), 60, 1),)
+
+
+async def test_small_batches_that_never_left_become_one_and_none_that_did() -> None:
+    site = Site(60_000)
+    site.was_sent = False
+    await site.fill(10)
+    left = await site.buffer.take(10**9)
+    await site.fill(300)
+    await site.check()
+    found = await site.telemetry()
+    assert [batch.first_seq for batch, _ in found[: len(left)]] == sorted(batch.first_seq for batch in left)
+    for batch, (now, _) in zip(sorted(left, key=lambda one: one.first_seq), found, strict=False):
+        assert same_items(batch, now), "its numbers are what they were"
+    assert len(found) < 100, "the others are fewer, longer ones"
+    items = sum(len(body.readings) + len(body.meters) for _, body in found)
+    assert items + sum(gap.items for _, body in found for gap in body.gaps) == 310 * (MINERS + 1)
+    assert site.size() <= site.max_bytes
+    totals = site.writer.connection.execute("SELECT waiting_batches, waiting_bytes FROM buffer_totals").fetchone()
+    waiting = await site.waiting()
+    assert totals == (len(waiting), sum(len(batch.payload) for batch in waiting))
