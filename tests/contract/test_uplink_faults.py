@@ -91,7 +91,7 @@ async def linked(
         site = Site(heartbeat_s=heartbeat_s)
         site.cloud = ends.cloud
         carried = uplink if weather is None else Weathered(uplink, weather, seed)
-        site.forwarder._uplink = carried
+        site.forwarder.change(carried)
         site.forwarder._resend_s = 0.5
         yield Linked(site, ends, relay, uplink)
         await uplink.close()
