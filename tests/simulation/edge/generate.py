@@ -25,6 +25,8 @@ def generate(seed: int) -> Schedule:
     """Return the random history of ``seed``."""
     rng = random.Random(f"{seed} edge")
     on = {name for name in FAMILIES if rng.random() < 0.6} | {name for name in RARE if rng.random() < 0.2}
+    if "small" in on:
+        on.discard("restore")  # what is settled is kept for a restored cloud as room allows, and there is none
     miners = rng.randint(3, 5)
     names = [f"m{number}" for number in range(miners)]
     events = [*_plans(rng, names, again="replan" in on), *_commands(rng, names)]
@@ -71,21 +73,19 @@ def _plans(rng: random.Random, names: list[str], *, again: bool) -> list[Event]:
 
 
 def _commands(rng: random.Random, names: list[str]) -> list[Event]:
-    commands = []
-    sequence = 10
+    drawn: list[tuple[float, str, list[str]]] = []
     for _ in range(rng.randint(1, 4)):
         verb = rng.choice(["reboot", "reboot", "limit", "limit", "blink", "stop"])
         at_s = rng.uniform(5, HEAL_S - 40)
         chosen = rng.sample(names, rng.randint(1, 2))
-        sequence += 1
-        commands.append(_command(rng, sequence, verb, at_s, chosen))
+        drawn.append((at_s, verb, chosen))
         if verb == "limit" and rng.random() < 0.5:  # changed its mind soon after
-            sequence += 1
-            commands.append(_command(rng, sequence, verb, at_s + rng.uniform(0.1, 12), chosen))
+            drawn.append((at_s + rng.uniform(0.1, 12), verb, chosen))
         if verb == "stop" and rng.random() < 0.4:
-            sequence += 1
-            commands.append(_command(rng, sequence, "start", at_s + rng.uniform(5, 30), chosen))
-    return commands
+            drawn.append((at_s + rng.uniform(5, 30), "start", chosen))
+    return [
+        _command(rng, 11 + place, verb, at_s, chosen) for place, (at_s, verb, chosen) in enumerate(sorted(drawn))
+    ]
 
 
 def _command(rng: random.Random, sequence: int, verb: str, at_s: float, miners: list[str]) -> Event:

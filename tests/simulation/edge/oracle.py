@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from sitelink.orders import read_command, read_plan
-from sitelink.types import Ack, BatchKind, Command, Domain, NoticeCode, Outcome, SitePlan, Verb
+from sitelink.types import Ack, BatchKind, ClockTrust, Command, Domain, NoticeCode, Outcome, SitePlan, Verb
 from sitelink.verbs import SWITCHING
 from tests.simulation.edge.cloud import PLAN_MARGIN_S
 from tests.simulation.edge.journalled import judge_journal
@@ -184,6 +184,8 @@ class Oracle:
 
     def _judge_left_off(self, miner: Any) -> None:
         now_s, name = self._world.now_s, miner.miner_id
+        if name in self._play.unkept:
+            return
         ends = [
             seconds(item.interval.end) + _ramp_s(item)
             for _, plan in self.plans()
@@ -207,7 +209,8 @@ class Oracle:
         faults = [e for e in self._play.schedule.of("device") if e.what["miner"] == name]
         full = any(e.at_s - 1 <= now_s < e.what["until_s"] + HELD_S for e in self._play.schedule.of("disk_full"))
         starts = [c for _, c in self.commands() if c.verb is Verb.START and name in c.miner_ids]
-        if faults or full or starts or miner.booted_s > now_s - HELD_S:
+        undated = self._play.parts.curtail.site_time.now()[1] is ClockTrust.UNTRUSTED
+        if faults or full or starts or undated or miner.booted_s > now_s - HELD_S:
             return
         for span_s in self._in_force(name):
             if span_s[0] + HELD_S <= now_s < span_s[1] - 1 and miner.hashing:
@@ -271,8 +274,12 @@ class Oracle:
         accepted = {n.subject for n in notices if n.code is NoticeCode.COMMAND_ACCEPTED}
         ended = {(ack.order_id, ack.miner_id) for ack in acks}
         by_id: dict[str, Command] = {command.command_id: command for _, command in self.commands()}
+        hostile = self._play.schedule.of("hostile")
+        stale = {event.what["order"]["what"]["id"] for event in hostile if event.what["how"] == "stale"}
         for command_id in sorted(accepted):
             command = by_id.get(command_id)
+            if command is None and command_id in stale:
+                continue  # taken while nobody knew the time, and never followed: that is what its expiry is for
             if command is None:
                 world.violated("nothing forged", f"{command_id} was accepted though nobody gave it")
             elif command.verb not in SWITCHING:
@@ -321,14 +328,15 @@ class Oracle:
         accepted = {n.subject for n in world.cloud.notices() if n.code is NoticeCode.COMMAND_ACCEPTED}
         for miner in world.miners.values():
             miner.settle(world.now_s)
-            if not miner.hashing:
+            if not miner.hashing and miner.miner_id not in self._play.unkept:
                 world.violated("converges", f"{miner.miner_id} does not hash at the end")
             limits = [
                 command
                 for _, command in self.commands()
                 if command.verb is Verb.LIMIT and miner.miner_id in command.miner_ids and command.command_id in accepted
             ]
-            if limits:
+            # What a restored cloud signs anew is refused where it was taken before: which number counts, it cannot tell.
+            if limits and not self._play.schedule.of("restore"):
                 last = max(limits, key=lambda command: (command.signing_epoch, command.sequence))
                 wanted_w = float(last.parameters[0][1])
                 if (last.command_id, miner.miner_id) in complete and miner.limit_w != wanted_w:

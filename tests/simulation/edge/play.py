@@ -18,6 +18,7 @@ from agent.app import SiteClock
 from agent.backoff import Backoff
 from agent.buffer import Buffer
 from agent.forwarder import Forwarder, Introduction, SiteFacts
+from agent.local_curtail import executor
 from agent.local_curtail.backfill import Backfill
 from agent.local_curtail.chain import Chain
 from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
@@ -45,6 +46,8 @@ HEARTBEAT_S = 4.0
 READ_S = 10.0
 SEAL_S = 6.0
 GRACE_S = 20.0
+TICK_S = 2.0
+"""How often the policy decides here if nothing happens: every half second would cost as much as all the rest."""
 
 
 class WatchedBuffer(Buffer):
@@ -90,6 +93,8 @@ class EdgePlay:
         self.cold_boots: list[float] = []
         self.crashes: list[float] = []
         self.overrides: list[tuple[float, Event]] = []
+        self.unkept: set[str] = set()
+        """Miners that a technician stopped though told that a full disk keeps nothing of it: they are the technician's."""
 
     async def run(self) -> None:
         self._prepare_miners()
@@ -185,13 +190,17 @@ class EdgePlay:
         sealer = Sealer(buffer, SEAL_S)
         forwarder = Forwarder(
             SimUplink(world, life), buffer, site_clock, world.next_id, Backoff(world.rng_agent, 0.5, 5.0),
-            Introduction("site-1", "agent-1", "simulated", f"life-{self.lives}"),
-            lambda: SiteFacts(curtail.journal.plan_revision, curtail.site_time.now()[1]),
+            Introduction("site-1", "agent-1", "simulated", f"life-{self.lives}"), lambda: self._facts(curtail),
             curtail.journal, curtail.site_time, HEARTBEAT_S, resend_s=10.0,
         )  # fmt: skip
         self._writer = writer
         backfill = Backfill(writer, buffer, Chain(world.next_id), curtail.site_time)
         return Parts(buffer, sealer, curtail, forwarder, backfill)
+
+    def _facts(self, curtail: LocalCurtail) -> SiteFacts:
+        trust, taken = curtail.site_time.now()[1], curtail.journal.taken
+        key_ids = (ORDER_KEY.key_id,)
+        return SiteFacts(curtail.journal.plan_revision, trust, key_ids, taken.highest, taken.order_id)
 
     def _wake(self) -> None:
         if self.parts is not None:
@@ -323,7 +332,10 @@ class EdgePlay:
             )
         except Killed:
             return
-        if not refused:
+        if refused:
+            self.world.cover("override not kept")
+            self.unkept |= set(what["miners"])
+        else:
             self.overrides.append((self.world.now_s, event))
             self.world.cover("override kept")
 
@@ -336,9 +348,11 @@ def play(schedule: Schedule) -> EdgePlay:
         played.append(EdgePlay(schedule, virtual))
         await played[0].run()
 
+    usual_s, executor.TICK_S = executor.TICK_S, TICK_S  # type: ignore[misc]
     gc.disable()  # it would run the cleanup of dead processes at arbitrary moments
     try:
         loop.run(main, random.Random(f"{schedule.seed} loop"))
     finally:
         gc.enable()
+        executor.TICK_S = usual_s  # type: ignore[misc]
     return played[0]

@@ -101,6 +101,7 @@ class EdgeWorld:
         self.trace: list[tuple[Any, ...]] = []
         self.coverage: Counter[str] = Counter()
         self.violations: list[tuple[str, str]] = []
+        self._told: set[tuple[str, str]] = set()
         self.deeds: list[Deed] = []
         self.orders: list[tuple[float, Envelope]] = []
         """What the cloud truly ordered, when it first sent it."""
@@ -140,7 +141,9 @@ class EdgeWorld:
         self.coverage[state] += 1
 
     def violated(self, invariant: str, words: str) -> None:
-        self.violations.append((invariant, f"{self.now_s:.1f} s: {words}"))
+        if (invariant, words) not in self._told:  # what goes on is one violation
+            self._told.add((invariant, words))
+            self.violations.append((invariant, f"{words} (at {self.now_s:.1f} s)"))
 
     def did(self, miner_id: str, verb: str, value: str) -> None:
         self.note("did", miner_id, verb, value)
