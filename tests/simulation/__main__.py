@@ -2,6 +2,8 @@
 
     --histories N   so many fresh histories (default 500), from --seed S on (default: the clock's microseconds)
     --schedule FILE play a saved schedule instead, and print its trace
+    --mutant NAME   hunt one planted bug instead of playing histories
+    --no-mutants    play histories alone
     --shrink        save a short form of the first history that fails of each invariant under regressions/
 
 Progress goes to stderr, one JSON line comes last: ``histories``, ``violations``, ``seconds``, ``mutants``,
@@ -11,12 +13,15 @@ Progress goes to stderr, one JSON line comes last: ``histories``, ``violations``
 import argparse
 import json
 import logging
+import multiprocessing
 import os
 import sys
 import time
 from pathlib import Path
 
 from tests.simulation.edge.generate import generate
+from tests.simulation.edge.hunt import hunt_named
+from tests.simulation.edge.mutants import MUTANTS
 from tests.simulation.edge.play import play
 from tests.simulation.edge.schedule import load, to_json
 from tests.simulation.edge.shrink import shrink
@@ -48,17 +53,36 @@ def save_short(findings: list[Finding]) -> None:
         say(f"{path}: {short.words()}")
 
 
+def hunt_all(names: list[str], workers: int) -> int:
+    """Hunt the planted bugs of these names; return how many were found."""
+    found = 0
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for name, caught in pool.imap_unordered(hunt_named, names):
+            found += caught is not None
+            where = (
+                "not found"
+                if caught is None
+                else f"{caught.invariant}, by seed {caught.seed}, {caught.histories} played"
+            )
+            say(f"{name}: {where}")
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")
     parser.add_argument("--histories", type=int, default=500)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--schedule", type=Path)
+    parser.add_argument("--mutant", choices=sorted(MUTANTS))
+    parser.add_argument("--no-mutants", action="store_true")
     parser.add_argument("--shrink", action="store_true")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if given.schedule is not None:
         return play_saved(given.schedule)
+    if given.mutant is not None:
+        return hunt_all([given.mutant], 1) != 1
     first = given.seed if given.seed is not None else time.time_ns() // 1000 % 10**9 * 100
     say(f"{given.histories} histories from seed {first} on")
     began = time.perf_counter()
@@ -67,9 +91,17 @@ def main() -> int:
     say("rarest: " + ", ".join(f"{state} {times}" for state, times in coverage.most_common()[: -SHOWN - 1 : -1]))
     if given.shrink:
         save_short(findings)
-    line = {"histories": given.histories, "violations": len(findings), "seconds": seconds}
+    names = [] if given.no_mutants else sorted(MUTANTS)
+    caught = hunt_all(names, given.workers)
+    line = {
+        "histories": given.histories,
+        "violations": len(findings),
+        "seconds": seconds,
+        "mutants": len(names),
+        "mutants_caught": caught,
+    }
     print(json.dumps(line))
-    return bool(findings)
+    return bool(findings) or caught < len(names)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Miners that can be told everything, and fail at it: requests and replies lost, carried out late, said and not done."""
 
 import asyncio
+import importlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.cgminer.control.carry_out import carry_out
 from agent.cgminer.control.driver import ReadBack, Result, Wanted
 from agent.cgminer.control.read_back import shows_limited, shows_rebooted, shows_set
 from agent.errors import TimedOut, Unreachable
@@ -16,6 +16,8 @@ from tests.simulation.world import Observation, SimMiner
 if TYPE_CHECKING:
     from tests.simulation.edge.world import EdgeLife, EdgeWorld
 
+course = importlib.import_module("agent.cgminer.control.carry_out")
+"""The module: its package names the function alike."""
 REBOOT_S = 6.0
 ORDER_S = 25.0
 """How long one order to one miner may take."""
@@ -75,7 +77,7 @@ class EdgeControl:
         await self.order("start", "")
 
     async def carry_out(self, wanted: Wanted, keep: Any, *, kept: str = "", deadline_s: float | None = None) -> Result:
-        return await carry_out(
+        return await course.carry_out(
             self._driver, self, self.miner.miner_id, wanted, keep=keep, deadline_s=deadline_s or ORDER_S, kept=kept
         )  # type: ignore[arg-type]
 

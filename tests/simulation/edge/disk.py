@@ -25,7 +25,7 @@ SITES = {
     "Journal._take": "accept",
     "Journal._refuse": "refuse",
     "Orders._take": "enlist",
-    "Orders._store": "mark",
+    "Orders._begin": "mark",
     "Books._store": "book",
     "Buffer.settle_through": "follow",
     "Buffer.settle": "settle",
@@ -120,6 +120,11 @@ class SimDiskWriter:
     def keep(self, batch: Any) -> None:
         """Note that the agent was told that ``batch`` is stored."""
         self._world.stored_on_disk(batch)
+
+    def dropped(self) -> None:
+        """Note that the agent kept nothing of what it was given."""
+        self._world.dropped += 1
+        self._world.cover("buffer full")
 
     def commit(self, connection: CrashableConnection) -> sqlite3.Cursor:
         """Commit, unless the disk is full or fails, or the process dies before or after it."""

@@ -41,7 +41,7 @@ def generate(seed: int) -> Schedule:
     tier = "disk" if rng.random() < DISK_SHARE else "memory"
     return Schedule(
         seed, miners, tuple(events), HEAL_S, END_S, network, tier, rng.random() < REAL_SHARE,
-        4000 if "small" in on else 1024**2,
+        1500 if "small" in on else 1024**2,
     )  # fmt: skip
 
 
@@ -83,9 +83,7 @@ def _commands(rng: random.Random, names: list[str]) -> list[Event]:
             drawn.append((at_s + rng.uniform(0.1, 12), verb, chosen))
         if verb == "stop" and rng.random() < 0.4:
             drawn.append((at_s + rng.uniform(5, 30), "start", chosen))
-    return [
-        _command(rng, 11 + place, verb, at_s, chosen) for place, (at_s, verb, chosen) in enumerate(sorted(drawn))
-    ]
+    return [_command(rng, 11 + place, verb, at_s, chosen) for place, (at_s, verb, chosen) in enumerate(sorted(drawn))]
 
 
 def _command(rng: random.Random, sequence: int, verb: str, at_s: float, miners: list[str]) -> Event:

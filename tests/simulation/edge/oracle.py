@@ -46,6 +46,7 @@ class Oracle:
         self._play = play
         self._world = play.world
         self._judged = 0
+        self._highest = (0, 0)
         self._plans: list[tuple[float, SitePlan]] = []
         self._commands: list[tuple[float, Command]] = []
         self.shown_up_at_end = False
@@ -167,6 +168,7 @@ class Oracle:
         if up_s is None:
             return
         self._judge_link(up_s)
+        self._judge_number()
         if now_s - up_s < YOUNG_S or self._is_blind(now_s):
             return
         for miner in self._world.miners.values():
@@ -181,6 +183,14 @@ class Oracle:
         silent_s = self._world.now_s - self._world.network.heard_down_s
         if forwarder.link_up and silent_s > SILENT_S:
             self._world.violated("link is true", f"shown up although nothing came for {silent_s:.0f} s")
+
+    def _judge_number(self) -> None:
+        """The plan in force never goes back."""
+        plan = self._play.parts.curtail.journal.plan
+        number = (0, 0) if plan is None else (plan.signing_epoch, plan.sequence)
+        if number < self._highest:
+            self._world.violated("newer stays", f"plan {number} is in force after {self._highest}")
+        self._highest = max(self._highest, number)
 
     def _judge_left_off(self, miner: Any) -> None:
         now_s, name = self._world.now_s, miner.miner_id
@@ -257,6 +267,8 @@ class Oracle:
     def _judge_samples(self) -> None:
         world = self._world
         told = any(notice.code is NoticeCode.BUFFER_GAP for notice in world.cloud.notices())
+        if world.dropped and not told:
+            world.violated("gaps are told", f"{world.dropped} batches were dropped and nobody was told")
         missing: defaultdict[str, list[int]] = defaultdict(list)
         for key, batch in world.promised.items():
             if key in world.cloud.stored or world.promised_s[key] > self._play.schedule.end_s - DRAIN_S:

@@ -59,7 +59,9 @@ class WatchedBuffer(Buffer):
 
     async def append(self, body: BatchBody) -> Batch | None:
         batch = await super().append(body)
-        if batch is not None:
+        if batch is None:
+            self._sim_writer.dropped()
+        else:
             self._sim_writer.keep(batch)
         return batch
 

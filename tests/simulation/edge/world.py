@@ -107,6 +107,8 @@ class EdgeWorld:
         """What the cloud truly ordered, when it first sent it."""
         self.promised: dict[tuple[str, int], Batch] = {}
         self.promised_s: dict[tuple[str, int], float] = {}
+        self.dropped = 0
+        """Batches that a full buffer did not take."""
         self.armed: list[Armed] = []
         self.ids = 0
         self.wall_offset_s = 0.0
