@@ -390,52 +390,6 @@ def a_restored_cloud_is_not_listened_to():
     return [(Buffer, "settle_through", settle_through)]
 
 
-@mutant("no sample lost")
-def what_was_lost_on_the_way_is_not_sent_again():
-    return [(Forwarder, "_expire_in_flight", lambda self: None)]
-
-
-@mutant("numbers twice", "no sample lost", "error", "doubled")
-def numbers_counted_from_what_waits():
-    def recount(real: Any) -> Any:
-        def _current(self: Buffer, connection: Any) -> Any:
-            number, epoch, _ = real(self, connection)
-            row = connection.execute(
-                "SELECT max(last_seq) FROM buffer_batches WHERE epoch_number = ? AND settled_at_us IS NULL", (number,)
-            ).fetchone()
-            return number, epoch, 0 if row[0] is None else row[0] + 1
-
-        return _current
-
-    return [instead(Buffer, "_current", recount)]
-
-
-@mutant("numbers twice", "no sample lost", "error", wants=has("crash"))
-def the_next_number_is_stored_apart():
-    """The counter moves in a transaction of its own, some time after the batch's."""
-    counters: dict[int, tuple[Any, int, int, int]] = {}
-
-    def remembered(real: Any) -> Any:
-        def _current(self: Buffer, connection: Any) -> Any:
-            number, epoch, next_seq = real(self, connection)
-            _, known, ahead, _ = counters.get(id(self), (self, -1, 0, 0))
-            return number, epoch, ahead if known == number else next_seq
-
-        return _current
-
-    def apart(real: Any) -> Any:
-        def _seal(self: Buffer, connection: Any, *arguments: Any, **more: Any) -> Any:
-            number, _, first = self._current(connection)
-            batch = real(self, connection, *arguments, **more)
-            counters[id(self)] = (self, number, batch.last_seq + 1, first)
-            connection.execute("UPDATE buffer_epochs SET next_seq = ? WHERE number = ?", (first, number))
-            return batch
-
-        return _seal
-
-    return [instead(Buffer, "_current", remembered), instead(Buffer, "_seal", apart)]
-
-
 @mutant("numbers twice", "doubled")
 def a_batch_is_cut_anew_when_it_is_sent_again():
     def cut(real: Any) -> Any:

@@ -338,6 +338,7 @@ class Oracle:
         world = self._world
         complete = {(a.order_id, a.miner_id) for a in world.cloud.acks() if a.outcome is Outcome.COMPLETE}
         accepted = {n.subject for n in world.cloud.notices() if n.code is NoticeCode.COMMAND_ACCEPTED}
+        faulty = self._play.schedule.of("device")
         for miner in world.miners.values():
             miner.settle(world.now_s)
             if not miner.hashing and miner.miner_id not in self._play.unkept:
@@ -347,6 +348,8 @@ class Oracle:
                 for _, command in self.commands()
                 if command.verb is Verb.LIMIT and miner.miner_id in command.miner_ids and command.command_id in accepted
             ]
+            if any(e.what["miner"] == miner.miner_id and e.what["fault"] == "late" for e in faulty):
+                continue  # it may carry an older limit out after the newer one was seen in force
             # What a restored cloud signs anew is refused where it was taken before: which number counts, it cannot tell.
             if limits and not self._play.schedule.of("restore"):
                 last = max(limits, key=lambda command: (command.signing_epoch, command.sequence))
