@@ -2,7 +2,8 @@
 
     never told, or long ago       --> measured anew: what it draws now is its load
     idle, or on its way down      --> resumed: judged by the power its feeder drew before the earlier order
-    told lately, and draws fully  --> measured anew; it may be off already by a stop that its figures do not show yet
+    told lately, and draws fully  --> measured anew; it may be off already by a stop that its figures do not show yet;
+                                      its feeder as before that stop, where others fall by the same round just now
 
 Invariant: a miner on its way down is not taken for one that draws little.
 """
@@ -11,6 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from agent.local_curtail.attempt import Attempt
+from agent.local_curtail.attribution import too_noisy
 from agent.local_curtail.claims import OLDEST_S
 from agent.local_curtail.evidence import FeederBefore, reads_idle
 from agent.local_curtail.feeder import Feeder
@@ -88,10 +90,26 @@ class Beginning:
 
     def _cut_short(self) -> bool:
         """Return whether the process died a moment ago between this stop's intent and its verdict."""
-        record = self._record
-        if record.phase is not Phase.SENT or record.outcome is not None or record.sent_at is None:
-            return False
-        return (self._now - record.sent_at).total_seconds() < _LATE_S
+        return _is_cut_short(self._record, self._now)
+
+
+def before_of(record: MinerRecord, now: datetime, load_w: Watts, measured: FeederBefore | None) -> FeederBefore | None:
+    """Return what the feeder of a miner of ``load_w`` drew before its stop: as ``measured`` now, or as its record says.
+
+    Amid the falls of a round that a kill cut short nothing can be measured; what was measured before that round, while
+    the miner ran as it does now, still shows that the meter had its load.
+    """
+    noisy = measured is not None and too_noisy(measured.spread_w, [load_w])
+    if not noisy or record.feeder_before_w is None or record.feeder_spread_w is None or not _is_cut_short(record, now):
+        return measured
+    earlier = FeederBefore(record.feeder_before_w, record.feeder_spread_w)
+    return measured if too_noisy(earlier.spread_w, [load_w]) else earlier
+
+
+def _is_cut_short(record: MinerRecord, now: datetime) -> bool:
+    if record.phase is not Phase.SENT or record.outcome is not None or record.sent_at is None:
+        return False
+    return (now - record.sent_at).total_seconds() < _LATE_S
 
 
 def told_lately(record: MinerRecord, now: datetime) -> bool:

@@ -226,7 +226,7 @@ class Feeder:
         certain_w = sum(certain.values())
         found = []
         for member in waiting:
-            before = member.before if member.resumed else self._before
+            before = member.before if member.resumed else member.before or self._before
             if before is None or left_w is None or member.known is not None:
                 continue
             most_w = Watts(left_w + min(before.spread_w, self._noise_w()))

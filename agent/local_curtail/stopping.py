@@ -15,7 +15,7 @@ from typing import Final
 from agent.errors import AgentError, Transient
 from agent.local_curtail.attempt import Attempt
 from agent.local_curtail.attribution import NOTHING_EXPLAINED
-from agent.local_curtail.beginning import SECOND_LOOK_S, Beginning, told_long_ago
+from agent.local_curtail.beginning import SECOND_LOOK_S, Beginning, before_of, told_long_ago
 from agent.local_curtail.books import Books, Entry
 from agent.local_curtail.chain import Kind
 from agent.local_curtail.claims import CATCHES_UP_S, SUSPECT_SHARE, TRAILS_S
@@ -125,7 +125,8 @@ class Stopper:
                 await asyncio.gather(self._neighbourhood.remember(feeder), feeder.before())
             before = await feeder.before()
             if not member.resumed:
-                member.before = before
+                now, _ = self._site_time.now()
+                member.before = before_of(record, now, member.load_w, before)
             self._neighbourhood.joined(member)
             feeder.look(member, seen, began_s)
             await self._cover(member, feeder)  # now, while what fell with it has not been joined by the next

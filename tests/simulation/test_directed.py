@@ -45,6 +45,19 @@ def test_what_a_kill_has_left_ambiguous_is_neither_credited_nor_accused():
     assert "F1" in {notice.subject for notice in notices if notice.code is NoticeCode.FEEDER_DISAGREES}
 
 
+def test_a_round_cut_short_by_a_kill_is_proven_although_nothing_can_be_measured_amid_its_falls():
+    schedule = three_miners(end_s=80)
+    schedule.miners = [SimMiner(f"m{n:02d}", "F1", 3100.0 + 50 * n, stop_delay_s=2.0 + 0.1 * n) for n in range(5)]
+    schedule.miners[-1].stop_delay_s = 3.0
+    schedule.plans = [(3.0, make_plan(2, [curtail("c1", 20, 80, [m.miner_id for m in schedule.miners])], end_s=480))]
+    # The next process finds two still running, told to stop, beside three that fall while it measures.
+    schedule.crashes = [Crash(Site("stop", 5, after=True), 15.0, 2.0, cold=False)]
+    played = play(schedule)
+    assert violations(played) == []
+    assert played.lives == 2
+    assert set(last_word(played, Verb.STOP).values()) == {COMPLETE}
+
+
 @pytest.mark.parametrize(("count", "within_s"), [(10, 2.5), (60, 3.5)])
 def test_the_stops_of_a_feeder_leave_within_seconds_and_are_proven_together(count, within_s):
     schedule = three_miners()
