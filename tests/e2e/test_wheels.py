@@ -32,7 +32,7 @@ def run(*command: str | Path, cwd: Path = REPOSITORY) -> str:
     }
     environment |= {"PIP_ROOT_USER_ACTION": "ignore", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
     return done.stdout
@@ -97,6 +97,7 @@ def test_the_agent_runs_without_the_cloud(agent_only):
     assert "No broken requirements" in run(agent_only / "venv/bin/python", "-m", "pip", "check", cwd=agent_only)
 
 
+@pytest.mark.timeout(600)  # some 2,800 tests, one after another
 def test_the_agents_tests_pass_without_the_cloud(agent_only):
     python = agent_only / "venv/bin/python"
     run(python, "-m", "pip", "install", "-qq", "--require-hashes", "-r", REPOSITORY / "requirements/agent-test.txt")
