@@ -210,9 +210,11 @@ class Neighbourhood:
 
     async def _may_have_fallen_w(self, own: MinerRecord, other: MinerRecord, came_back: bool) -> Watts:
         """Return the load of ``other`` that may have gone since ``own``'s feeder was measured."""
-        if other.baseline_w is None or not self._is_loose(other):
-            return Watts(0)
         load_w = other.baseline_w
+        if other.woken:  # what it drew before its stop is not on record any more, nor, until it is told again, anything
+            load_w = Watts(max(load_w or 0.0, self._loads_w(other.miner_id)))
+        if load_w is None or not self._is_loose(other):
+            return Watts(0)
         if other.sent_no > own.sent_no:
             # It woke and was told again: what it drew before, when ``own`` was measured, is not on record any more.
             load_w = Watts(max(load_w, self._loads_w(other.miner_id)))

@@ -1,5 +1,6 @@
 import pytest
 
+from agent.local_curtail.rules import RampRules
 from tests.simulation.history import generate, play
 from tests.simulation.invariants import violations
 
@@ -30,6 +31,13 @@ def test_histories_that_once_broke_a_promise(seed):
 
 def test_a_caught_liar_that_goes_off_at_last_proves_no_other_off():
     assert violations(play(generate(430253, 0.1, 1.0))) == []
+
+
+def test_a_neighbour_found_woken_just_now_has_still_fallen_before():
+    """Its record forgot what it drew as it was taken up again, and its fall proved the stop of a liar beside it."""
+    schedule = generate(900232)
+    schedule.house = {"ramps": RampRules(jitter_down=0.1, feedback_down_s=10.0)}
+    assert violations(play(schedule)) == []
 
 
 @pytest.mark.parametrize("block", range(10))
