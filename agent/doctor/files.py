@@ -131,6 +131,10 @@ def _passwords(settings: Settings, fleet: tuple[MinerEntry, ...]) -> Iterator[Fi
     if vault.problem is not None:
         yield bad("passwords", vault.problem, "until then miners that need a password cannot be switched")
         return
+    if vault.unsettled:
+        names = ", ".join(sorted(vault.unsettled)[:3])
+        what = f"{len(vault.unsettled)} miners have a new password or still the former one ({names}); both are tried"
+        yield warn("passwords", what, "order password of them again: the same new one is sent, and read back")
     if vault.advice is not None:
         yield warn("passwords", "the vault is weaker than it could be", vault.advice)
     missing = Counter(group_of(entry) for entry in fleet if _needs_password(entry) and vault.credentials(entry) is None)

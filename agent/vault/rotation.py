@@ -3,6 +3,8 @@
     made --> proposed (on disk) --> sent, read back --> COMPLETE: settled | not sent: forgotten
                                                    '--> else: both are kept; the next attempt sends the same one
 
+Until it is settled the miner is opened by either, whatever it is asked or told: a stop waits for no rotation.
+
 A refusal is not believed: one that follows a sending whose answer was lost may come from a miner that has taken the new
 password and knows the former one no more.
 
@@ -13,10 +15,10 @@ second attempt never makes a third password.
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from agent.aside import on_disk
 from agent.cgminer.control import MinerControl, Result, Wanted
@@ -25,10 +27,12 @@ from agent.cgminer.control.driver import Driver
 from agent.cgminer.control.former import Former
 from agent.cgminer.credentials import Credentials
 from agent.cgminer.device import Device
+from agent.cgminer.observation import Observation
 from agent.errors import AccessDenied, AgentError, BadInput, Permanent, SessionBusy, UnsupportedDevice
 from agent.vault import Vault
 from sitelink.inventory import MinerEntry
-from sitelink.types import Outcome, Verb
+from sitelink.types import Outcome, Reason, Verb
+from sitelink.units import Watts
 
 _LOG: Final = logging.getLogger(__name__)
 _NEVER_SENT: Final = frozenset({"unsupported", "bad_parameters"})
@@ -39,6 +43,7 @@ _LETTERS: Final = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 """Those that a person cannot mistake for each other; every firmware takes them."""
 _LENGTHS: Final = {"whatsminer": 8}
 _LENGTH: Final = 20
+_Answer = TypeVar("_Answer")
 
 
 class VaultControl(MinerControl):
@@ -59,15 +64,72 @@ class VaultControl(MinerControl):
         self._opens = device
         self._vault = vault
 
+    async def identity(self) -> str:
+        """See ``MinerControl.identity``."""
+        return await self._by_either(super().identity)
+
+    async def observe(self) -> Observation:
+        """See ``MinerControl.observe``."""
+        return await self._seen_by_either(super().observe)
+
+    async def glance(self, idle_w: Watts) -> Observation:
+        """See ``MinerControl.glance``."""
+        return await self._seen_by_either(partial(super().glance, idle_w))
+
+    async def stop(self) -> None:
+        """See ``MinerControl.stop``."""
+        await self._by_either(super().stop)
+
+    async def start(self) -> None:
+        """See ``MinerControl.start``."""
+        await self._by_either(super().start)
+
+    async def _by_either(self, work: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Do ``work`` with the present password, or the proposed one when a miner denies that: nothing was done yet.
+
+        The one that opens stays in use; both stay on disk, since only the order's own read-back settles a rotation.
+        """
+        try:
+            return await work()
+        except AccessDenied:
+            other = self._other()
+            if other is None:
+                raise
+        former, self._opens.credentials = self._opens.credentials, other
+        try:
+            return await work()
+        except AgentError:
+            self._opens.credentials = former
+            raise
+
+    async def _seen_by_either(self, look: Callable[[], Awaitable[Observation]]) -> Observation:
+        seen = await look()
+        other = self._other() if seen.reason is Reason.ACCESS_DENIED else None
+        if other is None:
+            return seen
+        former, self._opens.credentials = self._opens.credentials, other
+        seen = await look()
+        if seen.reason is Reason.ACCESS_DENIED:
+            self._opens.credentials = former
+        return seen
+
+    def _other(self) -> Credentials | None:
+        """Return the password, not in use now, that an unsettled rotation may have left the miner with."""
+        proposed = self._vault.proposed(self._entry)
+        if proposed is None:
+            return None
+        known = self._vault.credentials(self._entry, self._opens.dialect)
+        return known if self._opens.credentials == proposed else proposed
+
     async def carry_out(self, wanted: Wanted, keep: Keep, *, kept: str = "", deadline_s: float | None = None) -> Result:
         """Carry out any verb as ``MinerControl`` does; a PASSWORD order without a secret is given one made here.
 
         Raises as ``MinerControl.carry_out``; Permanent too when the vault cannot keep the new password: nothing was
         sent.
         """
-        if wanted.verb is not Verb.PASSWORD or wanted.secret:
-            return await super().carry_out(wanted, keep, kept=kept, deadline_s=deadline_s)
         unsettled = self._vault.proposed(self._entry)
+        if wanted.verb is not Verb.PASSWORD or wanted.secret:
+            return await self._opened_by_either(wanted, keep, unsettled, kept=kept, deadline_s=deadline_s)
         fresh = unsettled is None
         secret = await self._proposed() if unsettled is None else unsettled.password
         asked = replace(wanted, secret=secret)
@@ -85,7 +147,7 @@ class VaultControl(MinerControl):
     async def _opened_by_either(
         self, wanted: Wanted, keep: Keep, unsettled: Credentials | None, *, kept: str, deadline_s: float | None
     ) -> Result:
-        """Carry it out with the present password, or, where an earlier attempt is not settled, with that one's."""
+        """Carry it out with the present password, or, where an earlier rotation is not settled, with that one's."""
         try:
             result = await super().carry_out(wanted, keep, kept=kept, deadline_s=deadline_s)
         except AccessDenied:

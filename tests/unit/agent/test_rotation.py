@@ -19,7 +19,8 @@ from agent.files import alone_with
 from agent.vault import Vault
 from agent.vault.rotation import VaultControl, new_password
 from sitelink.clock import SystemClock
-from sitelink.types import Evidence, Outcome, Verb
+from sitelink.types import Evidence, Outcome, Reason, Verb
+from sitelink.units import Watts
 from tests.unit.agent.test_vault import MINER, SECRET, opened, with_vault
 
 pytestmark = pytest.mark.agent
@@ -71,7 +72,8 @@ class Driver:
         self.sent.append(wanted.secret)
         if not self.takes:
             raise AccessDenied("writing is not enabled")
-        self.page.password = wanted.secret
+        if wanted.verb is Verb.PASSWORD:
+            self.page.password = wanted.secret
         if self.dies:
             raise KeyboardInterrupt
         return b""
@@ -254,3 +256,63 @@ async def test_a_password_taken_that_cannot_be_settled_is_still_on_disk_and_the_
     assert opened(tmp_path).proposed(MINER) == Credentials("root", page.password)
     assert "stays unsettled: cannot be written" in caplog.text
     assert page.password not in caplog.text
+
+
+async def _unsettled(folder: Path) -> tuple[Vault, Page, Driver]:
+    """A miner that has taken a new password which nobody could read back, and an agent that came up since."""
+    vault = with_vault(folder)
+    page = Page(vault)
+    driver = Driver(page)
+    driver.shown = False
+    assert (await rotate(control(vault, page, driver))).outcome is Outcome.UNVERIFIED
+    after = opened(folder)
+    again = Page(after)
+    again.password = page.password
+    driver = Driver(again)
+    driver.verbs = frozenset({Verb.PASSWORD, Verb.STOP, Verb.START, Verb.BLINK})
+    return after, again, driver
+
+
+@pytest.mark.parametrize("verb", [Verb.STOP, Verb.START])
+async def test_a_stop_and_a_start_wait_for_no_rotation(tmp_path: Path, verb: Verb) -> None:
+    vault, page, driver = await _unsettled(tmp_path)
+    made = control(vault, page, driver)
+    await (made.stop() if verb is Verb.STOP else made.start())
+    assert driver.sent == [""], "told, once"
+    assert await made.identity() == MINER.miner_id
+    assert opened(tmp_path).unsettled == {MINER.miner_id}, "only its own read-back settles a rotation"
+
+
+async def test_any_other_order_is_opened_by_either_too(tmp_path: Path) -> None:
+    vault, page, driver = await _unsettled(tmp_path)
+    driver.verbs = frozenset({Verb.BLINK})
+    result = await control(vault, page, driver).carry_out(Wanted(Verb.BLINK, {"on": "true"}), keep, deadline_s=0.1)
+    assert result.reason != "access_denied"
+    assert driver.sent == [""]
+
+
+async def test_a_miner_that_has_neither_is_denied_as_ever_and_the_former_is_tried_first_again(tmp_path: Path) -> None:
+    vault, page, driver = await _unsettled(tmp_path)
+    page.password = "a third"
+    made = control(vault, page, driver)
+    with pytest.raises(AccessDenied):
+        await made.stop()
+    assert page.credentials == SECRET
+    assert driver.sent == []
+
+
+async def test_a_page_that_opens_to_the_new_one_is_read_with_it(tmp_path: Path) -> None:
+    vault, page, driver = await _unsettled(tmp_path)
+
+    async def observe(**_: object) -> Observation:
+        denied = page.credentials is None or page.credentials.password != page.password
+        return Observation("antminer", reason=Reason.ACCESS_DENIED if denied else Reason.NONE)
+
+    page.observe = observe
+    made = control(vault, page, driver)
+    assert (await made.observe()).reason is Reason.NONE
+    assert (await made.glance(Watts(100.0))).reason is Reason.NONE
+    page.password = "a third"
+    used = page.credentials
+    assert (await made.observe()).reason is Reason.ACCESS_DENIED
+    assert page.credentials == used
