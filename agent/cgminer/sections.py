@@ -5,7 +5,8 @@ A section is what a command answers with, named as the reply names it, in lower 
 What came over another wire than RPC is one row of the section that its command names (``/api/v1/summary``), and is cut
 into sections as well where it has CGMiner's shape.
 
-Invariants: nothing here raises on any document; a value that is missing, empty, not finite or of another form is None.
+Invariants: nothing here raises on any document; what stands in a reply that says it is an error is no figure; a value
+that is missing, empty, not finite or of another form is None.
 """
 
 import math
@@ -55,8 +56,8 @@ class Sections:
             self.repaired[rule] = None
         found: dict[str, list[Row]] = {}
         if commands and not is_rpc(commands[0]):
-            self._note_framed_status(commands[0], decoded.document)
-            for command in commands:
+            failed = self._is_framed_error(commands[0], decoded.document)
+            for command in () if failed else commands:
                 found[command] = _own_rows(decoded.document)
         if not found or _is_cgminer_shaped(decoded.document):
             self._add(found, decoded.document, 0)
@@ -125,8 +126,8 @@ class Sections:
             return
         if not isinstance(document, dict):
             return
-        if "STATUS" in document:
-            self._note_status(document)
+        if "STATUS" in document and self._is_error(document):
+            return
         for key, value in document.items():
             if key in ("STATUS", "id"):
                 continue
@@ -148,17 +149,22 @@ class Sections:
             name = key.lower().rstrip("0123456789")
             found.setdefault(_PLURALS.get(name, name), []).extend(rows)
 
-    def _note_framed_status(self, command: str, document: Any) -> None:
-        if command.startswith("v3:"):
-            self.statuses.append(Status.of(document))
+    def _is_framed_error(self, command: str, document: Any) -> bool:
+        """Take note of a framed reply's status; return whether it is an error."""
+        if not command.startswith("v3:"):
+            return False
+        self.statuses.append(Status.of(document))
+        return self.statuses[-1].is_error
 
-    def _note_status(self, document: Row) -> None:
+    def _is_error(self, document: Row) -> bool:
+        """Take note of the status in ``document``; return whether it is an error, beside which nothing is a figure."""
         self.statuses.append(Status.of(document))
         status = document["STATUS"]
         holder = status[0] if isinstance(status, list) and status else document
         description = holder.get("Description") if isinstance(holder, dict) else None
         if isinstance(description, str) and description:
             self.descriptions.append(description)
+        return self.statuses[-1].is_error
 
 
 Reader = Callable[[Sections], _T | None]

@@ -64,6 +64,11 @@ class Status:
         return self.letter in _ACCEPTED
 
     @property
+    def is_error(self) -> bool:
+        """Return whether the device says that this is no answer: what stands beside it is no figure."""
+        return self.letter in _FAILURES
+
+    @property
     def unknown_command(self) -> bool:
         """Return whether the firmware does not know the command."""
         return self.code in _INVALID_COMMAND

@@ -50,6 +50,9 @@ def nameless(address: Address, seen: Observation, sections: Sections) -> AgentEr
     if sections.failing:
         kind = SessionBusy if sections.busy else Transient
         return kind(f"{address}: {told}; its web page cannot answer now; it is tried again")
+    trouble = next((status for status in sections.statuses if status.failed), None)
+    if trouble is not None:
+        return Transient(f"{address}: {told}; it cannot answer now ({trouble.text}); it is tried again")
     if sections.denied:
         return AccessDenied(f"{address}: {told}; the rest is closed to us: give its group credentials")
     if sections and not seen.identities and not sections.garbled:

@@ -196,7 +196,7 @@ async def test_an_avalon_that_tells_no_time_or_refuses_one_is_told_without() -> 
 async def test_a_miner_in_trouble_that_shows_no_firmware_yet_is_for_later() -> None:
     miner = FakeMiner({"version": status(99, "Not ready", "E", VERSION=[{"MAC": AVALON_ID}])})
     async with serving(miner.speak) as address:
-        with pytest.raises(Transient, match="does not say yet which firmware"):
+        with pytest.raises(Transient, match="cannot answer now"):
             await control(address, "auto", AVALON_ID).stop()
 
 

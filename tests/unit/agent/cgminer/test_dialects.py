@@ -298,3 +298,21 @@ def test_a_reading_keeps_the_hottest_and_fastest_and_sums_the_shares() -> None:
     assert (reading.accepted, reading.rejected, reading.uptime_s, reading.read_at) == (100, 3, 7200, at)
     nothing = parse("antminer", {}).reading("m1", at)
     assert (nothing.accepted, nothing.fan_rpm, nothing.power_w) == (None, None, None)
+
+
+@pytest.mark.parametrize("code", [14, 99])
+def test_what_stands_beside_an_error_is_no_figure(code: int) -> None:
+    said = [{"STATUS": "E", "Code": code, "Msg": "not now", "When": 1}]
+    reply = {"STATUS": said, "SUMMARY": [{"HS RT": 0, "Power": 0, "Elapsed": 9000}], "id": 1}
+    seen = parse("whatsminer", {"summary": json.dumps(reply).encode()})
+    assert (seen.state, seen.hashrate_ths, seen.power_w) == (MinerState.UNKNOWN, None, None)
+    framed = {"code": -1, "msg": {"summary": {"hash-realtime": 0, "power-realtime": 0}}}
+    seen = parse("whatsminer-v3", {"v3:get.miner.status:summary": json.dumps(framed).encode()})
+    assert (seen.state, seen.hashrate_ths, seen.power_w) == (MinerState.UNKNOWN, None, None)
+
+
+def test_a_word_beside_an_error_commands_nothing() -> None:
+    off = {"STATUS": "E", "Code": 99, "When": 1, "Msg": {"mineroff": "true"}}
+    fine = {"STATUS": [{"STATUS": "S", "Code": 11, "When": 1}], "SUMMARY": [{"HS RT": 0, "Power": 3400}], "id": 1}
+    seen = parse("whatsminer", {"summary": json.dumps(fine).encode(), "status": json.dumps(off).encode()})
+    assert seen.reason is not Reason.COMMANDED
