@@ -1,10 +1,9 @@
 """``ballast agents``: list, approve, refuse, revoke."""
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
-from cloud.cli.session import add_config, open_database
+from cloud.cli.session import add_action, open_database
 from cloud.core.errors import NotFound
 from cloud.hosting import queries
 from cloud.identity import enrolment
@@ -16,24 +15,17 @@ def register(commands: Any) -> None:
     """Declare the commands."""
     agents = commands.add_parser("agents", help="show sites' agents, approve their keys, shut them out")
     actions = agents.add_subparsers(dest="action", required=True, metavar="ACTION")
-    _add(actions, "list", "show every agent, and the keys that wait for approval", _list)
+    add_action(actions, "list", "show every agent, and the keys that wait for approval", _list)
     for name, summary, run in (
         ("approve", "give the gateway that shows this fingerprint a certificate", _approve),
         ("refuse", "give the gateway that shows this fingerprint none", _refuse),
     ):
-        _add(actions, name, summary, run).add_argument(
+        add_action(actions, name, summary, run).add_argument(
             "fingerprint", metavar="FINGERPRINT", help="the whole of it, as the gateway shows it"
         )
-    revoke = _add(actions, "revoke", "shut an agent out, at the link and at the broker", _revoke)
+    revoke = add_action(actions, "revoke", "shut an agent out, at the link and at the broker", _revoke)
     revoke.add_argument("agent_id", metavar="AGENT")
     revoke.add_argument("--reason", default="revoked by the operator")
-
-
-def _add(actions: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
-    add_config(parser)
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _list(arguments: argparse.Namespace) -> int:

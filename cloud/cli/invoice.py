@@ -1,7 +1,6 @@
 """``ballast invoice``: contract, issue, list, check, export."""
 
 import argparse
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -10,7 +9,7 @@ from uuid import UUID
 
 from cloud.billing import audit, queries, service
 from cloud.billing.service import billing_policy
-from cloud.cli.session import add_config, open_database
+from cloud.cli.session import add_action, open_database
 from cloud.cli.signal import read_time, read_window
 from cloud.core.errors import BadInput
 from cloud.infra.db import UnitOfWork
@@ -22,31 +21,24 @@ def register(commands: Any) -> None:
     """Declare the commands."""
     invoice = commands.add_parser("invoice", help="issue, check and export invoices")
     actions = invoice.add_subparsers(dest="action", required=True, metavar="ACTION")
-    contract = _add(actions, "contract", "set a site's energy rate from a moment on", _contract)
+    contract = add_action(actions, "contract", "set a site's energy rate from a moment on", _contract)
     contract.add_argument("site_id", metavar="SITE")
     contract.add_argument("--rate", required=True, metavar="USD_PER_KWH")
     contract.add_argument("--timezone", default="UTC", help="where months begin (default: %(default)s)")
     contract.add_argument("--from", dest="start", metavar="TIME", help="ISO time with zone (default: always)")
     contract.add_argument("--credit", metavar="USD_PER_MWH", help="provisional credit for verified curtailment")
-    issue = _add(actions, "issue", "issue the energy invoice of a site", _issue)
+    issue = add_action(actions, "issue", "issue the energy invoice of a site", _issue)
     issue.add_argument("site_id", metavar="SITE")
     issue.add_argument("--month", metavar="YYYY-MM", help="a calendar month in the time zone of its contract")
     issue.add_argument("--from", dest="start", metavar="TIME", help="ISO time with zone")
     issue.add_argument("--to", dest="end", metavar="TIME", help="ISO time with zone")
-    listed = _add(actions, "list", "show issued invoices", _list)
+    listed = add_action(actions, "list", "show issued invoices", _list)
     listed.add_argument("site_id", metavar="SITE", nargs="?")
-    check = _add(actions, "check", "recompute an invoice from its evidence", _check)
+    check = add_action(actions, "check", "recompute an invoice from its evidence", _check)
     check.add_argument("invoice", metavar="INVOICE", help="id or number")
-    export = _add(actions, "export", "write the bundle that `python -m verifier` checks", _export)
+    export = add_action(actions, "export", "write the bundle that `python -m verifier` checks", _export)
     export.add_argument("invoice", metavar="INVOICE", help="id or number")
     export.add_argument("--out", type=Path, required=True, metavar="BUNDLE.JSON")
-
-
-def _add(actions: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
-    add_config(parser)
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _contract(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cloud.infra.process import act_as_owner
 from cloud.infra.supervisor import READY_FLAG
@@ -13,6 +14,16 @@ from cloud.settings import Settings, load_settings
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Declare ``--config``."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML (environment variables win)")
+
+
+def add_action(
+    actions: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """Declare one action of a group: it is told where the settings are, and ``run`` carries it out."""
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+    add_config(parser)
+    parser.set_defaults(run=run)
+    return parser
 
 
 def add_ready(parser: argparse.ArgumentParser) -> None:

@@ -4,14 +4,14 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cloud.cli.options import add_config, read_settings
+from cloud.cli.options import add_action, add_config, read_settings
 from cloud.core.access import Principal, system_principal
 from cloud.core.errors import NotFound
 from cloud.infra.connect import open_database as open_for_settings
 from cloud.infra.db import Database
 from cloud.settings import Settings
 
-__all__ = ["add_config", "open_database"]
+__all__ = ["add_action", "add_config", "open_database"]
 
 
 @contextmanager

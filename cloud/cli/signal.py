@@ -1,14 +1,13 @@
 """``ballast signal``: add, list, withdraw, import-prices."""
 
 import argparse
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cloud.analytics import service as analytics
 from cloud.analytics.ercot import read_ercot
-from cloud.cli.session import add_config, open_database
+from cloud.cli.session import add_action, open_database
 from cloud.core.errors import BadInput
 from cloud.core.times import kept_moment
 from cloud.infra.sites import require_site
@@ -22,27 +21,20 @@ def register(commands: Any) -> None:
     """Declare the commands."""
     signal = commands.add_parser("signal", help="tell the planner about grid events and prices")
     actions = signal.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add = _add(actions, "add", "ask a site to stay under a cap for a window", _add_signal)
+    add = add_action(actions, "add", "ask a site to stay under a cap for a window", _add_signal)
     add.add_argument("site_id", metavar="SITE")
     add.add_argument("--kind", choices=[SignalKind.MUST_SHED.value, SignalKind.MANUAL.value], default="must_shed")
     add.add_argument("--from", dest="start", required=True, metavar="TIME", help="ISO time with zone")
     add.add_argument("--to", dest="end", required=True, metavar="TIME", help="ISO time with zone")
     add.add_argument("--cap-mw", type=float, required=True, help="the most the site may draw; 0 stops all it can")
-    listed = _add(actions, "list", "show the signals whose window is not over", _list)
+    listed = add_action(actions, "list", "show the signals whose window is not over", _list)
     listed.add_argument("site_id", metavar="SITE")
-    withdraw = _add(actions, "withdraw", "take a signal back", _withdraw)
+    withdraw = add_action(actions, "withdraw", "take a signal back", _withdraw)
     withdraw.add_argument("site_id", metavar="SITE")
     withdraw.add_argument("signal_id", metavar="SIGNAL")
-    prices = _add(actions, "import-prices", "store the prices of an ERCOT file", _import_prices)
+    prices = add_action(actions, "import-prices", "store the prices of an ERCOT file", _import_prices)
     prices.add_argument("file", type=Path, metavar="FILE.CSV")
     prices.add_argument("--column", default="rtm_lmp", help="the price column (default: %(default)s)")
-
-
-def _add(actions: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
-    add_config(parser)
-    parser.set_defaults(run=run)
-    return parser
 
 
 def read_time(text: str, option: str) -> datetime:

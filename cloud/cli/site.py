@@ -1,11 +1,10 @@
 """``ballast site``: create, import, token, list, gaps, revoke."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cloud.cli.session import add_config, open_database
+from cloud.cli.session import add_action, open_database
 from cloud.core.errors import NotFound
 from cloud.hosting import gaps, queries, service
 from cloud.identity import enrolment
@@ -17,32 +16,25 @@ def register(commands: Any) -> None:
     """Declare the commands."""
     site = commands.add_parser("site", help="create sites, import inventories, enrol and revoke agents")
     actions = site.add_subparsers(dest="action", required=True, metavar="ACTION")
-    create = _add(actions, "create", "add a site", _create)
+    create = add_action(actions, "create", "add a site", _create)
     create.add_argument("site_id", metavar="SITE", help="lower-case letters, digits and hyphens")
     create.add_argument("--name", default="", help="the name people see (default: the id)")
     create.add_argument("--timezone", default="UTC", help="IANA name, such as America/Chicago (default: %(default)s)")
-    imported = _add(actions, "import", "make CSV files the site's inventory (addresses stay out)", _import)
+    imported = add_action(actions, "import", "make CSV files the site's inventory (addresses stay out)", _import)
     imported.add_argument("site_id", metavar="SITE")
     imported.add_argument("inventory", type=Path, metavar="INVENTORY.CSV")
     imported.add_argument("meters", type=Path, nargs="?", metavar="METERS.CSV")
-    token = _add(actions, "token", "print a join token: one agent, within an hour", _token)
+    token = add_action(actions, "token", "print a join token: one agent, within an hour", _token)
     token.add_argument("site_id", metavar="SITE")
     token.add_argument(
         "--needs-approval", action="store_true", help="its gateway waits until its key's fingerprint is approved"
     )
-    _add(actions, "list", "show every site", _list)
-    lacking = _add(actions, "gaps", "show what a site had no room for while its link was down", _gaps)
+    add_action(actions, "list", "show every site", _list)
+    lacking = add_action(actions, "gaps", "show what a site had no room for while its link was down", _gaps)
     lacking.add_argument("site_id", metavar="SITE")
-    revoke = _add(actions, "revoke", "shut an agent out", _revoke)
+    revoke = add_action(actions, "revoke", "shut an agent out", _revoke)
     revoke.add_argument("agent_id", metavar="AGENT")
     revoke.add_argument("--reason", default="revoked by the operator")
-
-
-def _add(actions: Any, name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
-    add_config(parser)
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _create(arguments: argparse.Namespace) -> int:
