@@ -40,11 +40,11 @@ from agent.inventory.learned import Learned
 from agent.local_curtail.backfill import Backfill
 from agent.local_curtail.chain import Chain
 from agent.local_curtail.formers import Formers
-from agent.local_curtail.house import heat_rules, ramp_rules, silent_rule
+from agent.local_curtail.house import site_miner, site_rules
 from agent.local_curtail.outside import Outside
 from agent.local_curtail.restoring import Restorer
 from agent.local_curtail.schema import schema as curtail_schema
-from agent.local_curtail.site import LocalCurtail, SiteMiner, SiteRules
+from agent.local_curtail.site import LocalCurtail
 from agent.local_curtail.site_time import SiteTime
 from agent.local_requests import LocalRequests
 from agent.meter_poller import MeterPoller
@@ -248,27 +248,10 @@ class Agent:
         meters: list[Meter],
     ) -> LocalCurtail:
         settings = self._settings
-        rules = SiteRules(
-            site_id=settings.site.site_id,
-            agent_id=identity.agent_id,
-            never_touch=untouchable(settings, inventory),
-            max_off_s=settings.limits.max_off_s,
-            max_step_w=settings.limits.max_step_w,
-            fallback=settings.fallback.mode,
-            grace_s=settings.fallback.grace_s,
-            concurrency=settings.control.concurrency,
-            device_deadline_s=settings.control.device_deadline_s,
-            idle_share=settings.control.idle_share,
-            max_per_min_w=settings.limits.max_per_min_w,
-            allowed_verbs=settings.limits.allowed_verbs,
-            min_load_w=settings.limits.min_load_w,
-            heat=heat_rules(settings.limits.heat),
-            silence=silent_rule(settings.fallback.rule),
-            ramps=ramp_rules(settings.ramp),
-        )
+        rules = site_rules(settings, identity.agent_id, untouchable(settings, inventory))
         return LocalCurtail(
             rules=rules,
-            miners=tuple(_site_miner(entry) for entry in inventory),
+            miners=tuple(site_miner(entry, controllable=switchable(entry)) for entry in inventory),
             writer=self._writer,
             outbox=self.buffer,
             clock=self._clock,
@@ -405,18 +388,6 @@ def _outside(settings: Settings, fleet: Fleet, clock: Clock) -> Outside:
         (meter,) = fleet.meters((MeterEntry(_THERMOMETER, "site", "", parse_source(rule.thermometer)),), clock)
         thermometer = meter.read
     return Outside(clock, prices, zone, thermometer)
-
-
-def _site_miner(entry: MinerEntry) -> SiteMiner:
-    return SiteMiner(
-        entry.miner_id,
-        entry.feeder_id,
-        entry.nameplate_w,
-        switchable(entry),
-        entry.rack,
-        entry.model,
-        entry.nameplate_ths,
-    )
 
 
 def version() -> str:

@@ -3,7 +3,39 @@
 from agent.house_settings import CapSettings, HeatSettings, PriceSettings, RampSettings, RuleSettings
 from agent.local_curtail.heat import HeatLimit, HeatRules
 from agent.local_curtail.ramp import RampRules
+from agent.local_curtail.rules import SiteMiner, SiteRules
 from agent.local_curtail.silence import CapRule, DeadMeter, PriceRule, SilentRule, Steps, TemperatureRule
+from agent.settings import Settings
+from sitelink.inventory import MinerEntry
+
+
+def site_rules(settings: Settings, agent_id: str, never_touch: frozenset[str]) -> SiteRules:
+    """Return who this site is and what may be done to its miners; nobody touches ``never_touch``."""
+    limits, control = settings.limits, settings.control
+    return SiteRules(
+        site_id=settings.site.site_id,
+        agent_id=agent_id,
+        never_touch=never_touch,
+        max_off_s=limits.max_off_s,
+        max_step_w=limits.max_step_w,
+        fallback=settings.fallback.mode,
+        grace_s=settings.fallback.grace_s,
+        concurrency=control.concurrency,
+        device_deadline_s=control.device_deadline_s,
+        idle_share=control.idle_share,
+        max_per_min_w=limits.max_per_min_w,
+        allowed_verbs=limits.allowed_verbs,
+        min_load_w=limits.min_load_w,
+        heat=heat_rules(limits.heat),
+        silence=silent_rule(settings.fallback.rule),
+        ramps=ramp_rules(settings.ramp),
+    )
+
+
+def site_miner(entry: MinerEntry, *, controllable: bool) -> SiteMiner:
+    """Return a miner of the inventory as local curtailment knows it."""
+    place = (entry.feeder_id, entry.nameplate_w, controllable, entry.rack)
+    return SiteMiner(entry.miner_id, *place, entry.model, entry.nameplate_ths)
 
 
 def heat_rules(heat: HeatSettings) -> HeatRules:
